@@ -1,0 +1,105 @@
+"""The executor interface: what the search needs done, wherever it is done."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from types import TracebackType
+
+import attrs
+
+from fettle.backends.api import Artifact, Candidate, Device, Measurement, MeasurePolicy, Profile
+from fettle.graph.workload import Workload
+
+
+@attrs.frozen
+class BuildResult:
+    """An artifact, or the typed failure (INVALID, COMPILE_ERROR, TIMEOUT, CRASH) in ``failure``."""
+
+    candidate: Candidate
+    artifact: Artifact | None
+    failure: Measurement | None
+    seconds: float
+
+
+@attrs.frozen
+class TrialResult:
+    """Verdict and measurement of one built candidate.
+
+    Attributes:
+        measurement: samples, or WRONG_RESULT, RUN_ERROR, TIMEOUT, CRASH.
+        verified: results were within tolerance.
+        max_error: largest ``|kernel - reference|``, None if it produced no result.
+        error_ratio: largest ``|kernel - reference| / tolerance``.
+        seconds: wall time of verification and measurement.
+    """
+
+    measurement: Measurement
+    verified: bool
+    max_error: float | None
+    error_ratio: float | None
+    seconds: float
+
+
+class Session(abc.ABC):
+    """Work on one workload: its operands and reference are computed once and shared with the workers."""
+
+    @abc.abstractmethod
+    def build(self, candidates: Sequence[Candidate]) -> list[BuildResult]:
+        """Compile in parallel; results in the order given. One failure never affects another candidate."""
+
+    @abc.abstractmethod
+    def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
+        """Verify against the reference (poisoned output), then measure, in one worker, exclusively."""
+
+    @abc.abstractmethod
+    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
+        """Finals: measure several verified artifacts interleaved (ABCD, DCBA, …), ``rounds`` samples each.
+
+        All in one process, so that sample *i* of each artifact was taken under the same conditions.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free shared memory. Idempotent."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Executor(abc.ABC):
+    """Owns workers for one device."""
+
+    @abc.abstractmethod
+    def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
+        """Prepare operands and reference.
+
+        Raises:
+            ResourceExhausted: operands and reference do not fit in memory.
+        """
+
+    @abc.abstractmethod
+    def profile(self) -> Profile:
+        """Measure the device's roofs in a worker."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Kill the workers. Idempotent."""
+
+    @property
+    @abc.abstractmethod
+    def device(self) -> Device:
+        """The device it drives."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

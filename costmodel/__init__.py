@@ -1,0 +1,1 @@
+"""The learned cost model: features, fits, predictions with uncertainty, and its quality metrics."""

@@ -1,0 +1,28 @@
+"""Verification data: deterministic operands for a workload, and its reference result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fettle.graph import codec
+from fettle.graph.operators import Reference
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+
+def operands(workload: Workload, seed: int) -> tuple[Operand, ...]:
+    """One operand set: PCG64 keyed by (seed, workload key, operand), results O(1)."""
+    result = []
+    for index, tensor in enumerate(workload.operands):
+        key = hashlib.sha256(codec.encode(("fettle.data", seed, workload.key, index))).digest()
+        rng = np.random.Generator(np.random.PCG64(int.from_bytes(key, "big")))
+        result.append(workload.spec.sample(workload.values, tensor, rng))
+    return tuple(result)
+
+
+def reference(workload: Workload, values: Sequence[Operand]) -> Reference:
+    """Expected result in float64 and the elementwise tolerance the correctness gate uses."""
+    return workload.spec.reference(workload.values, values)

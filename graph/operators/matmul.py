@@ -1,0 +1,148 @@
+"""Matrix product ``y = x · W`` with a constant (dense or quantised) or a dynamic right-hand side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.graph.errors import InvalidWorkload
+from fettle.graph.formats import Format
+from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.tensors import TensorSpec
+
+_ROW_BLOCK = 1024
+
+
+def _default_compute(values: Mapping[str, Any]) -> Format:
+    weight = values["weight"]
+    return Format("i8") if weight is not None and weight.is_quantised else values["act"]
+
+
+def _weight(text: str) -> Format:
+    value = Format.parse(text)
+    if not value.is_float and not value.is_quantised:
+        raise InvalidWorkload(f"weight format {text!r} needs a group", hint=f"write {text}:128 or {text}:row")
+    return value
+
+
+class Matmul(Operator):
+    """``y[b,m,n] = Σ_k x[b,m,k] · W[n,k]``.
+
+    A quantised ``weight`` is given as ``[N, K]`` codes with scales; a dense one, and ``rhs``, as ``[K, N]``
+    (``[batch, K, N]`` when batched), as ONNX MatMul has it. ``weight`` is constant: packed once, untimed.
+    ``compute`` says what activations may be rounded to before the product.
+    """
+
+    name: ClassVar[str] = "matmul"
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("batch", extent, default=lambda v: 1),
+        Field("m", extent),
+        Field("n", extent),
+        Field("k", extent),
+        Field("act", choice("f32", "bf16", "f16")),
+        Field("weight", _weight, optional=True),
+        Field("rhs", choice("f32", "bf16", "f16"), optional=True),
+        Field("compute", choice("i8", "f32", "bf16"), default=_default_compute),
+        Field("out", choice("f32", "bf16", "f16"), default=lambda v: v["act"]),
+    )
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        if (values["weight"] is None) == (values["rhs"] is None):
+            raise InvalidWorkload("matmul needs exactly one of weight= (constant) and rhs= (dynamic)")
+        weight = values["weight"]
+        if weight is not None and weight.is_quantised and values["batch"] != 1:
+            raise InvalidWorkload("a batched matmul cannot have a quantised weight")
+        if values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
+            raise InvalidWorkload("compute=i8 needs a quantised weight")
+
+    def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+        m, n, k = values["m"], values["n"], values["k"]
+        lead = () if values["batch"] == 1 else (values["batch"],)
+        x = TensorSpec("x", (*lead, m, k), values["act"])
+        weight: Format | None = values["weight"]
+        if weight is None:
+            return x, TensorSpec("rhs", (*lead, k, n), values["rhs"])
+        if weight.is_quantised:
+            return x, TensorSpec("weight", (n, k), weight, constant=True)
+        return x, TensorSpec("weight", (*lead, k, n), weight, constant=True)
+
+    def result(self, values: Mapping[str, Any]) -> TensorSpec:
+        lead = () if values["batch"] == 1 else (values["batch"],)
+        return TensorSpec("y", (*lead, values["m"], values["n"]), values["out"])
+
+    def flops(self, values: Mapping[str, Any]) -> int:
+        return int(2 * values["batch"] * values["m"] * values["n"] * values["k"])
+
+    def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
+        """Standard normal activations; weights scaled by 1/√K."""
+        k = values["k"]
+        if tensor.name == "x":
+            return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
+        if not tensor.format.is_quantised:
+            return (rng.standard_normal(tensor.shape, np.float32) / np.float32(np.sqrt(k))).astype(tensor.format.dtype)
+        fmt, rows = tensor.format, tensor.shape[0]
+        codes = rng.integers(0, fmt.levels, tensor.shape, np.uint8)
+        spread = fmt.step * np.sqrt((fmt.levels**2 - 1) / 12.0)
+        scales = (0.5 + rng.random((rows, fmt.groups(k)), np.float32)) / np.float32(spread * np.sqrt(k))
+        zero_points = None
+        if fmt.zero_points:
+            zero_points = rng.integers(0, fmt.levels, scales.shape, np.uint8)
+        return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), zero_points)
+
+    def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
+        """float64 product, with the tolerance (elementwise, λ = ``CONFIDENCE``, u of the accumulator f32)::
+
+            λ·√K·u·Σ|x||W|                                             summation in any order
+          + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
+          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only
+          + v·|y|                                                      v: roundoff of the result's format
+
+        with A_g the largest |x| of the weight's group g. The first summand under the root is what rounding x
+        to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
+        summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
+        """
+        x = np.asarray(operands[0]).astype(np.float64)
+        weight = operands[1]
+        if isinstance(weight, QuantizedWeight):
+            expected, tolerance = _quantised(x, weight, values["compute"].kind)
+        else:
+            dense = np.asarray(weight).astype(np.float64)
+            expected = x @ dense
+            tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
+            if values["compute"].kind == "bf16":
+                tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense))
+        tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[values["out"].kind] * np.abs(expected)
+        return Reference(expected, tolerance)
+
+
+def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) -> tuple[NDArray[np.float64], ...]:
+    """Product and tolerance, a block of rows of W at a time (a float64 copy of W may not fit)."""
+    m, k = x.shape
+    n = weight.shape[0]
+    expected = np.empty((m, n))
+    tolerance = np.empty((m, n))
+    group, groups = weight.group, weight.format.groups(k)
+    padded = np.zeros((m, groups * group))
+    padded[:, :k] = np.abs(x)
+    largest = padded.reshape(m, groups, group).max(axis=2)
+    table_variance = weight.format.step**2 * (4.0**weight.format.bits - 1.0) / 12.0
+    starts = np.arange(0, k, group)
+    counts = np.diff(np.append(starts, k))
+    for start in range(0, n, _ROW_BLOCK):
+        rows = slice(start, min(start + _ROW_BLOCK, n))
+        centred = weight.centred(rows)
+        scales = weight.scales[rows].astype(np.float64)
+        dense = centred * weight.expand(weight.scales, rows)
+        expected[:, rows] = x @ dense.T
+        tolerance[:, rows] = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense).T)
+        if compute == "i8":
+            energy = np.add.reduceat(centred**2, starts, axis=1) + counts * table_variance
+            variance = (largest**2) @ (scales**2 * energy).T
+            tolerance[:, rows] += CONFIDENCE / 127.0 / np.sqrt(12.0) * np.sqrt(variance)
+        elif compute == "bf16":
+            tolerance[:, rows] += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense).T)
+    return expected, tolerance

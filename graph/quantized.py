@@ -1,0 +1,150 @@
+"""Quantised weight matrices in their plain, unpacked form, and the packings other tools use."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.formats import PER_ROW, Format
+
+Number = TypeVar("Number", bound=np.number)
+
+
+@attrs.frozen(eq=False)
+class QuantizedWeight:
+    """A weight matrix ``[N, K]``: ``value = scale · step · (code - zero_point)``, per group along K.
+
+    Attributes:
+        format: the quantised format.
+        codes: ``[N, K]`` uint8, one code a byte, 0 … levels-1.
+        scales: ``[N, groups]`` float16 or float32, as the format says.
+        zero_points: ``[N, groups]`` uint8 if the format stores them, else None.
+    """
+
+    format: Format
+    codes: NDArray[np.uint8]
+    scales: NDArray[np.floating]
+    zero_points: NDArray[np.uint8] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.format.is_quantised:
+            raise InvalidArgument(f"{self.format} is not a quantised format")
+        if self.codes.ndim != 2 or self.codes.dtype != np.uint8:
+            raise InvalidArgument(f"codes must be a uint8 matrix [N, K], not {self.codes.dtype} {self.codes.shape}")
+        expected = (self.codes.shape[0], self.format.groups(self.codes.shape[1]))
+        if self.scales.shape != expected or self.scales.dtype != self.format.scale_dtype:
+            raise InvalidArgument(
+                f"scales must be {self.format.scale_dtype} {expected}, not {self.scales.dtype} {self.scales.shape}"
+            )
+        if (self.zero_points is not None) != self.format.zero_points:
+            raise InvalidArgument(f"format {self.format} and zero points given: {self.zero_points is not None}")
+        if self.zero_points is not None and (self.zero_points.shape != expected or self.zero_points.dtype != np.uint8):
+            raise InvalidArgument(f"zero points must be uint8 {expected}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        return self.codes.shape[0], self.codes.shape[1]
+
+    @property
+    def group(self) -> int:
+        """Elements of K per scale; K itself for one scale per row."""
+        return self.codes.shape[1] if self.format.group == PER_ROW else int(self.format.group or 0)
+
+    def expand(self, per_group: NDArray[Number], rows: slice = slice(None)) -> NDArray[Number]:
+        """Repeat a ``[N, groups]`` array along K: ``[N, K]``."""
+        return np.repeat(per_group[rows], self.group, axis=1)[:, : self.codes.shape[1]]
+
+    def centred(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
+        """``step · (code - zero_point)`` of some rows, unscaled."""
+        codes = self.codes[rows].astype(dtype)
+        if self.zero_points is None:
+            codes -= dtype(self.format.zero_point)
+        else:
+            codes -= self.expand(self.zero_points, rows).astype(dtype)
+        codes *= dtype(self.format.step)
+        return codes
+
+    def dequantise(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
+        """The weights of some rows, ``[rows, K]``."""
+        return self.centred(rows, dtype) * self.expand(self.scales, rows).astype(dtype)
+
+    @classmethod
+    def from_matmul_nbits(
+        cls,
+        packed: NDArray[np.uint8],
+        scales: NDArray[np.floating],
+        zero_points: NDArray[np.uint8] | None,
+        *,
+        bits: int,
+        block: int,
+        k: int,
+    ) -> QuantizedWeight:
+        """From com.microsoft.MatMulNBits operands.
+
+        Args:
+            packed: ``[N, blocks, block·bits/8]``; the low bits of a byte are the lower k.
+            scales: ``[N · blocks]`` or ``[N, blocks]``.
+            zero_points: ``[N · ceil(blocks·bits/8)]`` packed like the codes, or None for 2^(bits-1).
+            bits, block, k: the node's attributes.
+
+        Raises:
+            InvalidArgument: shapes and attributes disagree.
+        """
+        blocks = -(-k // block)
+        if packed.ndim != 3 or packed.shape[1:] != (blocks, block * bits // 8):
+            raise InvalidArgument(
+                f"MatMulNBits B has shape {packed.shape}, expected (N, {blocks}, {block * bits // 8})"
+            )
+        n = packed.shape[0]
+        scale = "f16" if scales.dtype == np.float16 else "f32"
+        codes = np.ascontiguousarray(unpack_bits(packed.reshape(n, -1), bits)[:, :k])
+        stored = None
+        if zero_points is not None:
+            stored = np.ascontiguousarray(unpack_bits(zero_points.reshape(n, -1), bits)[:, :blocks])
+        return cls(
+            Format(f"u{bits}", block, stored is not None, scale),
+            codes,
+            np.ascontiguousarray(scales.reshape(n, blocks)),
+            stored,
+        )
+
+    def to_matmul_nbits(self) -> tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.uint8] | None]:
+        """(B, scales, zero_points) as com.microsoft.MatMulNBits wants them; the inverse of the above."""
+        n, k = self.shape
+        bits, group = self.format.bits, self.group
+        blocks = self.format.groups(k)
+        padded = np.zeros((n, blocks * group), np.uint8)
+        padded[:, :k] = self.codes
+        if self.zero_points is None:
+            padded[:, k:] = int(self.format.zero_point)
+        packed = pack_bits(padded, bits).reshape(n, blocks, group * bits // 8)
+        stored = None if self.zero_points is None else pack_bits(self.zero_points, bits)
+        return packed, self.scales, stored
+
+
+def pack_bits(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Pack ``[rows, n]`` codes of ``bits`` bits into ``[rows, ceil(n·bits/8)]`` bytes, low bits first."""
+    planes = (codes[:, :, None] >> np.arange(bits, dtype=np.uint8)) & 1
+    return np.packbits(planes.reshape(codes.shape[0], -1), axis=1, bitorder="little")
+
+
+def unpack_bits(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Inverse of :func:`pack_bits`: ``[rows, floor(8·bytes/bits)]`` codes, padding included."""
+    rows = packed.shape[0]
+    if 8 % bits == 0:
+        fields = (packed[:, :, None] >> np.arange(0, 8, bits, dtype=np.uint8)) & np.uint8((1 << bits) - 1)
+        return np.ascontiguousarray(fields.reshape(rows, -1))
+    stream = np.unpackbits(packed, axis=1, bitorder="little")
+    count = stream.shape[1] // bits
+    planes = stream[:, : count * bits].reshape(rows, count, bits)
+    weights = (1 << np.arange(bits)).astype(np.uint8)
+    return np.asarray((planes * weights).sum(axis=2, dtype=np.uint8))
+
+
+Operand = np.ndarray | QuantizedWeight
+"""What a kernel is called with: an array, or a quantised weight in plain form."""

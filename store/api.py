@@ -1,0 +1,145 @@
+"""The store interface. Every implementation passes ``tests/store/conformance.py``."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from types import TracebackType
+
+import attrs
+
+from fettle.backends.api import Artifact, Device, Profile, Record
+from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
+
+
+@attrs.frozen
+class Page:
+    """One page of jobs, newest first; ``next_token`` is empty on the last."""
+
+    jobs: tuple[Job, ...]
+    next_token: str = ""
+
+
+@attrs.frozen
+class Stats:
+    """What ``fettle cache stats`` prints. Bytes are those of artifact files."""
+
+    kernels: int
+    records: int
+    failed_records: int
+    jobs: int
+    devices: int
+    workloads: int
+    artifacts: int
+    artifact_bytes: int
+
+
+class Store(abc.ABC):
+    """All methods are safe to call from several threads and processes; values returned are frozen.
+
+    Any method may raise Unavailable when the database cannot be reached, and ResourceExhausted when the
+    disk is full (nothing is left half written).
+    """
+
+    # -- devices
+    @abc.abstractmethod
+    def put_device(self, device: Device) -> None:
+        """Remember a device (idempotent)."""
+
+    @abc.abstractmethod
+    def put_profile(self, profile: Profile) -> None:
+        """Store or replace the profile of a device."""
+
+    @abc.abstractmethod
+    def get_profile(self, device_key: str) -> Profile | None:
+        """The profile of a device, or None if it was never measured."""
+
+    # -- jobs
+    @abc.abstractmethod
+    def create_job(self, spec: JobSpec) -> tuple[Job, bool]:
+        """A queued job and True; or the job with the same key that is not final yet, and False."""
+
+    @abc.abstractmethod
+    def get_job(self, job_id: str) -> Job:
+        """Raises NotFound."""
+
+    @abc.abstractmethod
+    def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
+        """Jobs, newest first. Tokens stay valid while jobs are added. Raises InvalidArgument for a bad token."""
+
+    @abc.abstractmethod
+    def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:
+        """Compare-and-set of the state; False if the state is not among ``expected``. Raises NotFound."""
+
+    @abc.abstractmethod
+    def request_cancel(self, job_id: str) -> Job:
+        """Mark for cancellation (a queued or paused job is cancelled at once).
+
+        Raises NotFound, or Conflict if the job is final.
+        """
+
+    @abc.abstractmethod
+    def put_result(self, job_id: str, result: WorkloadResult) -> None:
+        """Store or replace one workload's result of a job. Raises NotFound."""
+
+    @abc.abstractmethod
+    def append_event(self, job_id: str, kind: str, data: dict[str, object]) -> JobEvent:
+        """Append with the next number. Raises NotFound."""
+
+    @abc.abstractmethod
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
+        """Events numbered above ``after``, in order. Raises NotFound."""
+
+    # -- records
+    @abc.abstractmethod
+    def add_record(self, job_id: str, record: Record) -> None:
+        """Store one trial and count it in its job. Idempotent per (job, candidate). Raises NotFound."""
+
+    @abc.abstractmethod
+    def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
+        """Trials of one workload of a job, in order of arrival (this is what a resumed job starts from)."""
+
+    @abc.abstractmethod
+    def records(
+        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+    ) -> tuple[Record, ...]:
+        """Trials across jobs, newest first. Rows of an unknown ``record_version`` are left out."""
+
+    # -- kernels and artifacts
+    @abc.abstractmethod
+    def put_artifact(self, artifact: Artifact) -> str:
+        """Store bytes content-addressed; returns the sha256. Idempotent."""
+
+    @abc.abstractmethod
+    def get_artifact(self, sha256: str) -> Artifact:
+        """Raises NotFound, or DataLoss if the stored bytes do not have that hash."""
+
+    @abc.abstractmethod
+    def put_kernel(self, kernel: Kernel) -> None:
+        """Store or replace the kernel under its key. Raises NotFound if its artifact is not stored."""
+
+    @abc.abstractmethod
+    def get_kernel(self, key: str) -> Kernel | None:
+        """The kernel of a cache key, or None. Rows of an unknown version are None."""
+
+    @abc.abstractmethod
+    def kernels(
+        self, device_key: str | None = None, operator: str | None = None, limit: int = 10_000
+    ) -> tuple[Kernel, ...]:
+        """Kernels, newest first."""
+
+    @abc.abstractmethod
+    def stats(self) -> Stats:
+        """Counts for people."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release connections. Idempotent."""
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

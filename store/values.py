@@ -1,0 +1,210 @@
+"""What is stored beside records: jobs, their events, results and kernels."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule
+from fettle.graph import codec
+from fettle.graph.workload import Workload
+
+KERNEL_VERSION = 1
+"""Version of :class:`Kernel` as stored; an unknown version is a typed miss."""
+
+
+class JobState(enum.Enum):
+    """Life of a job: queued → running → done | failed | cancelled; running ↔ paused (server stopped)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+@attrs.frozen
+class Budget:
+    """What a job may spend.
+
+    Attributes:
+        trials: mean number of trials per distinct workload.
+        seconds: wall-clock limit of the whole job; None for no limit.
+    """
+
+    trials: int = 64
+    seconds: float | None = None
+
+
+@attrs.frozen
+class JobSpec:
+    """A request to tune.
+
+    Attributes:
+        workloads: distinct workloads with how often each occurs.
+        device: the device to tune for.
+        device_text: the text that selects it on the machine that runs the job.
+        seed: everything random follows from it.
+        force: tune even what the cache already has.
+        title: shown to people (a file name, or the workload text).
+    """
+
+    workloads: tuple[tuple[Workload, int], ...]
+    device: Device
+    device_text: str
+    budget: Budget = Budget()
+    policy: MeasurePolicy = MeasurePolicy()
+    seed: int = 0
+    force: bool = False
+    title: str = ""
+
+    @property
+    def key(self) -> str:
+        """Equal keys are the same work: a second submission joins the first while it is in flight."""
+        return codec.digest(
+            (
+                "fettle.job",
+                tuple((w.key, count) for w, count in self.workloads),
+                self.device.key,
+                attrs.astuple(self.budget),
+                attrs.astuple(self.policy),
+                self.seed,
+                self.force,
+            )
+        )
+
+
+@attrs.frozen
+class WorkloadResult:
+    """How tuning one workload of a job ended; the row ``fettle tune`` prints. Times in seconds.
+
+    Attributes:
+        trials, failed: trials measured, and how many of them were typed failures.
+        verified: the winner passed the correctness gate.
+        cached: served from the cache; nothing was measured.
+        default_s, best_s: medians of the finals (None if nothing valid was found).
+        best_ci: 95 % interval of the best's median.
+        bound_s, bound: the roof's time and name.
+        spearman: rank correlation of the cost model's predictions with trials it had not seen; None if too few.
+        artifact_sha256: the winner's artifact.
+        seconds: wall time spent on this workload.
+        error: why there is no kernel, if there is none.
+    """
+
+    workload: Workload
+    count: int
+    trials: int = 0
+    failed: int = 0
+    verified: bool = False
+    cached: bool = False
+    basis: Basis = Basis.MEASURED
+    max_error: float | None = None
+    error_ratio: float | None = None
+    default_s: float | None = None
+    best_s: float | None = None
+    best_ci: tuple[float, float] | None = None
+    bound_s: float | None = None
+    bound: str = ""
+    schedule: Schedule | None = None
+    spearman: float | None = None
+    artifact_sha256: str = ""
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def speedup(self) -> float | None:
+        """default_s / best_s."""
+        return self.default_s / self.best_s if self.default_s and self.best_s else None
+
+
+@attrs.frozen
+class Job:
+    """A durable job.
+
+    Attributes:
+        id: short unique text, sortable by creation.
+        state: see :class:`JobState`.
+        created, updated: Unix seconds.
+        trials, failed: totals so far.
+        results: one per finished workload.
+        error: why it failed.
+        cancel_requested: a cancel was asked for and is not yet carried out.
+    """
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    created: float
+    updated: float
+    trials: int = 0
+    failed: int = 0
+    results: tuple[WorkloadResult, ...] = ()
+    error: str = ""
+    cancel_requested: bool = False
+
+    @property
+    def best_s(self) -> float | None:
+        """Σ count · best_s over finished workloads: one pass of the graph; None before the first."""
+        times = [r.best_s * r.count for r in self.results if r.best_s is not None]
+        return sum(times) if times else None
+
+
+@attrs.frozen
+class JobEvent:
+    """One thing that happened in a job. Numbers run 1, 2, 3 … without gaps.
+
+    Attributes:
+        kind: ``state`` {state, error}, ``phase`` {workload, phase}, ``trial`` {workload, trial, trials, outcome,
+            seconds, best_s, failed, schedule, eta_s, done, total}, ``result`` (a WorkloadResult as plain data).
+        data: plain data as listed.
+    """
+
+    job_id: str
+    number: int
+    time: float
+    kind: str
+    data: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Kernel:
+    """A verified winner, as the cache serves it. Times in seconds."""
+
+    workload: Workload
+    device: Device
+    schedule: Schedule
+    artifact_sha256: str
+    mode: str
+    basis: Basis
+    default_s: float
+    best_s: float
+    best_ci: tuple[float, float]
+    bound_s: float
+    bound: str
+    max_error: float
+    error_ratio: float
+    trials: int
+    job_id: str
+    created: float
+    toolchain: str
+    abi: str
+    isa: tuple[str, ...]
+    space_version: str
+    version: int = KERNEL_VERSION
+
+    @property
+    def key(self) -> str:
+        """The cache key."""
+        return kernel_key(self.workload, self.device, self.mode, self.basis)
+
+
+def kernel_key(workload: Workload, device: Device, mode: str = "hot", basis: Basis = Basis.MEASURED) -> str:
+    """256-bit cache key: (workload, device identity, hot or cold, basis). Toolchains are no part of it."""
+    return codec.digest(("fettle.kernel", workload.key, device.key, mode, basis.value))

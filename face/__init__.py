@@ -1,1 +1,40 @@
-"""fettle: a kernel autotuning service. The public API; everything is imported on first use (PEP 562)."""
+"""fettle: a kernel autotuning service. The public Python API.
+
+Names are imported on first use (PEP 562): importing any ``fettle.x`` runs this file, and worker processes
+must stay free of gRPC and SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fettle.backends.api import Schedule
+    from fettle.graph.quantized import QuantizedWeight
+    from fettle.graph.workload import Workload
+    from fettle.kernel import Kernel
+    from fettle.offline import lookup
+    from fettle.service.client import connect, connect_async
+    from fettle.tuning import tune
+
+_HOMES = {
+    "Kernel": "fettle.kernel",
+    "QuantizedWeight": "fettle.graph.quantized",
+    "Schedule": "fettle.backends.api",
+    "Workload": "fettle.graph.workload",
+    "connect": "fettle.service.client",
+    "connect_async": "fettle.service.client",
+    "lookup": "fettle.offline",
+    "tune": "fettle.tuning",
+}
+
+__all__ = ["Kernel", "QuantizedWeight", "Schedule", "Workload", "connect", "connect_async", "lookup", "tune"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fettle' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m fettle``."""
+
+from fettle.cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""The Typer application, and the mapping of errors to exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from fettle.cli import bench, cache, db, devices, jobs, lookup, run, serve, tune
+from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE
+from fettle.graph.errors import FettleError, InvalidArgument, NotFound
+
+app = typer.Typer(
+    name="fettle",
+    help="Tune the kernels of an operator graph for a device, prove them right, and serve the winners.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="tune")(tune.tune)
+app.command(name="lookup")(lookup.lookup)
+app.command(name="run")(run.run)
+app.command(name="serve")(serve.serve)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(cache.app, name="cache")
+app.command(name="devices")(devices.devices)
+app.command(name="backends")(devices.backends)
+app.add_typer(db.app, name="db")
+app.add_typer(bench.app, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from fettle import __version__
+
+        typer.echo(f"fettle {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def exit_code(error: FettleError) -> int:
+    """2 for bad usage, 3 for what does not exist, 1 for the rest."""
+    if isinstance(error, InvalidArgument):
+        return USAGE
+    return NOT_FOUND if isinstance(error, NotFound) else FAILED
+
+
+def main() -> NoReturn:
+    """Entry point of the ``fettle`` command."""
+    try:
+        app()
+    except FettleError as error:
+        print(f"fettle: {error}", file=sys.stderr)
+        for name, value in error.details.items():
+            print(f"  {name}: {value}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    sys.exit(DONE)

@@ -1,0 +1,60 @@
+"""``fettle cache``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from fettle.backends.registry import resolve_device
+from fettle.cli.options import JsonOption, StoreOption
+from fettle.cli.output import kernel_json, plain, print_json, seconds, stdout
+
+app = typer.Typer(help="Look into the kernel cache.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def list_kernels(
+    device: Annotated[str | None, typer.Option("--device", help="Only kernels for this device.")] = None,
+    operator: Annotated[str | None, typer.Option("--operator", help="Only kernels of this operator.")] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List cached kernels, newest first."""
+    from fettle.store.open import open_store
+
+    key = resolve_device(device)[1].key if device is not None else None
+    with open_store(store) as opened:
+        kernels = opened.kernels(key, operator)
+    if json:
+        print_json({"kernels": [kernel_json(k) for k in kernels]})
+        return
+    table = Table()
+    for heading in ("workload", "device", "mode", "best", "speed-up", "of bound", "artifact"):
+        table.add_column(heading)
+    for k in kernels:
+        table.add_row(
+            str(k.workload),
+            str(k.device),
+            k.mode,
+            seconds(k.best_s),
+            f"{k.default_s / k.best_s:.2f}x",
+            f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
+            k.artifact_sha256[:12],
+        )
+    stdout.print(table)
+
+
+@app.command()
+def stats(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Count what the cache holds."""
+    from fettle.store.open import open_store
+
+    with open_store(store) as opened:
+        counts = opened.stats()
+    if json:
+        print_json(plain(counts))
+        return
+    for name, value in plain(counts).items():
+        stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)

@@ -1,0 +1,204 @@
+"""``fettle jobs``: in the embedded store, or on a server with ``--server``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fettle.cli.options import CaOption, JsonOption, ServerOption, StoreOption, TokenOption
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, seconds, stderr, stdout
+from fettle.cli.progress import JobProgress
+from fettle.store.values import Job, JobState
+
+app = typer.Typer(help="List, show, watch, cancel and resume jobs.", no_args_is_help=True)
+IdArgument = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "title": job.spec.title,
+        "device": str(job.spec.device),
+        "workloads": len(job.spec.workloads),
+        "trials": job.trials,
+        "failed": job.failed,
+        "best_s": job.best_s,
+        "created": job.created,
+        "updated": job.updated,
+    }
+
+
+@app.command(name="list")
+def list_jobs(
+    state: Annotated[list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many, newest first.")] = 50,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    found: list[Job] = []
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client:
+            found = _take(client.jobs(states=tuple(state or ())), limit)
+    else:
+        from fettle.store.open import open_store
+
+        with open_store(store) as opened:
+            page_token = ""
+            while len(found) < limit:
+                page = opened.list_jobs(min(50, limit - len(found)), page_token, tuple(state or ()))
+                found += page.jobs
+                page_token = page.next_token
+                if not page_token:
+                    break
+    if json:
+        print_json({"jobs": [_row(job) for job in found]})
+        return
+    table = Table()
+    for heading in ("id", "state", "title", "device", "workloads", "trials", "failed", "best"):
+        table.add_column(heading)
+    for job in found:
+        row = _row(job)
+        table.add_row(*(str(row[k]) for k in ("id", "state", "title", "device", "workloads", "trials", "failed")), seconds(job.best_s))
+    stdout.print(table)
+
+
+def _take(jobs: Iterable[Job], limit: int) -> list[Job]:
+    found = []
+    for job in jobs:
+        found.append(job)
+        if len(found) == limit:
+            break
+    return found
+
+
+@app.command()
+def show(
+    job_id: IdArgument,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one job with its results."""
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client:
+            job = client.job(job_id)
+    else:
+        from fettle.store.open import open_store
+
+        with open_store(store) as opened:
+            job = opened.get_job(job_id)
+    _print(job, json)
+
+
+def _print(job: Job, json: bool) -> None:
+    if json:
+        print_json(job_json(job))
+        return
+    stdout.print(f"job {job.id}: {job.state.value}, {job.trials} trials, {job.failed} failed", highlight=False)
+    if job.error:
+        stdout.print(f"[red]{job.error}[/red]")
+    if job.results:
+        stdout.print(results_table(job))
+
+
+@app.command()
+def watch(
+    job_id: IdArgument,
+    server: ServerOption = None,
+    after: Annotated[int, typer.Option("--after", help="Start behind this event number.")] = 0,
+    store: StoreOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Follow a job until it ends; with --json one event a line."""
+    import time
+
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client, JobProgress(stderr, job_id) as progress:
+            for event in client.watch(job_id, after=after):
+                print_json({"number": event.number, "kind": event.kind, **event.data}) if json else progress.show(event)
+            job = client.job(job_id)
+    else:
+        from fettle.store.open import open_store
+
+        with open_store(store) as opened, JobProgress(stderr, job_id) as progress:
+            while True:
+                job = opened.get_job(job_id)
+                for event in opened.events(job_id, after):
+                    after = event.number
+                    print_json({"number": event.number, "kind": event.kind, **event.data}) if json else progress.show(event)
+                if job.state.is_final:
+                    break
+                time.sleep(0.5)
+    if not json:
+        _print(job, False)
+    raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
+
+
+@app.command()
+def cancel(
+    job_id: IdArgument,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+) -> None:
+    """Cancel a job; it keeps the best kernels found so far."""
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client:
+            job = client.cancel(job_id)
+    else:
+        from fettle.store.open import open_store
+
+        with open_store(store) as opened:
+            job = opened.request_cancel(job_id)
+    stdout.print(f"job {job.id}: {job.state.value if job.state.is_final else 'cancelling'}", highlight=False)
+
+
+@app.command()
+def resume(
+    job_id: IdArgument,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Go on with a job that was paused, interrupted or cut off, from its stored trials."""
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client:
+            job = client.resume(job_id)
+        stdout.print(f"job {job.id}: {job.state.value}", highlight=False)
+        return
+    from fettle.cli.tune import run_here
+    from fettle.store.open import open_store
+
+    interrupted = threading.Event()
+    with open_store(store) as opened:
+        job = run_here(opened, job_id, interrupted)
+    _print(job, json)
+    if interrupted.is_set():
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)

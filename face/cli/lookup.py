@@ -1,0 +1,73 @@
+"""``fettle lookup``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fettle.backends.registry import resolve_device
+from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
+from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, stdout
+from fettle.graph.workload import Workload
+
+
+def lookup(
+    workload: Annotated[str, typer.Argument(help="A workload text.")],
+    device: DeviceOption = "cpu",
+    cold: Annotated[bool, typer.Option("--cold", help="The kernel tuned for weights that are not in cache.")] = False,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Find the cached kernel for a workload; a miss says which field differs. Exits with 3 on a miss.
+
+    Example: fettle lookup "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128" --device cpu,threads=1
+    """
+    wanted = Workload.parse(workload)
+    mode = "cold" if cold else "hot"
+    if server is not None:
+        from fettle.service.client import connect
+
+        with connect(server, token=token, tls_ca=tls_ca) as client:
+            found = client.lookup(wanted, device, mode=mode)
+    else:
+        from fettle.store.lookup import lookup as find
+        from fettle.store.open import open_store
+
+        _, resolved = resolve_device(device)
+        with open_store(store) as opened:
+            found = find(opened, wanted, resolved, mode)
+    match = found.match
+    schedule = None
+    if match == "none" and server is None:
+        backend, resolved = resolve_device(device)
+        if backend.supports(wanted, resolved):
+            match, schedule = "default", backend.default(wanted, resolved)
+    if json:
+        kernel = kernel_json(found.kernel) if found.kernel else None
+        if schedule is not None:
+            kernel = {"workload": str(wanted), "device": device, "schedule": schedule.as_dict()}
+        print_json(
+            {
+                "match": match,
+                "key": found.key,
+                "kernel": kernel,
+                "miss": [{"field": m.field, "wanted": m.wanted, "nearest": m.nearest} for m in found.misses],
+            }
+        )
+    elif found.kernel is not None:
+        k = found.kernel
+        stdout.print(f"{k.workload} on {k.device.label or k.device}", highlight=False)
+        stdout.print(f"  {seconds(k.best_s)}, {k.default_s / k.best_s:.2f}x the default, verified", highlight=False)
+        stdout.print(f"  schedule: {k.schedule}", highlight=False)
+        stdout.print(f"  artifact: {k.artifact_sha256}", highlight=False)
+    else:
+        stdout.print(f"no tuned kernel for {wanted}", highlight=False)
+        for miss in found.misses:
+            stdout.print(f"  {miss.field}: wanted {miss.wanted}, nearest {miss.nearest}", highlight=False)
+        if schedule is not None:
+            stdout.print(f"  the default schedule would be used: {schedule}", highlight=False)
+    raise typer.Exit(DONE if match in ("exact", "bucket") else NOT_FOUND)

@@ -1,0 +1,45 @@
+"""Options that several commands share, with one wording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fettle.graph.errors import InvalidArgument
+
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="backend[:preset][,key=value …], e.g. `cpu` or `cpu,threads=1,isa=avx2`."),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Database URL or SQLite path; default: the user's data directory."),
+]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Send the request to a server, HOST:PORT.")]
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="FETTLE_TOKEN", help="Bearer token for --server.", show_envvar=True)
+]
+CaOption = Annotated[
+    Path | None, typer.Option("--tls-ca", help="Certificate file that --server's TLS certificate is checked against.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+DimOption = Annotated[
+    list[str] | None, typer.Option("--dim", help="Bind a symbolic dimension of the model: NAME=SIZE. Repeatable.")
+]
+
+
+def parse_dims(texts: list[str] | None) -> dict[str, int]:
+    """``--dim batch=1`` options as a mapping.
+
+    Raises:
+        InvalidArgument: malformed or repeated.
+    """
+    dims: dict[str, int] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value.isdigit() and int(value) > 0) or name in dims:
+            raise InvalidArgument(f"malformed --dim {text!r}", hint="write --dim NAME=SIZE, each name once")
+        dims[name] = int(value)
+    return dims

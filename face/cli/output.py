@@ -1,0 +1,127 @@
+"""How the command line prints: exit codes, JSON, tables, units."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fettle.graph import codec
+from fettle.store.values import Job, Kernel, WorkloadResult
+
+DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout and nothing else."""
+    print(json.dumps(value, allow_nan=False, default=str), flush=True)
+
+
+def seconds(value: float | None) -> str:
+    """A time with three significant digits and a fitting unit."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
+def result_json(result: WorkloadResult) -> dict[str, Any]:
+    """One workload of ``fettle tune --json``; times are medians in seconds."""
+    return {
+        "workload": str(result.workload),
+        "key": result.workload.key,
+        "count": result.count,
+        "trials": result.trials,
+        "failed": result.failed,
+        "verified": result.verified,
+        "cached": result.cached,
+        "basis": result.basis.value,
+        "max_error": result.max_error,
+        "error_ratio": result.error_ratio,
+        "default_s": result.default_s,
+        "best_s": result.best_s,
+        "speedup": result.speedup,
+        "best_ci_s": list(result.best_ci) if result.best_ci else None,
+        "bound_s": result.bound_s,
+        "bound": result.bound,
+        "spearman": result.spearman,
+        "schedule": result.schedule.as_dict() if result.schedule else None,
+        "artifact": result.artifact_sha256 or None,
+        "seconds": result.seconds,
+        "error": result.error or None,
+    }
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """What ``fettle tune --json`` prints."""
+    return {
+        "job": job.id,
+        "state": job.state.value,
+        "device": str(job.spec.device),
+        "workloads": [result_json(r) for r in job.results],
+        "error": job.error or None,
+    }
+
+
+def kernel_json(kernel: Kernel) -> dict[str, Any]:
+    """A cached kernel, as ``lookup`` and ``cache list`` print it."""
+    return {
+        "key": kernel.key,
+        "workload": str(kernel.workload),
+        "device": str(kernel.device),
+        "device_key": kernel.device.key,
+        "mode": kernel.mode,
+        "basis": kernel.basis.value,
+        "schedule": kernel.schedule.as_dict(),
+        "artifact": kernel.artifact_sha256,
+        "default_s": kernel.default_s,
+        "best_s": kernel.best_s,
+        "speedup": kernel.default_s / kernel.best_s,
+        "best_ci_s": list(kernel.best_ci),
+        "bound_s": kernel.bound_s,
+        "bound": kernel.bound,
+        "max_error": kernel.max_error,
+        "toolchain": kernel.toolchain,
+        "abi": kernel.abi,
+        "isa": list(kernel.isa),
+        "space_version": kernel.space_version,
+        "trials": kernel.trials,
+        "job": kernel.job_id,
+        "created": kernel.created,
+    }
+
+
+def results_table(job: Job) -> Table:
+    """The table ``fettle tune`` ends with."""
+    table = Table(title=f"{job.spec.title} on {job.spec.device.label or job.spec.device}", title_justify="left")
+    table.add_column("workload", overflow="fold")
+    for heading in ("×", "trials", "failed", "default", "best", "speed-up", "of bound", "verified", "from"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for r in job.results:
+        share = f"{100 * r.bound_s / r.best_s:.0f} % {r.bound}" if r.bound_s and r.best_s else "–"
+        table.add_row(
+            str(r.workload) if not r.error else f"{r.workload}\n[red]{r.error}[/red]",
+            str(r.count),
+            str(r.trials),
+            str(r.failed),
+            seconds(r.default_s),
+            seconds(r.best_s),
+            f"{r.speedup:.2f}x" if r.speedup else "–",
+            share,
+            "yes" if r.verified else "no",
+            "cache" if r.cached else r.basis.value,
+        )
+    return table
+
+
+def plain(value: Any) -> Any:
+    """Plain data of a domain value, for ``--json``."""
+    return codec.to_data(value)

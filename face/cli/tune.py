@@ -1,0 +1,197 @@
+"""``fettle tune``."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import attrs
+import typer
+
+from fettle.backends.api import MeasurePolicy
+from fettle.cli.options import (
+    CaOption,
+    DeviceOption,
+    DimOption,
+    JsonOption,
+    ServerOption,
+    StoreOption,
+    TokenOption,
+    parse_dims,
+)
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, stderr, stdout
+from fettle.cli.progress import JobProgress
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+from fettle.search.jobs import run_job
+from fettle.store.api import Store
+from fettle.store.open import open_store
+from fettle.store.values import Job, JobEvent, JobState
+from fettle.tuning import Work, plan, read_work
+
+
+def tune(
+    target: Annotated[str, typer.Argument(metavar="MODEL.onnx|WORKLOAD", help="An ONNX model or a workload text.")],
+    device: DeviceOption = "cpu",
+    trials: Annotated[int, typer.Option(help="Mean number of trials per distinct workload.")] = 64,
+    time: Annotated[float | None, typer.Option("--time", help="Wall-clock limit of the job in seconds.")] = None,
+    dim: DimOption = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that are not in cache.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Tune even what the cache already has.")] = False,
+    store: StoreOption = None,
+    server: ServerOption = None,
+    token: TokenOption = None,
+    tls_ca: CaOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tune a model or one operator; the winners go to the cache.
+
+    Ctrl-C stops early, keeps the best so far, and exits with 130.
+
+    Examples:
+
+    - fettle tune examples/decoder_layer.onnx --device cpu --trials 24
+
+    - fettle tune "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128" --trials 64 --json
+
+    - fettle tune model.onnx --dim batch=1 --server 127.0.0.1:50151
+    """
+    dims = parse_dims(dim)
+    policy = MeasurePolicy(mode="cold" if cold else "hot")
+    cancel = threading.Event()
+    if server is not None:
+        if store is not None:
+            raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
+        request = Request(target, device, trials, time, dims, seed, force, policy.mode)
+        job = _tune_remotely(request, server, token, tls_ca, cancel)
+    else:
+        spec, work = plan(
+            target, device, trials=trials, seconds=time, dims=dims, seed=seed, force=force, policy=policy
+        )
+        _announce(work)
+        with open_store(store) as opened:
+            created, _ = opened.create_job(spec)
+            job = run_here(opened, created.id, cancel)
+    if json:
+        print_json(job_json(job))
+    else:
+        stdout.print(results_table(job))
+    if cancel.is_set():
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
+
+
+def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
+    """Run a stored job in a thread of this process; the main thread shows progress and takes Ctrl-C."""
+    events: queue.Queue[JobEvent | None] = queue.Queue()
+    outcome: list[Job | BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(run_job(store, job_id, cancel=cancel, on_event=events.put))
+        except BaseException as error:  # handed to the main thread, which raises it
+            outcome.append(error)
+        finally:
+            events.put(None)
+
+    thread = threading.Thread(target=body, name="tune", daemon=True)
+    title = store.get_job(job_id).spec.title
+    with interrupts(cancel), JobProgress(stderr, title) as progress:
+        thread.start()
+        while True:
+            try:
+                event = events.get(timeout=0.2)  # a timeout, so that signals are noticed
+            except queue.Empty:
+                continue
+            if event is None:
+                break
+            progress.show(event)
+    thread.join()
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@attrs.frozen
+class Request:
+    """A tuning request as typed."""
+
+    target: str
+    device: str
+    trials: int
+    seconds: float | None
+    dims: dict[str, int]
+    seed: int
+    force: bool
+    mode: str
+
+
+def _tune_remotely(
+    request: Request, server: str, token: str | None, tls_ca: Path | None, cancel: threading.Event
+) -> Job:
+    from fettle.service.client import connect
+
+    graph: bytes | None = None
+    workloads: tuple[tuple[Workload, int], ...] = ()
+    if request.target.endswith(".onnx"):
+        from fettle.graph.onnx_import import without_weights
+
+        graph = without_weights(request.target)
+    else:
+        workloads = read_work(request.target).workloads
+    with connect(server, token=token, tls_ca=tls_ca) as client:
+        job = client.submit(
+            graph=graph,
+            workloads=workloads,
+            device=request.device,
+            trials=request.trials,
+            seconds=request.seconds,
+            dims=request.dims,
+            seed=request.seed,
+            force=request.force,
+            mode=request.mode,
+            title=Path(request.target).name if graph is not None else request.target,
+        )
+        stderr.print(f"job {job.id} on {server}", highlight=False)
+        with interrupts(cancel, lambda: client.cancel(job.id)), JobProgress(stderr, job.spec.title) as progress:
+            for event in client.watch(job.id):
+                progress.show(event)
+        return client.job(job.id)
+
+
+def _announce(work: Work) -> None:
+    if work.left_out:
+        stderr.print(f"{len(work.left_out)} node(s) left to the default executor:", highlight=False)
+        for node in work.left_out:
+            stderr.print(f"  {node.name}: {node.reason}", highlight=False)
+
+
+@contextmanager
+def interrupts(cancel: threading.Event, also: Callable[[], object] | None = None) -> Iterator[None]:
+    """While inside, the first Ctrl-C (or SIGTERM) sets ``cancel``; a second one interrupts at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        stderr.print("stopping; keeping the best so far (again to abort)", highlight=False)
+        if also is not None:
+            threading.Thread(target=also, daemon=True).start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,67 @@
+"""``fettle.lookup``: from a workload to a callable kernel, without a server."""
+
+from __future__ import annotations
+
+from fettle.backends.api import Candidate
+from fettle.backends.registry import resolve_device
+from fettle.graph.errors import DataLoss, NotFound, Unsupported
+from fettle.graph.workload import Workload
+from fettle.kernel import Kernel
+from fettle.store.api import Store
+from fettle.store.lookup import Miss
+from fettle.store.lookup import lookup as lookup_stored
+from fettle.store.open import open_store
+
+
+def lookup(
+    workload: Workload | str,
+    device: str = "cpu",
+    *,
+    store: Store | str | None = None,
+    mode: str = "hot",
+    default: bool = True,
+) -> Kernel:
+    """The kernel for a workload: the cached winner, else the untuned default schedule, built now.
+
+    Args:
+        workload: a workload or its text.
+        device: device text.
+        store: an open store, its URL, or None for the user's own store.
+        mode: ``hot`` or ``cold``, as tuned.
+        default: build the default schedule on a miss (needs the backend's compiler; about a second).
+
+    Raises:
+        InvalidWorkload, InvalidDevice: malformed texts.
+        NotFound: no cached kernel, and ``default`` is false; details name what differs from the nearest one.
+        Unsupported: no cached kernel, and the backend cannot do the workload at all.
+        DataLoss: the cached artifact's bytes are damaged.
+    """
+    wanted = Workload.parse(workload) if isinstance(workload, str) else workload
+    backend, resolved = resolve_device(device)
+    opened = store if isinstance(store, Store) else open_store(store)
+    try:
+        found = lookup_stored(opened, wanted, resolved, mode)
+        misses = found.misses
+        if found.kernel is not None:
+            try:
+                artifact = opened.get_artifact(found.kernel.artifact_sha256)
+                loaded = backend.load(artifact)
+                return Kernel(wanted, resolved, artifact, loaded, match="exact", stored=found.kernel)
+            except Unsupported as error:
+                misses = (Miss("artifact", "loadable here", error.message),)
+            except NotFound as error:
+                raise DataLoss(error.message, hint="tune again with --force") from error
+    finally:
+        if opened is not store:
+            opened.close()
+    if not default:
+        raise NotFound(
+            f"no tuned kernel for {wanted} on {resolved}",
+            hint=f'fettle tune "{wanted}" --device {resolved}',
+            details={miss.field: f"wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses},
+        )
+    support = backend.supports(wanted, resolved)
+    if not support:
+        raise Unsupported(f"backend {backend.name} cannot do {wanted}: {support.reason}")
+    artifact = backend.build(Candidate(wanted, resolved, backend.default(wanted, resolved)))
+    return Kernel(wanted, resolved, artifact, backend.load(artifact), match="default", misses=misses)

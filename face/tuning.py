@@ -1,0 +1,137 @@
+"""``fettle.tune``: run a tuning job in this process, on an embedded store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from fettle.backends.api import MeasurePolicy
+from fettle.backends.registry import resolve_device
+from fettle.graph.errors import InvalidArgument, InvalidGraph
+from fettle.graph.graph import GraphNode
+from fettle.graph.workload import Workload
+from fettle.store.api import Store
+from fettle.store.open import open_store
+from fettle.store.values import Budget, Job, JobEvent, JobSpec
+
+MAX_TRIALS = 1_000_000
+
+
+@attrs.frozen
+class Work:
+    """What is to be tuned, read from a model file or a workload text.
+
+    Attributes:
+        title: the file's name or the workload text.
+        workloads: distinct workloads with how often each occurs.
+        left_out: nodes of the model left to the default executor, each with its reason.
+    """
+
+    title: str
+    workloads: tuple[tuple[Workload, int], ...]
+    left_out: tuple[GraphNode, ...] = ()
+
+
+def read_work(target: str | os.PathLike[str] | Workload | Sequence[Workload], dims: Mapping[str, int] | None = None) -> Work:
+    """Understand the target of a tuning request: ``*.onnx`` is a model, anything else a workload text.
+
+    Raises:
+        InvalidWorkload: malformed text.
+        InvalidGraph, NotFound: the model cannot be read, or has nothing to tune.
+    """
+    if isinstance(target, Workload):
+        return Work(str(target), ((target, 1),))
+    if isinstance(target, Sequence) and not isinstance(target, str):
+        return Work(f"{len(target)} workloads", tuple((w, 1) for w in dict.fromkeys(target)))
+    text = os.fspath(target)
+    if not text.endswith(".onnx"):
+        if dims:
+            raise InvalidArgument("--dim is for ONNX models", hint="write the size into the workload text")
+        workload = Workload.parse(text)
+        return Work(str(workload), ((workload, 1),))
+    from fettle.graph.onnx_import import import_model
+
+    graph = import_model(text, dict(dims or {})).graph
+    if not graph.workloads():
+        reasons = "; ".join(f"{node.name}: {node.reason}" for node in graph.unsupported()[:5])
+        raise InvalidGraph(f"{text} has no operator fettle can tune", hint=reasons)
+    return Work(os.path.basename(text), graph.workloads(), graph.unsupported())
+
+
+def plan(
+    target: str | os.PathLike[str] | Workload | Sequence[Workload],
+    device: str = "cpu",
+    *,
+    trials: int = 64,
+    seconds: float | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    policy: MeasurePolicy | None = None,
+) -> tuple[JobSpec, Work]:
+    """The job a request describes, and what its target was understood as; see :func:`tune` for the arguments.
+
+    Raises:
+        InvalidArgument (and subclasses): malformed target, device or budget.
+    """
+    if not 1 <= trials <= MAX_TRIALS:
+        raise InvalidArgument(f"trials must be between 1 and {MAX_TRIALS}, not {trials}")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InvalidArgument(f"the time limit must be a positive number of seconds, not {seconds}")
+    work = read_work(target, dims)
+    _, resolved = resolve_device(device)
+    budget = Budget(trials, seconds)
+    spec = JobSpec(work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title)
+    return spec, work
+
+
+def tune(
+    target: str | os.PathLike[str] | Workload | Sequence[Workload],
+    device: str = "cpu",
+    *,
+    trials: int = 64,
+    seconds: float | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    policy: MeasurePolicy | None = None,
+    store: Store | str | None = None,
+    cancel: threading.Event | None = None,
+    on_event: Callable[[JobEvent], None] | None = None,
+) -> Job:
+    """Tune a model or workload here and now; the winners go to the store.
+
+    Args:
+        target: path of an ``.onnx`` model, a workload text, a workload, or several.
+        device: device text.
+        trials: mean number of trials per distinct workload.
+        seconds: wall-clock limit of the job.
+        dims: values of the model's symbolic dimensions.
+        seed: everything random follows from it.
+        force: tune even what the cache already has.
+        policy: how kernels are timed.
+        store: an open store, its URL, or None for the user's own store.
+        cancel: set it to stop early and keep the best so far.
+        on_event: called with every event, from the thread that tunes.
+
+    Returns:
+        The finished job; ``job.results`` has one row per workload.
+
+    Raises:
+        InvalidArgument (and subclasses): malformed target, device or budget.
+    """
+    from fettle.search.jobs import run_job
+
+    spec, _ = plan(
+        target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy
+    )
+    opened = store if isinstance(store, Store) else open_store(store)
+    try:
+        job, _ = opened.create_job(spec)
+        return run_job(opened, job.id, cancel=cancel, on_event=on_event)
+    finally:
+        if opened is not store:
+            opened.close()

@@ -1,0 +1,142 @@
+"""Loads object-file artifacts into any process: no TVM import, no compiler, no linker.
+
+apache-tvm-ffi-orcjit links the object in memory; ``libtvm_runtime.so`` (3 MB, plain C++) gives it the thread
+pool that ``T.parallel`` runs on.
+
+Threads. TVM keeps one pool per calling thread, created at its first parallel kernel with ``TVM_NUM_THREADS``
+workers; the runtime is told a count no smaller than any kernel needs, and before a kernel of another thread
+count runs, its pool is switched (0.2 µs). TVM never binds threads here: by default its first parallel call
+would rewrite the caller's CPU affinity.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fettle.backends.api import Artifact
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.family import Family
+from fettle.backends.cpu.views import immediate
+from fettle.graph.errors import InvalidArgument, Unsupported
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+KIND = "elf-object"
+ABI = "tvm-ffi-1"
+ENTRY = "fettle_kernel"
+
+_NO_COMPILER = os.devnull
+"""orcjit asks a C++ compiler for its libstdc++; kernels need none, and there may be no compiler to ask."""
+
+_POOL_MODE = 1
+"""``kBig`` of TVM's ThreadGroup::AffinityMode; without binding it only sets how many workers run."""
+
+_local = threading.local()
+_load_lock = threading.Lock()
+
+
+class CpuKernel:
+    """A loaded kernel. Calls from several threads are safe; each calling thread gets its own thread pool."""
+
+    def __init__(self, artifact: Artifact, family: Family, module: Any) -> None:
+        self.artifact = artifact
+        self.workload = Workload.parse(artifact.workload)
+        self.family = family
+        self.module = module
+        self.threads = int(dict(artifact.facts).get("threads", 1))
+        self._function: Callable[..., None] = module[artifact.entry]
+        self._inputs = tuple((t.shape, t.format.dtype) for t in self.workload.operands if not t.constant)
+        self._result = (self.workload.result.shape, self.workload.result.format.dtype)
+
+    def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        """Constants in the layout :attr:`Artifact.weight_layout` names."""
+        return self.family.pack(self.workload, self.artifact.schedule, constants)
+
+    def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
+        """Compute into ``out``. Nothing is copied.
+
+        Raises:
+            InvalidArgument: an array's number, shape, type or contiguity is not the workload's.
+        """
+        if len(inputs) != len(self._inputs):
+            raise InvalidArgument(f"{self.workload} takes {len(self._inputs)} inputs, not {len(inputs)}")
+        for array, (shape, dtype) in zip(inputs, self._inputs, strict=True):
+            _check(array, shape, dtype)
+        _check(out, *self._result)
+        if not out.flags.writeable:
+            raise InvalidArgument("the result array is read-only")
+        self.use_threads()
+        self._function(*immediate([*inputs, *packed, out]))
+
+    def use_threads(self) -> None:
+        """Switch the calling thread's pool to this kernel's thread count."""
+        if self.threads > 1 and getattr(_local, "threads", 0) != self.threads:
+            configure_pool(self.threads)
+
+
+def load(artifact: Artifact, family: Family) -> CpuKernel:
+    """Make an artifact callable in this process.
+
+    Raises:
+        Unsupported: its kind, ABI or instruction set is not this machine's, or it does not link.
+    """
+    if artifact.kind != KIND:
+        raise Unsupported(f"artifact of kind {artifact.kind!r}; the CPU backend loads {KIND!r}")
+    if artifact.abi != ABI:
+        raise Unsupported(f"artifact with ABI {artifact.abi!r}; this version loads {ABI!r}", hint="tune again")
+    missing = cpu.missing_features(artifact.isa)
+    if missing:
+        raise Unsupported(
+            f"the kernel needs CPU features this machine lacks: {' '.join(missing)}",
+            hint="look up kernels for this machine's device, or tune with isa= restricted",
+        )
+    runtime()
+    import tvm_ffi_orcjit
+
+    with _load_lock:
+        try:
+            module = tvm_ffi_orcjit.default_session().load_module(artifact.payload, cxx=_NO_COMPILER)
+            return CpuKernel(artifact, family, module)
+        except (RuntimeError, AttributeError, KeyError, ValueError) as error:
+            raise Unsupported(f"the artifact cannot be loaded: {error}") from error
+
+
+@cache
+def runtime() -> Any:
+    """Load the TVM runtime library and return the ``tvm_ffi`` module.
+
+    Raises:
+        Unsupported: apache-tvm is not installed.
+    """
+    os.environ["TVM_BIND_THREADS"] = "0"
+    os.environ.setdefault("TVM_NUM_THREADS", str(len(cpu.usable_cores())))
+    import tvm_ffi
+
+    spec = importlib.util.find_spec("tvm")
+    if spec is None or not spec.submodule_search_locations:
+        raise Unsupported("the CPU backend needs the package apache-tvm")
+    library = Path(spec.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
+    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return tvm_ffi
+
+
+def configure_pool(threads: int) -> None:
+    """Let parallel kernels called from this thread use ``threads`` workers, the caller included."""
+    runtime().get_global_func("runtime.config_threadpool")(_POOL_MODE, threads)
+    _local.threads = threads
+
+
+def _check(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise InvalidArgument(f"expected an array {dtype} {shape}, got {array.dtype} {array.shape}")
+    if not array.flags.c_contiguous:
+        raise InvalidArgument(f"the array {dtype} {shape} is not C-contiguous")

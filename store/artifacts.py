@@ -1,0 +1,119 @@
+"""Artifacts as files named by their content: ``artifacts/ab/abcd…`` holds ``codec.dumps(artifact)``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from fettle.backends.api import Artifact
+from fettle.graph import codec
+from fettle.graph.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactFiles:
+    """A folder of artifacts. Safe for several processes: a file appears whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, sha256: str) -> Path:
+        """Where the artifact of that hash lies.
+
+        Raises:
+            NotFound: the text is no hash.
+        """
+        if not _SHA256.fullmatch(sha256):
+            raise NotFound(f"no artifact {sha256[:80]!r}", hint="artifacts are named by 64 hexadecimal digits")
+        return self.folder / sha256[:2] / sha256
+
+    def write(self, artifact: Artifact) -> tuple[str, int]:
+        """Store an artifact and return its sha256 and size in bytes. A damaged file of that name is replaced.
+
+        Raises:
+            ResourceExhausted: the disk is full.
+            Unavailable: the folder cannot be written.
+        """
+        data = codec.dumps(artifact)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        try:
+            if not _holds(path, data):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ResourceExhausted(
+                    f"no space left for artifact {path}", hint="free some space; nothing was left half written"
+                ) from error
+            raise Unavailable(
+                f"artifact {path} cannot be written: {error}", hint="check that the folder is writable"
+            ) from error
+        return sha256, len(data)
+
+    def read(self, sha256: str) -> Artifact:
+        """The artifact of a hash that was stored.
+
+        Raises:
+            NotFound: the text is no hash.
+            DataLoss: the file is missing, truncated or altered.
+            Unavailable: it cannot be read.
+        """
+        path = self.path(sha256)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise _lost(path, sha256, "is missing") from None
+        except OSError as error:
+            raise Unavailable(f"artifact {path} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise _lost(path, sha256, "does not have the content it was stored with")
+        try:
+            return codec.loads(Artifact, data)
+        except InvalidArgument as error:
+            raise _lost(path, sha256, f"holds no artifact ({error.message})") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that appears whole and durable, or not at all (temporary file, fsync, rename).
+
+    Raises:
+        OSError: as writing does; no temporary file stays behind.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, survives a power cut
+    finally:
+        os.close(folder)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except FileNotFoundError:
+        return False
+
+
+def _lost(path: Path, sha256: str, what: str) -> DataLoss:
+    return DataLoss(
+        f"artifact file {path} {what}",
+        hint="build the kernel again: fettle tune --force",
+        details={"file": str(path), "sha256": sha256},
+    )

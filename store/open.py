@@ -1,0 +1,131 @@
+"""Opens a store by URL or path."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from platformdirs import user_data_path
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from fettle.graph.errors import Conflict, InvalidArgument, Unavailable, Unsupported
+from fettle.store.api import Store
+from fettle.store.artifacts import ArtifactFiles
+from fettle.store.sql import schema
+from fettle.store.sql.engine import connect_engine
+from fettle.store.sql.failures import translated
+from fettle.store.sql.store import SqlStore
+
+FILE_NAME = "fettle.sqlite3"
+
+_FORMS = "a store is a file or folder, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE"
+
+
+def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
+    """The store at ``url``; a fresh or empty database gets its tables.
+
+    Args:
+        url: a file, a folder that is empty or holds ``fettle.sqlite3``, ``sqlite:///FILE``, or
+            ``postgresql+psycopg://USER@HOST/DATABASE``. None: the environment's FETTLE_STORE, else
+            ``fettle.sqlite3`` in the user's data folder. Artifacts lie in ``artifacts`` beside a SQLite file;
+            for a server in the folder FETTLE_ARTIFACTS names, else in the user's data folder.
+        upgrade: bring an older schema up to date; else it is an error.
+
+    Raises:
+        InvalidArgument: a malformed URL, a folder of something else, a file that is no database of fettle's.
+        Unavailable: the folder is missing or not writable, or the server cannot be reached.
+        Unsupported: the database is newer than this fettle, or the driver is not installed.
+        Conflict: the schema is older and ``upgrade`` is False.
+    """
+    target, artifacts = _resolve(url)
+    engine = connect_engine(target)
+    try:
+        _check_schema(engine, upgrade)
+    except BaseException:
+        engine.dispose()
+        raise
+    return SqlStore(engine, ArtifactFiles(artifacts))
+
+
+def _check_schema(engine: Engine, upgrade: bool) -> None:
+    where = engine.url.render_as_string(hide_password=True)
+    with translated(where):
+        with engine.connect() as connection:
+            revision = schema.current_revision(connection, where)
+        if schema.check_revision(revision, where):
+            return
+        if revision is not None and not upgrade:
+            raise Conflict(
+                f"{where} has schema {revision}; this fettle needs {schema.REVISIONS[-1]}",
+                hint="run: fettle db upgrade",
+                details={"schema": revision, "needed": schema.REVISIONS[-1]},
+            )
+        schema.upgrade(engine)
+
+
+def _resolve(url: str | None) -> tuple[URL, Path]:
+    """The database's URL and the folder of its artifacts."""
+    url = url or os.environ.get("FETTLE_STORE")
+    if not url:
+        folder = user_data_path("fettle", appauthor=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                f"the store's folder {folder} cannot be made: {error}",
+                hint="choose another with --store or FETTLE_STORE",
+            ) from error
+        return _sqlite(folder / FILE_NAME)
+    if "://" not in url:
+        return _sqlite(_file(url))
+    try:
+        target = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidArgument("malformed store URL", hint=_FORMS) from None  # not repeated: it may hold a password
+    if target.drivername in ("sqlite", "sqlite+pysqlite"):
+        if not target.database or target.database == ":memory:" or target.query:
+            raise InvalidArgument(
+                f"store URL {url!r} names no file", hint="write sqlite:///FILE, sqlite:////ABSOLUTE/FILE"
+            )
+        return _sqlite(_file(target.database))
+    return _server(target)
+
+
+def _file(text: str) -> Path:
+    """The database file that a path means."""
+    path = Path(text).expanduser()
+    try:
+        if path.is_dir():
+            file = path / FILE_NAME
+            if not file.exists() and any(path.iterdir()):
+                raise InvalidArgument(f"folder {path} holds other things", hint=f"name the file: {file}")
+            path = file
+        if path.exists() and not path.is_file():
+            raise InvalidArgument(f"{path} is not a file", hint=_FORMS)
+        if not path.parent.is_dir():
+            raise Unavailable(f"the folder {path.parent} does not exist", hint=f"make it first: mkdir -p {path.parent}")
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(f"{text[:200]!r} cannot be a store: {error}", hint=_FORMS) from error
+    return path.absolute()
+
+
+def _sqlite(file: Path) -> tuple[URL, Path]:
+    writable = os.access(file, os.W_OK) if file.exists() else True
+    if not (writable and os.access(file.parent, os.W_OK)):
+        raise Unavailable(
+            f"{file} cannot be written",
+            hint="make file and folder writable, or choose another with --store or FETTLE_STORE",
+        )
+    return URL.create("sqlite", database=str(file)), file.parent / "artifacts"
+
+
+def _server(target: URL) -> tuple[URL, Path]:
+    if target.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise InvalidArgument(f"{target.drivername!r} is no database fettle knows", hint=_FORMS)
+    if find_spec("psycopg") is None:
+        raise Unsupported("PostgreSQL needs a driver", hint="pip install 'fettle-tuner[postgres]'")
+    folder = os.environ.get("FETTLE_ARTIFACTS")
+    artifacts = Path(folder) if folder else user_data_path("fettle", appauthor=False) / "artifacts"
+    return target.set(drivername="postgresql+psycopg"), artifacts

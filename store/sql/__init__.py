@@ -1,0 +1,1 @@
+"""The store on SQLAlchemy: the only place that talks to a database (SQLite files, PostgreSQL servers)."""

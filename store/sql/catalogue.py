@@ -1,0 +1,130 @@
+"""Devices and workloads, stored once; every other row names them by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
+
+import cattrs
+from sqlalchemy import Insert, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from fettle.backends.api import Device
+from fettle.graph import codec
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+from fettle.store.encoding import from_json, to_json
+from fettle.store.sql.models import Base, DeviceRow, WorkloadRow
+
+T = TypeVar("T")
+
+_BATCH = 500
+"""Keys per query; databases limit the variables of a statement."""
+
+
+class Catalogue:
+    """Reads and writes values in which each device and workload is its key.
+
+    What was read is kept: rows of both tables never change. A workload this version does not know (an
+    operator of a newer fettle) is absent, and values that name it are unreadable (InvalidArgument).
+    """
+
+    def __init__(self) -> None:
+        self._workloads: dict[str, Workload] = {}
+        self._devices: dict[str, Device] = {}
+        self._converter = codec.converter.copy()
+        self._converter.register_unstructure_hook(Workload, lambda workload: workload.key)
+        self._converter.register_unstructure_hook(Device, lambda device: device.key)
+        self._converter.register_structure_hook(Workload, lambda key, _: self._workloads[key])
+        self._converter.register_structure_hook(Device, lambda key, _: self._devices[key])
+
+    def dumps(self, value: Any) -> str:
+        """JSON text of a value."""
+        return to_json(self._converter.unstructure(value))
+
+    def loads(self, cls: type[T], text: str) -> T:
+        """The value in a text, once :meth:`load` has seen its devices and workloads.
+
+        Raises:
+            InvalidArgument: the text is no such value, or names something this version does not know.
+        """
+        try:
+            return self._converter.structure(from_json(text), cls)
+        except (cattrs.BaseValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InvalidArgument(f"not a {cls.__name__}: {'; '.join(cattrs.transform_error(error))}") from error
+
+    def load(self, session: Session, workloads: Iterable[str], devices: Iterable[str]) -> None:
+        """Read what is not yet known of these keys."""
+        for keys in _batches(set(workloads) - self._workloads.keys()):
+            for row in session.scalars(select(WorkloadRow).where(WorkloadRow.key.in_(keys))):
+                workload = _known(Workload, row.data)
+                if workload is not None and workload.key == row.key:
+                    self._workloads[row.key] = workload
+        for keys in _batches(set(devices) - self._devices.keys()):
+            for device_row in session.scalars(select(DeviceRow).where(DeviceRow.key.in_(keys))):
+                device = _known(Device, device_row.data)
+                if device is not None and device.key == device_row.key:
+                    self._devices[device_row.key] = device
+
+
+def put_workload(session: Session, workload: Workload) -> str:
+    """Store a workload unless it is; its key."""
+    row = {
+        "key": workload.key,
+        "operator": workload.operator,
+        "text": str(workload),
+        "data": to_json(codec.to_data(workload)),
+    }
+    upsert(session, WorkloadRow, row, replace=False)
+    return row["key"]
+
+
+def put_device(session: Session, device: Device) -> str:
+    """Store a device unless it is; its key."""
+    row = {
+        "key": device.key,
+        "backend": device.backend,
+        "label": device.label,
+        "data": to_json(codec.to_data(device)),
+    }
+    upsert(session, DeviceRow, row, replace=False)
+    return row["key"]
+
+
+def upsert(session: Session, model: type[Base], row: dict[str, Any], *, replace: bool, unique: str = "") -> bool:
+    """Insert a row; if its key (or ``unique``, columns joined by commas) exists, replace that row or leave it.
+
+    Returns:
+        True if a row was written.
+    """
+    table = cast(Table, model.__table__)
+    on = unique.split(",") if unique else [column.name for column in table.primary_key]
+    statement: Insert
+    if session.get_bind().dialect.name == "sqlite":
+        statement = _on_conflict(sqlite.insert(table).values(row), on, row, replace)
+    else:
+        statement = _on_conflict(postgresql.insert(table).values(row), on, row, replace)
+    return session.connection().execute(statement).rowcount > 0
+
+
+def _on_conflict(
+    insert: sqlite.Insert | postgresql.Insert, on: list[str], row: dict[str, Any], replace: bool
+) -> Insert:
+    if not replace:
+        return insert.on_conflict_do_nothing(index_elements=on)
+    return insert.on_conflict_do_update(
+        index_elements=on, set_={name: insert.excluded[name] for name in row if name not in on}
+    )
+
+
+def _known(cls: type[T], text: str) -> T | None:
+    try:
+        return codec.from_data(cls, from_json(text))
+    except InvalidArgument:
+        return None
+
+
+def _batches(keys: set[str]) -> Iterable[list[str]]:
+    ordered = sorted(keys)
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))

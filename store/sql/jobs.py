@@ -1,0 +1,168 @@
+"""Jobs, their events and results, inside a transaction of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from fettle.graph.errors import Conflict, NotFound
+from fettle.store.encoding import clean, from_json, to_json
+from fettle.store.ids import next_id
+from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.models import JobEventRow, JobResultRow, JobRow
+from fettle.store.values import Job, JobEvent, JobSpec, JobState, WorkloadResult
+
+IN_FLIGHT = tuple(state.value for state in JobState if not state.is_final)
+
+
+def in_flight(session: Session, key: str) -> JobRow | None:
+    """The job of a spec's key that is not final."""
+    return session.scalar(select(JobRow).where(JobRow.key == key, JobRow.state.in_(IN_FLIGHT)))
+
+
+def create(session: Session, catalogue: Catalogue, spec: JobSpec, now: float) -> JobRow:
+    """A queued job; IntegrityError at the end of the transaction if one of this key is in flight."""
+    for workload, _ in spec.workloads:
+        put_workload(session, workload)
+    newest = session.scalar(select(func.max(JobRow.id))) or ""
+    row = JobRow(
+        id=next_id(now, newest),
+        key=spec.key,
+        state=JobState.QUEUED.value,
+        device_key=put_device(session, spec.device),
+        created=now,
+        updated=now,
+        trials=0,
+        failed=0,
+        event_count=0,
+        cancel_requested=False,
+        error="",
+        spec=catalogue.dumps(spec),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def find(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
+    """The row of a job, locked against other writers on demand. Raises NotFound."""
+    query = select(JobRow).where(JobRow.id == job_id)
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise missing(job_id)
+    return row
+
+
+def missing(job_id: str) -> NotFound:
+    """The error for a job that is not there."""
+    return NotFound(f"no job {job_id[:80]!r}", hint="fettle jobs list shows all jobs", details={"job": job_id[:80]})
+
+
+def load(session: Session, catalogue: Catalogue, rows: Sequence[JobRow]) -> list[Job]:
+    """Whole jobs. Raises InvalidArgument for one this version cannot read."""
+    results: dict[str, list[JobResultRow]] = {row.id: [] for row in rows}
+    found = select(JobResultRow).where(JobResultRow.job_id.in_(results)).order_by(JobResultRow.id)
+    for result in session.scalars(found):
+        results[result.job_id].append(result)
+    workloads = {result.workload_key for group in results.values() for result in group}
+    workloads.update(key for row in rows for key, _ in from_json(row.spec)["workloads"])
+    catalogue.load(session, workloads, {row.device_key for row in rows})
+    return [_job(catalogue, row, results[row.id]) for row in rows]
+
+
+def _job(catalogue: Catalogue, row: JobRow, results: Sequence[JobResultRow]) -> Job:
+    return Job(
+        id=row.id,
+        spec=catalogue.loads(JobSpec, row.spec),
+        state=JobState(row.state),
+        created=row.created,
+        updated=row.updated,
+        trials=row.trials,
+        failed=row.failed,
+        results=tuple(catalogue.loads(WorkloadResult, result.data) for result in results),
+        error=row.error,
+        cancel_requested=row.cancel_requested,
+    )
+
+
+def page(session: Session, limit: int, before: str, states: Sequence[JobState]) -> Sequence[JobRow]:
+    """Up to ``limit`` jobs older than the id ``before``, newest first."""
+    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
+    if before:
+        query = query.where(JobRow.id < before)
+    if states:
+        query = query.where(JobRow.state.in_([state.value for state in states]))
+    return session.scalars(query).all()
+
+
+def move(session: Session, job_id: str, expected: Sequence[JobState], to: JobState, error: str, now: float) -> bool:
+    """Compare-and-set of the state."""
+    change: dict[str, Any] = {"state": to.value, "error": clean(error), "updated": now}
+    if to.is_final:
+        change["cancel_requested"] = False
+    states = [state.value for state in expected]
+    moved = session.execute(
+        update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(states)).values(change).returning(JobRow.id)
+    ).first()
+    if moved is None:
+        find(session, job_id)
+    return moved is not None
+
+
+def cancel(session: Session, job_id: str, now: float) -> JobRow:
+    """Cancel what does not run, mark what does. Raises Conflict for a final job."""
+    row = find(session, job_id, lock=True)
+    state = JobState(row.state)
+    if state.is_final:
+        raise Conflict(f"job {job_id} is {state.value} and cannot be cancelled", details={"state": state.value})
+    if state is JobState.RUNNING:
+        row.cancel_requested = True
+    else:
+        row.state, row.cancel_requested = JobState.CANCELLED.value, False
+    row.updated = now
+    return row
+
+
+def put_result(session: Session, catalogue: Catalogue, job_id: str, result: WorkloadResult, now: float) -> None:
+    """Store or replace a result."""
+    find(session, job_id, lock=True).updated = now
+    row = {
+        "job_id": job_id,
+        "workload_key": put_workload(session, result.workload),
+        "verified": result.verified,
+        "cached": result.cached,
+        "default_s": result.default_s,
+        "best_s": result.best_s,
+        "data": catalogue.dumps(result),
+    }
+    upsert(session, JobResultRow, row, replace=True, unique="job_id,workload_key")
+
+
+def append_event(session: Session, job_id: str, kind: str, data: dict[str, object], now: float) -> JobEvent:
+    """Append with the next number: counting up locks the job, and is undone with the transaction."""
+    text = to_json(data)
+    number = session.scalar(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(event_count=JobRow.event_count + 1)
+        .returning(JobRow.event_count)
+    )
+    if number is None:
+        raise missing(job_id)
+    row = JobEventRow(job_id=job_id, number=number, time=now, kind=kind, data=text)
+    session.add(row)
+    return _event(row)
+
+
+def events(session: Session, job_id: str, after: int, limit: int) -> tuple[JobEvent, ...]:
+    """Events numbered above ``after``."""
+    find(session, job_id)
+    query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.number > after)
+    return tuple(_event(row) for row in session.scalars(query.order_by(JobEventRow.number).limit(limit)))
+
+
+def _event(row: JobEventRow) -> JobEvent:
+    return JobEvent(row.job_id, row.number, row.time, row.kind, from_json(row.data))

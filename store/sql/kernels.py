@@ -1,0 +1,94 @@
+"""Kernels and the rows of artifacts, inside a transaction of the caller."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fettle.backends.api import Artifact
+from fettle.graph.errors import InvalidArgument, NotFound
+from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.models import ArtifactRow, KernelRow
+from fettle.store.values import KERNEL_VERSION, Kernel
+
+_log = logging.getLogger(__name__)
+
+
+def put_artifact(session: Session, artifact: Artifact, sha256: str, size: int, now: float) -> None:
+    """Note an artifact whose file is written."""
+    row = {
+        "sha256": sha256,
+        "size": size,
+        "kind": artifact.kind,
+        "abi": artifact.abi,
+        "toolchain": artifact.toolchain,
+        "isa": " ".join(artifact.isa),
+        "created": now,
+    }
+    upsert(session, ArtifactRow, row, replace=False)
+
+
+def find_artifact(session: Session, sha256: str) -> ArtifactRow:
+    """The row of an artifact. Raises NotFound."""
+    row = session.get(ArtifactRow, sha256)
+    if row is None:
+        raise NotFound(f"no artifact {sha256[:80]!r}", details={"sha256": sha256[:80]})
+    return row
+
+
+def put(session: Session, catalogue: Catalogue, kernel: Kernel) -> None:
+    """Store or replace a kernel."""
+    find_artifact(session, kernel.artifact_sha256)
+    row = {
+        "key": kernel.key,
+        "workload_key": put_workload(session, kernel.workload),
+        "device_key": put_device(session, kernel.device),
+        "artifact_sha256": kernel.artifact_sha256,
+        "operator": kernel.workload.operator,
+        "mode": kernel.mode,
+        "basis": kernel.basis.value,
+        "default_s": kernel.default_s,
+        "best_s": kernel.best_s,
+        "toolchain": kernel.toolchain,
+        "abi": kernel.abi,
+        "isa": " ".join(kernel.isa),
+        "space_version": kernel.space_version,
+        "version": kernel.version,
+        "created": kernel.created,
+        "data": catalogue.dumps(kernel),
+    }
+    upsert(session, KernelRow, row, replace=True)
+
+
+def get(session: Session, catalogue: Catalogue, key: str) -> Kernel | None:
+    """The kernel of a cache key, if this version can read it."""
+    found = _load(session, catalogue, session.scalars(select(KernelRow).where(KernelRow.key == key)).all())
+    return found[0] if found else None
+
+
+def select_kernels(
+    session: Session, catalogue: Catalogue, device_key: str | None, operator: str | None, limit: int
+) -> tuple[Kernel, ...]:
+    """Kernels, newest first."""
+    query = select(KernelRow).where(KernelRow.version == KERNEL_VERSION)
+    if device_key is not None:
+        query = query.where(KernelRow.device_key == device_key)
+    if operator is not None:
+        query = query.where(KernelRow.operator == operator)
+    query = query.order_by(KernelRow.created.desc(), KernelRow.key).limit(limit)
+    return _load(session, catalogue, session.scalars(query).all())
+
+
+def _load(session: Session, catalogue: Catalogue, rows: Sequence[KernelRow]) -> tuple[Kernel, ...]:
+    known = [row for row in rows if row.version == KERNEL_VERSION]
+    catalogue.load(session, {row.workload_key for row in known}, {row.device_key for row in known})
+    kernels = []
+    for row in known:
+        try:
+            kernels.append(catalogue.loads(Kernel, row.data))
+        except InvalidArgument as error:
+            _log.warning("left out kernel %s: %s", row.key, error)
+    return tuple(kernels)

@@ -1,0 +1,74 @@
+"""Trials, inside a transaction of the caller."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from fettle.backends.api import RECORD_VERSION, Record
+from fettle.graph.errors import InvalidArgument
+from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.jobs import find
+from fettle.store.sql.models import RecordRow
+
+_log = logging.getLogger(__name__)
+
+
+def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now: float) -> None:
+    """Store one trial and count it in its job, once."""
+    job = find(session, job_id, lock=True)
+    candidate, measurement = record.candidate, record.measurement
+    row = {
+        "job_id": job_id,
+        "candidate_key": candidate.key,
+        "workload_key": put_workload(session, candidate.workload),
+        "device_key": put_device(session, candidate.device),
+        "outcome": measurement.outcome.value,
+        "basis": measurement.basis.value,
+        "mode": record.policy.mode,
+        "verified": record.verified,
+        "median_s": measurement.median if measurement.ok and measurement.samples else None,
+        "artifact_sha256": record.artifact_sha256,
+        "toolchain": record.toolchain,
+        "space_version": record.space_version,
+        "record_version": record.record_version,
+        "created": now,
+        "data": catalogue.dumps(record),
+    }
+    if upsert(session, RecordRow, row, replace=False, unique="job_id,candidate_key"):
+        job.trials += 1
+        job.failed += not measurement.ok
+        job.updated = now
+
+
+def of_job(session: Session, catalogue: Catalogue, job_id: str, workload_key: str) -> tuple[Record, ...]:
+    """Trials of one workload of a job, in order of arrival."""
+    query = select(RecordRow).where(RecordRow.job_id == job_id, RecordRow.workload_key == workload_key)
+    return _load(session, catalogue, query.order_by(RecordRow.id))
+
+
+def across_jobs(
+    session: Session, catalogue: Catalogue, workload_key: str | None, device_key: str | None, limit: int
+) -> tuple[Record, ...]:
+    """Trials of all jobs, newest first."""
+    query = select(RecordRow).order_by(RecordRow.id.desc()).limit(limit)
+    if workload_key is not None:
+        query = query.where(RecordRow.workload_key == workload_key)
+    if device_key is not None:
+        query = query.where(RecordRow.device_key == device_key)
+    return _load(session, catalogue, query)
+
+
+def _load(session: Session, catalogue: Catalogue, query: Select[RecordRow]) -> tuple[Record, ...]:
+    rows: Sequence[RecordRow] = session.scalars(query.where(RecordRow.record_version == RECORD_VERSION)).all()
+    catalogue.load(session, {row.workload_key for row in rows}, {row.device_key for row in rows})
+    records = []
+    for row in rows:
+        try:
+            records.append(catalogue.loads(Record, row.data))
+        except InvalidArgument as error:
+            _log.warning("left out record %d: %s", row.id, error)
+    return tuple(records)

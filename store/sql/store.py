@@ -1,0 +1,211 @@
+"""The Store on a database and a folder of artifact files."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from fettle.backends.api import Artifact, Device, Profile, Record
+from fettle.graph import codec
+from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
+from fettle.store.api import Page, Stats, Store
+from fettle.store.artifacts import ArtifactFiles
+from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
+from fettle.store.paging import page_limit, read_token, write_token
+from fettle.store.sql import jobs, kernels, records
+from fettle.store.sql.catalogue import Catalogue, put_device, upsert
+from fettle.store.sql.engine import writing
+from fettle.store.sql.failures import translated
+from fettle.store.sql.models import ArtifactRow, DeviceRow, JobRow, KernelRow, ProfileRow, RecordRow, WorkloadRow
+from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
+
+
+class SqlStore(Store):
+    """Every method is one transaction.
+
+    Args:
+        engine: from ``engine.connect_engine``, its schema up to date.
+        artifacts: where artifact files lie.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, engine: Engine, artifacts: ArtifactFiles, clock: Callable[[], float] = time.time) -> None:
+        self._reader = engine
+        self._writer = writing(engine)
+        self._artifacts = artifacts
+        self._clock = clock
+        self._catalogue = Catalogue()
+        self._where = engine.url.render_as_string(hide_password=True)
+        self._closed = False
+        # SQLite has one writer at a time; threads queue here instead of polling its lock.
+        one_writer = engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[object] = threading.Lock() if one_writer else nullcontext()
+
+    # -- transactions
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with self._transaction(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with self._turn, self._transaction(self._writer) as session:
+            yield session
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Session]:
+        if self._closed:
+            raise Unavailable(f"the store {self._where} is closed")
+        with translated(self._where), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    # -- devices
+
+    def put_device(self, device: Device) -> None:
+        with self._write() as session:
+            put_device(session, device)
+
+    def put_profile(self, profile: Profile) -> None:
+        data = to_json(codec.to_data(profile))
+        row = {"device_key": profile.device_key, "measured": self._clock(), "data": data}
+        with self._write() as session:
+            upsert(session, ProfileRow, row, replace=True)
+
+    def get_profile(self, device_key: str) -> Profile | None:
+        with self._read() as session:
+            row = session.get(ProfileRow, device_key)
+        return None if row is None else codec.from_data(Profile, from_json(row.data))
+
+    # -- jobs
+
+    def create_job(self, spec: JobSpec) -> tuple[Job, bool]:
+        for _ in range(100):
+            try:
+                with self._write() as session:
+                    row = jobs.in_flight(session, spec.key)
+                    created = row is None
+                    row = row or jobs.create(session, self._catalogue, spec, self._clock())
+                    return self._load_job(session, row), created
+            except IntegrityError:
+                continue  # a server's other client was faster: join its job, or take the next id
+        raise Unavailable(f"{self._where} is too busy to create a job", hint="try again")
+
+    def get_job(self, job_id: str) -> Job:
+        with self._read() as session:
+            return self._load_job(session, jobs.find(session, job_id))
+
+    def _load_job(self, session: Session, row: JobRow) -> Job:
+        try:
+            return jobs.load(session, self._catalogue, [row])[0]
+        except InvalidArgument as error:
+            raise DataLoss(f"job {row.id} cannot be read by this fettle: {error.message}") from error
+
+    def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
+        limit = page_limit(page_size)
+        before = read_token(page_token, states)
+        with self._read() as session:
+            rows = jobs.page(session, limit + 1, before, states)
+            found = jobs.load(session, self._catalogue, rows[:limit])
+        return Page(tuple(found), write_token(rows[limit - 1].id, states) if len(rows) > limit else "")
+
+    def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:
+        """As declared. Also raises Conflict if a final job would come back beside another of its key in flight."""
+        try:
+            with self._write() as session:
+                return jobs.move(session, job_id, expected, to, error, self._clock())
+        except IntegrityError as clash:
+            raise Conflict(
+                f"job {job_id} cannot be {to.value}: the same work is in flight in another job",
+                hint="watch that job instead",
+            ) from clash
+
+    def request_cancel(self, job_id: str) -> Job:
+        with self._write() as session:
+            return self._load_job(session, jobs.cancel(session, job_id, self._clock()))
+
+    def put_result(self, job_id: str, result: WorkloadResult) -> None:
+        with self._write() as session:
+            jobs.put_result(session, self._catalogue, job_id, result, self._clock())
+
+    def append_event(self, job_id: str, kind: str, data: dict[str, object]) -> JobEvent:
+        with self._write() as session:
+            return jobs.append_event(session, job_id, kind, data, self._clock())
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
+        with self._read() as session:
+            return jobs.events(session, job_id, min(after, MAX_INTEGER), check_limit(limit))
+
+    # -- records
+
+    def add_record(self, job_id: str, record: Record) -> None:
+        with self._write() as session:
+            records.add(session, self._catalogue, job_id, record, self._clock())
+
+    def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
+        with self._read() as session:
+            return records.of_job(session, self._catalogue, job_id, workload_key)
+
+    def records(
+        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+    ) -> tuple[Record, ...]:
+        with self._read() as session:
+            return records.across_jobs(session, self._catalogue, workload_key, device_key, check_limit(limit))
+
+    # -- kernels and artifacts
+
+    def put_artifact(self, artifact: Artifact) -> str:
+        # The file first: a row promises that its file is there.
+        sha256, size = self._artifacts.write(artifact)
+        with self._write() as session:
+            kernels.put_artifact(session, artifact, sha256, size, self._clock())
+        return sha256
+
+    def get_artifact(self, sha256: str) -> Artifact:
+        with self._read() as session:
+            kernels.find_artifact(session, sha256)
+        return self._artifacts.read(sha256)
+
+    def put_kernel(self, kernel: Kernel) -> None:
+        with self._write() as session:
+            kernels.put(session, self._catalogue, kernel)
+
+    def get_kernel(self, key: str) -> Kernel | None:
+        with self._read() as session:
+            return kernels.get(session, self._catalogue, key)
+
+    def kernels(
+        self, device_key: str | None = None, operator: str | None = None, limit: int = 10_000
+    ) -> tuple[Kernel, ...]:
+        with self._read() as session:
+            return kernels.select_kernels(session, self._catalogue, device_key, operator, check_limit(limit))
+
+    # -- everything
+
+    def stats(self) -> Stats:
+        with self._read() as session:
+
+            def count(model: type[RecordRow | KernelRow | JobRow | DeviceRow | WorkloadRow | ArtifactRow]) -> int:
+                return session.scalar(select(func.count()).select_from(model)) or 0
+
+            failed = select(func.count()).select_from(RecordRow).where(RecordRow.outcome != "ok")
+            return Stats(
+                kernels=count(KernelRow),
+                records=count(RecordRow),
+                failed_records=session.scalar(failed) or 0,
+                jobs=count(JobRow),
+                devices=count(DeviceRow),
+                workloads=count(WorkloadRow),
+                artifacts=count(ArtifactRow),
+                artifact_bytes=int(session.scalar(select(func.sum(ArtifactRow.size))) or 0),
+            )
+
+    def close(self) -> None:
+        self._closed = True
+        self._reader.dispose()

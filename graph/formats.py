@@ -20,7 +20,8 @@ import numpy as np
 from fettle.graph.errors import InvalidWorkload
 
 FLOATS = {"f32": 32, "bf16": 16, "f16": 16}
-INTEGERS = {"i8": 8}
+INTEGERS = {"i8": 8, "i32": 32, "i64": 64, "bool": 8}
+"""``i32``, ``i64`` and ``bool`` only describe inputs and outputs of graphs; no kernel computes in them."""
 UNSIGNED = {f"u{bits}": bits for bits in range(1, 9)}
 SIGNS = {"tern": 2, "bip1": 1}
 """Sign formats with the bits of one stored code."""
@@ -150,7 +151,8 @@ class Format:
 
             dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
             return dtype
-        return np.dtype({"f32": "float32", "f16": "float16", "i8": "int8"}.get(self.kind, "uint8"))
+        names = {"f32": "float32", "f16": "float16", "i8": "int8", "i32": "int32", "i64": "int64", "bool": "bool"}
+        return np.dtype(names.get(self.kind, "uint8"))
 
     @property
     def scale_dtype(self) -> np.dtype[Any]:

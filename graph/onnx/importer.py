@@ -1,0 +1,55 @@
+"""A model file as a graph of workloads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from onnx import ModelProto
+
+from fettle.graph.graph import Graph
+from fettle.graph.onnx.cut import cut
+from fettle.graph.onnx.load import load
+from fettle.graph.onnx.normalise import normalise
+from fettle.graph.onnx.shapes import TensorType, bind, infer, weight_names
+
+
+@attrs.frozen(eq=False)
+class Imported:
+    """A model that was understood.
+
+    Attributes:
+        model: the normalised model; ``graph`` covers exactly its nodes. External weights are not loaded.
+        graph: its workloads and leftovers.
+        types: element type and shape of every tensor.
+        folder: where external data may come from; None for a model given as bytes.
+    """
+
+    model: ModelProto
+    graph: Graph
+    types: Mapping[str, TensorType]
+    folder: Path | None = None
+
+
+def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int] | None = None) -> Imported:
+    """Load, check and cut an ONNX model.
+
+    Args:
+        source: path of a model, or its bytes (then it may not have external data).
+        dims: sizes of the symbolic dimensions of the model's inputs.
+
+    Raises:
+        InvalidGraph: malformed, cyclic, ill-typed or absurd models; external data outside the model's folder;
+            symbolic dimensions without a size, or sizes for dimensions the model does not have.
+        NotFound: no such file.
+        ResourceExhausted: more than 2 GiB without external data.
+        Unsupported: an input or output of the graph has a type or shape that no graph can have.
+    """
+    raw, folder = load(source)
+    model = normalise(raw)
+    bind(model, dims or {})
+    weight_names(model)
+    types = infer(model, folder)
+    return Imported(model, cut(model, types, folder), types, folder)

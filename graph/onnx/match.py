@@ -1,0 +1,187 @@
+"""Which workload one node is, if any; otherwise why not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from fettle.graph.errors import InvalidWorkload
+from fettle.graph.formats import Format
+from fettle.graph.onnx.chains import BINARY, UNARY, Term, is_number
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, attributes
+from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.workload import Workload
+
+
+class NoWorkload(Exception):
+    """A node that is no workload; the message is the reason."""
+
+
+@attrs.frozen
+class Match:
+    """A node as a workload.
+
+    Attributes:
+        inputs: tensor names of each operand of the workload.
+        term: what an elementwise node computes, for fusing.
+    """
+
+    workload: Workload
+    inputs: tuple[tuple[str, ...], ...]
+    term: Term | None = None
+
+
+@attrs.frozen(eq=False)
+class Facts:
+    """What is known about the tensors of a model.
+
+    Attributes:
+        types: element type and shape by name.
+        constants: names of tensors that do not change between runs.
+        scalars: values of the constants with one element.
+    """
+
+    types: Mapping[str, TensorType]
+    constants: frozenset[str]
+    scalars: Mapping[str, float]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a float32 tensor; raises NoWorkload for an unknown shape or another type."""
+        kind = self.types.get(name)
+        if kind is None or kind.shape is None:
+            raise NoWorkload(f"the shape of {name!r} is not known before it runs")
+        if kind.element != TensorProto.FLOAT:
+            raise NoWorkload(f"{name!r} has element type {_element(kind.element)}; only FLOAT is tuned")
+        if 0 in kind.shape:
+            raise NoWorkload(f"{name!r} is empty")
+        return kind.shape
+
+
+def _element(element: int) -> str:
+    return str(TensorProto.DataType.Name(element))
+
+
+def match(node: NodeProto, facts: Facts) -> Match:
+    """The workload a node is.
+
+    Raises:
+        NoWorkload: it is none; the message says why.
+    """
+    matcher = _MATCHERS.get((node.domain, node.op_type))
+    if matcher is None:
+        prefix = f"{node.domain}." if node.domain else ""
+        raise NoWorkload(f"no workload for operator {prefix}{node.op_type}")
+    try:
+        return matcher(node, facts)
+    except InvalidWorkload as error:
+        raise NoWorkload(str(error)) from None
+
+
+def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    return math.prod(shape[:-1]), shape[-1] if shape else 1
+
+
+def _matmul(node: NodeProto, facts: Facts) -> Match:
+    left, right = node.input
+    x, w = facts.shape(left), facts.shape(right)
+    kind = {"weight": "f32"} if right in facts.constants else {"rhs": "f32"}
+    x_rows, w_batch = x[:-1], w[:-2]
+    k, n = (w[-2], w[-1]) if len(w) > 1 else (w[0], 1)
+    if math.prod(w_batch) == 1:
+        workload = Workload.of("matmul", m=math.prod(x_rows), n=n, k=k, act="f32", **kind)
+    elif x[:-2] == w_batch:
+        workload = Workload.of("matmul", batch=math.prod(w_batch), m=x[-2], n=n, k=k, act="f32", **kind)
+    else:
+        raise NoWorkload(f"batch dimensions {list(x[:-2])} and {list(w_batch)} are broadcast")
+    return Match(workload, ((left,), (right,)))
+
+
+def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:
+    values = attributes(node)
+    names = [*node.input, "", "", "", ""][:5]
+    x = facts.shape(names[0])
+    facts.shape(names[2])  # scales of another type than float32 come with activations of that type
+    if names[4]:
+        raise NoWorkload("MatMulNBits with g_idx permutes K; only grouped order is tuned")
+    operands = tuple(name for name in names[1:4] if name)
+    for name in operands:
+        if name not in facts.constants:
+            raise NoWorkload(f"quantised weight {name!r} is not a constant")
+    if names[3] and facts.types[names[3]].element != TensorProto.UINT8:
+        raise NoWorkload("zero points of MatMulNBits that are not integers")
+    weight = Format(f"u{values.get('bits', 4)}", int(values.get("block_size", 0)), bool(names[3]), "f32")
+    compute = "i8" if values.get("accuracy_level", 0) == 4 else "f32"
+    workload = Workload.of(
+        "matmul", m=math.prod(x[:-1]), n=values["N"], k=values["K"], act="f32", weight=weight, compute=compute
+    )
+    return Match(workload, ((names[0],), operands))
+
+
+def _softmax(node: NodeProto, facts: Facts) -> Match:
+    shape = facts.shape(node.input[0])
+    axis = int(attributes(node).get("axis", -1))
+    if axis % max(len(shape), 1) != len(shape) - 1:
+        raise NoWorkload(f"Softmax over axis {axis} of {list(shape)}; only the last axis is tuned")
+    rows, cols = _rows(shape)
+    return Match(Workload.of("softmax", rows=rows, cols=cols, act="f32"), ((node.input[0],),))
+
+
+def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
+    values = attributes(node)
+    shape, scale = facts.shape(node.input[0]), facts.shape(node.input[1])
+    axis = int(values.get("axis", -1))
+    if axis % len(shape) != len(shape) - 1:
+        raise NoWorkload(f"RMSNormalization from axis {axis} of {list(shape)}; only the last axis is tuned")
+    if node.input[1] not in facts.constants:
+        raise NoWorkload(f"scale {node.input[1]!r} is not a constant")
+    rows, cols = _rows(shape)
+    if math.prod(scale) != cols:
+        raise NoWorkload(f"scale of shape {list(scale)} is broadcast over {cols} columns")
+    epsilon = float(np.float32(values.get("epsilon", 1e-5)))
+    workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=_shortest(epsilon))
+    return Match(workload, ((node.input[0],), (node.input[1],)))
+
+
+def _shortest(value: float) -> str:
+    """The shortest decimal that is this float32: ONNX stores 1e-5 as 9.99999974e-06."""
+    return repr(float(str(np.float32(value))))
+
+
+def _elementwise(node: NodeProto, facts: Facts) -> Match:
+    result = facts.shape(node.output[0])
+    if node.op_type == "Swish" and float(attributes(node).get("alpha", 1.0)) != 1.0:
+        raise NoWorkload("Swish with alpha other than 1")
+    arguments: list[str | float] = []
+    for name in node.input:
+        shape = facts.shape(name)
+        if name in facts.scalars and shape != result:
+            if not is_number(facts.scalars[name]):
+                raise NoWorkload(f"constant {name!r} is not finite")
+            arguments.append(facts.scalars[name])
+        elif shape == result:
+            arguments.append(name)
+        else:
+            raise NoWorkload(f"operand {name!r} of shape {list(shape)} is broadcast to {list(result)}")
+    operation = BINARY.get(node.op_type) or UNARY[node.op_type]
+    return elementwise(Term(operation, tuple(arguments)).simplified(), result)
+
+
+def elementwise(term: Term, shape: Sequence[int]) -> Match:
+    """A term over tensors of one shape as a workload; leading axes are joined to rows."""
+    rows, cols = _rows(tuple(shape))
+    workload = Workload.of("elementwise", shape=f"{rows}x{cols}", act="f32", expr=term.text())
+    return Match(workload, tuple((name,) for name in term.tensors()), term)
+
+
+_MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
+    ("", "MatMul"): _matmul,
+    (MICROSOFT, "MatMulNBits"): _matmul_nbits,
+    ("", "Softmax"): _softmax,
+    ("", "RMSNormalization"): _rms_normalization,
+    (FETTLE, "RMSNormalization"): _rms_normalization,
+    **{("", operator): _elementwise for operator in (*BINARY, *UNARY)},
+}

@@ -1,0 +1,84 @@
+"""Small reading helpers over ONNX protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+MICROSOFT = "com.microsoft"
+FETTLE = "fettle"
+"""Our own operator domain, for operators that a model's opset is too old to have."""
+
+WEIGHTS_KEY = "fettle.weights"
+"""Metadata of a model without weights: a JSON list of the graph inputs that stand for constants."""
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes as Python values; text comes as ``str``."""
+    result = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        result[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return result
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Bodies of control flow: the graph attributes of a node."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def reads(node: NodeProto) -> list[str]:
+    """Every tensor a node reads: its inputs, and what its bodies capture from outside. No repeats."""
+    names = {name: None for name in node.input if name}
+    for body in subgraphs(node):
+        names |= dict.fromkeys(_captured(body))
+    return list(names)
+
+
+def _captured(body: GraphProto) -> Iterator[str]:
+    inside = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+    for node in body.node:
+        yield from (name for name in reads(node) if name not in inside)
+        inside.update(node.output)
+    yield from (value.name for value in body.output if value.name not in inside)
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor stored in a model: initializers and attributes, in bodies and functions too."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            yield attribute.sparse_tensor.values
+            yield attribute.sparse_tensor.indices
+    for body in subgraphs(node):
+        yield from _graph_tensors(body)
+
+
+def opset(model: ModelProto) -> int:
+    """Version of the default operator set the model imports; 0 if it imports none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)

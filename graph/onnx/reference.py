@@ -1,0 +1,109 @@
+"""Reference execution: onnx.reference with the operators it lacks. Slow and right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from fettle.graph.errors import InvalidGraph, Unsupported
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT
+from fettle.graph.quantized import QuantizedWeight, unpack_bits
+
+
+class MatMulNBits(OpRun):  # type: ignore[misc]
+    """com.microsoft.MatMulNBits: ``y = x · Wᵀ`` with W quantised to 2 … 8 bits in blocks along K.
+
+    The product is taken in float64, whatever ``accuracy_level`` allows, and rounded to x's type once.
+    """
+
+    op_domain = MICROSOFT
+
+    def _run(
+        self,
+        x: np.ndarray,
+        packed: np.ndarray,
+        scales: np.ndarray,
+        zero_points: np.ndarray | None = None,
+        g_idx: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> tuple[np.ndarray]:
+        if g_idx is not None:
+            raise NotImplementedError("MatMulNBits with g_idx")
+        k, n = int(attributes["K"]), int(attributes["N"])
+        bits, block = int(attributes.get("bits") or 4), int(attributes["block_size"])
+        dense = dequantise(packed, scales, zero_points, bits=bits, block=block, k=k)
+        if dense.shape != (n, k):
+            raise ValueError(f"MatMulNBits: B is {dense.shape}, the attributes say {(n, k)}")
+        y = x.astype(np.float64) @ dense.T
+        if bias is not None:
+            y = y + bias.astype(np.float64)
+        return (y.astype(x.dtype),)
+
+
+def dequantise(
+    packed: np.ndarray, scales: np.ndarray, zero_points: np.ndarray | None, *, bits: int, block: int, k: int
+) -> np.ndarray:
+    """The float64 matrix ``[N, K]`` that MatMulNBits operands stand for. Zero points may be packed or floating."""
+    if scales.dtype not in (np.float16, np.float32):
+        scales = scales.astype(np.float32)
+    if zero_points is None or zero_points.dtype == np.uint8:
+        return QuantizedWeight.from_matmul_nbits(packed, scales, zero_points, bits=bits, block=block, k=k).dequantise()
+    n, blocks = packed.shape[:2]
+    codes = unpack_bits(packed.reshape(n, -1), bits)[:, :k].astype(np.float64)
+
+    def per_element(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values.reshape(n, blocks).astype(np.float64), block, axis=1)[:, :k]
+
+    return (codes - per_element(zero_points)) * per_element(scales)
+
+
+class RMSNormalization(OpRun):  # type: ignore[misc]
+    """RMSNormalization for models whose opset is too old to have it."""
+
+    op_domain = FETTLE
+
+    def _run(self, x: np.ndarray, scale: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:
+        axis = int(attributes["axis"])
+        wide = x.astype(np.float64)
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        root = np.sqrt((wide * wide).mean(axis=axes, keepdims=True) + float(attributes["epsilon"]))
+        return ((wide / root * scale).astype(x.dtype),)
+
+
+OPERATORS = (MatMulNBits, RMSNormalization)
+
+
+def evaluator(model: ModelProto) -> ReferenceEvaluator:
+    """A reference evaluator for a model.
+
+    Raises:
+        Unsupported: an operator has no reference implementation.
+    """
+    try:
+        return ReferenceEvaluator(model, new_ops=list(OPERATORS))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise Unsupported(f"no reference implementation: {error}") from None
+
+
+def evaluate(model: ModelProto, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every output of a model for given inputs, by name.
+
+    Raises:
+        InvalidGraph: inputs are missing, or the model fails as it runs.
+        Unsupported: an operator has no reference implementation.
+    """
+    run = evaluator(model)
+    missing = [name for name in run.input_names if name not in inputs]
+    if missing:
+        raise InvalidGraph(f"inputs missing: {' '.join(missing)}")
+    try:
+        values = run.run(None, dict(inputs))
+    except Exception as error:
+        raise InvalidGraph(f"the model fails as it runs: {error}") from error
+    return dict(zip(run.output_names, values, strict=True))

@@ -1,0 +1,215 @@
+"""Checking a model and inferring every tensor's type, with symbolic dimensions bound to numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx.external_data_helper import uses_external_data
+
+from fettle.graph.errors import InvalidGraph
+from fettle.graph.onnx.load import read_external
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, WEIGHTS_KEY, attributes
+from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
+
+_SMALL = 1024
+"""Initializers of at most so many elements stay in the skeleton: they may be shapes that inference follows."""
+
+_ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
+
+
+@attrs.frozen
+class TensorType:
+    """Element type (``TensorProto.DataType``) and shape of a tensor; shape None if it is not known."""
+
+    element: int
+    shape: tuple[int, ...] | None
+
+
+def bind(model: ModelProto, dims: Mapping[str, int]) -> None:
+    """Replace the symbolic dimensions of the model's inputs by numbers, in place.
+
+    Raises:
+        InvalidGraph: a dimension stays unbound, ``dims`` names none of the model's, or a size is out of range.
+    """
+    symbols: dict[str, None] = {}
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                symbols[dim.dim_param] = None
+    listed = " ".join(symbols) or "none"
+    for name, size in dims.items():
+        if name not in symbols:
+            raise InvalidGraph(
+                f"the model has no symbolic dimension {name!r}", hint=f"its symbolic dimensions: {listed}"
+            )
+        if not 0 <= size <= MAX_EXTENT:
+            raise InvalidGraph(f"dimension {name}={size} is not between 0 and {MAX_EXTENT}")
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param in dims:
+                dim.dim_value = dims[dim.dim_param]
+            if dim.dim_param:
+                raise InvalidGraph(
+                    f"symbolic dimension {dim.dim_param!r} of input {value.name!r} has no size",
+                    hint=f"give --dim {dim.dim_param}=1",
+                    details={"dimension": dim.dim_param},
+                )
+            if not dim.HasField("dim_value"):
+                raise InvalidGraph(f"axis {axis} of input {value.name!r} has neither a size nor a name")
+
+
+def weight_names(model: ModelProto) -> tuple[str, ...]:
+    """Graph inputs that stand for constants, as the model's metadata lists them.
+
+    Raises:
+        InvalidGraph: the metadata is malformed or names no graph input.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == WEIGHTS_KEY), "[]")
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidGraph(f"metadata {WEIGHTS_KEY} is not a JSON list of input names")
+    inputs = {value.name for value in model.graph.input}
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    for name in names:
+        if name not in inputs and name not in initializers:
+            raise InvalidGraph(f"metadata {WEIGHTS_KEY} names {name!r}, which is no input of the model")
+    return tuple(name for name in names if name in inputs)
+
+
+def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
+    """Check the model and infer the type of every tensor of its main graph.
+
+    Runs on a *skeleton*: large initializers become inputs (nothing is copied or serialised), and operators the
+    checker or inference do not know are stood in for by standard ones of equal type behaviour.
+
+    Raises:
+        InvalidGraph: the checker or strict shape inference refuses, declared and inferred shapes disagree, or a
+            tensor is absurdly large.
+    """
+    declared = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    skeleton = _skeleton(model, folder)
+    try:
+        onnx.checker.check_model(skeleton)
+        for value in skeleton.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
+    except _ERRORS as error:
+        raise InvalidGraph(f"invalid model: {' '.join(str(error).split())[:1000]}") from None
+    types: dict[str, TensorType] = {}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        types[value.name] = _type(value)
+    for tensor in model.graph.initializer:
+        types[tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
+    for name, kind in types.items():
+        _check_size(name, kind)
+        _check_declared(name, kind, declared.get(name))
+    return types
+
+
+def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:
+    graph = model.graph
+    skeleton = ModelProto(ir_version=max(model.ir_version, 4), producer_name=model.producer_name)
+    skeleton.opset_import.extend(model.opset_import)
+    skeleton.graph.name = graph.name
+    skeleton.graph.input.extend(graph.input)
+    skeleton.graph.output.extend(graph.output)
+    skeleton.graph.sparse_initializer.extend(graph.sparse_initializer)
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL:
+            kept = skeleton.graph.initializer.add()
+            kept.CopyFrom(tensor)
+            if uses_external_data(kept):
+                read_external(kept, folder)
+        else:
+            _check_stored(tensor)
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            skeleton.graph.input.append(value)
+    elements = {value.name: value.type.tensor_type.elem_type for value in skeleton.graph.input}
+    elements |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    produced: set[str] = set()
+    for node in graph.node:
+        stand_ins = list(_stand_in(node, elements, skeleton))
+        skeleton.graph.node.extend(stand_ins or [node])
+        if not stand_ins and node.domain not in ("", "ai.onnx"):
+            produced.update(node.output)
+    # Nothing can be inferred through an operator of an unknown domain: there, what the model declares is believed.
+    skeleton.graph.value_info.extend(value for value in graph.value_info if value.name in produced)
+    return skeleton
+
+
+def _stand_in(node: NodeProto, elements: Mapping[str, int], skeleton: ModelProto) -> Iterator[NodeProto]:
+    values = attributes(node)
+    if node.op_type == "MatMulNBits" and node.domain == MICROSOFT:
+        missing = {"K", "N"} - values.keys()
+        if missing or len(node.input) < 3:
+            raise InvalidGraph(
+                f"node {node.name!r}: MatMulNBits needs the attributes K and N, and three inputs",
+                details={"node": node.name},
+            )
+        weight = f"{node.name}/{node.input[1]}/dequantised"
+        element = elements.get(node.input[2], TensorProto.FLOAT)
+        skeleton.graph.input.append(helper.make_tensor_value_info(weight, element, [values["K"], values["N"]]))
+        yield helper.make_node("MatMul", [node.input[0], weight], node.output[:1], name=node.name)
+    elif node.op_type == "RMSNormalization" and node.domain == FETTLE:
+        yield helper.make_node("Mul", list(node.input[:2]), node.output[:1], name=node.name)
+    elif node.op_type == "RotaryEmbedding" and node.domain == MICROSOFT:
+        yield helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
+
+
+def _check_stored(tensor: TensorProto) -> None:
+    """The stored bytes are as many as the shape says. (External data is measured when it is read.)"""
+    if uses_external_data(tensor):
+        return
+    try:
+        onnx.checker.check_tensor(tensor)
+    except _ERRORS as error:
+        raise InvalidGraph(f"initializer {tensor.name!r}: {error}", details={"tensor": tensor.name}) from None
+
+
+def _type(value: ValueInfoProto) -> TensorType:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+        return TensorType(kind.elem_type, None)
+    if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
+        return TensorType(kind.elem_type, None)
+    return TensorType(kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
+
+
+def _check_size(name: str, kind: TensorType) -> None:
+    if kind.shape is None:
+        return
+    if any(not 0 <= size <= MAX_EXTENT for size in kind.shape):
+        raise InvalidGraph(f"tensor {name!r} has the absurd shape {kind.shape}", details={"tensor": name})
+    width = 1
+    if kind.element not in (TensorProto.UNDEFINED, TensorProto.STRING):
+        width = helper.tensor_dtype_to_np_dtype(kind.element).itemsize
+    if math.prod(kind.shape) * width > MAX_TENSOR_BYTES:
+        raise InvalidGraph(
+            f"tensor {name!r} of shape {kind.shape} takes {math.prod(kind.shape) * width} bytes; "
+            f"at most {MAX_TENSOR_BYTES} are allowed",
+            details={"tensor": name},
+        )
+
+
+def _check_declared(name: str, kind: TensorType, declared: ValueInfoProto | None) -> None:
+    """Inference trusts what a model declares about its tensors; we compare instead."""
+    if declared is None or kind.shape is None or not declared.type.tensor_type.HasField("shape"):
+        return
+    dims = declared.type.tensor_type.shape.dim
+    agrees = len(dims) == len(kind.shape) and all(
+        not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(dims, kind.shape, strict=True)
+    )
+    if not agrees:
+        written = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
+        raise InvalidGraph(
+            f"tensor {name!r} is declared as {written}, but its shape is {list(kind.shape)}", details={"tensor": name}
+        )

@@ -1,0 +1,91 @@
+"""Weights of a model: made up from a seed where it has none, read from external data where they lie outside."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+from fettle.graph import codec
+from fettle.graph.errors import InvalidGraph, Unsupported
+from fettle.graph.onnx.load import read_external
+from fettle.graph.onnx.protos import MICROSOFT, WEIGHTS_KEY, attributes, tensors
+from fettle.graph.onnx.shapes import weight_names
+
+
+def fill_weights(model: ModelProto, seed: int) -> ModelProto:
+    """A copy whose inputs listed under ``fettle.weights`` are initializers, drawn from ``seed``.
+
+    Weights are bound before anything runs, because runtimes prepack initializers only (onnxruntime ignores
+    accuracy level 4 when B is an input). Scales keep results O(1): matrices have deviation 1/√K, quantised
+    ones after dequantisation; normalisation scales lie around 1.
+
+    Raises:
+        InvalidGraph: a weight has no fixed shape.
+        Unsupported: a weight is neither float32, float16 nor uint8.
+    """
+    names = weight_names(model)
+    result = ModelProto()
+    result.CopyFrom(model)
+    uses = _uses(result)
+    values = {value.name: value for value in result.graph.input}
+    for name in names:
+        kind = values[name].type.tensor_type
+        if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            raise InvalidGraph(f"weight {name!r} has no fixed shape")
+        shape = tuple(dim.dim_value for dim in kind.shape.dim)
+        digest = hashlib.sha256(codec.encode(("fettle.weights", seed, name))).digest()
+        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+        array = _draw(name, kind.elem_type, shape, uses.get(name), rng)
+        result.graph.initializer.append(numpy_helper.from_array(array, name))
+    del result.graph.input[:]
+    result.graph.input.extend(value for name, value in values.items() if name not in names)
+    kept = [entry for entry in result.metadata_props if entry.key != WEIGHTS_KEY]
+    del result.metadata_props[:]
+    result.metadata_props.extend(kept)
+    return result
+
+
+def _uses(model: ModelProto) -> dict[str, tuple[NodeProto, int]]:
+    """The first node that reads a tensor, and as which input."""
+    result: dict[str, tuple[NodeProto, int]] = {}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            result.setdefault(name, (node, index))
+    return result
+
+
+def _draw(
+    name: str, element: int, shape: tuple[int, ...], use: tuple[NodeProto, int] | None, rng: np.random.Generator
+) -> np.ndarray:
+    if element == TensorProto.UINT8:
+        return rng.integers(0, 256, shape, np.uint8)
+    if element not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise Unsupported(f"weight {name!r} has element type {TensorProto.DataType.Name(element)}")
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    operator, index = (use[0].op_type, use[1]) if use else ("", 0)
+    values: Mapping[str, int] = attributes(use[0]) if use else {}
+    if operator == "MatMulNBits" and use is not None and use[0].domain == MICROSOFT and index == 2:
+        deviation = math.sqrt((4.0 ** values.get("bits", 4) - 1.0) / 12.0)
+        drawn = (0.5 + rng.random(shape, np.float32)) / np.float32(deviation * math.sqrt(values["K"]))
+    elif operator.endswith(("RMSNormalization", "LayerNormalization")):
+        drawn = 1.0 + 0.1 * rng.standard_normal(shape, np.float32)
+    else:
+        k = shape[-1] if operator == "Gemm" and values.get("transB") else shape[-2] if len(shape) > 1 else 1
+        drawn = rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(max(k, 1)))
+    return np.asarray(drawn, dtype)
+
+
+def load_weights(model: ModelProto, folder: Path | None) -> ModelProto:
+    """A copy with every external tensor in memory (see :func:`fettle.graph.onnx.load.read_external`)."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    for tensor in tensors(result):
+        if uses_external_data(tensor):
+            read_external(tensor, folder)
+    return result

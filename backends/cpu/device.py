@@ -102,8 +102,8 @@ class Machine:
 
 
 def usable_cores() -> tuple[int, ...]:
-    """Numbers of the logical cores this process may run on, ascending."""
-    return tuple(sorted(os.sched_getaffinity(0)))
+    """Numbers of the logical cores the calling thread may run on; second threads of a core come last."""
+    return tuple(sorted(os.sched_getaffinity(0), key=lambda core: (_sibling_rank(core), core)))
 
 
 def default_device(machine: Machine | None = None) -> Device:
@@ -208,6 +208,16 @@ def _cpuinfo(path: Path) -> dict[str, str]:
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     return fields
+
+
+def _sibling_rank(core: int) -> int:
+    """0 for the first hardware thread of a physical core, 1 for its second …"""
+    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    try:
+        siblings = [int(n) for part in path.read_text().split(",") for n in part.split("-")]
+    except (OSError, ValueError):
+        return 0
+    return sum(n < core for n in siblings)
 
 
 def _number(text: str) -> int:

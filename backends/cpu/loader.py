@@ -1,29 +1,21 @@
 """Loads object-file artifacts into any process: no TVM import, no compiler, no linker.
 
 apache-tvm-ffi-orcjit links the object in memory; ``libtvm_runtime.so`` (3 MB, plain C++) gives it the thread
-pool that ``T.parallel`` runs on.
-
-Threads. TVM keeps one pool per calling thread, created at its first parallel kernel with ``TVM_NUM_THREADS``
-workers; the runtime is told a count no smaller than any kernel needs, and before a kernel of another thread
-count runs, its pool is switched (0.2 µs). TVM never binds threads here: by default its first parallel call
-would rewrite the caller's CPU affinity.
+pool that ``T.parallel`` runs on (see ``threads.py``).
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fettle.backends.api import Artifact
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import threads
 from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.views import immediate
 from fettle.graph.errors import InvalidArgument, Unsupported
@@ -37,10 +29,9 @@ ENTRY = "fettle_kernel"
 _NO_COMPILER = os.devnull
 """orcjit asks a C++ compiler for its libstdc++; kernels need none, and there may be no compiler to ask."""
 
-_POOL_MODE = 1
-"""``kBig`` of TVM's ThreadGroup::AffinityMode; without binding it only sets how many workers run."""
+_PARALLEL = b"TVMBackendParallelLaunch"
+"""The symbol a kernel with parallel loops refers to."""
 
-_local = threading.local()
 _load_lock = threading.Lock()
 
 
@@ -53,7 +44,8 @@ class CpuKernel:
         self.family = family
         self.module = module
         self.threads = int(dict(artifact.facts).get("threads", 1))
-        self._function: Callable[..., None] = module[artifact.entry]
+        self._is_parallel = _PARALLEL in artifact.payload
+        self.function: Callable[..., None] = module[artifact.entry]
         self._inputs = tuple((t.shape, t.format.dtype) for t in self.workload.operands if not t.constant)
         self._result = (self.workload.result.shape, self.workload.result.format.dtype)
 
@@ -74,13 +66,16 @@ class CpuKernel:
         _check(out, *self._result)
         if not out.flags.writeable:
             raise InvalidArgument("the result array is read-only")
-        self.use_threads()
-        self._function(*immediate([*inputs, *packed, out]))
+        self.prepare_threads()
+        try:
+            self.function(*immediate([*inputs, *packed, out]))
+        except (TypeError, ValueError) as error:  # the kernel's own check of the packed constants
+            raise InvalidArgument(f"packed constants do not fit the kernel: {error}") from error
 
-    def use_threads(self) -> None:
+    def prepare_threads(self) -> None:
         """Switch the calling thread's pool to this kernel's thread count."""
-        if self.threads > 1 and getattr(_local, "threads", 0) != self.threads:
-            configure_pool(self.threads)
+        if self._is_parallel:
+            threads.use(self.threads)
 
 
 def load(artifact: Artifact, family: Family) -> CpuKernel:
@@ -99,7 +94,7 @@ def load(artifact: Artifact, family: Family) -> CpuKernel:
             f"the kernel needs CPU features this machine lacks: {' '.join(missing)}",
             hint="look up kernels for this machine's device, or tune with isa= restricted",
         )
-    runtime()
+    threads.runtime()
     import tvm_ffi_orcjit
 
     with _load_lock:
@@ -108,31 +103,6 @@ def load(artifact: Artifact, family: Family) -> CpuKernel:
             return CpuKernel(artifact, family, module)
         except (RuntimeError, AttributeError, KeyError, ValueError) as error:
             raise Unsupported(f"the artifact cannot be loaded: {error}") from error
-
-
-@cache
-def runtime() -> Any:
-    """Load the TVM runtime library and return the ``tvm_ffi`` module.
-
-    Raises:
-        Unsupported: apache-tvm is not installed.
-    """
-    os.environ["TVM_BIND_THREADS"] = "0"
-    os.environ.setdefault("TVM_NUM_THREADS", str(len(cpu.usable_cores())))
-    import tvm_ffi
-
-    spec = importlib.util.find_spec("tvm")
-    if spec is None or not spec.submodule_search_locations:
-        raise Unsupported("the CPU backend needs the package apache-tvm")
-    library = Path(spec.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
-    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    return tvm_ffi
-
-
-def configure_pool(threads: int) -> None:
-    """Let parallel kernels called from this thread use ``threads`` workers, the caller included."""
-    runtime().get_global_func("runtime.config_threadpool")(_POOL_MODE, threads)
-    _local.threads = threads
 
 
 def _check(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fettle.graph.errors import InvalidArgument
+
 _CPU = 1
 _CODES = {"i": 0, "u": 1, "f": 2}
 _BFLOAT16 = 4
@@ -40,7 +42,13 @@ class TensorView(ctypes.c_void_p):
 
     @classmethod
     def of(cls, array: np.ndarray) -> TensorView:
-        """View an array. Writing through a view of a read-only array is undefined: only pass those as inputs."""
+        """View an array. Writing through a view of a read-only array is undefined: only pass those as inputs.
+
+        Raises:
+            InvalidArgument: the array is not C-contiguous.
+        """
+        if not array.flags.c_contiguous:
+            raise InvalidArgument(f"the array {array.dtype} {array.shape} is not C-contiguous")
         code = _BFLOAT16 if array.dtype.name == "bfloat16" else _CODES[array.dtype.kind]
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
         tensor = _DLTensor(array.ctypes.data, _CPU, 0, array.ndim, code, 8 * array.dtype.itemsize, 1, shape, None, 0)

@@ -1,0 +1,171 @@
+"""The CPU backend as the plugin contract wants it; thin: families describe kernels, the modules beside run them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from fettle.backends.api import (
+    Artifact,
+    Backend,
+    Bound,
+    Candidate,
+    Device,
+    DeviceText,
+    LoadedKernel,
+    Measurement,
+    MeasurePolicy,
+    Profile,
+    Schedule,
+    Space,
+    Support,
+)
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import loader, threads
+from fettle.backends.cpu.family import Family
+from fettle.graph.errors import InvalidArgument, Unsupported
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+_FAMILIES = (
+    ("fettle.backends.cpu.dense", "Dense"),
+    ("fettle.backends.cpu.gemv", "Gemv"),
+    ("fettle.backends.cpu.rows", "Rows"),
+)
+
+
+class CpuBackend(Backend):
+    """Kernels for the CPU of this machine."""
+
+    name: ClassVar[str] = cpu.BACKEND
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """All kernel families; the first that supports a workload makes its kernels."""
+        modules = [(importlib.import_module(m), name) for m, name in _FAMILIES if importlib.util.find_spec(m)]
+        return tuple(getattr(module, name)() for module, name in modules if hasattr(module, name))
+
+    def family(self, workload: Workload, device: Device) -> Family:
+        """The family that makes kernels for a workload.
+
+        Raises:
+            Unsupported: none does; the reasons are given.
+        """
+        reasons = []
+        for family in self.families:
+            support = family.supports(workload, device)
+            if support:
+                return family
+            reasons.append(f"{family.name}: {support.reason}")
+        raise Unsupported(f"no CPU kernel for {workload}", hint="; ".join(reasons))
+
+    def devices(self) -> Sequence[Device]:
+        return (cpu.default_device(),)
+
+    def device(self, text: DeviceText) -> Device:
+        return cpu.parse_device(text)
+
+    def profile(self, device: Device) -> Profile:
+        from fettle.backends.cpu.profile import measure_profile
+
+        return measure_profile(device)
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        try:
+            self.family(workload, device)
+        except Unsupported as error:
+            return Support.no(error.hint)
+        return Support.yes()
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return self.family(workload, device).space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return self.family(workload, device).default(workload, device)
+
+    def build(self, candidate: Candidate) -> Artifact:
+        from fettle.backends.cpu import codegen
+
+        family = self.family(candidate.workload, candidate.device)
+        lowered = family.lower(candidate)
+        payload, facts = codegen.compile(lowered, candidate.device, loader.ENTRY)
+        count = int(candidate.schedule.get("threads", cpu.threads(candidate.device)))
+        isa: list[str] = sorted({*codegen.isa(candidate.device), *lowered.isa})
+        return Artifact(
+            payload=payload,
+            kind=loader.KIND,
+            abi=loader.ABI,
+            entry=loader.ENTRY,
+            workload=str(candidate.workload),
+            schedule=candidate.schedule,
+            weight_layout=lowered.weight_layout,
+            toolchain=codegen.toolchain(),
+            isa=isa,
+            facts=(*facts, ("family", family.name), ("threads", count)),
+        )
+
+    def load(self, artifact: Artifact) -> LoadedKernel:
+        name = dict(artifact.facts).get("family")
+        for family in self.families:
+            if family.name == name:
+                return loader.load(artifact, family)
+        raise Unsupported(f"the artifact was built by the kernel family {name!r}, which this version lacks")
+
+    def measure(
+        self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
+    ) -> Measurement:
+        return self.compare([kernel], operands, out, policy, policy.samples)[0]
+
+    def compare(
+        self,
+        kernels: Sequence[LoadedKernel],
+        operands: Sequence[Operand],
+        out: np.ndarray,
+        policy: MeasurePolicy,
+        rounds: int,
+    ) -> list[Measurement]:
+        """Time kernels of one workload interleaved; see :func:`fettle.backends.cpu.measure.compare`."""
+        from fettle.backends.cpu.measure import compare
+
+        ours = [kernel for kernel in kernels if isinstance(kernel, loader.CpuKernel)]
+        if len(ours) != len(kernels):
+            raise InvalidArgument("a kernel of another backend")
+        return compare(ours, operands, out, policy, rounds)
+
+    def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
+        family = self.family(candidate.workload, candidate.device)
+        numbers = {**_workload_features(candidate), **family.features(candidate)}
+        if artifact is not None:
+            numbers |= {
+                f"code_{name}": float(value) for name, value in artifact.facts if isinstance(value, int | float)
+            }
+        return numbers
+
+    def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
+        from fettle.backends.cpu.bound import workload_bound
+
+        return workload_bound(workload, device, profile)
+
+    def worker_environment(self, device: Device) -> Mapping[str, str]:
+        return threads.environment(cpu.threads(device))
+
+    def prepare_worker(self, device: Device) -> None:
+        """Keep torch out, load the runtime library. Threads are pinned only while a kernel is timed."""
+        threads.block_torch()
+        threads.runtime()
+
+
+def _workload_features(candidate: Candidate) -> dict[str, float]:
+    """Size, traffic and arithmetic intensity of the workload, as logarithms; the threads the device has."""
+    flops, traffic = max(1, candidate.workload.flops), candidate.workload.nbytes
+    return {
+        "log_flops": float(np.log2(flops)),
+        "log_bytes": float(np.log2(traffic)),
+        "log_intensity": float(np.log2(flops / traffic)),
+        "device_threads": float(cpu.threads(candidate.device)),
+    }

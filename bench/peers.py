@@ -33,7 +33,10 @@ def onnxruntime_matmul_nbits(
     if weight.format.kind not in ("u2", "u4", "u8"):
         raise Unsupported(f"onnxruntime has no MatMulNBits for {weight.format}")
     packed, scales, zero_points = weight.to_matmul_nbits()
-    weights = [numpy_helper.from_array(packed, "B"), numpy_helper.from_array(scales.astype(np.float32).reshape(-1), "S")]
+    weights = [
+        numpy_helper.from_array(packed, "B"),
+        numpy_helper.from_array(scales.astype(np.float32).reshape(-1), "S"),
+    ]
     if zero_points is not None:
         weights.append(numpy_helper.from_array(zero_points.reshape(-1), "Z"))
     node = helper.make_node(
@@ -54,7 +57,9 @@ def onnxruntime_matmul_nbits(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (x.shape[0], n))],
         weights,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -32,7 +32,7 @@ def interleave(rivals: Mapping[str, Callable[[], object]], rounds: int = 15, sam
         calls[name] = max(1, int(sample / max(once, 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in rivals}
     for round_ in range(rounds):
-        order = list(rivals) if round_ % 2 == 0 else list(reversed(rivals))
+        order = list(rivals)[:: 1 if round_ % 2 == 0 else -1]
         for name in order:
             run, count = rivals[name], calls[name]
             run()

@@ -67,7 +67,9 @@ class Kernel:
         """
         if len(operands) != len(self._operands):
             names = ", ".join(t.name for t in self._operands)
-            raise InvalidArgument(f"{self.workload} takes {len(self._operands)} operands ({names}), got {len(operands)}")
+            raise InvalidArgument(
+                f"{self.workload} takes {len(self._operands)} operands ({names}), got {len(operands)}"
+            )
         pairs = list(zip(self._operands, operands, strict=True))
         constants = [value for tensor, value in pairs if tensor.constant]
         inputs = [value for tensor, value in pairs if not tensor.constant]
@@ -101,9 +103,7 @@ class Kernel:
             _check_constant(tensor, value)
         return self._loaded.pack(constants)
 
-    def _run(
-        self, inputs: Sequence[Operand], packed: Sequence[np.ndarray], out: np.ndarray | None
-    ) -> np.ndarray:
+    def _run(self, inputs: Sequence[Operand], packed: Sequence[np.ndarray], out: np.ndarray | None) -> np.ndarray:
         arrays = []
         for tensor, value in zip((t for t in self._operands if not t.constant), inputs, strict=True):
             if not isinstance(value, np.ndarray):
@@ -136,4 +136,6 @@ def _check_constant(tensor: TensorSpec, value: Operand) -> None:
         _check_array(tensor, value)
     elif not isinstance(value, QuantizedWeight) or value.format != tensor.format or value.shape != tensor.shape:
         got = f"{value.format} {value.shape}" if isinstance(value, QuantizedWeight) else type(value).__name__
-        raise InvalidArgument(f"operand {tensor.name} must be a QuantizedWeight {tensor.format} {tensor.shape}, not {got}")
+        raise InvalidArgument(
+            f"operand {tensor.name} must be a QuantizedWeight {tensor.format} {tensor.shape}, not {got}"
+        )

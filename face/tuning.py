@@ -35,7 +35,9 @@ class Work:
     left_out: tuple[GraphNode, ...] = ()
 
 
-def read_work(target: str | os.PathLike[str] | Workload | Sequence[Workload], dims: Mapping[str, int] | None = None) -> Work:
+def read_work(
+    target: str | os.PathLike[str] | Workload | Sequence[Workload], dims: Mapping[str, int] | None = None
+) -> Work:
     """Understand the target of a tuning request: ``*.onnx`` is a model, anything else a workload text.
 
     Raises:
@@ -125,9 +127,7 @@ def tune(
     """
     from fettle.search.jobs import run_job
 
-    spec, _ = plan(
-        target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy
-    )
+    spec, _ = plan(target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy)
     opened = store if isinstance(store, Store) else open_store(store)
     try:
         job, _ = opened.create_job(spec)

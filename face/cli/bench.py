@@ -48,7 +48,18 @@ def gemv(
         print_json({"bench": "gemv", "rows": rows})
         return
     table = Table(title=f"GEMV on {rows[0]['device']}", title_justify="left")
-    for heading in ("shape", "format", "bits/weight", "threads", "onnxruntime", "ours", "ratio", "roof", "of roof", "nmse"):
+    for heading in (
+        "shape",
+        "format",
+        "bits/weight",
+        "threads",
+        "onnxruntime",
+        "ours",
+        "ratio",
+        "roof",
+        "of roof",
+        "nmse",
+    ):
         table.add_column(heading, justify="right")
     for r in rows:
         table.add_row(

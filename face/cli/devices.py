@@ -80,9 +80,7 @@ def backends(json: JsonOption = False) -> None:
         except FettleError as error:
             rows.append((name, "", [], str(error)))
     if json:
-        print_json(
-            {"backends": [{"name": n, "module": m, "devices": d, "error": e or None} for n, m, d, e in rows]}
-        )
+        print_json({"backends": [{"name": n, "module": m, "devices": d, "error": e or None} for n, m, d, e in rows]})
         return
     table = Table()
     for heading in ("backend", "module", "devices here"):

@@ -35,7 +35,9 @@ def _row(job: Job) -> dict[str, Any]:
 
 @app.command(name="list")
 def list_jobs(
-    state: Annotated[list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")] = None,
+    state: Annotated[
+        list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many, newest first.")] = 50,
     store: StoreOption = None,
     server: ServerOption = None,
@@ -69,7 +71,10 @@ def list_jobs(
         table.add_column(heading)
     for job in found:
         row = _row(job)
-        table.add_row(*(str(row[k]) for k in ("id", "state", "title", "device", "workloads", "trials", "failed")), seconds(job.best_s))
+        table.add_row(
+            *(str(row[k]) for k in ("id", "state", "title", "device", "workloads", "trials", "failed")),
+            seconds(job.best_s),
+        )
     stdout.print(table)
 
 
@@ -144,7 +149,9 @@ def watch(
                 job = opened.get_job(job_id)
                 for event in opened.events(job_id, after):
                     after = event.number
-                    print_json({"number": event.number, "kind": event.kind, **event.data}) if json else progress.show(event)
+                    print_json({"number": event.number, "kind": event.kind, **event.data}) if json else progress.show(
+                        event
+                    )
                 if job.state.is_final:
                     break
                 time.sleep(0.5)

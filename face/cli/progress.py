@@ -76,7 +76,9 @@ class JobProgress:
         )
         if not self._live and time.monotonic() - self._last_line >= _LINE_EVERY:
             self._last_line = time.monotonic()
-            self._console.print(f"{done}/{total} trials, {_short(str(data.get('workload', '')))}: {note}", highlight=False)
+            self._console.print(
+                f"{done}/{total} trials, {_short(str(data.get('workload', '')))}: {note}", highlight=False
+            )
 
     def _note(self, text: str) -> None:
         self._progress.update(self._task, note=text)

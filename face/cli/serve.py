@@ -15,9 +15,7 @@ def serve(
     store: StoreOption = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM private key.")] = None,
-    tokens: Annotated[
-        Path | None, typer.Option("--tokens", help="File of accepted bearer tokens, one a line.")
-    ] = None,
+    tokens: Annotated[Path | None, typer.Option("--tokens", help="File of accepted bearer tokens, one a line.")] = None,
 ) -> None:
     """Serve tuning and lookups over gRPC. Prints `listening HOST:PORT` once ready.
 

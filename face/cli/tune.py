@@ -72,9 +72,7 @@ def tune(
         request = Request(target, device, trials, time, dims, seed, force, policy.mode)
         job = _tune_remotely(request, server, token, tls_ca, cancel)
     else:
-        spec, work = plan(
-            target, device, trials=trials, seconds=time, dims=dims, seed=seed, force=force, policy=policy
-        )
+        spec, work = plan(target, device, trials=trials, seconds=time, dims=dims, seed=seed, force=force, policy=policy)
         _announce(work)
         with open_store(store) as opened:
             created, _ = opened.create_job(spec)

@@ -1,0 +1,62 @@
+"""``fettle run``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fettle.cli.options import DeviceOption, DimOption, JsonOption, StoreOption, parse_dims
+from fettle.cli.output import DONE, FAILED, print_json, seconds, stdout
+
+
+def run(
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model; missing weights are made up.")],
+    device: DeviceOption = "cpu",
+    dim: DimOption = None,
+    seed: Annotated[int, typer.Option(help="Inputs and made-up weights follow from it.")] = 0,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a model once with the cached kernels (defaults where nothing is cached) and check every output.
+
+    Compared with onnx's reference evaluator and, where it is installed, with onnxruntime. Exits with 1 when an
+    output is off.
+
+    Example: fettle run examples/decoder_layer.onnx --device cpu
+    """
+    from fettle.modelrun import run_model
+
+    report = run_model(model, device, parse_dims(dim), seed, store)
+    if json:
+        print_json(report)
+    else:
+        _print(report)
+    raise typer.Exit(DONE if report["ok"] else FAILED)
+
+
+def _print(report: dict[str, Any]) -> None:
+    table = Table(title=f"{report['model']} on {report['device']}", title_justify="left")
+    for heading in ("node", "kernel", "workload"):
+        table.add_column(heading, overflow="fold")
+    for node in report["nodes"]:
+        table.add_row(node["name"], node["kernel"], node["workload"] or node["reason"])
+    stdout.print(table)
+    errors = Table()
+    for heading in ("output", "compared with", "max error", "normalised RMS error", "limit", "ok"):
+        errors.add_column(heading, justify="right")
+    for row in report["outputs"]:
+        errors.add_row(
+            row["output"],
+            row["peer"],
+            f"{row['max_error']:.2e}",
+            f"{row['nrmse']:.2e}",
+            f"{row['limit']:.0e}",
+            "yes" if row["ok"] else "[red]no[/red]",
+        )
+    stdout.print(errors)
+    for peer, reason in report["missing_peers"].items():
+        stdout.print(f"{peer}: {reason}", highlight=False)
+    times = ", ".join(f"{name} {seconds(value)}" for name, value in report["seconds"].items())
+    stdout.print(f"one pass: {times}", highlight=False)

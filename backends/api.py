@@ -16,7 +16,7 @@ import abc
 import enum
 import hashlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -39,6 +39,14 @@ Pairs = tuple[tuple[str, Value], ...]
 def _sorted_pairs(values: Mapping[str, Value] | Sequence[Sequence[Any]]) -> Pairs:
     items = values.items() if isinstance(values, Mapping) else ((name, value) for name, value in values)
     return tuple(sorted((str(name), value) for name, value in items))
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(values)
 
 
 # --------------------------------------------------------------------------------------------- devices
@@ -240,6 +248,14 @@ class Constraint:
     reason: str = ""
 
 
+def _parameters(values: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    return tuple(values)
+
+
+def _constraints(values: Iterable[Constraint]) -> tuple[Constraint, ...]:
+    return tuple(values)
+
+
 @attrs.frozen
 class Space:
     """The schedules possible for one (workload, device).
@@ -251,8 +267,8 @@ class Space:
         version: changes whenever the meaning of a parameter changes; stored with every record.
     """
 
-    parameters: tuple[Parameter, ...] = attrs.field(converter=tuple)
-    constraints: tuple[Constraint, ...] = attrs.field(default=(), converter=tuple)
+    parameters: tuple[Parameter, ...] = attrs.field(converter=_parameters)
+    constraints: tuple[Constraint, ...] = attrs.field(default=(), converter=_constraints)
     version: str = "1"
     table: tuple[tuple[Value, ...], ...] | None = None
 
@@ -309,7 +325,7 @@ class Artifact:
     schedule: Schedule
     weight_layout: str = ""
     toolchain: str = ""
-    isa: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    isa: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     facts: Pairs = attrs.field(default=(), converter=_sorted_pairs)
 
     @property
@@ -395,7 +411,7 @@ class Measurement:
     """
 
     outcome: Outcome
-    samples: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    samples: tuple[float, ...] = attrs.field(default=(), converter=_floats)
     basis: Basis = Basis.MEASURED
     message: str = ""
     counters: Pairs = attrs.field(default=(), converter=_sorted_pairs)

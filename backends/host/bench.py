@@ -1,0 +1,133 @@
+"""What a measuring worker does: loads kernels, proves them right, times them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+
+from fettle.backends.api import Artifact, Backend, LoadedKernel, Measurement, MeasurePolicy, Outcome
+from fettle.backends.host.operands import Manifest, MappedOperands, split_constants
+from fettle.backends.host.packing import Packed, PackedConstants, PackedOnce
+from fettle.backends.host.protocol import Evaluated
+from fettle.backends.host.verify import GuardedOutput, Verdict, check, verify
+from fettle.graph.operators import Reference
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+
+@attrs.frozen(eq=False)
+class OpenSession:
+    """One workload's data in this process. ``output`` is shared by its kernels: one runs at a time."""
+
+    number: int
+    operands: tuple[Operand, ...]
+    inputs: tuple[np.ndarray, ...]
+    constants: tuple[Operand, ...]
+    reference: Reference
+    output: GuardedOutput
+
+    @classmethod
+    def map(cls, number: int, workload: Workload, descriptor: int, manifest: Manifest) -> OpenSession:
+        """Map the shared memory behind a descriptor."""
+        mapped = MappedOperands(descriptor, manifest)
+        inputs, constants = split_constants(workload, mapped.operands)
+        output = GuardedOutput(workload.result)
+        return cls(number, mapped.operands, tuple(inputs), tuple(constants), mapped.reference, output)
+
+
+@attrs.frozen(eq=False)
+class VerifiedKernel:
+    """A loaded kernel that passed the gate."""
+
+    session: OpenSession
+    kernel: LoadedKernel
+    verdict: Verdict
+
+
+class Bench:
+    """The state of a measuring worker. Nothing here raises because of a kernel: failures are typed replies."""
+
+    def __init__(self, backend: Backend, packed_budget: int) -> None:
+        self._backend = backend
+        self._sessions: dict[int, OpenSession] = {}
+        self._packed = PackedConstants(packed_budget)
+        self._loaded: dict[int, VerifiedKernel] = {}
+
+    def open(self, number: int, workload: Workload, descriptor: int, manifest: Manifest) -> None:
+        """Map a session's operands."""
+        self._sessions[number] = OpenSession.map(number, workload, descriptor, manifest)
+
+    def close(self, number: int) -> None:
+        """Unmap a session's operands and forget what was packed from them."""
+        self._loaded.clear()
+        self._packed.drop(lambda key: isinstance(key, tuple) and key[0] == number)
+        self._sessions.pop(number, None)
+
+    def evaluate(self, session: int, artifact: Artifact, policy: MeasurePolicy) -> Evaluated:
+        """Load, verify, measure, and look at the result once more."""
+        kernel = self._prepare(self._sessions[session], artifact)
+        return self._measure(kernel, policy) if isinstance(kernel, VerifiedKernel) else kernel
+
+    def load(self, session: int, slot: int, artifact: Artifact) -> Evaluated:
+        """Load and verify, for :meth:`sample`."""
+        kernel = self._prepare(self._sessions[session], artifact)
+        if not isinstance(kernel, VerifiedKernel):
+            return kernel
+        self._loaded[slot] = kernel
+        return _evaluated(Measurement(Outcome.OK), kernel.verdict)
+
+    def sample(self, slot: int, policy: MeasurePolicy) -> Evaluated:
+        """Measure a loaded kernel."""
+        return self._measure(self._loaded[slot], policy)
+
+    def unload(self) -> None:
+        """Forget loaded kernels."""
+        self._loaded.clear()
+
+    def _prepare(self, session: OpenSession, artifact: Artifact) -> VerifiedKernel | Evaluated:
+        try:
+            loaded = self._backend.load(artifact)
+            kernel = PackedOnce(loaded, self._packer(session, artifact, loaded))
+            packed = kernel.pack(session.constants)
+        except Exception as error:
+            return _failed(Outcome.RUN_ERROR, f"loading raised {type(error).__name__}: {error}")
+        verdict = verify(kernel, session.inputs, packed, session.output, session.reference)
+        if not verdict.ok:
+            return _evaluated(Measurement.failure(verdict.outcome, verdict.message), verdict)
+        return VerifiedKernel(session, kernel, verdict)
+
+    def _measure(self, verified: VerifiedKernel, policy: MeasurePolicy) -> Evaluated:
+        session, verdict = verified.session, verified.verdict
+        session.output.poison()
+        output = session.output.array
+        try:
+            # one run first, so that the output is right even if the backend times without computing (simulators)
+            verified.kernel.run(session.inputs, verified.kernel.pack(session.constants), output)
+            measurement = self._backend.measure(verified.kernel, session.operands, output, policy)
+        except Exception as error:
+            message = f"measuring raised {type(error).__name__}: {error}"
+            return _evaluated(Measurement.failure(Outcome.RUN_ERROR, message), verdict)
+        afterwards = check(session.output, session.reference, "after timing")
+        if measurement.ok and not afterwards.ok:
+            return _evaluated(Measurement.failure(afterwards.outcome, afterwards.message), afterwards)
+        return _evaluated(measurement, verdict)
+
+    def _packer(
+        self, session: OpenSession, artifact: Artifact, kernel: LoadedKernel
+    ) -> Callable[[Sequence[Operand]], Packed]:
+        """``pack``, remembered per layout; without a layout's name, as long as the kernel is loaded."""
+        if artifact.weight_layout:
+            key = (session.number, artifact.weight_layout)
+            return lambda constants: self._packed.get(key, lambda: tuple(kernel.pack(constants)))
+        own = PackedConstants(budget=1 << 62)
+        return lambda constants: own.get((), lambda: tuple(kernel.pack(constants)))
+
+
+def _failed(outcome: Outcome, message: str) -> Evaluated:
+    return Evaluated(Measurement.failure(outcome, message), verified=False)
+
+
+def _evaluated(measurement: Measurement, verdict: Verdict) -> Evaluated:
+    return Evaluated(measurement, verdict.ok, verdict.max_error, verdict.error_ratio)

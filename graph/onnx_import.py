@@ -1,5 +1,6 @@
-"""ONNX import, the short way in: ``import_model``."""
+"""ONNX import, the short way in."""
 
 from fettle.graph.onnx.importer import Imported, import_model
+from fettle.graph.onnx.strip import without_weights
 
-__all__ = ["Imported", "import_model"]
+__all__ = ["Imported", "import_model", "without_weights"]

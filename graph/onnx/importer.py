@@ -14,6 +14,7 @@ from fettle.graph.onnx.cut import cut
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.normalise import normalise
 from fettle.graph.onnx.shapes import TensorType, bind, infer, weight_names
+from fettle.graph.onnx.weights import fill_weights, load_weights
 
 
 @attrs.frozen(eq=False)
@@ -31,6 +32,14 @@ class Imported:
     graph: Graph
     types: Mapping[str, TensorType]
     folder: Path | None = None
+
+    def filled(self, seed: int) -> Imported:
+        """The same with every weight in memory: external ones read, missing ones drawn from ``seed``.
+
+        Raises:
+            InvalidGraph, Unsupported: see :mod:`fettle.graph.onnx.weights`.
+        """
+        return attrs.evolve(self, model=fill_weights(load_weights(self.model, self.folder), seed))
 
 
 def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int] | None = None) -> Imported:

@@ -17,7 +17,7 @@ from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, WEIGHTS_KEY, attributes
 from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
 
-_SMALL = 1024
+SMALL = 1024
 """Initializers of at most so many elements stay in the skeleton: they may be shapes that inference follows."""
 
 _ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
@@ -124,7 +124,7 @@ def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:
     skeleton.graph.output.extend(graph.output)
     skeleton.graph.sparse_initializer.extend(graph.sparse_initializer)
     for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= _SMALL:
+        if math.prod(tensor.dims) <= SMALL:
             kept = skeleton.graph.initializer.add()
             kept.CopyFrom(tensor)
             if uses_external_data(kept):

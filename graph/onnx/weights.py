@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    ModelProto,
+    NodeProto,
+    StringStringEntryProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from onnx.external_data_helper import uses_external_data
 
 from fettle.graph import codec
 from fettle.graph.errors import InvalidGraph, Unsupported
-from fettle.graph.onnx.load import read_external
+from fettle.graph.onnx.load import load, read_external
+from fettle.graph.onnx.normalise import normalise
 from fettle.graph.onnx.protos import MICROSOFT, WEIGHTS_KEY, attributes, tensors
-from fettle.graph.onnx.shapes import weight_names
+from fettle.graph.onnx.shapes import SMALL, weight_names
 
 
 def fill_weights(model: ModelProto, seed: int) -> ModelProto:
@@ -43,11 +54,10 @@ def fill_weights(model: ModelProto, seed: int) -> ModelProto:
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
         array = _draw(name, kind.elem_type, shape, uses.get(name), rng)
         result.graph.initializer.append(numpy_helper.from_array(array, name))
+    free = [ValueInfoProto.FromString(v.SerializeToString()) for name, v in values.items() if name not in names]
     del result.graph.input[:]
-    result.graph.input.extend(value for name, value in values.items() if name not in names)
-    kept = [entry for entry in result.metadata_props if entry.key != WEIGHTS_KEY]
-    del result.metadata_props[:]
-    result.metadata_props.extend(kept)
+    result.graph.input.extend(free)
+    _list_weights(result, ())
     return result
 
 
@@ -89,3 +99,37 @@ def load_weights(model: ModelProto, folder: Path | None) -> ModelProto:
         if uses_external_data(tensor):
             read_external(tensor, folder)
     return result
+
+
+def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
+    """A small model with the same workloads, to send instead of the weights.
+
+    Large constants become graph inputs listed under ``fettle.weights``; small ones stay, since shapes follow
+    from them. :func:`fill_weights` is the way back, up to the values.
+
+    Raises:
+        InvalidGraph, NotFound, ResourceExhausted: as :func:`fettle.graph.onnx.importer.import_model`.
+    """
+    raw, folder = load(source)
+    model = normalise(raw)
+    names = list(weight_names(model))
+    kept = []
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > SMALL:
+            names.append(tensor.name)
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+        else:
+            kept.append(TensorProto.FromString(tensor.SerializeToString()))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    _list_weights(model, names)
+    return load_weights(model, folder).SerializeToString()
+
+
+def _list_weights(model: ModelProto, names: Sequence[str]) -> None:
+    kept = [entry for entry in model.metadata_props if entry.key != WEIGHTS_KEY]
+    if names:
+        kept.append(StringStringEntryProto(key=WEIGHTS_KEY, value=json.dumps(list(names))))
+    copies = [StringStringEntryProto.FromString(entry.SerializeToString()) for entry in kept]
+    del model.metadata_props[:]
+    model.metadata_props.extend(copies)

@@ -1,0 +1,222 @@
+"""Executes an imported model: nodes with a workload by a kernel, the others by onnx's reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+from fettle.graph.errors import InvalidArgument, InvalidGraph
+from fettle.graph.graph import GraphNode
+from fettle.graph.onnx.cut import CONSTANT
+from fettle.graph.onnx.importer import Imported
+from fettle.graph.onnx.protos import reads
+from fettle.graph.onnx.reference import evaluator
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
+
+BoundKernel = Callable[[Sequence[np.ndarray]], np.ndarray]
+"""A kernel with its constants packed. The array it returns may be one buffer that its next call overwrites."""
+
+Tensors = dict[str, np.ndarray]
+
+
+class CallableKernel(Protocol):
+    """What the runtime needs of a kernel."""
+
+    def bind(self, constants: Sequence[Operand]) -> BoundKernel:
+        """Pack the workload's constant operands, in order; the result takes the others, C-contiguous."""
+        ...
+
+
+@attrs.frozen
+class _Step:
+    """One graph node, ready to run on the tensors so far."""
+
+    node: GraphNode
+    run: Callable[[Tensors], Sequence[np.ndarray]]
+    last_uses: tuple[str, ...]
+
+
+class GraphRuntime:
+    """An imported model with a kernel for every workload. Not safe for concurrent calls: buffers are reused.
+
+    Constants are evaluated and packed here, once.
+
+    Args:
+        imported: a model with its weights in memory (see :meth:`Imported.filled`).
+        kernels: the kernel of a workload; asked once per distinct workload.
+
+    Raises:
+        InvalidGraph: a weight is missing.
+        Unsupported: a node without a workload has no reference implementation.
+    """
+
+    def __init__(self, imported: Imported, kernels: Callable[[Workload], CallableKernel]) -> None:
+        self._types = imported.types
+        self._inputs = imported.graph.inputs
+        self._outputs = tuple(tensor.name for tensor in imported.graph.outputs)
+        self._constants = _initializers(imported)
+        nodes = {node.name: node for node in imported.model.graph.node}
+        chosen: dict[Workload, CallableKernel] = {}
+        runs: list[tuple[GraphNode, Callable[[Tensors], Sequence[np.ndarray]]]] = []
+        for node in imported.graph.nodes:
+            if node.workload is not None:
+                if node.workload not in chosen:
+                    chosen[node.workload] = kernels(node.workload)
+                runs.append((node, self._bind(node, node.workload, chosen[node.workload])))
+                continue
+            run = _reference(nodes[node.name], imported)
+            if node.reason == CONSTANT:
+                self._constants.update(zip(node.outputs, run(self._constants), strict=True))
+            else:
+                runs.append((node, run))
+        self._steps = _with_last_uses(runs, {*self._outputs, *self._constants})
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by name, freshly allocated.
+
+        Raises:
+            InvalidArgument: an input is missing, unknown, or has the wrong shape or type.
+        """
+        self._check(inputs)
+        tensors: Tensors = {**self._constants, **inputs}
+        for step in self._steps:
+            for name, array in zip(step.node.outputs, step.run(tensors), strict=True):
+                tensors[name] = array
+            for name in step.last_uses:
+                del tensors[name]
+        return {name: np.array(tensors[name]) for name in self._outputs}
+
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        for name in inputs:
+            if name not in {tensor.name for tensor in self._inputs}:
+                raise InvalidArgument(f"the model has no input {name!r}")
+        for tensor in self._inputs:
+            array = inputs.get(tensor.name)
+            if array is None:
+                raise InvalidArgument(f"input {tensor.name!r} is missing")
+            if array.shape != tensor.shape or array.dtype != tensor.format.dtype:
+                raise InvalidArgument(
+                    f"input {tensor.name!r} is {array.dtype} {array.shape}, expected "
+                    f"{tensor.format.dtype} {tensor.shape}"
+                )
+
+    def _bind(
+        self, node: GraphNode, workload: Workload, kernel: CallableKernel
+    ) -> Callable[[Tensors], Sequence[np.ndarray]]:
+        pairs = list(zip(workload.operands, node.inputs, strict=True))
+        constants: list[Operand] = []
+        for spec, names in pairs:
+            if not spec.constant:
+                continue
+            arrays = [self._constants[name] for name in names]
+            if spec.format.is_quantised:
+                constants.append(
+                    QuantizedWeight.from_matmul_nbits(
+                        arrays[0], arrays[1], arrays[2] if len(arrays) > 2 else None,
+                        bits=spec.format.bits, block=int(spec.format.group or 0), k=spec.shape[1],
+                    )
+                )  # fmt: skip
+            else:
+                constants.append(np.ascontiguousarray(arrays[0]).reshape(spec.shape))
+        bound = kernel.bind(constants)
+        free = [(names[0], spec.shape) for spec, names in pairs if not spec.constant]
+        shape = self._types[node.outputs[0]].shape
+        assert shape is not None
+
+        def run(tensors: Tensors) -> Sequence[np.ndarray]:
+            arrays = [np.ascontiguousarray(tensors[name]).reshape(extents) for name, extents in free]
+            return (bound(arrays).reshape(shape),)
+
+        return run
+
+
+def _initializers(imported: Imported) -> Tensors:
+    free = {tensor.name for tensor in imported.graph.inputs}
+    graph = imported.model.graph
+    missing = [value.name for value in graph.input if value.name not in free]
+    missing += [tensor.name for tensor in graph.initializer if uses_external_data(tensor)]
+    if missing:
+        raise InvalidGraph(f"weight {missing[0]!r} has no value in memory", hint="fill the model's weights first")
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def _reference(node: NodeProto, imported: Imported) -> Callable[[Tensors], Sequence[np.ndarray]]:
+    """One node as a model of its own, run by the reference evaluator."""
+    names = reads(node)
+    outputs = [name for name in node.output if name]
+
+    def declare(name: str) -> onnx.ValueInfoProto:
+        kind = imported.types.get(name)
+        if kind is None:
+            return onnx.ValueInfoProto(name=name)
+        return helper.make_tensor_value_info(name, kind.element, kind.shape)
+
+    graph = helper.make_graph([node], node.name, list(map(declare, names)), list(map(declare, outputs)))
+    model = ModelProto(ir_version=imported.model.ir_version, opset_import=imported.model.opset_import, graph=graph)
+    run = evaluator(model)
+
+    def call(tensors: Tensors) -> Sequence[np.ndarray]:
+        try:
+            return list(run.run(outputs, {name: tensors[name] for name in names}))
+        except Exception as error:
+            raise InvalidGraph(f"node {node.name!r} fails as it runs: {error}", details={"node": node.name}) from error
+
+    return call
+
+
+def _with_last_uses(
+    runs: Sequence[tuple[GraphNode, Callable[[Tensors], Sequence[np.ndarray]]]], kept: set[str]
+) -> tuple[_Step, ...]:
+    """Steps that let go of each intermediate after its last reader (or at once, if nothing reads it)."""
+    dying: set[str] = set(kept)
+    steps = []
+    for node, run in reversed(runs):
+        touched = {name for names in node.inputs for name in names} | set(node.outputs)
+        last = tuple(sorted(touched - dying))
+        dying |= touched
+        steps.append(_Step(node, run, last))
+    return tuple(reversed(steps))
+
+
+@attrs.frozen
+class Difference:
+    """How far an output is from its reference.
+
+    Attributes:
+        max_error: largest absolute difference; infinity if either has a value the other cannot be compared with.
+        nrmse: root-mean-square error over the root mean square of the reference.
+    """
+
+    max_error: float
+    nrmse: float
+
+
+def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Differences of every output of the reference, by name.
+
+    Raises:
+        InvalidArgument: an output is missing or has another shape.
+    """
+    result = {}
+    for name, wanted in reference.items():
+        if name not in outputs or outputs[name].shape != wanted.shape:
+            found = outputs[name].shape if name in outputs else "missing"
+            raise InvalidArgument(f"output {name!r} is {found}, expected {wanted.shape}")
+        expected = wanted.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            error = np.where(outputs[name] == wanted, 0.0, np.abs(outputs[name].astype(np.float64) - expected))
+        if not np.isfinite(error).all():
+            result[name] = Difference(float("inf"), float("inf"))
+            continue
+        scale = float(np.sqrt(np.mean(np.square(expected[np.isfinite(expected)])))) if error.size else 0.0
+        rms = float(np.sqrt(np.mean(np.square(error)))) if error.size else 0.0
+        nrmse = rms / scale if scale > 0.0 else 0.0 if rms == 0.0 else float("inf")
+        result[name] = Difference(float(error.max(initial=0.0)), nrmse)
+    return result

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
+from fettle.backends.api import Backend, Device, Profile, Record
+from fettle.backends.host.executor import Executor
+from fettle.backends.registry import get_backend
+from fettle.graph import codec
+from fettle.graph.errors import FettleError
+from fettle.graph.workload import Workload
+from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
+from fettle.search.samplers import OptunaTpeSampler
+from fettle.search.scheduler import Scheduler
+from fettle.search.sessions import Sessions
+from fettle.search.tuner import SamplerFactory, WorkloadTuner, is_valid
+from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent
+from fettle.store.lookup import lookup
+from fettle.store.values import Job, JobEvent, JobState, WorkloadResult
+
+_log = logging.getLogger("fettle.search")
+
+ExecutorFactory = Callable[[Backend, Device], Executor]
 
 
 def run_job(
@@ -14,7 +34,232 @@ def run_job(
     job_id: str,
     *,
     cancel: threading.Event | None = None,
+    pause: threading.Event | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
+    executor_factory: ExecutorFactory | None = None,
+    backend: Backend | None = None,
+    sampler: SamplerFactory = OptunaTpeSampler,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Job:
-    """Contract only; written in the next commit."""
-    raise SystemError("not written yet")
+    """Run a job in this thread.
+
+    1. A queued, paused or (after a crash) running job becomes running; one that is final is returned as it is.
+    2. Workloads the cache already has, unless forced, and workloads the backend does not support get their results.
+    3. The others are tuned, going on from the records the job already has, until trials, time or spaces are used up.
+    4. Finals decide each workload's winner, which goes into the cache.
+    5. The job is done, or failed if no workload has a kernel or something broke (the error is kept).
+
+    Args:
+        cancel: set it, or request cancellation in the store, to stop after the present trial; shorter finals keep the
+            best so far, and the job is cancelled.
+        pause: set it to stop after the present trial without finals; the job is paused and may be run again.
+        on_event: called with every event, in this thread.
+        executor_factory: makes the device's executor; worker processes on this machine by default.
+        backend: the backend to use instead of the registered one.
+        sampler: makes a sampler from (points, seed).
+        clock: seconds, monotonic.
+
+    Raises:
+        NotFound: no such job.
+        Unavailable: the store cannot be reached; the job stays as it is and may be run again.
+    """
+    startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
+    if not store.move_job(job_id, startable, JobState.RUNNING):
+        return store.get_job(job_id)
+    run = _Run(store, job_id, Watch(store, job_id, cancel, pause), on_event, sampler, clock)
+    run.event("state", {"state": JobState.RUNNING.value, "error": ""})
+    try:
+        state, error = run.run(backend, executor_factory or _local_executor)
+    except FettleError as problem:
+        state, error = JobState.FAILED, str(problem)
+    except Exception as problem:  # a defect; the job must not look alive, and the log gets the traceback
+        _log.exception("job %s failed", job_id)
+        state, error = JobState.FAILED, f"internal error: {type(problem).__name__}: {problem}"
+    store.move_job(job_id, (JobState.RUNNING,), state, error)
+    run.event("state", {"state": state.value, "error": error})
+    return store.get_job(job_id)
+
+
+def _local_executor(backend: Backend, device: Device) -> Executor:
+    from fettle.backends.host.local import LocalExecutor
+
+    return LocalExecutor(backend, device)
+
+
+class _Run:
+    """One run of one job; see :func:`run_job`."""
+
+    def __init__(
+        self,
+        store: Store,
+        job_id: str,
+        watch: Watch,
+        on_event: Callable[[JobEvent], None] | None,
+        sampler: SamplerFactory,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._job = store.get_job(job_id)
+        self._spec = self._job.spec
+        self._watch = watch
+        self._on_event = on_event
+        self._sampler = sampler
+        self._clock = clock
+        self._begun = clock()
+        self._finished = {result.workload.key: result for result in self._job.results}
+        self._scheduler: Scheduler | None = None
+
+    def run(self, backend: Backend | None, executor_factory: ExecutorFactory) -> tuple[JobState, str]:
+        """The state the job ends in, and why if it failed."""
+        backend = backend or get_backend(self._spec.device.backend)
+        self._store.put_device(self._spec.device)
+        work = self._settle_without_tuning(backend)
+        if work:
+            with executor_factory(backend, self._spec.device) as executor:
+                tuners = self._tuners(backend, work, self._profile(executor))
+                with Sessions(executor, self._spec.policy, self._spec.seed) as sessions:
+                    self._search(tuners, sessions)
+                    self._finals(tuners, sessions)
+        stop = self._watch.check()
+        if len(self._finished) < len(self._spec.workloads):
+            return JobState.PAUSED, ""
+        if stop is Stop.CANCEL:
+            return JobState.CANCELLED, ""
+        errors = [f"{r.workload}: {r.error}" for r in self._finished.values() if r.error]
+        if len(errors) == len(self._spec.workloads):
+            return JobState.FAILED, "; ".join(errors)
+        return JobState.DONE, ""
+
+    # ----------------------------------------------------------------------------------------- phases
+
+    def _settle_without_tuning(self, backend: Backend) -> list[tuple[Workload, int]]:
+        """Results for what needs no tuning; returns the rest."""
+        rest = []
+        for workload, count in self._spec.workloads:
+            if workload.key in self._finished:
+                continue
+            support = backend.supports(workload, self._spec.device)
+            found = (
+                None if self._spec.force else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
+            )
+            if found is not None and found.kernel is not None and found.match == "exact":
+                self._finish(cached_result(workload, count, found.kernel))
+            elif not support:
+                self._finish(WorkloadResult(workload, count, error=support.reason))
+            else:
+                rest.append((workload, count))
+        return rest
+
+    def _profile(self, executor: Executor) -> Profile:
+        """The device's roofs: from the store, or measured now."""
+        profile = self._store.get_profile(self._spec.device.key)
+        if profile is None:
+            self.event("phase", {"workload": "", "phase": "profile"})
+            profile = executor.profile()
+            self._store.put_profile(profile)
+        return profile
+
+    def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], profile: Profile) -> list[WorkloadTuner]:
+        """A tuner for each workload whose space can be set up; the others get their results."""
+        tuners = []
+        for workload, count in work:
+            try:
+                tuners.append(
+                    WorkloadTuner(
+                        backend,
+                        workload,
+                        self._spec.device,
+                        backend.bound(workload, self._spec.device, profile),
+                        count=count,
+                        policy=self._spec.policy,
+                        seed=self._spec.seed,
+                        history=self._store.job_records(self._job.id, workload.key),
+                        clock=self._clock,
+                        sampler=self._sampler,
+                    )
+                )
+            except FettleError as problem:
+                self._finish(WorkloadResult(workload, count, error=str(problem)))
+        return tuners
+
+    def _search(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
+        """Trials until the scheduler has no more turns, or a stop."""
+        spent = sum(t.seconds for t in tuners)  # by earlier runs of this job
+        seconds = self._spec.budget.seconds
+        deadline = float("inf") if seconds is None else self._begun + seconds - spent
+        self._scheduler = Scheduler(tuners, self._spec.budget.trials * len(tuners), deadline, self._clock)
+        searching: set[str] = set()
+        while self._watch.check() is None and (turn := self._scheduler.next()):
+            tuner = turn.tuner
+            if tuner.workload.key not in searching:
+                searching.add(tuner.workload.key)
+                self.event("phase", {"workload": str(tuner.workload), "phase": "search"})
+            try:
+                tuner.step(
+                    sessions.get(tuner.workload),
+                    turn.trials,
+                    on_record=self._recorder(tuner),
+                    should_stop=functools.partial(self._must_leave, turn.until),
+                )
+            except FettleError as problem:
+                tuner.error = str(problem)
+
+    def _must_leave(self, until: float) -> bool:
+        return self._clock() >= until or self._watch.check() is not None
+
+    def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
+        """Decide and store the winners; shorter if cancelled, left for later if paused."""
+        for tuner in tuners:
+            stop = self._watch.check()
+            if stop is Stop.PAUSE:
+                return
+            verdict = None
+            if tuner.best_s is not None:
+                self.event("phase", {"workload": str(tuner.workload), "phase": "finals"})
+                try:
+                    verdict = tuner.play_finals(sessions.get(tuner.workload), short=stop is Stop.CANCEL)
+                except FettleError as problem:
+                    tuner.error = str(problem)
+            if verdict is None:
+                self._finish(failed_result(tuner, why_no_kernel(tuner, stop is Stop.CANCEL)))
+                continue
+            self._store.put_artifact(verdict.winner.artifact)
+            self._store.put_kernel(won_kernel(tuner, verdict, self._job.id, time.time()))
+            self._finish(won_result(tuner, verdict))
+
+    # --------------------------------------------------------------------------------------- recording
+
+    def event(self, kind: str, data: dict[str, object]) -> None:
+        """Append an event and show it."""
+        event = self._store.append_event(self._job.id, kind, data)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _finish(self, result: WorkloadResult) -> None:
+        self._store.put_result(self._job.id, result)
+        self._finished[result.workload.key] = result
+        self.event("result", codec.to_data(result))
+
+    def _recorder(self, tuner: WorkloadTuner) -> Callable[[Record], None]:
+        def record_trial(record: Record) -> None:
+            self._store.add_record(self._job.id, record)
+            self.event("trial", self._trial_data(tuner, record))
+
+        return record_trial
+
+    def _trial_data(self, tuner: WorkloadTuner, record: Record) -> dict[str, object]:
+        assert self._scheduler is not None
+        schedule: Mapping[str, object] = record.candidate.schedule.as_dict()
+        return {
+            "workload": str(tuner.workload),
+            "trial": tuner.trials,
+            "trials": self._spec.budget.trials,
+            "outcome": record.measurement.outcome.value,
+            "seconds": record.measurement.median if is_valid(record) else None,
+            "best_s": tuner.best_s,
+            "failed": tuner.failed,
+            "schedule": dict(schedule),
+            "eta_s": self._scheduler.eta(),
+            "done": self._scheduler.done,
+            "total": self._scheduler.total,
+        }

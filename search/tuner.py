@@ -1,0 +1,251 @@
+"""The loop of one workload: propose, build, verify and measure, record, learn."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from fettle.backends.api import (
+    Artifact,
+    Backend,
+    Bound,
+    Candidate,
+    Device,
+    Measurement,
+    MeasurePolicy,
+    Outcome,
+    Record,
+    Schedule,
+)
+from fettle.backends.host.executor import BuildResult, Session
+from fettle.backends.spaces import enumerate_space
+from fettle.costmodel import metrics
+from fettle.costmodel.features import Featurizer
+from fettle.graph.errors import Conflict, Internal
+from fettle.graph.workload import Workload
+from fettle.search import finals
+from fettle.search.finals import Finalist, Verdict
+from fettle.search.samplers import Observation, OptunaTpeSampler, Sampler
+from fettle.search.screen import Proposal, Screen
+
+BATCH = 8
+"""Candidates chosen, and built in parallel, at a time."""
+
+SamplerFactory = Callable[..., Sampler]
+
+
+class WorkloadTuner:
+    """Tunes one workload, a few trials a step, from whatever was recorded before.
+
+    Batch number b is a function of the seed and of the first ``8·b`` records alone. So a tuner that is rebuilt from
+    its records goes on exactly where the old one stopped, in the middle of a batch too, and no point is tried twice.
+
+    Args:
+        history: records of earlier steps, in order.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        workload: Workload,
+        device: Device,
+        bound: Bound,
+        *,
+        count: int = 1,
+        policy: MeasurePolicy | None = None,
+        seed: int = 0,
+        history: Sequence[Record] = (),
+        clock: Callable[[], float] = time.monotonic,
+        sampler: SamplerFactory = OptunaTpeSampler,
+    ) -> None:
+        self.workload = workload
+        self.device = device
+        self.bound = bound
+        self.count = count
+        self.policy = policy or MeasurePolicy()
+        self.records = list(history)
+        self.seconds = sum(r.seconds for r in history)
+        self.trial_seconds = self.seconds / len(history) if history else None
+        self.error = ""
+        self.space = backend.space(workload, device)
+        self.points = enumerate_space(self.space)
+        self.default = backend.default(workload, device)
+        default = self.points.index(self.default)
+        if default is None:
+            raise Internal(f"the default schedule of {workload} is no point of its space: {self.default}")
+        self._default_index = default
+        self._clock = clock
+        self._featurizer = Featurizer(backend, workload, device, self.points)
+        self._screen = Screen(self.points, self._featurizer, sampler(self.points, seed), default, seed)
+        self._indices = [self._index(r.candidate.schedule) for r in self.records]
+        self._visited = set(self._indices)
+        self._batch: list[Proposal] = []
+        self._batch_number = -1
+        self._artifacts: dict[str, Artifact] = {}
+
+    # ------------------------------------------------------------------------------------------ state
+
+    @property
+    def trials(self) -> int:
+        return len(self.records)
+
+    @property
+    def failed(self) -> int:
+        return sum(not is_valid(r) for r in self.records)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to try."""
+        return bool(self.error) or len(self._visited) >= self.points.size
+
+    @property
+    def best_s(self) -> float | None:
+        """Fastest verified median so far, in seconds."""
+        return min((r.measurement.median for r in self.records if is_valid(r)), default=None)
+
+    def best_after(self, trials: int) -> float | None:
+        """What :attr:`best_s` was after that many trials."""
+        return min((r.measurement.median for r in self.records[:trials] if is_valid(r)), default=None)
+
+    def spearman(self) -> float | None:
+        """Rank correlation of predictions with the trials they were made for, before these were measured."""
+        judged = [r for r in self.records if r.predicted is not None and is_valid(r)]
+        return metrics.spearman([r.predicted or 0.0 for r in judged], [r.measurement.median for r in judged])
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def step(
+        self,
+        session: Session,
+        trials: int,
+        *,
+        on_record: Callable[[Record], None] = lambda record: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Make up to ``trials`` trials of the present batch; returns how many.
+
+        Args:
+            on_record: called with each new record at once.
+            should_stop: asked before building and before each trial.
+        """
+        begun = self._clock()
+        proposals = self._pending()[:trials]
+        builds = session.build([self._candidate(p) for p in proposals]) if not should_stop() else []
+        overhead = (self._clock() - begun) / max(len(builds), 1)
+        made = 0
+        for proposal, build in zip(proposals, builds, strict=False):
+            if should_stop():
+                break
+            on_record(self._evaluate(session, proposal, build, overhead))
+            made += 1
+        spent = self._clock() - begun
+        self.seconds += spent
+        if made:
+            self.trial_seconds = spent / made
+        return made
+
+    def _pending(self) -> list[Proposal]:
+        """What is left of the present batch, or the next one."""
+        number = len(self.records) // BATCH
+        if number != self._batch_number:
+            known = self.records[: number * BATCH]
+            history = [Observation(i, self._target(r)) for i, r in zip(self._indices, known, strict=False)]
+            self._batch = self._screen.next_batch(history, BATCH)
+            self._batch_number = number
+        return [p for p in self._batch if p.index not in self._visited]
+
+    def _evaluate(self, session: Session, proposal: Proposal, build: BuildResult, overhead: float) -> Record:
+        """One trial as a record. ``overhead`` is its share of the time spent proposing and building."""
+        begun = self._clock()
+        artifact = build.artifact
+        record = Record(
+            candidate=build.candidate,
+            measurement=build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact"),
+            policy=self.policy,
+            space_version=self.space.version,
+            features=self._featurizer.as_built(proposal.index, artifact),
+            predicted=proposal.predicted,
+        )
+        if artifact is not None:
+            trial = session.evaluate(build.candidate, artifact)
+            record = attrs.evolve(
+                record,
+                measurement=trial.measurement,
+                verified=trial.verified,
+                max_error=trial.max_error,
+                error_ratio=trial.error_ratio,
+                artifact_sha256=artifact.sha256,
+                toolchain=artifact.toolchain,
+            )
+        record = attrs.evolve(record, seconds=overhead + self._clock() - begun)
+        self._indices.append(proposal.index)
+        self._visited.add(proposal.index)
+        self.records.append(record)
+        if artifact is not None and is_valid(record):
+            self._keep_artifact(record, artifact)
+        return record
+
+    def _keep_artifact(self, record: Record, artifact: Artifact) -> None:
+        """Keep the artifacts of those that would be finalists now."""
+        self._artifacts[record.candidate.key] = artifact
+        wanted = {r.candidate.key for r in self._finalist_records()}
+        self._artifacts = {key: kept for key, kept in self._artifacts.items() if key in wanted}
+
+    # ----------------------------------------------------------------------------------------- finals
+
+    def finals_seconds(self) -> float:
+        """About how long :meth:`play_finals` would take now."""
+        medians = [r.measurement.median for r in self._finalist_records()]
+        rounds = finals.rounds_for(self.policy, medians)
+        return rounds * finals.round_seconds(self.policy, medians) + (self.trial_seconds or 0.0)
+
+    def play_finals(self, session: Session, short: bool = False) -> Verdict | None:
+        """The best few against the default, interleaved; None if no trial was valid or none could be measured again."""
+        begun = self._clock()
+        records = self._finalist_records()
+        missing = [r for r in records if r.candidate.key not in self._artifacts]
+        for record, build in zip(missing, session.build([r.candidate for r in missing]), strict=True):
+            if build.artifact is not None:
+                self._artifacts[record.candidate.key] = build.artifact
+        finalists = [
+            Finalist(r, self._artifacts[r.candidate.key]) for r in records if r.candidate.key in self._artifacts
+        ]
+        default = next((f for f in finalists if f.record.candidate.schedule == self.default), None)
+        rounds = finals.rounds_for(self.policy, [f.record.measurement.median for f in finalists], short)
+        verdict = finals.play(session, default, [f for f in finalists if f is not default], rounds)
+        self.seconds += self._clock() - begun
+        return verdict
+
+    def _finalist_records(self) -> list[Record]:
+        """The default's record if it is valid, and those of the fastest others."""
+        valid = sorted((r for r in self.records if is_valid(r)), key=lambda r: r.measurement.median)
+        default = [r for r in valid if r.candidate.schedule == self.default]
+        others = [r for r in valid if r.candidate.schedule != self.default]
+        return default + others[: finals.CHALLENGERS]
+
+    # ---------------------------------------------------------------------------------------- helpers
+
+    def _candidate(self, proposal: Proposal) -> Candidate:
+        return Candidate(self.workload, self.device, self.points[proposal.index])
+
+    def _index(self, schedule: Schedule) -> int:
+        index = self.points.index(schedule)
+        if index is None:
+            raise Conflict(
+                f"a recorded schedule is no point of the present space: {schedule}",
+                hint="the backend changed since the job began; submit it again",
+            )
+        return index
+
+    def _target(self, record: Record) -> float:
+        """What the model learns: log(time / bound), infinity for a failure."""
+        return math.log(record.measurement.median / self.bound.seconds) if is_valid(record) else math.inf
+
+
+def is_valid(record: Record) -> bool:
+    """Whether a trial gave a right result and a time."""
+    return record.measurement.ok and record.verified

@@ -24,7 +24,7 @@ from fettle.graph.tensors import TensorSpec
 CONSTANT = "computed once, from constants only"
 _RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 
-_FORMATS = {
+_FORMATS: dict[int, str] = {
     TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "i8",
     TensorProto.UINT8: "u8", TensorProto.INT32: "i32", TensorProto.INT64: "i64", TensorProto.BOOL: "bool",
 }  # fmt: skip

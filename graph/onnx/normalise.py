@@ -72,9 +72,8 @@ def _sort(graph: GraphProto) -> None:
         cycle = [graph.node[index].name for index in error.args[1]]
         raise InvalidGraph(f"nodes form a cycle: {' -> '.join(cycle)}", details={"node": cycle[0]}) from None
     nodes = [graph.node[index] for index in order]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(nodes)
 
 
 def _lift_constants(graph: GraphProto) -> None:
@@ -83,7 +82,7 @@ def _lift_constants(graph: GraphProto) -> None:
     for node in graph.node:
         tensor = _constant(node) if node.op_type == "Constant" and node.domain == "" else None
         if tensor is None:
-            kept.append(NodeProto.FromString(node.SerializeToString()))
+            kept.append(node)
         else:
             tensor.name = node.output[0]
             graph.initializer.append(tensor)
@@ -128,7 +127,7 @@ def _rewrite(model: ModelProto) -> None:
         elif node.op_type == "MatMulNBits" and len(node.input) > 5 and node.input[5]:
             nodes += _nbits_bias(node, fresh)
         else:
-            nodes.append(NodeProto.FromString(node.SerializeToString()))
+            nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
     _name_nodes(graph)
@@ -169,7 +168,7 @@ def _gemm(node: NodeProto, graph: GraphProto, fresh: Callable[[str], str]) -> li
     alpha, beta = float(values.get("alpha", 1.0)), float(values.get("beta", 1.0))
     bias = node.input[2] if len(node.input) > 2 else ""
     if (alpha, beta) != (1.0, 1.0) and _element(graph, node.input) != onnx.TensorProto.FLOAT:
-        return [NodeProto.FromString(node.SerializeToString())]  # the factors would need another element type
+        return [node]  # the factors would need another element type
     operands = list(node.input[:2])
     nodes: list[NodeProto] = []
     for index, flag in enumerate(("transA", "transB")):
@@ -209,7 +208,8 @@ def _element(graph: GraphProto, names: Iterable[str]) -> int:
 
 def _nbits_bias(node: NodeProto, fresh: Callable[[str], str]) -> list[NodeProto]:
     """MatMulNBits with a bias -> MatMulNBits -> Add."""
-    product = NodeProto.FromString(node.SerializeToString())
+    product = NodeProto()
+    product.CopyFrom(node)
     del product.input[5:]
     while not product.input[-1]:
         del product.input[-1]

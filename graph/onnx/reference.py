@@ -15,7 +15,7 @@ from fettle.graph.onnx.protos import FETTLE, MICROSOFT
 from fettle.graph.quantized import QuantizedWeight, unpack_bits
 
 
-class MatMulNBits(OpRun):  # type: ignore[misc]
+class MatMulNBits(OpRun):
     """com.microsoft.MatMulNBits: ``y = x · Wᵀ`` with W quantised to 2 … 8 bits in blocks along K.
 
     The product is taken in float64, whatever ``accuracy_level`` allows, and rounded to x's type once.
@@ -58,12 +58,14 @@ def dequantise(
     codes = unpack_bits(packed.reshape(n, -1), bits)[:, :k].astype(np.float64)
 
     def per_element(values: np.ndarray) -> np.ndarray:
-        return np.repeat(values.reshape(n, blocks).astype(np.float64), block, axis=1)[:, :k]
+        repeated: np.ndarray = np.repeat(values.reshape(n, blocks).astype(np.float64), block, axis=1)
+        return repeated[:, :k]
 
-    return (codes - per_element(zero_points)) * per_element(scales)
+    result: np.ndarray = (codes - per_element(zero_points)) * per_element(scales)
+    return result
 
 
-class RMSNormalization(OpRun):  # type: ignore[misc]
+class RMSNormalization(OpRun):
     """RMSNormalization for models whose opset is too old to have it."""
 
     op_domain = FETTLE

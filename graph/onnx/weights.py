@@ -15,7 +15,6 @@ from onnx import (
     NodeProto,
     StringStringEntryProto,
     TensorProto,
-    ValueInfoProto,
     helper,
     numpy_helper,
 )
@@ -54,7 +53,7 @@ def fill_weights(model: ModelProto, seed: int) -> ModelProto:
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
         array = _draw(name, kind.elem_type, shape, uses.get(name), rng)
         result.graph.initializer.append(numpy_helper.from_array(array, name))
-    free = [ValueInfoProto.FromString(v.SerializeToString()) for name, v in values.items() if name not in names]
+    free = [value for name, value in values.items() if name not in names]
     del result.graph.input[:]
     result.graph.input.extend(free)
     _list_weights(result, ())
@@ -119,7 +118,7 @@ def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
             names.append(tensor.name)
             model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
         else:
-            kept.append(TensorProto.FromString(tensor.SerializeToString()))
+            kept.append(tensor)
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     _list_weights(model, names)
@@ -130,6 +129,5 @@ def _list_weights(model: ModelProto, names: Sequence[str]) -> None:
     kept = [entry for entry in model.metadata_props if entry.key != WEIGHTS_KEY]
     if names:
         kept.append(StringStringEntryProto(key=WEIGHTS_KEY, value=json.dumps(list(names))))
-    copies = [StringStringEntryProto.FromString(entry.SerializeToString()) for entry in kept]
     del model.metadata_props[:]
-    model.metadata_props.extend(copies)
+    model.metadata_props.extend(kept)

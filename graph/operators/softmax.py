@@ -46,7 +46,8 @@ class Softmax(Operator):
         shifted = x - x.max(axis=1, keepdims=True)
         exponentials = np.exp(shifted)
         expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-        relative = UNIT_ROUNDOFF * (16.0 + 2.0 * np.abs(shifted) + CONFIDENCE * np.sqrt(values["cols"]))
+        argument = np.where(expected > 0.0, np.abs(shifted), 0.0)  # a masked logit is -inf
+        relative = UNIT_ROUNDOFF * (16.0 + 2.0 * argument + CONFIDENCE * np.sqrt(values["cols"]))
         relative += {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
         smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
         return Reference(expected, expected * relative + smallest)

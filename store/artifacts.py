@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fettle.backends.api import Artifact
 from fettle.graph import codec
-from fettle.graph.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from fettle.graph.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from fettle.store.missing import no_artifact
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -30,7 +31,7 @@ class ArtifactFiles:
             NotFound: the text is no hash.
         """
         if not _SHA256.fullmatch(sha256):
-            raise NotFound(f"no artifact {sha256[:80]!r}", hint="artifacts are named by 64 hexadecimal digits")
+            raise no_artifact(sha256)
         return self.folder / sha256[:2] / sha256
 
     def write(self, artifact: Artifact) -> tuple[str, int]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from fettle.graph.errors import Conflict, NotFound
+from fettle.graph.errors import Conflict, InvalidArgument
 from fettle.store.encoding import clean, from_json, to_json
 from fettle.store.ids import next_id
+from fettle.store.missing import no_job
 from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
 from fettle.store.sql.models import JobEventRow, JobResultRow, JobRow
 from fettle.store.values import Job, JobEvent, JobSpec, JobState, WorkloadResult
+
+_log = logging.getLogger(__name__)
 
 IN_FLIGHT = tuple(state.value for state in JobState if not state.is_final)
 
@@ -52,17 +56,12 @@ def find(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
     query = select(JobRow).where(JobRow.id == job_id)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
-        raise missing(job_id)
+        raise no_job(job_id)
     return row
 
 
-def missing(job_id: str) -> NotFound:
-    """The error for a job that is not there."""
-    return NotFound(f"no job {job_id[:80]!r}", hint="fettle jobs list shows all jobs", details={"job": job_id[:80]})
-
-
 def load(session: Session, catalogue: Catalogue, rows: Sequence[JobRow]) -> list[Job]:
-    """Whole jobs. Raises InvalidArgument for one this version cannot read."""
+    """Whole jobs; those this version cannot read are left out."""
     results: dict[str, list[JobResultRow]] = {row.id: [] for row in rows}
     found = select(JobResultRow).where(JobResultRow.job_id.in_(results)).order_by(JobResultRow.id)
     for result in session.scalars(found):
@@ -70,7 +69,13 @@ def load(session: Session, catalogue: Catalogue, rows: Sequence[JobRow]) -> list
     workloads = {result.workload_key for group in results.values() for result in group}
     workloads.update(key for row in rows for key, _ in from_json(row.spec)["workloads"])
     catalogue.load(session, workloads, {row.device_key for row in rows})
-    return [_job(catalogue, row, results[row.id]) for row in rows]
+    jobs = []
+    for row in rows:
+        try:
+            jobs.append(_job(catalogue, row, results[row.id]))
+        except InvalidArgument as error:
+            _log.warning("left out job %s: %s", row.id, error)
+    return jobs
 
 
 def _job(catalogue: Catalogue, row: JobRow, results: Sequence[JobResultRow]) -> Job:
@@ -151,7 +156,7 @@ def append_event(session: Session, job_id: str, kind: str, data: dict[str, objec
         .returning(JobRow.event_count)
     )
     if number is None:
-        raise missing(job_id)
+        raise no_job(job_id)
     row = JobEventRow(job_id=job_id, number=number, time=now, kind=kind, data=text)
     session.add(row)
     return _event(row)

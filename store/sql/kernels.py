@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact
-from fettle.graph.errors import InvalidArgument, NotFound
+from fettle.graph.errors import InvalidArgument
+from fettle.store.missing import no_artifact
 from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
 from fettle.store.sql.models import ArtifactRow, KernelRow
 from fettle.store.values import KERNEL_VERSION, Kernel
@@ -35,7 +36,7 @@ def find_artifact(session: Session, sha256: str) -> ArtifactRow:
     """The row of an artifact. Raises NotFound."""
     row = session.get(ArtifactRow, sha256)
     if row is None:
-        raise NotFound(f"no artifact {sha256[:80]!r}", details={"sha256": sha256[:80]})
+        raise no_artifact(sha256)
     return row
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
-from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
+from fettle.graph.errors import Conflict, DataLoss, Unavailable
 from fettle.store.api import Page, Stats, Store
 from fettle.store.artifacts import ArtifactFiles
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
@@ -102,10 +102,10 @@ class SqlStore(Store):
             return self._load_job(session, jobs.find(session, job_id))
 
     def _load_job(self, session: Session, row: JobRow) -> Job:
-        try:
-            return jobs.load(session, self._catalogue, [row])[0]
-        except InvalidArgument as error:
-            raise DataLoss(f"job {row.id} cannot be read by this fettle: {error.message}") from error
+        found = jobs.load(session, self._catalogue, [row])
+        if not found:
+            raise DataLoss(f"job {row.id} cannot be read by this fettle", hint="was it made by a newer version?")
+        return found[0]
 
     def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
         limit = page_limit(page_size)

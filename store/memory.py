@@ -1,0 +1,260 @@
+"""A Store in memory, for tests and for tuning without a trace. Gone when the process ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import attrs
+
+from fettle.backends.api import RECORD_VERSION, Artifact, Device, Profile, Record
+from fettle.graph import codec
+from fettle.graph.errors import Conflict, Unavailable
+from fettle.graph.workload import Workload
+from fettle.store.api import Page, Stats, Store
+from fettle.store.encoding import check_limit, clean, from_json, to_json
+from fettle.store.ids import next_id
+from fettle.store.missing import no_artifact, no_job
+from fettle.store.paging import page_limit, read_token, write_token
+from fettle.store.values import KERNEL_VERSION, Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
+
+
+@attrs.define
+class _Trial:
+    job_id: str
+    record: Record
+
+
+class MemoryStore(Store):
+    """Safe to share between threads.
+
+    Args:
+        clock: Unix seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._closed = False
+        self._devices: dict[str, Device] = {}
+        self._workloads: dict[str, Workload] = {}
+        self._profiles: dict[str, Profile] = {}
+        self._jobs: dict[str, Job] = {}  # oldest first
+        self._events: dict[str, list[tuple[float, str, str]]] = {}
+        self._trials: dict[tuple[str, str], _Trial] = {}  # by job and candidate, oldest first
+        self._artifacts: dict[str, bytes] = {}
+        self._kernels: dict[str, Kernel] = {}
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._mutex:
+            if self._closed:
+                raise Unavailable("the store in memory is closed")
+            yield
+
+    def _job(self, job_id: str) -> Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise no_job(job_id) from None
+
+    def _change(self, job: Job, **fields: Any) -> Job:
+        changed: Job = attrs.evolve(job, updated=self._clock(), **fields)
+        self._jobs[job.id] = changed
+        return changed
+
+    # -- devices
+
+    def put_device(self, device: Device) -> None:
+        with self._locked():
+            self._devices.setdefault(device.key, device)
+
+    def put_profile(self, profile: Profile) -> None:
+        with self._locked():
+            self._profiles[profile.device_key] = profile
+
+    def get_profile(self, device_key: str) -> Profile | None:
+        with self._locked():
+            return self._profiles.get(device_key)
+
+    # -- jobs
+
+    def create_job(self, spec: JobSpec) -> tuple[Job, bool]:
+        with self._locked():
+            running = self._in_flight(spec.key)
+            if running is not None:
+                return running, False
+            now = self._clock()
+            job = Job(next_id(now, max(self._jobs, default="")), spec, JobState.QUEUED, created=now, updated=now)
+            self._jobs[job.id] = job
+            self._events[job.id] = []
+            self._devices.setdefault(spec.device.key, spec.device)
+            self._workloads.update((workload.key, workload) for workload, _ in spec.workloads)
+            return job, True
+
+    def _in_flight(self, key: str) -> Job | None:
+        return next((job for job in self._jobs.values() if not job.state.is_final and job.spec.key == key), None)
+
+    def get_job(self, job_id: str) -> Job:
+        with self._locked():
+            return self._job(job_id)
+
+    def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
+        limit = page_limit(page_size)
+        before = read_token(page_token, states)
+        with self._locked():
+            found = (
+                job
+                for job in reversed(self._jobs.values())
+                if (not states or job.state in states) and (not before or job.id < before)
+            )
+            jobs = tuple(islice(found, limit + 1))
+        return Page(jobs[:limit], write_token(jobs[limit - 1].id, states) if len(jobs) > limit else "")
+
+    def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:
+        with self._locked():
+            job = self._job(job_id)
+            if job.state not in expected:
+                return False
+            if job.state.is_final and not to.is_final and self._in_flight(job.spec.key) is not None:
+                raise Conflict(f"job {job_id} cannot be {to.value}: the same work is in flight in another job")
+            self._change(job, state=to, error=clean(error), cancel_requested=job.cancel_requested and not to.is_final)
+            return True
+
+    def request_cancel(self, job_id: str) -> Job:
+        with self._locked():
+            job = self._job(job_id)
+            if job.state.is_final:
+                raise Conflict(f"job {job_id} is {job.state.value} and cannot be cancelled")
+            if job.state is JobState.RUNNING:
+                return self._change(job, cancel_requested=True)
+            return self._change(job, state=JobState.CANCELLED, cancel_requested=False)
+
+    def put_result(self, job_id: str, result: WorkloadResult) -> None:
+        with self._locked():
+            job = self._job(job_id)
+            results = {known.workload.key: known for known in job.results}
+            results[result.workload.key] = result
+            self._workloads[result.workload.key] = result.workload
+            self._change(job, results=tuple(results.values()))
+
+    def append_event(self, job_id: str, kind: str, data: dict[str, object]) -> JobEvent:
+        text = to_json(data)
+        with self._locked():
+            self._job(job_id)
+            events = self._events[job_id]
+            events.append((self._clock(), kind, text))
+            return self._event(job_id, len(events))
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
+        check_limit(limit)
+        with self._locked():
+            self._job(job_id)
+            first = max(after, 0) + 1
+            last = min(len(self._events[job_id]), first + limit - 1)
+            return tuple(self._event(job_id, number) for number in range(first, last + 1))
+
+    def _event(self, job_id: str, number: int) -> JobEvent:
+        at, kind, text = self._events[job_id][number - 1]
+        return JobEvent(job_id, number, at, kind, from_json(text))
+
+    # -- records
+
+    def add_record(self, job_id: str, record: Record) -> None:
+        candidate = record.candidate
+        identity = job_id, candidate.key
+        with self._locked():
+            job = self._job(job_id)
+            if identity in self._trials:
+                return
+            self._trials[identity] = _Trial(job_id, record)
+            self._devices.setdefault(candidate.device.key, candidate.device)
+            self._workloads[candidate.workload.key] = candidate.workload
+            self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
+
+    def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
+        with self._locked():
+            return tuple(
+                trial.record
+                for trial in self._trials.values()
+                if trial.job_id == job_id and _matches(trial.record, workload_key, None)
+            )
+
+    def records(
+        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+    ) -> tuple[Record, ...]:
+        check_limit(limit)
+        with self._locked():
+            newest = (trial.record for trial in reversed(self._trials.values()))
+            return tuple(islice((r for r in newest if _matches(r, workload_key, device_key)), limit))
+
+    # -- kernels and artifacts
+
+    def put_artifact(self, artifact: Artifact) -> str:
+        with self._locked():
+            self._artifacts[artifact.sha256] = codec.dumps(artifact)
+        return artifact.sha256
+
+    def get_artifact(self, sha256: str) -> Artifact:
+        with self._locked():
+            data = self._artifacts.get(sha256)
+        if data is None:
+            raise no_artifact(sha256)
+        return codec.loads(Artifact, data)
+
+    def put_kernel(self, kernel: Kernel) -> None:
+        with self._locked():
+            if kernel.artifact_sha256 not in self._artifacts:
+                raise no_artifact(kernel.artifact_sha256)
+            self._devices.setdefault(kernel.device.key, kernel.device)
+            self._workloads[kernel.workload.key] = kernel.workload
+            self._kernels[kernel.key] = kernel
+
+    def get_kernel(self, key: str) -> Kernel | None:
+        with self._locked():
+            kernel = self._kernels.get(key)
+        return kernel if kernel is not None and kernel.version == KERNEL_VERSION else None
+
+    def kernels(
+        self, device_key: str | None = None, operator: str | None = None, limit: int = 10_000
+    ) -> tuple[Kernel, ...]:
+        check_limit(limit)
+        with self._locked():
+            found = [
+                kernel
+                for kernel in self._kernels.values()
+                if kernel.version == KERNEL_VERSION
+                and device_key in (None, kernel.device.key)
+                and operator in (None, kernel.workload.operator)
+            ]
+        return tuple(sorted(found, key=lambda kernel: (-kernel.created, kernel.key))[:limit])
+
+    # -- everything
+
+    def stats(self) -> Stats:
+        with self._locked():
+            return Stats(
+                kernels=len(self._kernels),
+                records=len(self._trials),
+                failed_records=sum(not trial.record.measurement.ok for trial in self._trials.values()),
+                jobs=len(self._jobs),
+                devices=len(self._devices),
+                workloads=len(self._workloads),
+                artifacts=len(self._artifacts),
+                artifact_bytes=sum(map(len, self._artifacts.values())),
+            )
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _matches(record: Record, workload_key: str | None, device_key: str | None) -> bool:
+    return (
+        record.record_version == RECORD_VERSION
+        and workload_key in (None, record.candidate.workload.key)
+        and device_key in (None, record.candidate.device.key)
+    )

@@ -13,12 +13,17 @@ from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 
+def keyed_rng(*key: object) -> np.random.Generator:
+    """PCG64 seeded by a key: the same key gives the same stream everywhere."""
+    digest = hashlib.sha256(codec.encode(key)).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
 def operands(workload: Workload, seed: int) -> tuple[Operand, ...]:
     """One operand set: PCG64 keyed by (seed, workload key, operand), results O(1)."""
     result = []
     for index, tensor in enumerate(workload.operands):
-        key = hashlib.sha256(codec.encode(("fettle.data", seed, workload.key, index))).digest()
-        rng = np.random.Generator(np.random.PCG64(int.from_bytes(key, "big")))
+        rng = keyed_rng("fettle.data", seed, workload.key, index)
         result.append(workload.spec.sample(workload.values, tensor, rng))
     return tuple(result)
 

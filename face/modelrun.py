@@ -1,0 +1,150 @@
+"""``fettle run``: one pass of a model with the cached kernels, checked output by output against others."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fettle.backends.registry import resolve_device
+from fettle.graph.data import keyed_rng
+from fettle.graph.errors import FettleError
+from fettle.graph.onnx.reference import evaluate
+from fettle.graph.onnx_import import Imported, import_model
+from fettle.graph.workload import Workload
+from fettle.kernel import Kernel
+from fettle.offline import lookup
+from fettle.runtime import GraphRuntime, compare
+from fettle.store.api import Store
+from fettle.store.open import open_store
+
+EXACT_LIMIT = 1e-4
+"""Normalised RMS error an output may have when every product is computed in float32."""
+
+INT8_LIMIT = 5e-2
+"""The same when activations are rounded to int8: 1 % a product (see the bound of ``matmul``), a few in sequence."""
+
+_ROUNDS = 7
+
+
+def run_model(
+    model: str | os.PathLike[str],
+    device: str = "cpu",
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
+    store: Store | str | None = None,
+) -> dict[str, Any]:
+    """Run a model once and report nodes, errors against the peers, and times of one pass in seconds.
+
+    Missing weights and all inputs are made up from ``seed``.
+
+    Raises:
+        InvalidGraph, InvalidDevice, NotFound, Unsupported: the model or device cannot be used.
+    """
+    _, resolved = resolve_device(device)
+    imported = import_model(model, dims).filled(seed)
+    kernels: dict[Workload, Kernel | FettleError] = {}
+    opened = store if isinstance(store, Store) else open_store(store)
+    try:
+
+        def kernel(workload: Workload) -> Kernel:
+            found = lookup(workload, device, store=opened)
+            kernels[workload] = found
+            return found
+
+        runtime = GraphRuntime(imported, kernel)
+    finally:
+        if opened is not store:
+            opened.close()
+    inputs = made_up_inputs(imported, seed)
+    outputs = runtime(inputs)
+    rounded = any(w["compute"].kind == "i8" for w, _ in imported.graph.workloads() if w.operator == "matmul")
+    limit = INT8_LIMIT if rounded else EXACT_LIMIT
+    rows = _rows("onnx.reference", outputs, evaluate(imported.model, inputs), limit)
+    passes: dict[str, Callable[[], object]] = {"fettle": lambda: runtime(inputs)}
+    missing: dict[str, str] = {}
+    try:
+        session = _onnxruntime(imported, int(resolved.limit("threads", 1)))
+    except Exception as error:  # an optional peer may be absent, or lack an operator of the model
+        missing["onnxruntime"] = " ".join(str(error).split())[:300]
+    else:
+        names = [output.name for output in session.get_outputs()]
+        peer = dict(zip(names, session.run(None, inputs), strict=True))
+        rows += _rows("onnxruntime", outputs, peer, limit)
+        passes["onnxruntime"] = lambda: session.run(None, inputs)
+    return {
+        "model": os.path.basename(model),
+        "device": str(resolved),
+        "nodes": [
+            {
+                "name": node.name,
+                "workload": str(node.workload) if node.workload else None,
+                "kernel": _source(kernels.get(node.workload)) if node.workload else "default executor",
+                "reason": node.reason,
+            }
+            for node in imported.graph.nodes
+        ],
+        "outputs": rows,
+        "missing_peers": missing,
+        "seconds": _time(passes),
+        "ok": all(row["ok"] for row in rows),
+    }
+
+
+def made_up_inputs(imported: Imported, seed: int) -> dict[str, np.ndarray]:
+    """Random inputs of the model's shapes: standard normal floats; integers are zero (indices must be in range)."""
+    inputs: dict[str, np.ndarray] = {}
+    for tensor in imported.graph.inputs:
+        if tensor.format.is_float:
+            drawn = keyed_rng("fettle.inputs", seed, tensor.name).standard_normal(tensor.shape, np.float32)
+            inputs[tensor.name] = np.asarray(drawn).astype(tensor.format.dtype)
+        else:
+            inputs[tensor.name] = np.zeros(tensor.shape, tensor.format.dtype)
+    return inputs
+
+
+def _source(kernel: object) -> str:
+    return {"exact": "tuned", "default": "default schedule"}[kernel.match] if isinstance(kernel, Kernel) else "–"
+
+
+def _rows(
+    peer: str, outputs: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], limit: float
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "output": name,
+            "peer": peer,
+            "max_error": difference.max_error,
+            "nrmse": difference.nrmse,
+            "limit": limit,
+            "ok": difference.nrmse <= limit,
+        }
+        for name, difference in compare(outputs, expected).items()
+    ]
+
+
+def _onnxruntime(imported: Imported, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        imported.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _time(passes: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of one pass of each, interleaved."""
+    samples: dict[str, list[float]] = {name: [] for name in passes}
+    for _ in range(_ROUNDS):
+        for name, run in passes.items():
+            start = time.perf_counter()
+            run()
+            samples[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in samples.items()}

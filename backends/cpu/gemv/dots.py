@@ -1,0 +1,76 @@
+"""What the inner loops have in common: they sum a superblock of rows over one group of K."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from fettle.backends.cpu.gemv.words import Buffer, Expr, load, loop, prefetch
+
+if TYPE_CHECKING:
+    from fettle.backends.cpu.gemv.activations import Prepared
+    from fettle.backends.cpu.gemv.plan import Plan
+
+
+@attrs.frozen(eq=False)
+class Partial:
+    """A vector of sums over one group.
+
+    Attributes:
+        batch: which of the batch's rows of x.
+        block, part: rows ``block · block_rows + part · lanes`` … of the superblock.
+        value: int32 or float32 vector of ``lanes`` sums.
+    """
+
+    batch: int
+    block: int
+    part: int
+    value: Expr
+
+
+class Dot(abc.ABC):
+    """One inner loop; emits code into the builder's current frame."""
+
+    def __init__(self, plan: Plan, weights: Buffer, prepared: Prepared) -> None:
+        self.plan = plan
+        self.weights = weights
+        self.prepared = prepared
+
+    @property
+    def parts(self) -> int:
+        """Passes over a superblock; each sums other rows of its lines."""
+        return self.plan.block_rows // self.plan.lanes
+
+    @abc.abstractmethod
+    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+        """Emit the sums over one group.
+
+        Args:
+            base: offset of the superblock's first line in the weights, in bytes.
+            part: which pass.
+            rows: the batch's rows of x.
+            group: index of the group.
+        """
+
+    def step_runs(self) -> Iterator[list[Expr]]:
+        """The steps of a group, ``unroll`` at a time, inside a loop over such runs."""
+        unroll = self.plan.unroll
+        with loop(self.plan.steps // unroll) as run:
+            yield [run * unroll + i for i in range(unroll)]
+
+    def steps(self) -> Iterator[Expr]:
+        """The steps of a group, one at a time, unrolled."""
+        for run in self.step_runs():
+            yield from run
+
+    def line(self, base: Expr, part: int, block: int, step: Expr, plane: int = 0) -> Expr:
+        """Part of a line of the weights as unsigned bytes; its first part also asks for a later line."""
+        plan = self.plan
+        size = min(plan.vector_bytes, plan.line_bytes)
+        offset = base + block * plan.block_bytes + (step * plan.planes + plane) * plan.line_bytes
+        if plan.prefetch and part == 0:
+            prefetch(self.weights, offset + plan.prefetch)
+        return load(self.weights, offset + part * size, size)

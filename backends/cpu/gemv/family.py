@@ -1,0 +1,57 @@
+"""The kernel family ``gemv``: ``y = x · W`` for quantised W, any group, any M (fastest for small M)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.cpu.gemv import layouts, spaces
+from fettle.backends.cpu.gemv.features import plan_features
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
+
+
+class Gemv(Family):
+    """Quantised weights, packed once into the order the inner loop reads them."""
+
+    name: ClassVar[str] = "gemv"
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        return spaces.supports(workload)
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return spaces.space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return spaces.default(workload, device)
+
+    def lower(self, candidate: Candidate) -> Lowered:
+        from fettle.backends.cpu.gemv.kernel import kernel
+
+        usable = cpu.features(candidate.device)
+        plan = attrs.evolve(
+            Plan.of(candidate.workload, candidate.schedule), converts_half=spaces.converts_half(candidate.device)
+        )
+        needed = spaces.required(plan.algorithm, plan.isa, usable)
+        return Lowered(kernel(plan), tuple(sorted(needed)), plan.layout)
+
+    def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
+        return Plan.of(workload, schedule).layout
+
+    def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        plan = Plan.of(workload, schedule)
+        (weight,) = constants
+        if not isinstance(weight, QuantizedWeight) or weight.format != plan.format or weight.shape != (plan.n, plan.k):
+            raise InvalidArgument(f"the weight of {workload} is a quantised {plan.format} ({plan.n}, {plan.k})")
+        return layouts.pack(weight, plan)
+
+    def features(self, candidate: Candidate) -> Mapping[str, float]:
+        return plan_features(Plan.of(candidate.workload, candidate.schedule), candidate.device)

@@ -1,0 +1,124 @@
+"""The kernel around the inner loops: tiles over threads, groups of K, scales and zero points, the result.
+
+For every tile: ``y[m, n] = Σ_g scale[n, g] · (S[m, n, g] · factor[m, g] + total[m, g] · (h - z[n, g]))``, where S are
+the sums of the chosen inner loop (see ``activations``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from fettle.backends.cpu.gemv.activations import Prepared
+from fettle.backends.cpu.gemv.dequantise import Dequantise
+from fettle.backends.cpu.gemv.dots import Dot, Partial
+from fettle.backends.cpu.gemv.formats import MEMORY, load_floats, store_floats
+from fettle.backends.cpu.gemv.integer import Pairs, Vnni
+from fettle.backends.cpu.gemv.lut import Permute, Shuffle
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.words import Buffer, Expr, constant, load, loop, parallel, splat, store
+
+DOTS: dict[tuple[str, str], type[Dot]] = {
+    ("integer", "avx512"): Vnni,
+    ("integer", "avxvnni"): Vnni,
+    ("integer", "avx2"): Pairs,
+    ("lut", "avx512"): Permute,
+    ("lut", "avx2"): Shuffle,
+    ("dequantise", "avx512"): Dequantise,
+    ("dequantise", "avx2"): Dequantise,
+    ("dequantise", "portable"): Dequantise,
+}
+"""The inner loop of each (algorithm, instruction set)."""
+
+
+def kernel(plan: Plan) -> Any:
+    """The TensorIR function ``(x, codes, scales[, zero points], y)`` of a plan."""
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name("gemv")
+            T.func_attr({"tirx.noalias": True})
+            _Kernel(plan).emit()
+    return builder.get()
+
+
+class _Kernel:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        per_group = (plan.padded_n * plan.groups,)
+        self.x = _argument("x", (plan.m, plan.k), MEMORY[plan.act])
+        self.weights = _argument("codes", (plan.weight_bytes,), "uint8")
+        self.scales = _argument("scales", per_group, MEMORY[plan.format.scale])
+        self.zero_points = _argument("zero_points", per_group, "uint8") if plan.format.zero_points else None
+        self.y = _argument("y", (plan.m, plan.n), MEMORY[plan.out])
+
+    def emit(self) -> None:
+        plan = self.plan
+        shared = plan.preparation == "shared"
+        if shared:
+            prepared = Prepared(plan)
+            prepared.prepare_in_parallel(self.x)
+        with parallel(plan.threads) as thread:
+            if not shared:
+                prepared = Prepared(plan)
+                prepared.prepare(self.x, 0, plan.m * plan.groups)
+            dot = DOTS[plan.algorithm, plan.isa](plan, self.weights, prepared)
+            first, last = plan.tiles * thread // plan.threads, plan.tiles * (thread + 1) // plan.threads
+            with T.serial(first, last) as tile, loop(-(-plan.m // plan.batch)) as batch:
+                self._tile(dot, tile, batch)
+
+    def _tile(self, dot: Dot, tile: Expr, batch: Expr) -> None:
+        """One tile of N for ``plan.batch`` rows of x."""
+        plan = self.plan
+        # the last batch overlaps the one before where batches do not divide m: same values written twice
+        top = T.min(batch * plan.batch, plan.m - plan.batch) if plan.m > plan.batch else 0
+        rows = [top + b for b in range(plan.batch)]
+        sums = T.alloc_buffer((plan.batch * plan.tile,), "float32", scope="local")
+        for i in range(0, plan.batch * plan.tile, plan.lanes):
+            store(sums, i, constant(0, "float32", plan.lanes), plan.lanes)
+        with loop(plan.groups) as group, loop(plan.tile_blocks // plan.blocks) as superblock:
+            first_row = superblock * plan.blocks * plan.block_rows
+            index = (tile * plan.groups + group) * plan.tile
+            base = (index // plan.block_rows + superblock * plan.blocks) * plan.block_bytes
+            for part in range(dot.parts):
+                for partial in dot.partials(base, part, rows, group):
+                    row = first_row + partial.block * plan.block_rows + partial.part * plan.lanes
+                    self._add(sums, partial, row, index + row, rows[partial.batch] * plan.groups + group, dot.prepared)
+        self._write(sums, tile, rows)
+
+    def _add(self, sums: Buffer, partial: Partial, row: Expr, column: Expr, pair: Expr, prepared: Prepared) -> None:
+        """Scale a vector of sums and add it to the tile's."""
+        plan, lanes = self.plan, self.plan.lanes
+        value = partial.value
+        if plan.algorithm != "dequantise":
+            value = T.Cast(f"float32x{lanes}", value) * splat(prepared.factor[pair], lanes)
+        bias = constant(plan.code_bias - plan.zero_point, "float32", lanes)
+        if self.zero_points is not None:
+            bias = bias - T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))
+        if self.zero_points is not None or plan.code_bias != plan.zero_point:
+            value = value + bias * splat(prepared.total[pair], lanes)
+        scale = load_floats(self.scales, column, lanes, plan.format.scale, plan.converts_half)
+        position = partial.batch * plan.tile + row
+        store(sums, position, load(sums, position, lanes) + scale * value, lanes)
+
+    def _write(self, sums: Buffer, tile: Expr, rows: list[Expr]) -> None:
+        """The tile's results; rows of padding are left out."""
+        plan, lanes = self.plan, self.plan.lanes
+        for b, row in enumerate(rows):
+            for i in range(0, plan.tile, lanes):
+                column = tile * plan.tile + i
+                if plan.n % plan.tile == 0:
+                    store_floats(self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half)
+                    continue
+                with T.If(column + lanes <= plan.n):
+                    with T.Then():
+                        store_floats(self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half)
+                    with T.Else(), T.serial(lanes) as lane, T.If(column + lane < plan.n), T.Then():
+                        store_floats(self.y, (row, column + lane), load(sums, b * plan.tile + i + lane, 1), 1, plan.out, plan.converts_half)
+
+
+def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:
+    """A parameter that may lie at any address of its element type."""
+    return T.arg(name, T.buffer(shape, dtype, align=np.dtype(dtype).itemsize))

@@ -1,0 +1,96 @@
+"""Packing: a quantised weight ``[N, K]`` to the line order of :mod:`fettle.backends.cpu.gemv.plan`. NumPy only.
+
+Fields (``integer``, ``dequantise``): byte j of row r in a 64-byte line of 16 rows holds, from the low bits up,
+the codes of k = 4·f + j for each field f. Planes (``lut``): the four bits of plane p of four neighbouring k are
+a nibble, an index into the table of these four activations; the low nibble of byte j of row r is the quad
+k = 4·j …, the high nibble the quad 16 elements later (``vpermb``, 16 rows a line); or every byte is another row,
+the low nibble its first quad and the high nibble its second (``pshufb``, 32 rows a line).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.graph.layouts import Layout
+from fettle.graph.quantized import QuantizedWeight
+
+_ALIGNMENT = 64
+_GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
+"""Moves bit 0 of the four bytes of a word to bits 24 … 27; no two products meet in a bit, so nothing carries."""
+
+
+def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
+    """(codes, scales[, zero points]) as flat arrays at 64-byte alignment."""
+    codes = _padded(weight.codes, plan)
+    lines = _plane_words(codes, plan) if plan.is_lut else _field_words(codes, plan)
+    arrays: list[np.ndarray] = [aligned(lines.view(np.uint8)), aligned(_per_group(weight.scales, weight, plan))]
+    if weight.zero_points is not None:
+        arrays.append(aligned(_per_group(weight.zero_points, weight, plan)))
+    return tuple(arrays)
+
+
+def aligned(values: NDArray[np.generic]) -> np.ndarray:
+    """``values`` at a 64-byte boundary; copied only if they are not there yet."""
+    if values.ctypes.data % _ALIGNMENT == 0:
+        return values
+    raw = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    result = raw[start : start + values.nbytes].view(values.dtype)
+    result[:] = values
+    return result
+
+
+def _padded(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """``[padded_n, groups, padded_group]``, zeros where there is no weight."""
+    shape = (plan.padded_n, plan.groups, plan.padded_group)
+    if plan.is_exact and plan.padded_n == plan.n:
+        return np.ascontiguousarray(codes).reshape(shape)
+    padded = np.zeros(shape, np.uint8)
+    for group in range(plan.groups):
+        part = codes[:, group * plan.group : (group + 1) * plan.group]
+        padded[: plan.n, group, : part.shape[1]] = part
+    return padded
+
+
+def _field_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    """Words of four bytes, one per (row, group, step), in line order."""
+    chunks = codes.view(np.uint32).reshape(plan.padded_n, plan.groups * plan.steps, plan.fields)
+    words = chunks[:, :, 0].copy()
+    for field in range(1, plan.fields):
+        words |= chunks[:, :, field] << np.uint32(field * plan.field)
+    return _blocked(words, plan)
+
+
+def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    """Table indices, one word (``vpermb``) or byte (``pshufb``) per (row, group, step, plane), in line order."""
+    quads = codes.view(np.uint32).reshape(plan.padded_n, plan.groups * plan.steps, plan.step_k // 4)
+    half = plan.step_k // 8
+    shape = (plan.padded_n, plan.groups * plan.steps, plan.planes)
+    result = np.empty((*shape, half), np.uint8)
+    for plane in range(plan.planes):
+        bits = (quads >> np.uint32(plane)) & np.uint32(0x01010101)
+        nibbles = ((bits * _GATHER) >> np.uint32(24)).astype(np.uint8) & np.uint8(15)
+        result[:, :, plane] = nibbles[:, :, :half] | (nibbles[:, :, half:] << np.uint8(4))
+    return _blocked(result if half == 1 else result.view(np.uint32), plan)
+
+
+def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
+    """From ``[tile, block, row][group][step, plane]`` order to ``[tile][group][block][step, plane][row]``."""
+    inner = plan.steps * plan.planes
+    rows, blocks, groups = plan.block_rows, plan.tile_blocks, plan.groups
+    block = inner * rows
+    layout = Layout(
+        (inner, groups, rows, blocks, plan.tiles),
+        (rows, blocks * block, 1, block, groups * blocks * block),
+    )
+    return layout.scatter(words.reshape(-1))
+
+
+def _per_group(values: NDArray[np.generic], weight: QuantizedWeight, plan: Plan) -> NDArray[np.generic]:
+    """``[N, groups of the format]`` to flat ``[tile][group][row]``; padded rows are zero."""
+    source = np.arange(plan.groups) * plan.group // weight.group
+    padded = np.zeros((plan.padded_n, plan.groups), values.dtype)
+    padded[: plan.n] = values[:, source]
+    return Layout.compact((plan.groups, plan.tile, plan.tiles), (1, 0, 2)).scatter(padded.reshape(-1))

@@ -1,0 +1,226 @@
+"""A candidate's extents: how N and K are cut into tiles, groups, blocks, steps and lines. Plain arithmetic.
+
+The packed weights are ``[tile][group][block][step][plane][line]`` bytes. A *line* holds the same few k of
+``block_rows`` rows; a *step* is the k of one line (of all its planes); a *block* is the rows of a line over one
+group. Rows are padded to whole tiles, each group to whole steps; padded activations are zero, so padding never
+changes a result.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from fettle.backends.api import Schedule
+from fettle.graph.formats import PER_ROW, Format
+from fettle.graph.workload import Workload
+
+LARGEST_GROUP = 65536
+"""K of a group at most: 255 · 127 · 65536 stays below 2^31, so int32 sums are exact."""
+
+_ROUND_GROUP = 16
+"""Groups are padded to whole vectors of 16 activations."""
+
+VECTOR_BYTES = {"avx512": 64, "avx2": 32, "avxvnni": 32, "portable": 16}
+"""Bytes of the vector register each instruction set variant computes with."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """⌈a / b⌉."""
+    return -(-a // b)
+
+
+def field_bits(bits: int) -> int:
+    """Bits of the in-byte field that holds a code of ``bits`` bits: the next divisor of 8."""
+    return next(width for width in (1, 2, 4, 8) if bits <= width)
+
+
+@attrs.frozen
+class Plan:
+    """One candidate of the family: workload, schedule (see ``spaces``), and whether float16 has instructions."""
+
+    m: int
+    n: int
+    k: int
+    format: Format
+    act: str
+    out: str
+    algorithm: str
+    isa: str
+    tile: int
+    blocks: int
+    batch: int
+    unroll: int
+    prefetch: int
+    threads: int
+    preparation: str
+    converts_half: bool = True
+
+    @classmethod
+    def of(cls, workload: Workload, schedule: Schedule) -> Plan:
+        """The plan of a supported workload and a schedule of its space."""
+        values = workload.values
+        return cls(
+            m=values["m"],
+            n=values["n"],
+            k=values["k"],
+            format=values["weight"],
+            act=values["act"].kind,
+            out=values["out"].kind,
+            **schedule.as_dict(),  # type: ignore[arg-type]
+        )
+
+    # -- what a line is
+
+    @property
+    def is_lut(self) -> bool:
+        return self.algorithm == "lut"
+
+    @property
+    def vector_bytes(self) -> int:
+        return VECTOR_BYTES[self.isa]
+
+    @property
+    def rows_across(self) -> bool:
+        """Every byte of a line is another row (``pshufb`` looks up one table for 16 bytes)."""
+        return self.is_lut and self.isa == "avx2"
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a line."""
+        return 32 if self.rows_across else 16
+
+    @property
+    def line_bytes(self) -> int:
+        return 32 if self.rows_across else 64
+
+    @property
+    def lanes(self) -> int:
+        """Rows of one vector of 32-bit sums."""
+        return self.vector_bytes // 4
+
+    @property
+    def field(self) -> int:
+        """Bits of a field (not ``lut``)."""
+        return field_bits(self.format.bits)
+
+    @property
+    def fields(self) -> int:
+        """Fields of a byte (not ``lut``)."""
+        return 8 // self.field
+
+    @property
+    def planes(self) -> int:
+        """Lines of a step: one per bit for ``lut``, else one."""
+        return self.format.bits if self.is_lut else 1
+
+    @property
+    def step_k(self) -> int:
+        """Elements of K of one step."""
+        if self.is_lut:
+            return 8 if self.rows_across else 32
+        return 4 * self.fields
+
+    @property
+    def accumulators(self) -> int:
+        """Vectors of sums per line and row of x."""
+        if self.algorithm == "integer":
+            return self.fields if self.isa != "avx2" else 2 if self.format.bits == 8 else 1
+        return {"avx512": 2, "avx2": 4}[self.isa] if self.is_lut else 1
+
+    @property
+    def step_products(self) -> int:
+        """Dot products or look-ups per line-wide step and row of x."""
+        if self.is_lut:
+            return 2 * self.planes
+        if self.algorithm == "integer":
+            return 2 if self.isa == "avx2" and self.format.bits == 8 else self.fields
+        return 4 * self.fields
+
+    # -- K
+
+    @property
+    def group(self) -> int:
+        """Elements of K that share a scale, before padding; rows longer than ``LARGEST_GROUP`` are cut."""
+        if self.format.group == PER_ROW:
+            parts = ceil_div(self.k, LARGEST_GROUP)
+            return self.k if parts == 1 else ceil_div(ceil_div(self.k, parts), 32) * 32
+        return min(int(self.format.group or 0), self.k)
+
+    @property
+    def groups(self) -> int:
+        return ceil_div(self.k, self.group)
+
+    @property
+    def padded_group(self) -> int:
+        """Elements of K of a group as stored."""
+        unit = max(self.step_k, _ROUND_GROUP)
+        return ceil_div(self.group, unit) * unit
+
+    @property
+    def padded_k(self) -> int:
+        return self.groups * self.padded_group
+
+    @property
+    def is_exact(self) -> bool:
+        """K needs no padding."""
+        return self.padded_k == self.k
+
+    @property
+    def steps(self) -> int:
+        """Steps of a group."""
+        return self.padded_group // self.step_k
+
+    # -- N
+
+    @property
+    def tiles(self) -> int:
+        return ceil_div(self.n, self.tile)
+
+    @property
+    def padded_n(self) -> int:
+        return self.tiles * self.tile
+
+    @property
+    def tile_blocks(self) -> int:
+        return self.tile // self.block_rows
+
+    # -- bytes
+
+    @property
+    def block_bytes(self) -> int:
+        return self.steps * self.planes * self.line_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        """Packed codes, padding included."""
+        return self.tiles * self.groups * self.tile_blocks * self.block_bytes
+
+    @property
+    def packed_bytes(self) -> int:
+        """Everything packed: codes, scales and zero points."""
+        per_group = self.format.scale_dtype.itemsize + (1 if self.format.zero_points else 0)
+        return self.weight_bytes + self.padded_n * self.groups * per_group
+
+    @property
+    def table_bytes(self) -> int:
+        """Prepared activations: int8 or float values, or 16-entry tables of 4 activations."""
+        per_k = {"lut": 4, "integer": 1, "dequantise": 4}[self.algorithm]
+        return self.m * self.padded_k * per_k
+
+    @property
+    def layout(self) -> str:
+        """Id of the packed layout; equal ids hold equal bytes for equal weights."""
+        line = f"planes-r{self.block_rows}" if self.is_lut else f"fields{self.field}"
+        return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}:1"
+
+    # -- sums
+
+    @property
+    def zero_point(self) -> float:
+        """The constant zero point (0 where zero points are stored)."""
+        return 0.0 if self.format.zero_points else self.format.zero_point
+
+    @property
+    def code_bias(self) -> float:
+        """h of ``code = (Σ_p 2^p·(±1)) / 2 + h``: what a sum over bit planes lacks; 0 for whole codes."""
+        return ((1 << self.format.bits) - 1) / 2.0 if self.is_lut else 0.0

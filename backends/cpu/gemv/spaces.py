@@ -1,0 +1,186 @@
+"""The schedules of the family: which inner loop, on which registers, how much in flight.
+
+=============  ====================================================================================
+``algorithm``  ``integer`` dot products, ``lut`` table lookups, ``dequantise`` to float
+``isa``        registers and instructions of the inner loop
+``tile``       rows of W whose sums are kept while K is walked; a thread's unit of work
+``blocks``     lines of rows in flight inside a tile
+``batch``      rows of x in flight
+``unroll``     steps along K without a branch
+``prefetch``   bytes of weights asked for ahead; 0 leaves it to the hardware
+``threads``    threads that share the tiles
+``preparation``  each thread prepares the activations for itself (``private``), or all share it (``shared``)
+=============  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.graph.workload import Workload
+
+VERSION = "1"
+
+_VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
+
+ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
+    ("integer", "avx512"): (_VNNI,),
+    ("integer", "avxvnni"): (frozenset({"avx2", "avxvnni"}), _VNNI),
+    ("integer", "avx2"): (frozenset({"avx2"}),),
+    ("lut", "avx512"): (_VNNI | {"avx512vbmi"},),
+    ("lut", "avx2"): (frozenset({"avx2"}),),
+    ("dequantise", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),),
+    ("dequantise", "avx2"): (frozenset({"avx2", "fma"}),),
+    ("dequantise", "portable"): (frozenset(),),
+}
+"""(algorithm, isa) -> alternative sets of features it needs, best isa first."""
+
+_PREFETCH = (0, 1024, 2048, 4096, 8192)
+_TILES = (16, 32, 64, 128, 256, 512)
+_LARGEST_PADDING = 1.125
+"""A tile may pad N by this factor."""
+
+_PRIVATE_ROWS = 8
+"""Up to so many rows of x, threads may each prepare all of them."""
+
+_LARGEST_BODY = 64
+"""Line and row pairs of one unrolled loop body, which bounds the time LLVM takes."""
+
+_MAX_ELEMENTS = 2**31 - 1
+"""Offsets are 32-bit."""
+
+
+def required(algorithm: str, isa: str, usable: frozenset[str]) -> frozenset[str]:
+    """The features an inner loop needs, out of the alternatives the usable ones satisfy."""
+    return next(needed for needed in ISAS[algorithm, isa] if needed <= usable)
+
+
+def converts_half(device: Device) -> bool:
+    """Whether the device converts float16 by instructions; else the kernel does it with integers."""
+    return "f16c" in cpu.features(device) or device.fact("arch") == "aarch64"
+
+
+def supports(workload: Workload) -> Support:
+    """Quantised weights whose packed form, and whose prepared activations, 32-bit offsets reach."""
+    if workload.operator != "matmul":
+        return Support.no("only matmul")
+    values = workload.values
+    if values["weight"] is None or not values["weight"].is_quantised:
+        return Support.no("only quantised weights")
+    extents = (values["n"] + _TILES[-1]) * (2 * values["k"] + 64), values["m"] * (2 * values["k"] + 64) * 4
+    if max(*extents, values["m"] * values["n"]) > _MAX_ELEMENTS:
+        return Support.no("operands of more than 2^31 elements")
+    return Support.yes()
+
+
+def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
+    """The (algorithm, isa) pairs for a workload: int8 ones where activations may be rounded to 8 bits."""
+    usable = cpu.features(device)
+    runnable = [pair for pair, sets in ISAS.items() if any(needed <= usable for needed in sets)]
+    bits = workload["weight"].bits
+    rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair != ("lut", "avx2") or bits < 8)]
+    if workload["compute"].kind == "i8" and rounded:
+        return rounded
+    return [pair for pair in runnable if pair[0] == "dequantise"]
+
+
+def space(workload: Workload, device: Device) -> Space:
+    """All schedules of a supported workload."""
+    m, n = workload["m"], workload["n"]
+    choices = pairs(workload, device)
+    algorithms = list(dict.fromkeys(algorithm for algorithm, _ in choices))
+    isas = list(dict.fromkeys(isa for _, isa in choices))
+    parameters = (
+        Parameter.categorical("algorithm", algorithms),
+        Parameter.categorical("isa", isas),
+        Parameter("tile", _tiles(n)),
+        Parameter("blocks", (1, 2, 4)),
+        Parameter("batch", tuple(b for b in (1, 2, 4, 8) if b <= m)),
+        Parameter("unroll", (1, 2, 4, 8, 16)),
+        Parameter("prefetch", _PREFETCH),
+        Parameter("threads", _thread_counts(device)),
+        Parameter.categorical("preparation", ("private", "shared")),
+    )
+    constraints = [
+        *(_isas_of(algorithm, choices) for algorithm in algorithms),
+        *(_shape_of(workload, algorithm, isa) for algorithm, isa in choices),
+        Constraint(f"tile * (threads - 1) < {n}", "every thread has a tile"),
+        Constraint("threads > 1 or preparation == 'private'", "one thread shares nothing"),
+    ]
+    if m > _PRIVATE_ROWS:
+        constraints.append(Constraint("threads == 1 or preparation == 'shared'", "many rows are prepared once"))
+    return Space(parameters, constraints, VERSION)
+
+
+def default(workload: Workload, device: Device) -> Schedule:
+    """What one would write first: whole-code dot products, a few steps at a time, all threads, no prefetch."""
+    algorithm, isa = pairs(workload, device)[0]
+    m, n = workload["m"], workload["n"]
+    tile = max(t for t in _tiles(n) if t <= 64)
+    plan = _plan(workload, algorithm, isa)
+    batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * plan.accumulators <= _registers(isa)))
+    threads = max(t for t in _thread_counts(device) if tile * (t - 1) < n)
+    body = batch * plan.step_products
+    return Schedule.of(
+        algorithm=algorithm,
+        isa=isa,
+        tile=tile,
+        blocks=1,
+        batch=batch,
+        unroll=max(u for u in (1, 2, 4) if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
+        prefetch=0,
+        threads=threads,
+        preparation="shared" if threads > 1 and m > _PRIVATE_ROWS else "private",
+    )
+
+
+def _thread_counts(device: Device) -> tuple[int, ...]:
+    """Powers of two up to the device's limit, and the limit."""
+    limit = cpu.threads(device)
+    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
+
+
+def _tiles(n: int) -> tuple[int, ...]:
+    """Tile heights that pad N little; the two smallest always."""
+    least = ceil_div(n, _TILES[0]) * _TILES[0]
+    return tuple(t for t in _TILES if t <= 32 or ceil_div(n, t) * t <= least * _LARGEST_PADDING)
+
+
+def _registers(isa: str) -> int:
+    """Vectors of sums in flight that leave registers for the rest: half of them."""
+    return 16 if isa == "avx512" else 8
+
+
+def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:
+    isas = [isa for name, isa in choices if name == algorithm]
+    listed = " or ".join(f"isa == '{isa}'" for isa in isas)
+    return Constraint(f"algorithm != '{algorithm}' or {listed}", "the inner loop exists")
+
+
+def _shape_of(workload: Workload, algorithm: str, isa: str) -> Constraint:
+    plan = _plan(workload, algorithm, isa)
+    registers = _registers(isa)
+    return Constraint(
+        f"algorithm != '{algorithm}' or isa != '{isa}' or (tile % ({plan.block_rows} * blocks) == 0"
+        f" and {plan.steps} % unroll == 0"
+        f" and (blocks * batch == 1 or blocks * batch * {plan.accumulators} <= {registers})"
+        f" and (unroll == 1 or unroll * blocks * batch * {plan.step_products} <= {_LARGEST_BODY}))",
+        "whole lines and steps, sums in registers, a loop body of bounded size",
+    )
+
+
+def _plan(workload: Workload, algorithm: str, isa: str) -> Plan:
+    """A plan for what does not depend on the rest of the schedule."""
+    schedule = Schedule.of(
+        algorithm=algorithm,
+        isa=isa,
+        tile=32,
+        blocks=1,
+        batch=1,
+        unroll=1,
+        prefetch=0,
+        threads=1,
+        preparation="private",
+    )
+    return Plan.of(workload, schedule)

@@ -1,0 +1,107 @@
+"""The vector words the kernels are written in, over TVM's IR builder. Imports TVM: import it lazily.
+
+Expressions and buffers are TVM objects; this package treats them as opaque (``Any``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from tvm.script.ir_builder import tirx as T
+from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+Expr = Any
+Buffer = Any
+
+
+Place = Expr | tuple[Expr, Expr]
+"""Where an element is: an offset into a flat buffer, or (row, column)."""
+
+
+def load(buffer: Buffer, place: Place, lanes: int) -> Expr:
+    """``lanes`` neighbouring elements, bound to a name so that they are loaded once."""
+    return T.Bind(read(buffer, place, lanes))
+
+
+def read(buffer: Buffer, place: Place, lanes: int) -> Expr:
+    """``lanes`` neighbouring elements, loaded where the expression is used."""
+    *outer, last = place if isinstance(place, tuple) else (place,)
+    return buffer[(*outer, T.ramp(last, 1, lanes) if lanes > 1 else last)]
+
+
+def store(buffer: Buffer, place: Place, value: Expr, lanes: int) -> None:
+    """Store ``lanes`` neighbouring elements."""
+    *outer, last = place if isinstance(place, tuple) else (place,)
+    T.buffer_store(buffer, value, [*outer, T.ramp(last, 1, lanes) if lanes > 1 else last])
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """Name of a vector type."""
+    return f"{dtype}x{lanes}" if lanes > 1 else dtype
+
+
+def constant(value: float, dtype: str, lanes: int) -> Expr:
+    """A vector of equal constants."""
+    return splat(getattr(T, dtype)(value), lanes)
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """A scalar in every lane."""
+    return T.broadcast(value, lanes) if lanes > 1 else value
+
+
+def intrinsic(dtype: str, name: str, *arguments: Expr) -> Expr:
+    """A side-effect-free LLVM intrinsic."""
+    return T.call_llvm_pure_intrin(dtype, llvm_lookup_intrinsic_id(name), *arguments)
+
+
+def prefetch(buffer: Buffer, offset: Expr) -> None:
+    """Ask for the cache line at ``offset``, into all levels; it may lie past the end."""
+    address = T.address_of(buffer[offset])
+    T.evaluate(T.call_llvm_intrin("void", llvm_lookup_intrinsic_id("llvm.prefetch"), address, 0, 3, 1))
+
+
+def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr:
+    """All lanes of a vector combined, by halving."""
+    while lanes > 1:
+        lanes //= 2
+        low = T.Shuffle([value], list(range(lanes)))
+        high = T.Shuffle([value], list(range(lanes, 2 * lanes)))
+        value = T.Bind(combine(low, high))
+    return value
+
+
+class Registers:
+    """``count`` zeroed vectors that live in registers: a local buffer only ever indexed by constants."""
+
+    def __init__(self, count: int, dtype: str, lanes: int) -> None:
+        self._buffer = T.alloc_buffer((max(count, 1) * lanes,), dtype, scope="local")
+        self._lanes = lanes
+        for index in range(count):
+            self[index] = constant(0, dtype, lanes)
+
+    def __getitem__(self, index: int) -> Expr:
+        return read(self._buffer, index * self._lanes, self._lanes)
+
+    def __setitem__(self, index: int, value: Expr) -> None:
+        store(self._buffer, index * self._lanes, value, self._lanes)
+
+
+def loop(extent: int) -> AbstractContextManager[Expr]:
+    """A serial loop; none at all for one iteration."""
+    return nullcontext(0) if extent == 1 else T.serial(extent)
+
+
+def parallel(extent: int) -> AbstractContextManager[Expr]:
+    """A parallel loop; none at all for one iteration."""
+    return nullcontext(0) if extent == 1 else T.parallel(extent)
+
+
+def total(values: Sequence[Expr]) -> Expr:
+    """Sum of expressions."""
+    result = values[0]
+    for value in values[1:]:
+        result = result + value
+    return result

@@ -10,6 +10,7 @@ import numpy as np
 from fettle.backends.api import Artifact, Backend, LoadedKernel, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.operands import Manifest, MappedOperands, split_constants
 from fettle.backends.host.packing import Packed, PackedConstants, PackedOnce
+from fettle.backends.host.protected import protected
 from fettle.backends.host.protocol import Evaluated
 from fettle.backends.host.verify import GuardedOutput, Verdict, check, verify
 from fettle.graph.operators import Reference
@@ -32,9 +33,13 @@ class OpenSession:
     def map(cls, number: int, workload: Workload, descriptor: int, manifest: Manifest) -> OpenSession:
         """Map the shared memory behind a descriptor."""
         mapped = MappedOperands(descriptor, manifest)
-        inputs, constants = split_constants(workload, mapped.operands)
+        operands = tuple(
+            operand if tensor.constant else protected(np.asarray(operand))  # constants are packed, then protected
+            for tensor, operand in zip(workload.operands, mapped.operands, strict=True)
+        )
+        inputs, constants = split_constants(workload, operands)
         output = GuardedOutput(workload.result)
-        return cls(number, mapped.operands, tuple(inputs), tuple(constants), mapped.reference, output)
+        return cls(number, operands, tuple(inputs), tuple(constants), mapped.reference, output)
 
 
 @attrs.frozen(eq=False)
@@ -118,11 +123,9 @@ class Bench:
         self, session: OpenSession, artifact: Artifact, kernel: LoadedKernel
     ) -> Callable[[Sequence[Operand]], Packed]:
         """``pack``, remembered per layout; without a layout's name, as long as the kernel is loaded."""
-        if artifact.weight_layout:
-            key = (session.number, artifact.weight_layout)
-            return lambda constants: self._packed.get(key, lambda: tuple(kernel.pack(constants)))
-        own = PackedConstants(budget=1 << 62)
-        return lambda constants: own.get((), lambda: tuple(kernel.pack(constants)))
+        kept = self._packed if artifact.weight_layout else PackedConstants(budget=1 << 62)
+        key = (session.number, artifact.weight_layout)
+        return lambda constants: kept.get(key, lambda: tuple(protected(array) for array in kernel.pack(constants)))
 
 
 def _failed(outcome: Outcome, message: str) -> Evaluated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,5 +56,14 @@ class PackedOnce:
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         self._kernel.run(inputs, packed, out)
 
-    def __getattr__(self, name: str) -> object:
+    @property
+    def __class__(self) -> type[Any]:
+        """The kernel's class: a backend may insist on a kernel of its own."""
+        return type(self._kernel)
+
+    @__class__.setter
+    def __class__(self, kind: type[Any]) -> None:
+        raise AttributeError("a kernel's class is fixed")
+
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._kernel, name)

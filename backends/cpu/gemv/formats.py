@@ -1,4 +1,4 @@
-"""Narrow floats in memory, float32 in registers. bfloat16 arrays are passed as uint16.
+"""Narrow floats in memory, float32 in registers. bfloat16 is converted by shifts.
 
 Where the machine has no instruction for float16 (``converts_half`` is false), integer operations convert it:
 LLVM would call library functions, which an object file on its own does not have.
@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, constant, load, read, store, vector
 
-MEMORY = {"f32": "float32", "f16": "float16", "bf16": "uint16"}
+MEMORY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 """Type of a kernel's buffer for each number format."""
 
 
@@ -21,7 +21,7 @@ def load_floats(buffer: Buffer, place: Place, lanes: int, kind: str, converts_ha
         return raw
     if kind == "f16":
         return T.Cast(vector("float32", lanes), raw) if converts_half else _half_to_float(raw, lanes)
-    wide = T.Cast(vector("uint32", lanes), raw)
+    wide = T.Cast(vector("uint32", lanes), T.reinterpret(vector("uint16", lanes), raw))
     return T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
 
 
@@ -35,7 +35,7 @@ def store_floats(
         bits = _bits(value, lanes)
         odd = T.bitwise_and(_right(bits, 16, lanes), constant(1, "uint32", lanes))
         rounded = _right(bits + odd + constant(0x7FFF, "uint32", lanes), 16, lanes)
-        value = T.Cast(vector("uint16", lanes), rounded)
+        value = T.reinterpret(vector("bfloat16", lanes), T.Cast(vector("uint16", lanes), rounded))
     store(buffer, place, value, lanes)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from fettle.graph.errors import InvalidArgument
 
-MAX_INTEGER = 2**63 - 1
-"""Largest integer a database column holds."""
+MAX_INTEGER = 2**31 - 1
+"""Largest number of a row or event; more cannot be asked for."""
 
 
 def to_json(data: Any) -> str:
@@ -41,7 +41,7 @@ def clean(text: str) -> str:
 
 
 def check_limit(limit: int) -> int:
-    """A limit that a database takes.
+    """A limit that every database takes.
 
     Raises:
         InvalidArgument: below one.

@@ -100,12 +100,12 @@ def upsert(session: Session, model: type[Base], row: dict[str, Any], *, replace:
     """
     table = cast(Table, model.__table__)
     on = unique.split(",") if unique else [column.name for column in table.primary_key]
-    statement: Insert
     if session.get_bind().dialect.name == "sqlite":
         statement = _on_conflict(sqlite.insert(table).values(row), on, row, replace)
     else:
         statement = _on_conflict(postgresql.insert(table).values(row), on, row, replace)
-    return session.connection().execute(statement).rowcount > 0
+    # Counting returned rows is the one way that both drivers agree on.
+    return session.connection().execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def _on_conflict(

@@ -11,6 +11,8 @@ from sqlalchemy import make_url, text
 
 from fettle.store.sql.engine import connect_engine
 
+pytest.register_assert_rewrite("tests.store.conformance")
+
 
 @pytest.fixture
 def server_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:

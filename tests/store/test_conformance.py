@@ -24,10 +24,3 @@ class TestSqliteFile(StoreConformance):
     def store(self, tmp_path: Path) -> Iterator[Store]:
         with open_store(str(tmp_path / "store.sqlite3")) as store:
             yield store
-
-
-class TestServer(StoreConformance):
-    @pytest.fixture
-    def store(self, server_url: str) -> Iterator[Store]:
-        with open_store(server_url) as store:
-            yield store

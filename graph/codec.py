@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _NAN = struct.pack(">d", float("nan"))
 _MAX_DEPTH = 64
+_MAX_DIGITS = 4096
+"""Python refuses to convert longer decimals."""
 
 converter = cattrs.Converter(forbid_extra_keys=False)
 configure_union_passthrough(int | float | str | bool | bytes | None, converter)
@@ -62,6 +64,8 @@ def _encode(value: Any, parts: list[bytes]) -> None:
         for item in value:
             _encode(item, parts)
     elif isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("keys of a mapping must be text")
         parts.append(b"m%d:" % len(value))
         for key in sorted(value, key=lambda k: k.encode()):
             _encode(key, parts)
@@ -92,7 +96,7 @@ def _number(data: bytes, at: int, end: bytes) -> tuple[int, int]:
     if not text or (text.lstrip(b"-") != b"0" and text.lstrip(b"-")[:1] == b"0") or text == b"-0":
         raise _malformed(at, "bad number")
     digits = text[1:] if text[:1] == b"-" else text
-    if not digits.isdigit():
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
         raise _malformed(at, "bad number")
     return int(text), stop + 1
 
@@ -117,7 +121,10 @@ def _decode(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if tag == b"d":
         if len(data) < at + 8:
             raise _malformed(at, "truncated float")
-        return struct.unpack(">d", data[at : at + 8])[0], at + 8
+        number = struct.unpack(">d", data[at : at + 8])[0]
+        if math.isnan(number) and data[at : at + 8] != _NAN:
+            raise _malformed(at, "NaN with a payload")
+        return number, at + 8
     if tag in (b"s", b"b"):
         length, start = _length(data, at)
         raw = data[start : start + length]

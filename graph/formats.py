@@ -31,7 +31,7 @@ QUANTISED = frozenset({*UNSIGNED, *SIGNS})
 PER_ROW = 0
 """The ``group`` of a format with one scale per row of the weight (text: ``row``)."""
 
-_TEXT = re.compile(r"(?P<kind>[a-z]+[0-9]*)(?::(?P<group>[0-9]+|row)(?P<zp>:zp)?)?(?:/(?P<scale>f16|f32))?")
+_TEXT = re.compile(r"(?P<kind>[a-z]+[0-9]*)(?::(?P<group>[0-9]{1,6}|row)(?P<zp>:zp)?)?(?:/(?P<scale>f16|f32))?")
 
 
 @attrs.frozen
@@ -83,7 +83,7 @@ class Format:
         group = match["group"]
         if group is None and match["scale"]:
             raise InvalidWorkload(f"format {text!r} names a scale type but no group")
-        if group == "0":
+        if group is not None and not group.strip("0"):
             raise InvalidWorkload(f"format {text!r}: group size 0", hint="write ':row' for one scale per row")
         return cls(
             kind=match["kind"],

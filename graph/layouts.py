@@ -130,27 +130,34 @@ class Layout:
     def compose(self, inner: Layout) -> Layout:
         """``self ∘ inner``: ``compose(inner)(i) == self(inner(i))``.
 
+        The sum of two coordinates maps to the sum of their offsets only if no mode of ``self`` carries into
+        the next; that is checked on the coalesced form, where it is necessary too.
+
         Raises:
-            InvalidArgument: the composition is no layout (a mode of ``inner`` straddles modes of ``self``),
-                or an offset of ``inner`` is outside ``self``.
+            InvalidArgument: the composition is no layout (a mode of ``inner`` straddles modes of ``self``, or two
+                of them carry), or an offset of ``inner`` is outside ``self``.
         """
         if inner.extent > self.size:
             raise InvalidArgument(f"layout {inner} reaches {inner.extent} coordinates, {self} has {self.size}")
-        shape: list[int] = []
-        stride: list[int] = []
+        outer = self.coalesce()
+        highest = [0] * len(outer.shape)
+        modes: list[tuple[int, int]] = []
         for extent, step in zip(inner.shape, inner.stride, strict=True):
-            for part_extent, part_step in self._slice(extent, step):
-                shape.append(part_extent)
-                stride.append(part_step)
-        return Layout(tuple(shape), tuple(stride))
+            modes += outer._slice(extent, step, highest)
+        if any(digit >= size for digit, size in zip(highest, outer.shape, strict=True)):
+            raise InvalidArgument(f"modes of layout {inner} carry inside layout {self}")
+        return Layout(tuple(m[0] for m in modes), tuple(m[1] for m in modes))
 
-    def _slice(self, extent: int, step: int) -> list[tuple[int, int]]:
-        """Modes of ``self`` visited by the coordinates 0, step, 2·step, … (``extent`` of them)."""
+    def _slice(self, extent: int, step: int, highest: list[int]) -> list[tuple[int, int]]:
+        """Modes of ``self`` visited by the coordinates 0, step, 2·step, … (``extent`` of them).
+
+        Adds to ``highest`` the largest digit each mode of ``self`` takes.
+        """
         if extent == 1 or step == 0:
             return [(extent, 0)]
         modes = []
         left, skip = extent, step
-        for size, stride in zip(self.shape, self.stride, strict=True):
+        for mode, (size, stride) in enumerate(zip(self.shape, self.stride, strict=True)):
             if skip >= size and skip % size == 0:
                 skip //= size
                 continue
@@ -161,6 +168,7 @@ class Layout:
             if left % take:
                 raise InvalidArgument(f"extent {extent} does not divide the modes of layout {self}")
             modes.append((take, stride * skip))
+            highest[mode] += (take - 1) * skip
             left //= take
             skip = 1
             if left == 1:

@@ -101,6 +101,10 @@ class QuantizedWeight:
                 f"MatMulNBits B has shape {packed.shape}, expected (N, {blocks}, {block * bits // 8})"
             )
         n = packed.shape[0]
+        if scales.size != n * blocks:
+            raise InvalidArgument(f"MatMulNBits scales have shape {scales.shape}, expected {n * blocks} elements")
+        if zero_points is not None and zero_points.size != n * -(-blocks * bits // 8):
+            raise InvalidArgument(f"MatMulNBits zero points have shape {zero_points.shape}, which does not fit B")
         scale = "f16" if scales.dtype == np.float16 else "f32"
         codes = np.ascontiguousarray(unpack_bits(packed.reshape(n, -1), bits)[:, :k])
         stored = None

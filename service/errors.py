@@ -108,7 +108,8 @@ def to_status(error: errors.FettleError) -> grpc.Status:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    return rpc_status.to_status(status)
+    result: grpc.Status = rpc_status.to_status(status)
+    return result
 
 
 def from_rpc_error(error: grpc.RpcError) -> errors.FettleError:

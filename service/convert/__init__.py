@@ -1,0 +1,4 @@
+"""Protobuf messages to domain values and back: the only place that knows both.
+
+``values.py`` what both services share, ``jobs.py`` tuning, ``events.py`` job events, ``kernels.py`` the cache.
+"""

@@ -1,0 +1,243 @@
+"""Runs stored jobs one at a time, off the event loop: measurements of two jobs at once would disturb each other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+import structlog
+
+from fettle.graph.errors import Conflict, FettleError, Unavailable
+from fettle.service.watch import EventHub
+from fettle.store.api import Store
+from fettle.store.values import Job, JobEvent, JobState
+
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+_LOOK_FOR_CANCEL = 1.0
+"""Seconds between looks for a cancel that another process has put into the store."""
+
+_RETRY_SECONDS = (1.0, 5.0, 30.0)
+"""Waits after the store or device was unavailable; the last one repeats."""
+
+log = structlog.get_logger("fettle.service.runner")
+
+
+class RunJob(Protocol):
+    """What runs a job: :func:`fettle.search.jobs.run_job`, or a stand-in in tests.
+
+    It moves the job to running and to its end state, appends events to the store and calls ``on_event`` after each.
+    ``cancel`` set: finish early, state cancelled, best kernels kept. ``pause`` set: stop early, state paused; run
+    again, it goes on from the stored trials.
+    """
+
+    def __call__(
+        self,
+        store: Store,
+        job_id: str,
+        *,
+        cancel: threading.Event,
+        pause: threading.Event,
+        on_event: Callable[[JobEvent], None],
+    ) -> Job: ...
+
+
+@attrs.frozen(eq=False)
+class _Running:
+    job_id: str
+    cancel: threading.Event = attrs.field(factory=threading.Event)
+    pause: threading.Event = attrs.field(factory=threading.Event)
+
+
+class JobManager:
+    """The queue of one server. Create it inside the running event loop."""
+
+    def __init__(self, store: Store, run: RunJob, hub: EventHub) -> None:
+        self._store = store
+        self._run = run
+        self._hub = hub
+        self._queue: deque[str] = deque()
+        self._more = asyncio.Event()
+        self._running: _Running | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> str | None:
+        """Id of the job that runs now."""
+        return self._running.job_id if self._running else None
+
+    async def start(self) -> None:
+        """Queue what an earlier server left unfinished, oldest first, and begin to work."""
+        for job in await asyncio.to_thread(self._unfinished):
+            await self.enqueue(job)
+        self._task = asyncio.create_task(self._work(), name="job manager")
+
+    async def enqueue(self, job: Job) -> None:
+        """Run the job in its turn; nothing happens if it waits or runs here already.
+
+        A job found running or paused that this server does not run was cut off; it is queued again.
+        """
+        if self._has(job.id):
+            return
+        if job.state is not JobState.QUEUED:
+            await self._move(job.id, (JobState.RUNNING, JobState.PAUSED), JobState.QUEUED)
+        if not self._has(job.id):  # another call may have come in between
+            self._queue.append(job.id)
+            self._more.set()
+
+    async def announce(self, job_id: str, state: JobState, error: str = "") -> None:
+        """Append a state to the job's events, for transitions that no running job reports itself."""
+        data: dict[str, object] = {"state": state.value, "error": error}
+        await asyncio.to_thread(self._store.append_event, job_id, "state", data)
+        self._hub.notify(job_id)
+
+    def _has(self, job_id: str) -> bool:
+        return job_id in self._queue or job_id == self.running
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop.
+
+        1. Mark it in the store; a job that only waits is cancelled at once.
+        2. If it runs here, wake its thread, which keeps the best kernels and ends it.
+
+        Raises:
+            NotFound, Conflict: no such job, or it is final.
+        """
+        job = await asyncio.to_thread(self._store.request_cancel, job_id)
+        if job.state is JobState.CANCELLED:
+            await self.announce(job_id, JobState.CANCELLED)
+        elif self._running is not None and self._running.job_id == job_id:
+            self._running.cancel.set()
+        self._hub.notify(job_id)
+        return job
+
+    async def resume(self, job_id: str) -> Job:
+        """Queue a paused job again; one that waits or runs is left as it is.
+
+        Raises:
+            NotFound: no such job.
+            Conflict: it is final.
+        """
+        job = await asyncio.to_thread(self._store.get_job, job_id)
+        if job.state.is_final:
+            raise Conflict(f"job {job_id} is {job.state.value} and cannot be resumed", hint="submit it again")
+        await self.enqueue(job)
+        return await asyncio.to_thread(self._store.get_job, job_id)
+
+    async def stop(self, grace: float) -> None:
+        """Pause the running job and wait for it, at most ``grace`` seconds.
+
+        A job that does not stop in time stays marked as running; the next server on this store takes it up.
+        """
+        self._stopping = True
+        self._more.set()
+        if self._running is not None:
+            self._running.pause.set()
+        if self._task is not None:
+            _, late = await asyncio.wait({self._task}, timeout=grace)
+            if late:
+                log.warning("job did not pause in time", job=self.running, grace=grace)
+                self._task.cancel()
+
+    async def _work(self) -> None:
+        failures = 0
+        while not self._stopping:
+            if not self._queue:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            job_id = self._queue[0]
+            try:
+                await self._run_one(job_id)
+            except Unavailable as error:
+                wait = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                log.warning("cannot run job now", job=job_id, error=str(error), retry_seconds=wait)
+                await self._sleep(wait)
+            else:
+                failures = 0
+                self._queue.popleft()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but wake when the server stops."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self._stopping and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left, 0.2))
+
+    async def _run_one(self, job_id: str) -> None:
+        """Run a job to its end, its pause or its failure. Raises Unavailable if it should be tried again."""
+        self._running = running = _Running(job_id)
+        try:
+            job = await asyncio.to_thread(self._store.get_job, job_id)
+            if job.state.is_final:
+                return
+            if job.cancel_requested:
+                running.cancel.set()
+            log.info("job starts", job=job_id, title=job.spec.title)
+            done = self._in_thread(running)
+            while not done.done():
+                await asyncio.wait({done}, timeout=_LOOK_FOR_CANCEL)
+                if not running.cancel.is_set() and (await asyncio.to_thread(self._cancel_requested, job_id)):
+                    running.cancel.set()
+            job = done.result()
+            if running.pause.is_set() and job.state is JobState.RUNNING:
+                await self._move(job_id, (JobState.RUNNING,), JobState.PAUSED)
+            log.info("job ends", job=job_id, state=job.state.value, trials=job.trials)
+        except Unavailable:
+            raise
+        except Exception as error:
+            message = error.message if isinstance(error, FettleError) else f"{type(error).__name__}: {error}"
+            log.error("job failed", job=job_id, error=message, exc_info=error)
+            await self._move(job_id, _UNFINISHED, JobState.FAILED, message)
+        finally:
+            self._running = None
+            self._hub.notify(job_id)
+
+    def _in_thread(self, running: _Running) -> asyncio.Future[Job]:
+        """Start the job in a thread of its own: a daemon, so that a stuck job cannot keep the server alive."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Job] = loop.create_future()
+
+        def settle(method: Callable[[Any], None], value: Any) -> None:
+            if not future.done():
+                method(value)
+
+        def body() -> None:
+            try:
+                job = self._run(
+                    self._store,
+                    running.job_id,
+                    cancel=running.cancel,
+                    pause=running.pause,
+                    on_event=lambda event: self._hub.notify(event.job_id),
+                )
+            except BaseException as error:
+                outcome: tuple[Callable[[Any], None], Any] = (future.set_exception, error)
+            else:
+                outcome = (future.set_result, job)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, *outcome)
+
+        threading.Thread(target=body, name=f"job {running.job_id}", daemon=True).start()
+        return future
+
+    def _cancel_requested(self, job_id: str) -> bool:
+        return self._store.get_job(job_id).cancel_requested
+
+    def _unfinished(self) -> list[Job]:
+        jobs: list[Job] = []
+        token = ""
+        while True:
+            page = self._store.list_jobs(100, token, _UNFINISHED)
+            jobs += page.jobs
+            token = page.next_token
+            if not token:
+                return sorted(jobs, key=lambda job: (job.created, job.id))
+
+    async def _move(self, job_id: str, expected: tuple[JobState, ...], to: JobState, error: str = "") -> None:
+        if await asyncio.to_thread(self._store.move_job, job_id, expected, to, error):
+            await self.announce(job_id, to, error)

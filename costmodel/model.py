@@ -162,7 +162,8 @@ def _descend(objective: Any, initial_theta: Array, bounds: Array) -> tuple[Array
 
 @functools.cache
 def _thread_pools() -> Any:
-    import sklearn.gaussian_process  # noqa: F401  # first, since a controller knows the libraries loaded so far
+    import lightgbm  # noqa: F401  # both first, since a controller knows the libraries loaded so far
+    import sklearn.gaussian_process  # noqa: F401
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()

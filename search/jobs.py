@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
@@ -198,14 +197,12 @@ class _Run:
                 tuner.step(
                     sessions.get(tuner.workload),
                     turn.trials,
+                    until=turn.until,
                     on_record=self._recorder(tuner),
-                    should_stop=functools.partial(self._must_leave, turn.until),
+                    should_stop=lambda: self._watch.check() is not None,
                 )
             except FettleError as problem:
                 tuner.error = str(problem)
-
-    def _must_leave(self, until: float) -> bool:
-        return self._clock() >= until or self._watch.check() is not None
 
     def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
         """Decide and store the winners; shorter if cancelled, left for later if paused."""

@@ -15,7 +15,7 @@ _WINDOW = 2 * BATCH
 
 @attrs.frozen(eq=False)
 class Turn:
-    """A step to take: which workload, at most how many trials, and when to stop (clock seconds)."""
+    """A step to take: which workload, at most how many trials, and when none should begin any more (clock seconds)."""
 
     tuner: WorkloadTuner
     trials: int
@@ -52,8 +52,9 @@ class Scheduler:
     def next(self) -> Turn | None:
         """The next turn, or None when trials, time or spaces are used up.
 
-        Every workload gets a first batch, the weightiest (times it occurs · bound) first, within its share of the
-        time; after that, the one of the largest :func:`expected_gain` gets a batch.
+        Every workload gets a first batch, within its share of trials and time: the one with the fewest trials first,
+        among equals the weightiest (times it occurs · bound). After that, the one of the largest
+        :func:`expected_gain` gets a batch.
         """
         left = self._total - self.done
         open_tuners = [t for t in self._tuners if not t.exhausted]
@@ -63,14 +64,15 @@ class Scheduler:
             return None
         cold = [t for t in open_tuners if t.trials < BATCH]
         if cold:
-            tuner = max(cold, key=lambda t: t.count * t.bound.seconds)
+            tuner = max(cold, key=lambda t: (-t.trials, t.count * t.bound.seconds))
             until = now + (until - now) / len(cold)
             trials = min(BATCH - tuner.trials, math.ceil(left / len(cold)))
         else:
             tuner = max(open_tuners, key=expected_gain)
             trials = min(BATCH, left)
-        if tuner.trial_seconds and math.isfinite(until):
-            trials = max(1, min(trials, int((until - now) / tuner.trial_seconds)))
+        pace = tuner.trial_seconds or self._pace()
+        if pace and math.isfinite(until):
+            trials = max(1, min(trials, int((until - now) / pace)))
         return Turn(tuner, trials, until)
 
     def reserve(self) -> float:
@@ -79,11 +81,16 @@ class Scheduler:
 
     def eta(self) -> float | None:
         """Seconds left, finals included, at the present pace; None before the first trial."""
-        paced = [t.trial_seconds for t in self._tuners if t.trial_seconds is not None]
-        if not paced:
+        pace = self._pace()
+        if pace is None:
             return None
-        trials = (self.total - self.done) * sum(paced) / len(paced)
-        return max(0.0, min(trials + self.reserve(), self._deadline - self._clock()))
+        left = (self.total - self.done) * pace + self.reserve()
+        return max(0.0, min(left, self._deadline - self._clock()))
+
+    def _pace(self) -> float | None:
+        """Seconds a trial takes, in the mean over the workloads that have begun."""
+        paced = [t.trial_seconds for t in self._tuners if t.trial_seconds is not None]
+        return sum(paced) / len(paced) if paced else None
 
 
 def expected_gain(tuner: WorkloadTuner) -> float:

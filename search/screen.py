@@ -50,7 +50,7 @@ class Screen:
     def next_batch(self, history: Sequence[Observation], count: int) -> list[Proposal]:
         """At most ``count`` proposals of points that are not in ``history``, most promising first.
 
-        The first batch is the default schedule and points far from it and from each other. Later ones maximise the
+        The first batch is the default schedule and points that cover the space. Later ones maximise the
         expected improvement over the best so far (Jones et al., 1998) under the cost model, over the sampler's
         proposals, random points and the neighbours of the best few; two points of a batch differ in at least two
         parameters where possible, and the batch ends with the sampler's own first choice.
@@ -99,17 +99,23 @@ class Screen:
         return [pool[at] for at in (chosen + last)[:count]]
 
     def _space_filling(self, rng: np.random.Generator, count: int) -> list[int]:
-        """The default, then repeatedly the point of a random pool that is farthest from all chosen."""
+        """The default, then repeatedly the point that brings a random pool closest to the chosen ones in the mean.
+
+        Such medoids cover the inside of the space; the points farthest from each other are its corners, where tiles
+        are extreme and kernels slow.
+        """
         pool = random_points(self._points, rng, _SPACE_FILLING_POOL, {self._default})
-        chosen = [self._default]
         ranks = self._geometry.place(pool)
-        nearest = self._geometry.distances(ranks, self._geometry.place(chosen))[:, 0]
-        while len(chosen) < count and len(chosen) <= len(pool):
-            at = int(np.argmax(nearest))
-            chosen.append(pool[at])
-            nearest = np.minimum(nearest, self._geometry.distances(ranks, ranks[[at]])[:, 0])
-            nearest[at] = -1.0
-        return chosen[:count]
+        apart = self._geometry.distances(ranks, ranks)
+        nearest = self._geometry.distances(self._geometry.place([self._default]), ranks)[0]
+        chosen: list[int] = []
+        while len(chosen) < min(count - 1, len(pool)):
+            reach = np.minimum(apart, nearest).sum(axis=1)
+            reach[chosen] = np.inf
+            at = int(np.argmin(reach))
+            chosen.append(at)
+            nearest = np.minimum(nearest, apart[at])
+        return [self._default, *(pool[at] for at in chosen)]
 
 
 def expected_improvement(mean: Array, std: Array, best: float) -> Array:

@@ -123,12 +123,14 @@ class WorkloadTuner:
         session: Session,
         trials: int,
         *,
+        until: float = math.inf,
         on_record: Callable[[Record], None] = lambda record: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Make up to ``trials`` trials of the present batch; returns how many.
 
         Args:
+            until: clock seconds after which no trial begins, but one is always made: what was built was paid for.
             on_record: called with each new record at once.
             should_stop: asked before building and before each trial.
         """
@@ -138,7 +140,7 @@ class WorkloadTuner:
         overhead = (self._clock() - begun) / max(len(builds), 1)
         made = 0
         for proposal, build in zip(proposals, builds, strict=False):
-            if should_stop():
+            if should_stop() or (made and self._clock() >= until):
                 break
             on_record(self._evaluate(session, proposal, build, overhead))
             made += 1

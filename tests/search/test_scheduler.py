@@ -1,0 +1,116 @@
+"""Who gets the next batch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fettle.backends.api import Bound, Outcome
+from fettle.graph.workload import Workload
+from fettle.search.scheduler import Scheduler, expected_gain
+from fettle.search.tuner import BATCH, WorkloadTuner
+from tests.search.synthetic import DEVICE, FakeClock, SyntheticBackend, SyntheticExecutor, workload
+
+
+class Setting:
+    """Tuners on synthetic workloads, with a clock."""
+
+    def __init__(self, *weights: int, small: bool = False) -> None:
+        self.clock = FakeClock()
+        backend = SyntheticBackend(small=small)
+        self.executor = SyntheticExecutor(backend, clock=self.clock)
+        self.tuners = [
+            WorkloadTuner(
+                backend, workload(256 + i), DEVICE, Bound(1e-3, "peak:f32"), count=weight, clock=self.clock
+            )
+            for i, weight in enumerate(weights)
+        ]  # fmt: skip
+
+    def run(self, total: int, deadline: float = math.inf) -> list[Workload]:
+        scheduler = Scheduler(self.tuners, total, deadline, self.clock)
+        order = []
+        while turn := scheduler.next():
+            session = self.executor.open(turn.tuner.workload, turn.tuner.policy, 0)
+            turn.tuner.step(session, turn.trials, until=turn.until)
+            order.append(turn.tuner.workload)
+        return order
+
+
+def test_every_workload_is_warmed_up_before_any_gets_more() -> None:
+    setting = Setting(1, 50, 1)
+    order = setting.run(64)
+    assert set(order[:3]) == {t.workload for t in setting.tuners}
+    assert order[0] == setting.tuners[1].workload
+
+
+def test_the_workload_that_occurs_most_gets_most_trials() -> None:
+    setting = Setting(1, 12, 1)
+    setting.run(3 * 24)
+    trials = [t.trials for t in setting.tuners]
+    assert sum(trials) == 72
+    assert trials[1] > 1.5 * max(trials[0], trials[2])
+
+
+def test_trials_of_an_exhausted_space_go_to_the_others() -> None:
+    setting = Setting(100, 1)
+    small = Setting(100, small=True)
+    setting.tuners[0] = small.tuners[0]
+    small.clock, small.tuners[0]._clock = setting.clock, setting.clock
+    total = 80
+    scheduler = Scheduler(setting.tuners, total, math.inf, setting.clock)
+    while turn := scheduler.next():
+        executor = small.executor if turn.tuner is small.tuners[0] else setting.executor
+        turn.tuner.step(executor.open(turn.tuner.workload, turn.tuner.policy, 0), turn.trials)
+    assert [t.trials for t in setting.tuners] == [27, 53]
+    assert scheduler.total == scheduler.done == 80
+
+
+def test_more_trials_than_schedules_end_when_all_spaces_are_used_up() -> None:
+    setting = Setting(1, 1, small=True)
+    setting.run(1000)
+    assert [t.trials for t in setting.tuners] == [27, 27]
+
+
+def test_a_warm_up_is_shared_fairly_when_there_are_fewer_trials_than_batches() -> None:
+    setting = Setting(1, 1, 1, 1)
+    setting.run(8)
+    assert [t.trials for t in setting.tuners] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("seconds", [10.0, 33.0, 70.0])
+def test_the_time_limit_holds_with_finals_reserved(seconds: float) -> None:
+    setting = Setting(1, 3)
+    begun = setting.clock()
+    scheduler = Scheduler(setting.tuners, 1000, begun + seconds, setting.clock)
+    while turn := scheduler.next():
+        session = setting.executor.open(turn.tuner.workload, turn.tuner.policy, 0)
+        turn.tuner.step(session, turn.trials, until=turn.until)
+    batch_build = BATCH * setting.executor.build_seconds
+    assert setting.clock() + scheduler.reserve() <= begun + seconds + setting.executor.trial_seconds + batch_build
+    assert min(t.trials for t in setting.tuners) >= 1
+    assert setting.clock() > begun + 0.5 * seconds
+
+
+def test_gain_grows_with_weight_and_shrinks_with_effort_and_towards_the_roof() -> None:
+    one, many = Setting(1).tuners[0], Setting(7).tuners[0]
+    assert expected_gain(many) == pytest.approx(7 * expected_gain(one))
+    setting = Setting(1)
+    setting.run(8)
+    tuner = setting.tuners[0]
+    before = expected_gain(tuner)
+    assert tuner.best_s is not None
+    tuner.bound = Bound(tuner.best_s * 0.99, "peak:f32")
+    assert expected_gain(tuner) < 0.05 * before
+
+
+def test_a_workload_without_a_valid_trial_loses_its_claim_slowly() -> None:
+    backend = SyntheticBackend(fails=lambda schedule: Outcome.WRONG_RESULT)
+    tuner = WorkloadTuner(backend, workload(), DEVICE, Bound(1.0, "peak:f32"))
+    executor = SyntheticExecutor(backend)
+    session = executor.open(workload(), tuner.policy, 0)
+    gains = []
+    for _ in range(3):
+        tuner.step(session, BATCH)
+        gains.append(expected_gain(tuner))
+    assert gains == pytest.approx([0.5, 0.25, 1 / 6])

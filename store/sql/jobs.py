@@ -13,7 +13,7 @@ from fettle.graph.errors import Conflict, InvalidArgument
 from fettle.store.encoding import clean, from_json, to_json
 from fettle.store.ids import next_id
 from fettle.store.missing import no_job
-from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.models import JobEventRow, JobResultRow, JobRow
 from fettle.store.values import Job, JobEvent, JobSpec, JobState, WorkloadResult
 
@@ -30,13 +30,13 @@ def in_flight(session: Session, key: str) -> JobRow | None:
 def create(session: Session, catalogue: Catalogue, spec: JobSpec, now: float) -> JobRow:
     """A queued job; IntegrityError at the end of the transaction if one of this key is in flight."""
     for workload, _ in spec.workloads:
-        put_workload(session, workload)
+        catalogue.put_workload(session, workload)
     newest = session.scalar(select(func.max(JobRow.id))) or ""
     row = JobRow(
         id=next_id(now, newest),
         key=spec.key,
         state=JobState.QUEUED.value,
-        device_key=put_device(session, spec.device),
+        device_key=catalogue.put_device(session, spec.device),
         created=now,
         updated=now,
         trials=0,
@@ -136,7 +136,7 @@ def put_result(session: Session, catalogue: Catalogue, job_id: str, result: Work
     find(session, job_id, lock=True).updated = now
     row = {
         "job_id": job_id,
-        "workload_key": put_workload(session, result.workload),
+        "workload_key": catalogue.put_workload(session, result.workload),
         "verified": result.verified,
         "cached": result.cached,
         "default_s": result.default_s,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from fettle.backends.api import Artifact
 from fettle.graph.errors import InvalidArgument
 from fettle.store.missing import no_artifact
-from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.models import ArtifactRow, KernelRow
 from fettle.store.values import KERNEL_VERSION, Kernel
 
@@ -45,8 +45,8 @@ def put(session: Session, catalogue: Catalogue, kernel: Kernel) -> None:
     find_artifact(session, kernel.artifact_sha256)
     row = {
         "key": kernel.key,
-        "workload_key": put_workload(session, kernel.workload),
-        "device_key": put_device(session, kernel.device),
+        "workload_key": catalogue.put_workload(session, kernel.workload),
+        "device_key": catalogue.put_device(session, kernel.device),
         "artifact_sha256": kernel.artifact_sha256,
         "operator": kernel.workload.operator,
         "mode": kernel.mode,

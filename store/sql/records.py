@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from fettle.backends.api import RECORD_VERSION, Record
 from fettle.graph.errors import InvalidArgument
-from fettle.store.sql.catalogue import Catalogue, put_device, put_workload, upsert
+from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.jobs import find
 from fettle.store.sql.models import RecordRow
 
@@ -24,8 +24,8 @@ def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now
     row = {
         "job_id": job_id,
         "candidate_key": candidate.key,
-        "workload_key": put_workload(session, candidate.workload),
-        "device_key": put_device(session, candidate.device),
+        "workload_key": catalogue.put_workload(session, candidate.workload),
+        "device_key": catalogue.put_device(session, candidate.device),
         "outcome": measurement.outcome.value,
         "basis": measurement.basis.value,
         "mode": record.policy.mode,

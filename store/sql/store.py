@@ -19,7 +19,7 @@ from fettle.store.artifacts import ArtifactFiles
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
 from fettle.store.paging import page_limit, read_token, write_token
 from fettle.store.sql import jobs, kernels, records
-from fettle.store.sql.catalogue import Catalogue, put_device, upsert
+from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.engine import writing
 from fettle.store.sql.failures import translated
 from fettle.store.sql.models import ArtifactRow, DeviceRow, JobRow, KernelRow, ProfileRow, RecordRow, WorkloadRow
@@ -63,14 +63,16 @@ class SqlStore(Store):
     def _transaction(self, engine: Engine) -> Iterator[Session]:
         if self._closed:
             raise Unavailable(f"the store {self._where} is closed")
-        with translated(self._where), Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with translated(self._where), Session(engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            self._catalogue.committed(session)
 
     # -- devices
 
     def put_device(self, device: Device) -> None:
         with self._write() as session:
-            put_device(session, device)
+            self._catalogue.put_device(session, device)
 
     def put_profile(self, profile: Profile) -> None:
         data = to_json(codec.to_data(profile))

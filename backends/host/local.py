@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -61,6 +62,7 @@ class LocalExecutor(Executor):
         count = min(len(os.sched_getaffinity(0)), _MOST_BUILDERS) if builders is None else builders
         if count < 1:
             raise InvalidArgument(f"an executor needs at least one builder, not {count}")
+        self._backend = backend
         self._device = device
         everything = memory.total()
         share = everything // (count + 1) if memory_limit is None else memory_limit
@@ -72,6 +74,7 @@ class LocalExecutor(Executor):
         self._idle: LifoQueue[WorkerProcess] = LifoQueue()
         self._exclusion = Exclusion()
         self._numbers = itertools.count(1)
+        self._is_warm = False
         workers = (*self._builders, self._measuring.process)
         # also runs when the interpreter ends, but not in a fork of this process, whose workers these are not
         self._finalizer = weakref.finalize(self, _close_all, self._exclusion, workers, os.getpid())
@@ -86,6 +89,7 @@ class LocalExecutor(Executor):
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> LocalSession:
         memory.require(workload)
+        self._warm_up(workload, policy.timeout)
         data = SessionData(next(self._numbers), workload, SharedOperands(workload, seed))
         return LocalSession(self, data, policy)
 
@@ -108,6 +112,24 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         """Kill the workers. Idempotent; calls in progress in other threads raise Cancelled."""
         self._finalizer()
+
+    def _warm_up(self, workload: Workload, timeout: float) -> None:
+        """Have each builder compile the first workload's default schedule once, while operands are prepared.
+
+        A compiler is imported at its first use, which takes seconds; that is neither to be charged to the first
+        candidates nor waited for later. The results are of no interest: failures will show in real builds.
+        """
+        if self._is_warm:
+            return
+        self._is_warm = True
+        candidate = Candidate(workload, self._device, self._backend.default(workload, self._device))
+        everywhere = [candidate] * len(self._builders)
+
+        def build() -> None:
+            with contextlib.suppress(Cancelled, Unavailable):
+                self.build(everywhere, timeout)
+
+        threading.Thread(target=build, name="fettle-warm-up", daemon=True).start()
 
     # ------------------------------------------------------------------------------------ for its sessions
 

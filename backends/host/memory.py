@@ -27,9 +27,9 @@ def available() -> int:
 def session_need(workload: Workload) -> int:
     """Most memory a session on a workload takes in the host and the measuring worker together.
 
-    Operands three times, for they are generated, copied to shared memory and from there (codes take a byte each); float64
-    copies of dense operands and their magnitudes, which the reference makes; six float64 arrays of the result's
-    size (expected value, tolerance, temporaries, the kernel's own); and two packed copies of the constants.
+    Operands three times: generated, in shared memory, and the worker's own (a code takes a byte); float64 copies
+    of dense operands and their magnitudes, which the reference makes; six float64 arrays of the result's size
+    (expected value, tolerance, temporaries, the kernel's own); and two packed copies of the constants.
     """
     operands = sum(_unpacked(tensor) for tensor in workload.operands)
     dense = sum(8 * tensor.size for tensor in workload.operands if not tensor.format.is_quantised)

@@ -1,13 +1,14 @@
 """A backend whose kernels are NumPy functions that go wrong on request. Its schedule says how.
 
-``build=`` and ``run=`` take: ok, raise, crash, hang, memory, exit, print; ``run=`` also: wrong, nothing, stateful, nan,
-outside, scribble; ``build=`` also: invalid, failure.
+``build=`` and ``run=`` take what :func:`misbehave` knows; ``run=`` also wrong, nothing, stateful, nan, outside,
+scribble, repack, outgrow, later, damage, order; ``build=`` also invalid and failure.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -49,12 +50,17 @@ def misbehave(how: str) -> None:
         ctypes.string_at(0)
     if how == "hang":
         time.sleep(3600)
+    if how == "spin":  # holding the interpreter lock
+        ctypes.PyDLL(None).sleep(3600)
     if how == "memory":
         hoard = []
         while True:
             hoard.append(np.ones(1 << 22, np.uint8))
     if how == "exit":
         os._exit(7)
+    if how == "child":
+        print("child", subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
+        ctypes.string_at(0)
     if how == "print":
         os.write(1, b"n\0se " * (1 << 16))
         os.write(2, b"n\0se " * (1 << 16))
@@ -78,6 +84,8 @@ class FakeKernel:
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         self.calls += 1
+        if self.how == "repack":
+            ctypes.memset(packed[0].ctypes.data, 0, 1)
         if self.how == "later" and self.calls > 4:
             misbehave("crash")
         if self.how == "damage":  # the next kernel in this process crashes
@@ -106,7 +114,7 @@ class FakeBackend(Backend):
     prepared: Device | None = None
     packings = 0
     damaged = False
-    order: tuple[int, ...] = ()
+    measured = 0
 
     def devices(self) -> Sequence[Device]:
         return [DEVICE]
@@ -154,6 +162,7 @@ class FakeBackend(Backend):
         return {
             "pid": os.getpid(),
             "cores": len(os.sched_getaffinity(0)),
+            "host_cores": len(os.sched_getaffinity(os.getppid())),
             "environment": os.environ.get(PRELOADED, ""),
             "prepared": FakeBackend.prepared == DEVICE,
             "heavy": " ".join(heavy),
@@ -170,8 +179,10 @@ class FakeBackend(Backend):
     def measure(
         self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
     ) -> Measurement:
-        tag = kernel.tag  # type: ignore[attr-defined]
-        FakeBackend.order = (*FakeBackend.order, tag)[-64:]
+        assert isinstance(kernel, FakeKernel)  # backends insist on kernels of their own
+        if kernel.how == "order":
+            FakeBackend.measured += 1
+            return Measurement(Outcome.OK, (float(FakeBackend.measured),), counters=(("pid", os.getpid()),))
         inputs = [np.asarray(operands[0])]
         packed = kernel.pack(operands[1:])
         samples = []
@@ -179,8 +190,8 @@ class FakeBackend(Backend):
             started = time.perf_counter()
             kernel.run(inputs, packed, out)
             samples.append(time.perf_counter() - started)
-        counters = {"pid": os.getpid(), "packings": FakeBackend.packings, "position": len(FakeBackend.order)}
-        return Measurement(Outcome.OK, tuple(samples), counters=tuple(counters.items()))
+        counters = {"pid": os.getpid(), "packings": FakeBackend.packings}
+        return Measurement(Outcome.OK, samples, counters=tuple(counters.items()))
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
         return {}
@@ -194,3 +205,10 @@ class FakeBackend(Backend):
     def prepare_worker(self, device: Device) -> None:
         FakeBackend.prepared = device
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+class BrokenBackend(FakeBackend):
+    """Cannot prepare a worker."""
+
+    def prepare_worker(self, device: Device) -> None:
+        raise Unsupported("no such hardware")

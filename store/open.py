@@ -95,6 +95,8 @@ def _resolve(url: str | None) -> tuple[URL, Path]:
 
 def _file(text: str) -> Path:
     """The database file that a path means."""
+    if "\0" in text:
+        raise InvalidArgument(f"{text[:200]!r} cannot be a store: it has a null character", hint=_FORMS)
     path = Path(text).expanduser()
     try:
         if path.is_dir():
@@ -106,7 +108,7 @@ def _file(text: str) -> Path:
             raise InvalidArgument(f"{path} is not a file", hint=_FORMS)
         if not path.parent.is_dir():
             raise Unavailable(f"the folder {path.parent} does not exist", hint=f"make it first: mkdir -p {path.parent}")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InvalidArgument(f"{text[:200]!r} cannot be a store: {error}", hint=_FORMS) from error
     return path.absolute()
 

@@ -18,14 +18,13 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
 
 from __future__ import annotations
 
-from tvm.script.ir_builder import tirx as T
-
 from fettle.backends.cpu.gemv.formats import load_floats
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import (
     Buffer,
     Expr,
     Registers,
+    T,
     constant,
     fold,
     load,
@@ -91,7 +90,9 @@ class Prepared:
             return a
         with T.serial(width) as i:
             inside = T.And(i < plan.group, start + i < plan.k)
-            value = T.if_then_else(inside, load_floats(x, (row, start + i), 1, plan.act, plan.converts_half, bind=False), T.float32(0))
+            value = T.if_then_else(
+                inside, load_floats(x, (row, start + i), 1, plan.act, plan.converts_half, bind=False), T.float32(0)
+            )
             store(a, i, self._stepped(value, 1), 1)
         return a
 

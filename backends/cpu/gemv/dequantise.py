@@ -1,11 +1,12 @@
-"""Sums of float activations times codes: no rounding of activations, and no instruction beyond the baseline's."""
+"""Sums of float activations times codes: no rounding of activations, and no instruction beyond the baseline's.
+
+Each byte of a word adds to a sum of its own: one sum would wait for every multiply-add to finish.
+"""
 
 from __future__ import annotations
 
-from tvm.script.ir_builder import tirx as T
-
 from fettle.backends.cpu.gemv.dots import Dot, Partial
-from fettle.backends.cpu.gemv.words import Expr, Registers, constant, splat
+from fettle.backends.cpu.gemv.words import Expr, T, constant, splat, total
 
 
 class Dequantise(Dot):
@@ -15,7 +16,7 @@ class Dequantise(Dot):
         plan = self.plan
         lanes = plan.lanes
         mask = constant((1 << plan.field) - 1, "uint32", lanes)
-        sums = Registers(plan.batch * plan.blocks, "float32", lanes)
+        sums = self.registers("float32")
         for step in self.steps():
             for block in range(plan.blocks):
                 line = T.Bind(T.reinterpret(f"uint32x{lanes}", self.line(base, part, block, step)))
@@ -26,10 +27,8 @@ class Dequantise(Dot):
                     for b, row in enumerate(rows):
                         first = (row * plan.groups + group) * plan.padded_group
                         value = self.prepared.values[first + step * plan.step_k + chunk]
-                        index = b * plan.blocks + block
+                        index = self.slot(b, block) * 4 + chunk % 4
                         sums[index] = sums[index] + code * splat(value, lanes)
         return [
-            Partial(b, block, part, sums[b * plan.blocks + block])
-            for b in range(plan.batch)
-            for block in range(plan.blocks)
+            Partial(b, block, part, total([sums[slot * 4 + i] for i in range(4)])) for b, block, slot in self.slots()
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from fettle.backends.cpu.gemv.words import Buffer, Expr, load, loop, prefetch
+from fettle.backends.cpu.gemv.words import Buffer, Expr, Registers, load, loop, prefetch
 
 if TYPE_CHECKING:
     from fettle.backends.cpu.gemv.activations import Prepared
@@ -54,6 +54,21 @@ class Dot(abc.ABC):
             rows: the batch's rows of x.
             group: index of the group.
         """
+
+    def registers(self, dtype: str) -> Registers:
+        """Zeroed sums of a superblock, ``accumulators`` for each line and row of x."""
+        plan = self.plan
+        return Registers(plan.batch * plan.blocks * plan.accumulators, dtype, plan.lanes)
+
+    def slots(self) -> Iterator[tuple[int, int, int]]:
+        """(batch row, block, number) of every line in flight."""
+        for b in range(self.plan.batch):
+            for block in range(self.plan.blocks):
+                yield b, block, self.slot(b, block)
+
+    def slot(self, b: int, block: int) -> int:
+        """Number of a line in flight; its sums have the numbers ``slot · accumulators`` …"""
+        return b * self.plan.blocks + block
 
     def step_runs(self) -> Iterator[list[Expr]]:
         """The steps of a group, ``unroll`` at a time, inside a loop over such runs."""

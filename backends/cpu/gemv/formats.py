@@ -6,9 +6,7 @@ LLVM would call library functions, which an object file on its own does not have
 
 from __future__ import annotations
 
-from tvm.script.ir_builder import tirx as T
-
-from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, constant, load, read, store, vector
+from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, T, constant, load, read, store, vector
 
 MEMORY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 """Type of a kernel's buffer for each number format."""
@@ -25,9 +23,7 @@ def load_floats(buffer: Buffer, place: Place, lanes: int, kind: str, converts_ha
     return T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
 
 
-def store_floats(
-    buffer: Buffer, place: Place, value: Expr, lanes: int, kind: str, converts_half: bool
-) -> None:
+def store_floats(buffer: Buffer, place: Place, value: Expr, lanes: int, kind: str, converts_half: bool) -> None:
     """Round float32 values to the buffer's format, ties to even."""
     if kind == "f16":
         value = T.Cast(vector("float16", lanes), value) if converts_half else _float_to_half(value, lanes)

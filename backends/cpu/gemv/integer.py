@@ -7,10 +7,8 @@ and as many products are added as int16 holds before ``vpmaddwd`` widens them.
 
 from __future__ import annotations
 
-from tvm.script.ir_builder import tirx as T
-
 from fettle.backends.cpu.gemv.dots import Dot, Partial
-from fettle.backends.cpu.gemv.words import Expr, Registers, constant, intrinsic, load, splat, total
+from fettle.backends.cpu.gemv.words import Expr, T, accumulate, constant, intrinsic, splat, total
 
 _INT16_PAIR = 2 * 127
 """``vpmaddubsw`` adds two products with an int8."""
@@ -22,22 +20,20 @@ class Vnni(Dot):
     def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         fields, lanes = plan.fields, plan.lanes
-        sums = Registers(plan.batch * plan.blocks * fields, "int32", lanes)
+        sums = self.registers("int32")
         for step in self.steps():
             for block in range(plan.blocks):
                 line = self.line(base, part, block, step)
                 codes = [_field(line, plan.field, f, plan.vector_bytes) for f in range(fields)]
                 for b, row in enumerate(rows):
                     for f in range(fields):
-                        index = (b * plan.blocks + block) * fields + f
+                        index = self.slot(b, block) * fields + f
                         activations = self.broadcast_activations(row, group, step * fields + f)
                         sums[index] = dot(sums[index], codes[f], activations, lanes)
         result = []
-        for b in range(plan.batch):
-            for block in range(plan.blocks):
-                first = (b * plan.blocks + block) * fields
-                terms = [_shift_back(sums[first + f], f * plan.field, lanes) for f in range(fields)]
-                result.append(Partial(b, block, part, total(terms)))
+        for b, block, slot in self.slots():
+            terms = [_shift_back(sums[slot * fields + f], f * plan.field, lanes) for f in range(fields)]
+            result.append(Partial(b, block, part, total(terms)))
         return result
 
     def broadcast_activations(self, row: Expr, group: Expr, chunk: Expr) -> Expr:
@@ -53,39 +49,36 @@ class Pairs(Vnni):
     def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         lanes, size = plan.lanes, plan.vector_bytes
-        nibbles = plan.format.bits == 8
-        bits = 4 if nibbles else plan.field
-        weights = 2 if nibbles else 1  # accumulators: codes, or low and high nibbles of codes
-        largest = (1 << (4 if nibbles else plan.format.bits)) - 1
-        chain = (2**15 - 1) // (_INT16_PAIR * largest)
-        sums = Registers(plan.batch * plan.blocks * weights, "int32", lanes)
+        nibbles = plan.format.bits == 8  # low and high nibbles of codes have sums of their own
+        bits, halves = (4, 2) if nibbles else (plan.field, 1)
+        largest = 15 if nibbles else (1 << plan.format.bits) - 1
+        per_step = 1 if nibbles else plan.fields  # products of a step that meet in one int16 sum
+        chain = (2**15 - 1) // (_INT16_PAIR * largest * per_step)
+        sums = self.registers("int32")
         ones = constant(1, "int16", size // 2)
         for steps in self.step_runs():
             for block in range(plan.blocks):
-                products: dict[int, list[Expr]] = {}
-                for step in steps:
+                narrow: dict[int, Expr] = {}
+                for count, step in enumerate(steps, start=1):
                     line = self.line(base, part, block, step)
                     for f in range(8 // bits):
                         code = _low_field(line, bits, f, size)
                         chunk = step if nibbles else step * plan.fields + f
                         for b, row in enumerate(rows):
-                            index = (b * plan.blocks + block) * weights + (f if nibbles else 0)
+                            index = self.slot(b, block) * halves + (f if nibbles else 0)
                             activations = self.broadcast_activations(row, group, chunk)
-                            products.setdefault(index, []).append(_pair_products(code, activations, size))
-                for index, values in products.items():
-                    for start in range(0, len(values), chain):
-                        wide = T.Bind(total(values[start : start + chain]))
-                        sums[index] = sums[index] + intrinsic(
-                            f"int32x{lanes}", "llvm.x86.avx2.pmadd.wd", wide, ones
-                        )
+                            accumulate(narrow, index, _pair_products(code, activations, size))
+                    if count % chain == 0 or count == len(steps):
+                        for index, value in narrow.items():
+                            wide = intrinsic(f"int32x{lanes}", "llvm.x86.avx2.pmadd.wd", value, ones)
+                            sums[index] = sums[index] + wide
+                        narrow.clear()
         result = []
-        for b in range(plan.batch):
-            for block in range(plan.blocks):
-                first = (b * plan.blocks + block) * weights
-                value = sums[first]
-                if nibbles:
-                    value = value + T.shift_left(sums[first + 1], constant(4, "int32", lanes))
-                result.append(Partial(b, block, part, value))
+        for b, block, slot in self.slots():
+            value = sums[slot * halves]
+            if nibbles:
+                value = value + T.shift_left(sums[slot * halves + 1], constant(4, "int32", lanes))
+            result.append(Partial(b, block, part, value))
         return result
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
 
 from fettle.backends.cpu.gemv.activations import Prepared
 from fettle.backends.cpu.gemv.dequantise import Dequantise
@@ -19,7 +18,7 @@ from fettle.backends.cpu.gemv.formats import MEMORY, load_floats, store_floats
 from fettle.backends.cpu.gemv.integer import Pairs, Vnni
 from fettle.backends.cpu.gemv.lut import Permute, Shuffle
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.gemv.words import Buffer, Expr, constant, load, loop, parallel, splat, store
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, loop, parallel, splat, store
 
 DOTS: dict[tuple[str, str], type[Dot]] = {
     ("integer", "avx512"): Vnni,
@@ -36,11 +35,10 @@ DOTS: dict[tuple[str, str], type[Dot]] = {
 
 def kernel(plan: Plan) -> Any:
     """The TensorIR function ``(x, codes, scales[, zero points], y)`` of a plan."""
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name("gemv")
-            T.func_attr({"tirx.noalias": True})
-            _Kernel(plan).emit()
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("gemv")
+        T.func_attr({"tirx.noalias": True})
+        _Kernel(plan).emit()
     return builder.get()
 
 
@@ -110,13 +108,29 @@ class _Kernel:
             for i in range(0, plan.tile, lanes):
                 column = tile * plan.tile + i
                 if plan.n % plan.tile == 0:
-                    store_floats(self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half)
+                    store_floats(
+                        self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half
+                    )
                     continue
                 with T.If(column + lanes <= plan.n):
                     with T.Then():
-                        store_floats(self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half)
+                        store_floats(
+                            self.y,
+                            (row, column),
+                            load(sums, b * plan.tile + i, lanes),
+                            lanes,
+                            plan.out,
+                            plan.converts_half,
+                        )
                     with T.Else(), T.serial(lanes) as lane, T.If(column + lane < plan.n), T.Then():
-                        store_floats(self.y, (row, column + lane), load(sums, b * plan.tile + i + lane, 1), 1, plan.out, plan.converts_half)
+                        store_floats(
+                            self.y,
+                            (row, column + lane),
+                            load(sums, b * plan.tile + i + lane, 1),
+                            1,
+                            plan.out,
+                            plan.converts_half,
+                        )
 
 
 def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:

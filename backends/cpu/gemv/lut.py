@@ -8,11 +8,9 @@ with 2^plane adds two quads in int16, as many as int16 holds (T-MAC, 2407.00088,
 
 from __future__ import annotations
 
-from tvm.script.ir_builder import tirx as T
-
 from fettle.backends.cpu.gemv.dots import Dot, Partial
 from fettle.backends.cpu.gemv.integer import dot
-from fettle.backends.cpu.gemv.words import Expr, Registers, constant, intrinsic, load, total
+from fettle.backends.cpu.gemv.words import Expr, Registers, T, accumulate, constant, intrinsic, load
 
 _TABLE = 16
 """Entries of a table, and bytes."""
@@ -26,7 +24,7 @@ class Permute(Dot):
 
     def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
-        sums = Registers(plan.batch * plan.blocks * 2, "int32", plan.lanes)
+        sums = self.registers("int32")
         for step in self.steps():
             tables = [[self._tables(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
@@ -42,13 +40,9 @@ class Permute(Dot):
                                 tables[b][half],
                                 T.reinterpret("int8x64", indices[half]),
                             )
-                            index = (b * plan.blocks + block) * 2 + half
+                            index = self.slot(b, block) * 2 + half
                             sums[index] = dot(sums[index], weight, found, plan.lanes)
-        return [
-            Partial(b, block, part, sums[(b * plan.blocks + block) * 2] + sums[(b * plan.blocks + block) * 2 + 1])
-            for b in range(plan.batch)
-            for block in range(plan.blocks)
-        ]
+        return [Partial(b, block, part, sums[slot * 2] + sums[slot * 2 + 1]) for b, block, slot in self.slots()]
 
     def _tables(self, row: Expr, group: Expr, index: Expr) -> Expr:
         """The tables of four neighbouring quads."""
@@ -67,22 +61,21 @@ class Shuffle(Dot):
     def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         chain = (2**15 - 1) // (_INT16_PAIR * ((1 << plan.planes) - 1))
-        sums = Registers(plan.batch * plan.blocks * 4, "int32", 8)
+        sums = self.registers("int32")
         for steps in self.step_runs():
             for start in range(0, len(steps), chain):
                 self._run(steps[start : start + chain], base, rows, group, sums)
         return [
-            Partial(b, block, quarter, sums[(b * plan.blocks + block) * 4 + quarter])
-            for b in range(plan.batch)
-            for block in range(plan.blocks)
+            Partial(b, block, quarter, sums[slot * 4 + quarter])
+            for b, block, slot in self.slots()
             for quarter in range(4)
         ]
 
     def _run(self, steps: list[Expr], base: Expr, rows: list[Expr], group: Expr, sums: Registers) -> None:
         """Add a few steps in int16, then to the int32 sums."""
         plan = self.plan
-        low: dict[int, list[Expr]] = {}
-        high: dict[int, list[Expr]] = {}
+        near: dict[int, Expr] = {}
+        far: dict[int, Expr] = {}
         for step in steps:
             tables = [[self._table(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
@@ -91,13 +84,13 @@ class Shuffle(Dot):
                     indices = _nibbles(line, 32)
                     for b in range(plan.batch):
                         first, second = (_look_up(tables[b][half], indices[half]) for half in range(2))
-                        index = b * plan.blocks + block
-                        low.setdefault(index, []).append(_add_pairs(first, second, 0, plane))
-                        high.setdefault(index, []).append(_add_pairs(first, second, 8, plane))
-        for index, values in low.items():
-            near, far = T.Bind(total(values)), T.Bind(total(high[index]))
-            # a 256-bit register is two lanes: rows 0-7 and 16-23 are near, 8-15 and 24-31 far
-            for quarter, (source, half) in enumerate([(near, 0), (far, 0), (near, 8), (far, 8)]):
+                        index = self.slot(b, block)
+                        # a 256-bit register is two lanes: rows 0-7 and 16-23 are near, 8-15 and 24-31 far
+                        accumulate(near, index, _add_pairs(first, second, 0, plane))
+                        accumulate(far, index, _add_pairs(first, second, 8, plane))
+        for index, first in near.items():
+            halves = [(first, 0), (far[index], 0), (first, 8), (far[index], 8)]
+            for quarter, (source, half) in enumerate(halves):
                 wide = T.Cast("int32x8", T.Shuffle([source], list(range(half, half + 8))))
                 sums[index * 4 + quarter] = sums[index * 4 + quarter] + wide
 
@@ -128,9 +121,7 @@ def _look_up(table: Expr, index: Expr) -> Expr:
 
 def _add_pairs(first: Expr, second: Expr, offset: int, plane: int) -> Expr:
     """2^plane · (first + second) in int16, for 8 rows of each 128-bit lane."""
-    order = [
-        lane * 16 + offset + row + source * 32 for lane in range(2) for row in range(8) for source in range(2)
-    ]
+    order = [lane * 16 + offset + row + source * 32 for lane in range(2) for row in range(8) for source in range(2)]
     pairs = T.Shuffle([first, second], order)
     weight = T.reinterpret("int8x32", constant(1 << plane, "uint8", 32))
     return intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", weight, pairs)

@@ -125,7 +125,7 @@ class Plan:
         """Vectors of sums per line and row of x."""
         if self.algorithm == "integer":
             return self.fields if self.isa != "avx2" else 2 if self.format.bits == 8 else 1
-        return {"avx512": 2, "avx2": 4}[self.isa] if self.is_lut else 1
+        return 2 if self.is_lut and not self.rows_across else 4
 
     @property
     def step_products(self) -> int:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx
 from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+T: Any = tirx
+"""The builder, under the name it has in TVM's documentation."""
 
 Expr = Any
 Buffer = Any
@@ -105,3 +108,8 @@ def total(values: Sequence[Expr]) -> Expr:
     for value in values[1:]:
         result = result + value
     return result
+
+
+def accumulate(sums: dict[int, Expr], key: int, value: Expr) -> None:
+    """Add to a running sum, here and now, so that nothing waits in a register to be added."""
+    sums[key] = T.Bind(sums[key] + value if key in sums else value)

@@ -134,9 +134,7 @@ def _onnxruntime(imported: Imported, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        imported.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(imported.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _time(passes: Mapping[str, Callable[[], object]]) -> dict[str, float]:

@@ -85,6 +85,6 @@ def backends(json: JsonOption = False) -> None:
     table = Table()
     for heading in ("backend", "module", "devices here"):
         table.add_column(heading)
-    for name, module, present, error in rows:
-        table.add_row(name, module, error or ", ".join(present) or "none")
+    for name, module, present, problem in rows:
+        table.add_row(name, module, problem or ", ".join(present) or "none")
     stdout.print(table)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import sys
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,16 @@ from fettle.store.values import Job, Kernel, WorkloadResult
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
-stdout = Console()
-stderr = Console(stderr=True)
+_PIPE_WIDTH = 160
+"""Columns of a table that goes to a file or pipe, where no terminal says how many there are."""
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+stdout = _console(sys.stdout)
+stderr = _console(sys.stderr)
 
 
 def print_json(value: Any) -> None:

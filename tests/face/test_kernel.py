@@ -1,0 +1,117 @@
+"""Kernels from the cache are callable on plain NumPy arrays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fettle
+from fettle.graph import data
+from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
+from fettle.graph.quantized import QuantizedWeight
+from tests.face.support import DEVICE, SOFTMAX, environment
+
+GEMV = "matmul m=1 n=70 k=136 act=f32 weight=u4:32"
+
+
+def misaligned(array: np.ndarray, offset: int = 4) -> np.ndarray:
+    """A copy that starts ``offset`` bytes behind a 64-byte boundary."""
+    raw = np.empty(array.nbytes + 128, np.uint8)
+    start = -raw.ctypes.data % 64 + offset
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.parametrize("offset", [0, 4, 36])
+def test_cached_kernel_takes_arrays_of_any_alignment(tuned_folder: Path, offset: int) -> None:
+    kernel = fettle.lookup(SOFTMAX, DEVICE, store=str(tuned_folder / "store.sqlite3"), default=False)
+    (x,) = data.operands(kernel.workload, seed=3)
+    assert isinstance(x, np.ndarray)
+    reference = data.reference(kernel.workload, [x])
+    y = kernel(misaligned(x, offset))
+    assert kernel.match == "exact"
+    assert (np.abs(y - reference.expected) <= reference.tolerance).all()
+
+
+def test_weights_are_packed_once_while_the_caller_keeps_them(tmp_path: Path) -> None:
+    kernel = fettle.lookup(GEMV, DEVICE, store=str(tmp_path / "store.sqlite3"))
+    assert kernel.match == "default"
+    x, weight = data.operands(kernel.workload, seed=0)
+    packs = []
+    original = kernel._loaded.pack
+    kernel._loaded.pack = lambda constants: packs.append(1) or original(constants)  # type: ignore[method-assign, func-returns-value]
+    first, second = kernel(x, weight), kernel(x, weight)
+    reference = data.reference(kernel.workload, (x, weight))
+    assert len(packs) == 1
+    assert np.array_equal(first, second)
+    assert (np.abs(first - reference.expected) <= reference.tolerance).all()
+    del weight
+    assert not kernel._packed
+
+
+def test_result_goes_into_the_array_given(tmp_path: Path) -> None:
+    kernel = fettle.lookup(SOFTMAX, DEVICE, store=str(tmp_path / "store.sqlite3"))
+    x = np.zeros((8, 96), np.float32)
+    out = np.empty_like(x)
+    assert kernel(x, out=out) is out
+    assert np.allclose(out, 1 / 96)
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        (),
+        (np.zeros((8, 95), np.float32),),
+        (np.zeros((8, 96), np.float64),),
+        (np.zeros((96, 8), np.float32).T,),
+        ("text",),
+    ],
+    ids=["none", "shape", "type", "transposed", "not an array"],
+)
+def test_wrong_operands_are_refused(tmp_path: Path, operands: tuple[np.ndarray, ...]) -> None:
+    kernel = fettle.lookup(SOFTMAX, DEVICE, store=str(tmp_path / "store.sqlite3"))
+    with pytest.raises(InvalidArgument):
+        kernel(*operands)
+
+
+def test_weight_of_another_format_is_refused(tmp_path: Path) -> None:
+    kernel = fettle.lookup(GEMV, DEVICE, store=str(tmp_path / "store.sqlite3"))
+    other = data.operands(fettle.Workload.parse(GEMV.replace("u4:32", "u2:32")), seed=0)[1]
+    assert isinstance(other, QuantizedWeight)
+    with pytest.raises(InvalidArgument, match="u4:32"):
+        kernel.bind([other])
+
+
+def test_miss_without_default_names_the_command_that_helps(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="fettle tune"):
+        fettle.lookup(SOFTMAX, DEVICE, store=str(tmp_path / "store.sqlite3"), default=False)
+
+
+def test_damaged_artifact_is_reported_not_run(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite3"
+    fettle.tune(SOFTMAX, DEVICE, trials=2, store=str(store))
+    (artifact,) = [f for f in (tmp_path / "artifacts").rglob("*") if f.is_file()]
+    content = bytearray(artifact.read_bytes())
+    content[len(content) // 2] ^= 1
+    artifact.chmod(0o644)
+    artifact.write_bytes(content)
+    with pytest.raises(DataLoss, match="--force"):
+        fettle.lookup(SOFTMAX, DEVICE, store=str(store), default=False)
+
+
+def test_loading_a_cached_kernel_imports_no_compiler(tuned_folder: Path) -> None:
+    program = (
+        "import sys, numpy as np, fettle\n"
+        f"kernel = fettle.lookup({SOFTMAX!r}, {DEVICE!r}, default=False)\n"
+        "kernel(np.zeros((8, 96), np.float32))\n"
+        "assert not {'tvm', 'grpc', 'optuna', 'sklearn', 'onnx'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(tuned_folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

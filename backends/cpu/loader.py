@@ -17,7 +17,7 @@ from fettle.backends.api import Artifact
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
 from fettle.backends.cpu.family import Family
-from fettle.backends.cpu.views import immediate
+from fettle.backends.cpu.views import aligned, immediate
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -50,8 +50,8 @@ class CpuKernel:
         self._result = (self.workload.result.shape, self.workload.result.format.dtype)
 
     def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        """Constants in the layout :attr:`Artifact.weight_layout` names."""
-        return self.family.pack(self.workload, self.artifact.schedule, constants)
+        """Constants in the layout :attr:`Artifact.weight_layout` names, starting on cache lines."""
+        return tuple(map(aligned, self.family.pack(self.workload, self.artifact.schedule, constants)))
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         """Compute into ``out``. Nothing is copied.
@@ -94,15 +94,19 @@ def load(artifact: Artifact, family: Family) -> CpuKernel:
             f"the kernel needs CPU features this machine lacks: {' '.join(missing)}",
             hint="look up kernels for this machine's device, or tune with isa= restricted",
         )
+    try:
+        return CpuKernel(artifact, family, link(artifact.payload))
+    except (RuntimeError, AttributeError, KeyError, ValueError) as error:
+        raise Unsupported(f"the artifact cannot be loaded: {error}") from error
+
+
+def link(payload: bytes) -> Any:
+    """A ``tvm_ffi.Module`` with the functions of an object file, linked in memory."""
     threads.runtime()
     import tvm_ffi_orcjit
 
     with _load_lock:
-        try:
-            module = tvm_ffi_orcjit.default_session().load_module(artifact.payload, cxx=_NO_COMPILER)
-            return CpuKernel(artifact, family, module)
-        except (RuntimeError, AttributeError, KeyError, ValueError) as error:
-            raise Unsupported(f"the artifact cannot be loaded: {error}") from error
+        return tvm_ffi_orcjit.default_session().load_module(payload, cxx=_NO_COMPILER)
 
 
 def _check(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -18,13 +18,12 @@ from fettle.backends.api import Basis, Measurement, MeasurePolicy, Outcome
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
 from fettle.backends.cpu.loader import CpuKernel
-from fettle.backends.cpu.views import TensorView, prepared
+from fettle.backends.cpu.views import TensorView, copied, prepared
 from fettle.graph.quantized import Operand
 
 _COLD_LIMIT = 1 << 30
 _MAX_COPIES = 1 << 16
 _MAX_CALLS = 1 << 20
-_ALIGNMENT = 64
 _CPU = 1
 _NOTHING = "testing.nop"
 """A function of tvm_ffi that takes anything and does nothing."""
@@ -93,7 +92,7 @@ class _Run:
             return self._cold() if self._is_cold else self._hot()
 
     def _hot(self) -> float:
-        return _evaluate(self._kernel.module, self._kernel.artifact.entry, self._calls, self._sets[0])
+        return evaluate(self._kernel.module, self._kernel.artifact.entry, self._calls, self._sets[0])
 
     def _cold(self) -> float:
         function = self._kernel.function
@@ -108,7 +107,7 @@ class _Run:
         return {"calls_per_sample": self._calls, "copies": len(self._sets), "overhead_s": self._overhead}
 
 
-def _evaluate(module: object, entry: str, calls: int, arguments: Sequence[TensorView]) -> float:
+def evaluate(module: object, entry: str, calls: int, arguments: Sequence[TensorView | int]) -> float:
     """Seconds per call by the runtime library's time evaluator (which makes one untimed call first)."""
     evaluator: Callable[..., Callable[..., bytes]] = threads.runtime().get_global_func("runtime.RPCTimeEvaluator")
     # number, repeat, min_repeat_ms, zero-time retries, cooldown ms, repeats to cooldown, cache flush, preprocessing
@@ -118,7 +117,7 @@ def _evaluate(module: object, entry: str, calls: int, arguments: Sequence[Tensor
 
 def _native_overhead(arguments: Sequence[TensorView]) -> float:
     """Seconds the evaluator's loop takes per call of a function that does nothing."""
-    return _evaluate(None, _NOTHING, 1000, arguments)
+    return evaluate(None, _NOTHING, 1000, arguments)
 
 
 def _python_overhead(arguments: Sequence[TensorView]) -> float:
@@ -137,14 +136,6 @@ def _cold_sets(
     rotated = packed or inputs
     copies = min(max(1, math.ceil(span / max(1, sum(a.nbytes for a in rotated)))), _MAX_COPIES)
     if packed:
-        return [prepared([*inputs, *map(_copy, packed), out]) for _ in range(copies)]
-    return [prepared([*map(_copy, inputs), out]) for _ in range(copies)]
+        return [prepared([*inputs, *map(copied, packed), out]) for _ in range(copies)]
+    return [prepared([*map(copied, inputs), out]) for _ in range(copies)]
 
-
-def _copy(array: np.ndarray) -> np.ndarray:
-    """A copy that starts on a cache line, as the original may or may not."""
-    buffer = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy

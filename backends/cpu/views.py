@@ -7,7 +7,9 @@ knows neither bfloat16 nor read-only arrays. A view knows both, and can be built
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,10 @@ _CPU = 1
 _CODES = {"i": 0, "u": 1, "f": 2}
 _BFLOAT16 = 4
 """DLPack's type codes."""
+
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register. A vector load across two lines costs two."""
 
 
 class _DLTensor(ctypes.Structure):
@@ -65,3 +71,23 @@ def prepared(arrays: Sequence[np.ndarray]) -> list[TensorView]:
 def immediate(arrays: Sequence[np.ndarray]) -> list[np.ndarray | TensorView]:
     """Arguments for one call: the array itself where NumPy can export it."""
     return [a if a.dtype.kind in _CODES and a.flags.writeable else TensorView.of(a) for a in arrays]
+
+
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray:
+    """An uninitialised array that starts on a cache line (NumPy itself aligns to 16 bytes)."""
+    size = math.prod(shape) * dtype.itemsize
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy that starts on a cache line."""
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """The array itself if it starts on a cache line and is C-contiguous, else a copy that does."""
+    return array if array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0 else copied(array)

@@ -1,0 +1,122 @@
+"""Measures the roofs of a CPU: read bandwidth per level of memory, and arithmetic peaks, per thread count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fettle.backends.api import Device, Profile, Roof
+from fettle.backends.cpu import codegen, loader, threads
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.family import Lowered
+from fettle.backends.cpu.measure import evaluate
+from fettle.backends.cpu.profile_kernels import READ_STREAMS, peak_kernel, peaks, read_kernel
+from fettle.backends.cpu.views import empty, prepared
+
+LEVELS = ("L1", "L2", "L3", "dram")
+
+_SAMPLE_SECONDS = 0.0008
+_ROOF_SECONDS = 0.06
+_DRAM_LIMIT = 1 << 29
+
+
+def measure_profile(device: Device) -> Profile:
+    """All roofs of a device. Takes seconds, and wants the machine to itself.
+
+    Each roof is the best of many short samples: a roof says what is possible, disturbance only ever lowers it,
+    and a sample shorter than a scheduler's time slice has a chance to be free of any.
+    """
+    roofs = []
+    for count in thread_counts(device):
+        threads.use(count)
+        with threads.pinned():
+            roofs += [*_reads(device, count), *_peaks(device, count)]
+    return Profile(device.key, tuple(roofs))
+
+
+def thread_counts(device: Device) -> tuple[int, ...]:
+    """Powers of two up to the device's limit, and the limit."""
+    limit = cpu.threads(device)
+    return tuple(
+        sorted({limit, *(1 << i for i in range(limit.bit_length()))} - {n for n in range(limit + 1, 2 * limit + 1)})
+    )
+
+
+def capacities(device: Device, count: int) -> dict[str, int]:
+    """Bytes ``count`` threads can keep in L1, L2 and L3 together (private caches add up)."""
+    return {
+        "L1": count * cpu.cache_bytes(device, "L1d"),
+        "L2": count * cpu.cache_bytes(device, "L2"),
+        "L3": cpu.cache_bytes(device, "L3"),
+    }
+
+
+def _working_sets(device: Device, count: int) -> dict[str, int]:
+    """Bytes to read (all threads together) so that the named level serves them."""
+    caches = {level: size for level, size in capacities(device, count).items() if size}
+    sets = {level: size // 2 for level, size in caches.items()}
+    if "L3" in sets:
+        sets["L3"] = max(sets["L3"], 2 * caches.get("L2", 0))
+        if sets["L3"] > caches["L3"]:
+            del sets["L3"]
+    sets["dram"] = min(4 * cpu.last_level_bytes(device), _DRAM_LIMIT)
+    return sets
+
+
+def _reads(device: Device, count: int) -> Iterator[Roof]:
+    lanes = cpu.vector_bits(device) // 32
+    block = READ_STREAMS * lanes * 4
+    sets = _working_sets(device, count)
+    data = empty((max(sets.values()) // 4,), np.dtype(np.int32))
+    data[:] = 1  # unwritten pages may all be the one zero page, which is always cached
+    module = _load(read_kernel(lanes, data.size, count), device)
+    data_view, out = prepared([data, np.zeros((count, lanes), np.int32)])
+    for level, size in sets.items():
+        blocks = max(1, size // block // count)
+        touched = blocks * block * count
+        read = partial(_time, module, data_view, out, blocks)
+        passes = _repeats(read)
+        seconds = _best(read, passes)
+        yield Roof(f"read:{level}", touched * passes / seconds, count, touched)
+
+
+def _peaks(device: Device, count: int) -> Iterator[Roof]:
+    lanes = cpu.vector_bits(device) // 32
+    for peak in peaks(device):
+        module = _load(peak_kernel(peak, lanes, count), device)
+        seed = np.full((2, lanes), 0.5 if peak.dtype == "float32" else 0x01010101, peak.dtype)
+        seed_view, out = prepared([seed, np.zeros((count, peak.accumulators, lanes), peak.dtype)])
+        run = partial(_time, module, seed_view, out)
+        steps = _repeats(run)
+        seconds = _best(run, steps)
+        yield Roof(peak.roof, count * peak.accumulators * peak.operations * steps / seconds, count)
+
+
+def _load(function: Any, device: Device) -> Any:
+    payload, _ = codegen.compile(Lowered(function), device, loader.ENTRY)
+    return loader.link(payload)
+
+
+def _time(module: Any, *arguments: Any) -> float:
+    """Seconds of one call."""
+    return evaluate(module, loader.ENTRY, 1, arguments)
+
+
+def _repeats(time_of: Callable[[int], float]) -> int:
+    """Repetitions inside the kernel that make a call last a sample."""
+    repeats = 1
+    while (seconds := time_of(repeats)) < _SAMPLE_SECONDS and repeats < 1 << 28:
+        repeats = int(repeats * max(2.0, min(1e3, _SAMPLE_SECONDS / max(seconds, 1e-7))))
+    return repeats
+
+
+def _best(time_of: Callable[[int], float], repeats: int) -> float:
+    """The shortest of many samples."""
+    best, end = time_of(repeats), time.perf_counter() + _ROOF_SECONDS
+    while time.perf_counter() < end:
+        best = min(best, time_of(repeats))
+    return best

@@ -22,7 +22,7 @@ from fettle.service.convert.jobs import (
     state_from_proto,
     workloads_from_proto,
 )
-from fettle.service.convert.values import policy_from_proto
+from fettle.service.convert.values import policy_from_request
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
@@ -135,7 +135,7 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
         if not request.device:
             raise InvalidArgument("no device is given", hint="example: cpu", details={"field": "device"})
         budget = budget_from_proto(request.budget)
-        policy = policy_from_proto(request.policy)
+        policy = policy_from_request(request.policy)
         backend, device = self._resolve(request.device)
         match request.WhichOneof("work"):
             case "graph":

@@ -69,7 +69,7 @@ def event_from_proto(message: tuning_pb2.JobEvent) -> JobEvent:
 
 def _put_state(body: tuning_pb2.StateChanged, data: Mapping[str, Any]) -> dict[str, Any]:
     extra = dict(data)
-    if extra.get("state") in {state.value for state in JobState}:
+    if isinstance(extra.get("state"), str) and extra["state"] in {state.value for state in JobState}:
         body.state = state_to_proto(JobState(extra.pop("state")))
         if isinstance(extra.get("error"), str):
             body.error = extra.pop("error")

@@ -13,6 +13,9 @@ from fettle.v1 import common_pb2 as pb
 
 E = TypeVar("E", bound=enum.Enum)
 
+_MOST = {"warmup": 10_000, "min_sample": 60.0, "samples": 10_000, "timeout": 3600.0}
+"""Largest values of a policy that a client may ask for."""
+
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -175,3 +178,18 @@ def policy_from_proto(message: pb.MeasurePolicy) -> MeasurePolicy:
     if not all(math.isfinite(value) for value in given.values()):
         raise InvalidArgument("the measurement policy has a number that is not finite", details={"field": "policy"})
     return MeasurePolicy(mode=mode_from_proto(message.mode), **given)
+
+
+def policy_from_request(message: pb.MeasurePolicy) -> MeasurePolicy:
+    """A policy that a client asks for.
+
+    Raises:
+        InvalidArgument: it would keep the server busy without end.
+    """
+    policy = policy_from_proto(message)
+    for name, most in _MOST.items():
+        if getattr(policy, name) > most:
+            raise InvalidArgument(
+                f"policy {name}={getattr(policy, name)}; at most {most} is allowed", details={"field": f"policy.{name}"}
+            )
+    return policy

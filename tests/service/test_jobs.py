@@ -134,7 +134,9 @@ async def test_bad_page_tokens_and_sizes_are_refused(client: AsyncClient) -> Non
             await client._call(stub.ListJobs, request)
 
 
-async def test_cancelled_running_job_stops_between_two_trials(client: AsyncClient, steps: Steps, server: Server) -> None:
+async def test_cancelled_running_job_stops_between_two_trials(
+    client: AsyncClient, steps: Steps, server: Server
+) -> None:
     steps.gated = True
     job = await client.submit(workloads=[(matmul(), 1)], device="paper")
     steps.permits.release()
@@ -285,5 +287,3 @@ async def test_unknown_jobs_are_not_found(client: AsyncClient) -> None:
     for call in (client.job, client.cancel, client.resume, client.wait):
         with pytest.raises(NotFound, match="nowhere"):
             await call("nowhere")
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -19,6 +19,9 @@ CHALLENGERS = 3
 ROUNDS = 15
 SHORT_ROUNDS = 7
 """Of a cancelled job, and of kernels so slow that more rounds would take too long."""
+
+BOUTS = 4
+"""How often the rounds may be repeated while noise leaves the winner open."""
 
 MARGIN = 0.005
 """A winner is at least this much faster than the default, beyond the noise: half a percent pays for no new layout."""
@@ -44,6 +47,7 @@ class Verdict:
         default_s: median of the default schedule; None if it never gave a right result.
         best_s, best_ci: the winner's median and the median's 95 % interval.
         ratio_ci: interval of the median over rounds of winner / default; None if the default won or is missing.
+        undecided: the default won for want of certainty: a challenger looked faster by more than the margin.
     """
 
     winner: Finalist
@@ -52,6 +56,7 @@ class Verdict:
     best_s: float
     best_ci: tuple[float, float]
     ratio_ci: tuple[float, float] | None = None
+    undecided: bool = False
 
 
 def median_interval(samples: Sequence[float], confidence: float = _CONFIDENCE) -> tuple[float, float]:
@@ -72,7 +77,7 @@ def median_interval(samples: Sequence[float], confidence: float = _CONFIDENCE) -
 
 
 def rounds_for(policy: MeasurePolicy, medians: Sequence[float], short: bool = False) -> int:
-    """How many interleaved rounds to take of kernels with these medians in seconds."""
+    """How many interleaved rounds one bout takes of kernels with these medians in seconds."""
     if short or ROUNDS * round_seconds(policy, medians) > _LONGEST:
         return SHORT_ROUNDS
     return ROUNDS
@@ -83,25 +88,52 @@ def round_seconds(policy: MeasurePolicy, medians: Sequence[float]) -> float:
     return sum(max(policy.min_sample, median) for median in medians)
 
 
-def play(session: Session, default: Finalist | None, challengers: Sequence[Finalist], rounds: int) -> Verdict | None:
-    """Measure the default and the challengers side by side and decide; None if nothing could be measured."""
+def play(
+    session: Session,
+    default: Finalist | None,
+    challengers: Sequence[Finalist],
+    rounds: int,
+    may_repeat: Callable[[], bool] = lambda: True,
+) -> Verdict | None:
+    """Measure the default and the challengers side by side and decide; None if nothing could be measured.
+
+    On a quiet machine one bout of ``rounds`` rounds decides. When noise leaves it open whether a challenger that looks
+    faster is faster, up to :data:`BOUTS` bouts are played, as long as ``may_repeat()``, and judged together.
+    """
     players = [*([default] if default else []), *challengers]
     if not players:
         return None
-    measurements = session.compare([p.artifact for p in players], rounds)
-    pairs = list(zip(players, measurements, strict=True))
-    return decide(pairs[0] if default else None, pairs[1:] if default else pairs)
+    measurements: list[Measurement] = []
+    verdict = None
+    for played in range(1, BOUTS + 1):
+        bout = session.compare([p.artifact for p in players], rounds)
+        measurements = [_joined(m, new) for m, new in zip(measurements, bout, strict=True)] if measurements else bout
+        pairs = list(zip(players, measurements, strict=True))
+        verdict = decide(pairs[0] if default else None, pairs[1:] if default else pairs, BOUTS)
+        if verdict is None or not verdict.undecided or played == BOUTS or not may_repeat():
+            break
+    return verdict
+
+
+def _joined(one: Measurement, two: Measurement) -> Measurement:
+    """Samples of both; a failure in either is a failure."""
+    if not (one.ok and two.ok):
+        return two if one.ok else one
+    return attrs.evolve(one, samples=one.samples + two.samples)
 
 
 def decide(
-    default: tuple[Finalist, Measurement] | None, challengers: Sequence[tuple[Finalist, Measurement]]
+    default: tuple[Finalist, Measurement] | None,
+    challengers: Sequence[tuple[Finalist, Measurement]],
+    bouts: int = 1,
 ) -> Verdict | None:
     """The winner of interleaved samples.
 
     A challenger beats the default if the interval of the median over rounds of log(challenger / default) lies below
-    log(1 - MARGIN). Its confidence is 1 - 0.05 / number of challengers, so that trying several keeps the risk of a
-    false winner at 5 % (Bonferroni). The fastest such challenger wins; with none, the default does. Without a default
-    that works, the fastest median wins. None if nothing was measured.
+    log(1 - MARGIN). The intervals' confidence is 1 - 0.05 / (challengers · bouts), so that trying several challengers,
+    and looking several times, keeps the risk of a false winner below 5 % (Bonferroni). The fastest such challenger
+    wins; with none, the default does. Without a default that works, the fastest median wins. None if nothing was
+    measured.
     """
     measured = [(finalist, m) for finalist, m in challengers if m.ok]
     if default is None or not default[1].ok:
@@ -111,13 +143,17 @@ def decide(
         return Verdict(winner, measurement, None, measurement.median, median_interval(measurement.samples))
     base = default[1]
     best: tuple[float, Finalist, Measurement, tuple[float, float]] | None = None
+    promising = False
     for finalist, measurement in measured:
         logs = [math.log(s / d) for s, d in zip(measurement.samples, base.samples, strict=True)]
-        low, high = median_interval(logs, 1.0 - (1.0 - _CONFIDENCE) / len(measured))
+        low, high = median_interval(logs, 1.0 - (1.0 - _CONFIDENCE) / (len(measured) * bouts))
         typical = statistics.median(logs)
-        if high < math.log1p(-MARGIN) and (best is None or typical < best[0]):
+        promising |= typical < math.log1p(-MARGIN)
+        faster = high < math.log1p(-MARGIN) and measurement.median < base.median
+        if faster and (best is None or typical < best[0]):
             best = (typical, finalist, measurement, (math.exp(low), math.exp(high)))
-    if best is None or best[2].median >= base.median:
-        return Verdict(default[0], base, base.median, base.median, median_interval(base.samples))
+    if best is None:
+        interval = median_interval(base.samples)
+        return Verdict(default[0], base, base.median, base.median, interval, undecided=promising)
     _, winner, measurement, ratio_ci = best
     return Verdict(winner, measurement, base.median, measurement.median, median_interval(measurement.samples), ratio_ci)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -105,6 +106,7 @@ class _Run:
         self._sampler = sampler
         self._clock = clock
         self._begun = clock()
+        self._deadline = math.inf
         self._finished = {result.workload.key: result for result in self._job.results}
         self._scheduler: Scheduler | None = None
 
@@ -185,8 +187,9 @@ class _Run:
         """Trials until the scheduler has no more turns, or a stop."""
         spent = sum(t.seconds for t in tuners)  # by earlier runs of this job
         seconds = self._spec.budget.seconds
-        deadline = float("inf") if seconds is None else self._begun + seconds - spent
-        self._scheduler = Scheduler(tuners, self._spec.budget.trials * len(tuners), deadline, self._clock)
+        if seconds is not None:
+            self._deadline = self._begun + seconds - spent
+        self._scheduler = Scheduler(tuners, self._spec.budget.trials * len(tuners), self._deadline, self._clock)
         searching: set[str] = set()
         while self._watch.check() is None and (turn := self._scheduler.next()):
             tuner = turn.tuner
@@ -206,15 +209,16 @@ class _Run:
 
     def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
         """Decide and store the winners; shorter if cancelled, left for later if paused."""
-        for tuner in tuners:
+        for number, tuner in enumerate(tuners):
             stop = self._watch.check()
             if stop is Stop.PAUSE:
                 return
+            until = self._clock() + (self._deadline - self._clock()) / (len(tuners) - number)
             verdict = None
             if tuner.best_s is not None:
                 self.event("phase", {"workload": str(tuner.workload), "phase": "finals"})
                 try:
-                    verdict = tuner.play_finals(sessions.get(tuner.workload), short=stop is Stop.CANCEL)
+                    verdict = tuner.play_finals(sessions.get(tuner.workload), until, stop is Stop.CANCEL)
                 except FettleError as problem:
                     tuner.error = str(problem)
             if verdict is None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import attrs
+import numpy as np
 
 from fettle.backends.api import (
     Artifact,
@@ -114,7 +115,7 @@ class WorkloadTuner:
     def spearman(self) -> float | None:
         """Rank correlation of predictions with the trials they were made for, before these were measured."""
         judged = [r for r in self.records if r.predicted is not None and is_valid(r)]
-        return metrics.spearman([r.predicted or 0.0 for r in judged], [r.measurement.median for r in judged])
+        return metrics.spearman([r.predicted or 0.0 for r in judged], [undisturbed_seconds(r) for r in judged])
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -142,12 +143,11 @@ class WorkloadTuner:
         for proposal, build in zip(proposals, builds, strict=False):
             if should_stop() or (made and self._clock() >= until):
                 break
-            on_record(self._evaluate(session, proposal, build, overhead))
+            record = self._evaluate(session, proposal, build, overhead)
             made += 1
-        spent = self._clock() - begun
-        self.seconds += spent
-        if made:
-            self.trial_seconds = spent / made
+            self.trial_seconds = sum(r.seconds for r in self.records[-made:]) / made
+            on_record(record)
+        self.seconds += self._clock() - begun
         return made
 
     def _pending(self) -> list[Proposal]:
@@ -205,8 +205,13 @@ class WorkloadTuner:
         rounds = finals.rounds_for(self.policy, medians)
         return rounds * finals.round_seconds(self.policy, medians) + (self.trial_seconds or 0.0)
 
-    def play_finals(self, session: Session, short: bool = False) -> Verdict | None:
-        """The best few against the default, interleaved; None if no trial was valid or none could be measured again."""
+    def play_finals(self, session: Session, until: float = math.inf, short: bool = False) -> Verdict | None:
+        """The best few against the default, interleaved; None if no trial was valid or none could be measured again.
+
+        Args:
+            until: clock seconds after which an undecided bout is not repeated.
+            short: one bout of few rounds.
+        """
         begun = self._clock()
         records = self._finalist_records()
         missing = [r for r in records if r.candidate.key not in self._artifacts]
@@ -218,13 +223,14 @@ class WorkloadTuner:
         ]
         default = next((f for f in finalists if f.record.candidate.schedule == self.default), None)
         rounds = finals.rounds_for(self.policy, [f.record.measurement.median for f in finalists], short)
-        verdict = finals.play(session, default, [f for f in finalists if f is not default], rounds)
+        challengers = [f for f in finalists if f is not default]
+        verdict = finals.play(session, default, challengers, rounds, lambda: not short and self._clock() < until)
         self.seconds += self._clock() - begun
         return verdict
 
     def _finalist_records(self) -> list[Record]:
         """The default's record if it is valid, and those of the fastest others."""
-        valid = sorted((r for r in self.records if is_valid(r)), key=lambda r: r.measurement.median)
+        valid = sorted((r for r in self.records if is_valid(r)), key=undisturbed_seconds)
         default = [r for r in valid if r.candidate.schedule == self.default]
         others = [r for r in valid if r.candidate.schedule != self.default]
         return default + others[: finals.CHALLENGERS]
@@ -245,9 +251,18 @@ class WorkloadTuner:
 
     def _target(self, record: Record) -> float:
         """What the model learns: log(time / bound), infinity for a failure."""
-        return math.log(record.measurement.median / self.bound.seconds) if is_valid(record) else math.inf
+        return math.log(undisturbed_seconds(record) / self.bound.seconds) if is_valid(record) else math.inf
 
 
 def is_valid(record: Record) -> bool:
     """Whether a trial gave a right result and a time."""
     return record.measurement.ok and record.verified
+
+
+def undisturbed_seconds(record: Record) -> float:
+    """Lower quartile of a valid trial's samples: what the search learns from and picks finalists by.
+
+    Other processes only ever add time, so on a busy machine the lower samples tell kernels apart better than the
+    median, which is what is reported and what the finals compare.
+    """
+    return float(np.quantile(record.measurement.samples, 0.25))

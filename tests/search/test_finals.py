@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fettle.backends.api import Candidate, Measurement, MeasurePolicy, Outcome, Record, Schedule
-from fettle.search.finals import ROUNDS, SHORT_ROUNDS, Finalist, decide, median_interval, rounds_for
-from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
+from fettle.backends.api import Artifact, Candidate, Measurement, MeasurePolicy, Outcome, Record, Schedule
+from fettle.search.finals import ROUNDS, SHORT_ROUNDS, Finalist, decide, median_interval, play, rounds_for
+from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, SyntheticSession, workload
 
 
 def finalist(schedule: Schedule) -> Finalist:
@@ -111,3 +111,36 @@ def test_without_a_working_default_the_fastest_wins_and_no_default_time_is_claim
                                                           ([1.0, 1.0], False, SHORT_ROUNDS)])  # fmt: skip
 def test_slow_kernels_and_cancelled_jobs_get_fewer_rounds(medians: list[float], short: bool, rounds: int) -> None:
     assert rounds_for(MeasurePolicy(), medians, short) == rounds
+
+
+class Rounds(SyntheticSession):
+    """A session whose comparisons return prepared samples, ``rounds`` more each time."""
+
+    def __init__(self, *samples: Sequence[float]) -> None:
+        self.samples, self.played = samples, 0
+
+    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
+        begin, self.played = self.played, self.played + rounds
+        return [ok(s[begin : self.played]) for s in self.samples[: len(artifacts)]]
+
+
+def test_a_quiet_machine_decides_in_one_bout_and_a_noisy_one_plays_on() -> None:
+    quiet = Rounds(noisy(1.0, 0.01, 0, 60).samples, noisy(0.9, 0.01, 1, 60).samples)
+    loud = Rounds(noisy(1.0, 0.2, 0, 60).samples, noisy(0.8, 0.2, 1, 60).samples)
+    for session, rounds in ((quiet, 15), (loud, 30)):
+        verdict = play(session, BASE, [other(2)], 15)
+        assert verdict is not None
+        assert verdict.winner is not BASE
+        assert session.played == rounds
+        assert len(verdict.measurement.samples) == rounds
+
+
+def test_what_stays_open_goes_to_the_default() -> None:
+    session = Rounds(noisy(1.0, 0.5, 0, 60).samples, noisy(0.97, 0.5, 1, 60).samples)
+    verdict = play(session, BASE, [other(2)], 15)
+    assert verdict is not None
+    assert verdict.winner is BASE
+    hurried = Rounds(noisy(1.0, 0.2, 0, 60).samples, noisy(0.8, 0.2, 1, 60).samples)
+    verdict = play(hurried, BASE, [other(2)], 15, may_repeat=lambda: False)
+    assert verdict is not None
+    assert (verdict.winner, verdict.undecided, hurried.played) == (BASE, True, 15)

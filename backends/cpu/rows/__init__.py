@@ -1,0 +1,5 @@
+"""Kernels that work on rows of values: softmax, RMS normalisation, elementwise chains."""
+
+from fettle.backends.cpu.rows.family import Rows
+
+__all__ = ["Rows"]

@@ -1,0 +1,115 @@
+"""Elementwise kernels: the expression over flat arrays, ``chunk`` elements per task.
+
+sigmoid(x) = s / (s + s·e^-x) and silu(x) = x·s / (s + s·e^-x) with s = 2^-16, so that they keep their relative
+accuracy where e^-x itself would overflow; tanh(x) = -m / (m + 2) with m = e^-2|x| - 1.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Candidate
+from fettle.backends.cpu.rows.exp import exp, expm1_negative
+from fettle.backends.cpu.rows.vectors import Vectors, function
+from fettle.graph.expressions import Expression
+
+DEGREE = 6
+"""Of the exponential's polynomial: the least whose error the declared tolerance of every function covers."""
+
+_SHIFT = -16
+_SATURATED = -30.0
+"""tanh is ±1 in float32 where -2|x| is below this."""
+_MAGNITUDE = 0x7FFFFFFF
+
+
+def lower(candidate: Candidate) -> Any:
+    """TensorIR of an elementwise candidate."""
+    workload = candidate.workload
+    shape = tuple(workload["shape"])
+    names = [*(f"x{i}" for i in range(workload["expr"].arity)), "y"]
+    return function([(name, shape) for name in names], partial(_body, candidate))
+
+
+def _body(candidate: Candidate, *buffers: Any) -> None:
+    v = Vectors(candidate.device)
+    schedule, expression = candidate.schedule, candidate.workload["expr"]
+    size = math.prod(candidate.workload["shape"])
+    *xs, y = [T.decl_buffer([T.int64(size)], "float32", data=buffer.data, align=4) for buffer in buffers]
+    unroll, chunk, streams = schedule["unroll"], schedule["chunk"], schedule["stream"]
+
+    def write(stream: bool, offset: Any, slot: int, mask: Any) -> None:
+        value = evaluate(v, expression, [v.load(x, [offset], mask) for x in xs])
+        if stream and mask is None:
+            v.stream(y, offset, value)
+        else:
+            v.store(y, [offset], value, mask)
+
+    with v.scope(y, streams):
+        head: Any = 0
+        if streams:
+            head = v.until_aligned(y, 0, size)
+            with T.If(head > 0), T.Then():
+                write(False, T.int64(0), 0, v.first(head))
+        with v.tasks(-(-size // chunk), schedule["threads"]) as task:
+            start = v.let(head + task * chunk)
+            count = v.let(T.max(T.min(T.int64(chunk), T.int64(size) - start), T.int64(0)))
+            v.sweep(count, unroll, partial(write, streams), start)
+            if streams:
+                v.end_streaming()
+
+
+def evaluate(v: Vectors, expression: Expression, operands: list[Any]) -> Any:
+    """The expression over vectors."""
+
+    def apply(op: str, *args: Any) -> Any:
+        a = args[0]
+        match op:
+            case "+":
+                value = a + args[1]
+            case "-":
+                value = a - args[1]
+            case "*":
+                value = a * args[1]
+            case "/":
+                value = a / args[1]
+            case "neg":
+                value = v.constant(-0.0) - a
+            case "abs":
+                value = _magnitude(v, a)
+            case "relu":
+                value = v.where(v.constant(0.0) > a, v.constant(0.0), a)
+            case "exp":
+                value = exp(v, a, DEGREE)
+            case "sigmoid":
+                value = v.constant(2.0**_SHIFT) / _logistic_denominator(v, a)
+            case "silu":
+                value = a * v.constant(2.0**_SHIFT) / _logistic_denominator(v, a)
+            case "tanh":
+                value = _tanh(v, a)
+            case _:
+                raise AssertionError(f"unknown function {op}")
+        return v.let(value)
+
+    return expression.fold(lambda i: operands[i], lambda c: v.let(v.constant(c)), apply)
+
+
+def _magnitude(v: Vectors, x: Any) -> Any:
+    return v.from_bits(T.bitwise_and(v.bits(x), v.integer(_MAGNITUDE)))
+
+
+def _logistic_denominator(v: Vectors, x: Any) -> Any:
+    """2^-16·(1 + e^-x), which float32 holds until e^-x is beyond 2^143."""
+    return v.let(v.constant(2.0**_SHIFT) + exp(v, v.let(v.constant(-0.0) - x), DEGREE, shift=_SHIFT))
+
+
+def _tanh(v: Vectors, x: Any) -> Any:
+    twice = v.let(v.constant(-2.0) * _magnitude(v, x))
+    lowest = v.constant(_SATURATED)
+    m = expm1_negative(v, v.let(v.where(lowest > twice, lowest, twice)), DEGREE)
+    size = v.let(m / (v.constant(-2.0) - m))
+    sign = T.bitwise_and(v.bits(x), v.integer(-(2**31)))
+    return v.from_bits(T.bitwise_or(T.bitwise_and(v.bits(size), v.integer(_MAGNITUDE)), sign))

@@ -1,0 +1,80 @@
+"""RMS normalisation kernels: per row Σx², then y = x · weight / √(Σx²/cols + eps).
+
+Rows whose sum of squares leaves the safe range of float32 (huge or tiny values, NaN) are computed again in
+float64; the check costs one comparison per row.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Candidate
+from fettle.backends.cpu.rows.vectors import Registers, Vectors, function
+
+_LARGEST_SUM = 2.0**126
+_SMALLEST_MEAN = 2.0**-100
+
+
+def lower(candidate: Candidate) -> Any:
+    """TensorIR of an rmsnorm candidate."""
+    rows, cols = candidate.workload["rows"], candidate.workload["cols"]
+    shapes = [("x", (rows, cols)), ("weight", (cols,)), ("y", (rows, cols))]
+    return function(shapes, partial(_body, candidate))
+
+
+def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
+    v = Vectors(candidate.device)
+    schedule, workload = candidate.schedule, candidate.workload
+    rows, cols, eps = workload["rows"], workload["cols"], workload["eps"]
+    unroll, block, streams = schedule["unroll"], schedule["row_block"], schedule["stream"]
+
+    def task(first: Any) -> None:
+        squares = Registers(v, unroll * block, 0.0)
+
+        def square(offset: Any, slot: int, mask: Any) -> None:
+            for row in range(block):
+                value = v.load(x, [first + row, offset], mask)
+                squares[slot * block + row] = v.multiply_add(value, value, squares[slot * block + row])
+
+        v.sweep(cols, unroll, square)
+        sums = [squares.reduce(lambda a, b: a + b, range(row, unroll * block, block)) for row in range(block)]
+        means = [v.let(total / T.float32(cols) + T.float32(eps)) for total in sums]
+        scales = [v.spread(T.float32(1) / tirx.sqrt(mean)) for mean in means]
+
+        def write(row: int, offset: Any, slot: int, mask: Any) -> None:
+            value = v.load(x, [first + row, offset], mask) * scales[row] * v.load(weight, [offset], mask)
+            if streams and mask is None:
+                v.stream(y, (first + row) * cols + offset, value)
+            else:
+                v.store(y, [first + row, offset], value, mask)
+
+        if streams:
+            for row in range(block):
+                v.stream_row(y, first + row, cols, unroll, partial(write, row))
+            v.end_streaming()
+        else:
+            v.sweep(cols, unroll, lambda *at: [write(row, *at) for row in range(block)])
+        for row in range(block):
+            safe = T.And(sums[row] <= T.float32(_LARGEST_SUM), means[row] >= T.float32(_SMALLEST_MEAN))
+            with T.If(T.Not(safe)), T.Then():
+                _wide_row(x, weight, y, first + row, cols, eps)
+
+    with v.scope(y, streams), v.tasks(rows // block, schedule["threads"]) as index:
+        task(v.let(index * block))
+
+
+def _wide_row(x: Any, weight: Any, y: Any, row: Any, cols: int, eps: float) -> None:
+    """One row in float64, one value at a time."""
+    total = T.alloc_buffer((1,), "float64", scope="local")
+    T.buffer_store(total, T.float64(0), [0])
+    with T.serial(T.int64(0), T.int64(cols)) as col:
+        value = T.cast(x[row, col], "float64")
+        T.buffer_store(total, total[0] + value * value, [0])
+    T.buffer_store(total, T.float64(1) / tirx.sqrt(total[0] / T.float64(cols) + T.float64(eps)), [0])
+    with T.serial(T.int64(0), T.int64(cols)) as col:
+        result = T.cast(x[row, col], "float64") * total[0] * T.cast(weight[col], "float64")
+        T.buffer_store(y, T.cast(result, "float32"), [row, col])

@@ -1,0 +1,254 @@
+"""Statements over float32 vectors of one width, emitted into the TensorIR function being built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.target.codegen import llvm_lookup_intrinsic_id
+from tvm.tirx.op import call_llvm_pure_intrin, masked_load, masked_store
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Device
+from fettle.backends.cpu import device as cpu
+
+_CACHE_LINE = 64
+
+_STREAM = """
+define void @fettle_stream(ptr %address, <{lanes} x float> %value) alwaysinline {{
+  store <{lanes} x float> %value, ptr %address, align {bytes}, !nontemporal !0
+  ret void
+}}
+define i32 @fettle_line_offset(ptr %address) alwaysinline {{
+  %number = ptrtoint ptr %address to i64
+  %offset = and i64 %number, 63
+  %result = trunc i64 %offset to i32
+  ret i32 %result
+}}
+define void @fettle_stream_end() alwaysinline {{
+  fence seq_cst
+  ret void
+}}
+!0 = !{{i32 1}}
+"""
+"""TensorIR has no non-temporal store, but takes LLVM IR along. The fence orders such stores before the end of a
+task: other threads must see them once the kernel has returned."""
+
+
+class Registers:
+    """A few vectors that stay in registers: every index is a constant once the code is emitted."""
+
+    def __init__(self, v: Vectors, count: int, value: float) -> None:
+        self._v = v
+        self._count = count
+        self._buffer = T.alloc_buffer((count, v.lanes), "float32", scope="local")
+        for slot in range(count):
+            self[slot] = v.constant(value)
+
+    def __getitem__(self, slot: int) -> Any:
+        return self._buffer[slot, T.Ramp(0, 1, self._v.lanes)]
+
+    def __setitem__(self, slot: int, value: Any) -> None:
+        T.buffer_store(self._buffer, value, [slot, T.Ramp(0, 1, self._v.lanes)])
+
+    def reduce(self, operation: Callable[[Any, Any], Any], slots: Sequence[int]) -> Any:
+        """All lanes of some registers combined to one number, as a balanced tree."""
+        values = [self._v.let(self[slot]) for slot in slots]
+        while len(values) > 1:
+            pairs = zip(values[::2], values[1::2], strict=False)
+            odd = [values[-1]] if len(values) % 2 else []
+            values = [self._v.let(operation(a, b)) for a, b in pairs] + odd
+        value, width = values[0], self._v.lanes
+        while width > 1:
+            width //= 2
+            low, high = list(range(width)), list(range(width, 2 * width))
+            value = self._v.let(operation(T.Shuffle([value], low), T.Shuffle([value], high)))
+        return value
+
+
+class Scalar:
+    """One float32 variable."""
+
+    def __init__(self, value: Any) -> None:
+        self._buffer = T.alloc_buffer((1,), "float32", scope="local")
+        self.set(value)
+
+    def get(self) -> Any:
+        return self._buffer[0]
+
+    def set(self, value: Any) -> None:
+        T.buffer_store(self._buffer, value, [0])
+
+
+class Vectors:
+    """The vectors of a device.
+
+    Attributes:
+        lanes: float32 values per vector.
+        fuses: multiply and add round once.
+        scales: the device multiplies by powers of two, and rounds to whole numbers, in one instruction each.
+    """
+
+    def __init__(self, device: Device) -> None:
+        features = cpu.features(device)
+        self.lanes = cpu.vector_bits(device) // 32
+        self.dtype = f"float32x{self.lanes}"
+        self.fuses = "fma" in features
+        self.scales = "avx512f" in features
+
+    # values
+
+    def let(self, value: Any) -> Any:
+        """Compute once, use often.
+
+        A vector goes through a local variable that LLVM puts in a register: bound names would have TVM's
+        simplifier follow every definition, which makes compiling ten times slower.
+        """
+        if str(value.ty.dtype) != self.dtype:
+            return T.Bind(value)
+        variable = T.alloc_buffer((self.lanes,), "float32", scope="local")
+        T.buffer_store(variable, value, [T.Ramp(0, 1, self.lanes)])
+        return variable[T.Ramp(0, 1, self.lanes)]
+
+    def constant(self, value: float) -> Any:
+        return T.Broadcast(T.float32(value), self.lanes)
+
+    def integer(self, value: int) -> Any:
+        return T.Broadcast(T.int32(value), self.lanes)
+
+    def spread(self, scalar: Any) -> Any:
+        """A number in every lane."""
+        return self.let(T.Broadcast(scalar, self.lanes))
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a·b + c, rounded once where the device can."""
+        return call_llvm_pure_intrin(self.dtype, "llvm.fmuladd", a, b, c)
+
+    def round(self, x: Any) -> Any:
+        """To the nearest whole number; only where :attr:`scales`."""
+        return call_llvm_pure_intrin(self.dtype, "llvm.roundeven", x)
+
+    def scale(self, x: Any, n: Any) -> Any:
+        """x·2^n for whole n, rounded once; only where :attr:`scales`."""
+        name = llvm_lookup_intrinsic_id("llvm.x86.avx512.mask.scalef.ps.512")
+        return call_llvm_pure_intrin(self.dtype, name, x, n, x, T.int16(-1), T.int32(4))
+
+    def bits(self, x: Any) -> Any:
+        return T.reinterpret(f"int32x{self.lanes}", x)
+
+    def from_bits(self, x: Any) -> Any:
+        return T.reinterpret(self.dtype, x)
+
+    def shift_left(self, x: Any, count: int) -> Any:
+        return T.shift_left(x, self.integer(count))
+
+    def where(self, condition: Any, then: Any, otherwise: Any) -> Any:
+        return T.Select(condition, then, otherwise)
+
+    def first(self, count: Any) -> Any:
+        """Mask of the first ``count`` lanes."""
+        return T.Ramp(0, 1, self.lanes) < T.Broadcast(T.cast(count, "int32"), self.lanes)
+
+    # memory
+
+    def load(self, buffer: Any, indices: Sequence[Any], mask: Any = None, absent: float = 0.0) -> Any:
+        """A vector from consecutive elements; lanes outside the mask are not read and hold ``absent``."""
+        if mask is None:
+            return self.let(buffer.vload(list(indices), self.dtype))
+        *outer, last = indices
+        value = self.let(masked_load(self.dtype, buffer, *outer, self._ramp(last), mask))
+        return self.let(self.where(mask, value, self.constant(absent)))
+
+    def store(self, buffer: Any, indices: Sequence[Any], value: Any, mask: Any = None) -> None:
+        """A vector to consecutive elements; lanes outside the mask are not written."""
+        *outer, last = indices
+        if mask is None:
+            T.buffer_store(buffer, value, [*outer, self._ramp(last)])
+        else:
+            T.evaluate(masked_store(buffer, value, *outer, self._ramp(last), mask))
+
+    def stream(self, buffer: Any, offset: Any, value: Any) -> None:
+        """A vector past the caches, to an address that is a multiple of its size; ``offset`` in elements."""
+        T.evaluate(T.call_extern("void", "fettle_stream", buffer.access_ptr("w", offset=offset), value))
+
+    @contextmanager
+    def scope(self, result: Any, streams: bool) -> Iterator[None]:
+        """Around all statements of a kernel; in it :meth:`stream` works if ``streams``."""
+        if not streams:
+            yield
+            return
+        with T.attr(0, "pragma_import_llvm", _STREAM.format(lanes=self.lanes, bytes=4 * self.lanes)):
+            aligned = T.bitwise_and(self._line_offset(result, 0), 3) == 0
+            with T.Assert(aligned, ["the result is not aligned to its elements"]):
+                pass
+            yield
+
+    def end_streaming(self) -> None:
+        """Every streamed store of this task becomes visible before anything that follows."""
+        T.evaluate(T.call_extern("void", "fettle_stream_end"))
+
+    def until_aligned(self, buffer: Any, offset: Any, count: Any) -> Any:
+        """How many of ``count`` elements from ``offset`` come before an address that is a multiple of a vector."""
+        line = self._line_offset(buffer, offset)
+        gap = T.shift_right(T.bitwise_and(_CACHE_LINE - line, 4 * self.lanes - 1), 2)
+        return self.let(T.min(T.cast(gap, "int64"), T.int64(count)))
+
+    def _line_offset(self, buffer: Any, offset: Any) -> Any:
+        return T.call_extern("int32", "fettle_line_offset", buffer.access_ptr("r", offset=offset))
+
+    def _ramp(self, start: Any) -> Any:
+        start = T.int64(start) if isinstance(start, int) else T.cast(start, "int64")
+        return T.Ramp(start, T.int64(1), self.lanes)
+
+    # loops
+
+    def tasks(self, count: int, threads: int) -> Any:
+        """A loop over independent tasks; threads take contiguous shares."""
+        return (T.parallel if threads > 1 else T.serial)(T.int64(0), T.int64(count))
+
+    def sweep(self, count: Any, unroll: int, body: Callable[[Any, int, Any], Any], start: Any = 0) -> None:
+        """Call ``body(offset, slot, mask)`` for the vectors that cover ``count`` elements from ``start``.
+
+        ``slot`` tells the ``unroll`` vectors of one loop step apart; the last vector comes with a mask unless it
+        is known to be whole. ``count`` may be a number or an expression.
+        """
+        lanes, known = self.lanes, isinstance(count, int)
+        whole = count // lanes if known else self.let(T.floordiv(count, T.int64(lanes)))
+        steps = whole // unroll if known else self.let(T.floordiv(whole, T.int64(unroll)))
+        if not known or steps:
+            with T.serial(T.int64(0), T.int64(steps) if known else steps) as step:
+                for slot in range(unroll):
+                    body(start + step * (unroll * lanes) + slot * lanes, slot, None)
+        if known:
+            for slot in range(whole % unroll):
+                body(start + T.int64((steps * unroll + slot) * lanes), slot, None)
+        elif unroll > 1:
+            with T.serial(T.int64(0), whole - steps * unroll) as extra:
+                body(start + (steps * unroll + extra) * lanes, 0, None)
+        if known and count % lanes:
+            body(start + T.int64(whole * lanes), whole % unroll, self.first(count % lanes))
+        elif not known:
+            rest = self.let(count - whole * lanes)
+            with T.If(rest > 0), T.Then():
+                body(start + whole * lanes, 0, self.first(rest))
+
+    def stream_row(self, y: Any, row: Any, cols: int, unroll: int, write: Callable[[Any, int, Any], Any]) -> None:
+        """Sweep one row so that unmasked vectors are aligned: what precedes them comes first, with a mask."""
+        head = self.until_aligned(y, row * cols, cols)
+        with T.If(head > 0), T.Then():
+            write(T.int64(0), 0, self.first(head))
+        self.sweep(self.let(cols - head), unroll, write, head)
+
+
+def function(shapes: Sequence[tuple[str, tuple[int, ...]]], body: Callable[..., None]) -> Any:
+    """A ``tirx.PrimFunc`` over float32 arrays of any alignment; ``body`` emits its statements."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("main")
+        buffers = [
+            T.arg(name, T.buffer([T.int64(extent) for extent in shape], "float32", align=4)) for name, shape in shapes
+        ]
+        T.func_attr({"tirx.noalias": True})
+        body(*buffers)
+    return builder.get()

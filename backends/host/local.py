@@ -16,24 +16,16 @@ from queue import LifoQueue
 
 import attrs
 
-from fettle.backends.api import (
-    Artifact,
-    Backend,
-    Candidate,
-    Device,
-    Measurement,
-    MeasurePolicy,
-    Profile,
-)
+from fettle.backends.api import Backend, Candidate, Device, MeasurePolicy, Profile
 from fettle.backends.host import memory
-from fettle.backends.host.compare import compare
 from fettle.backends.host.exclusion import Exclusion
-from fettle.backends.host.executor import BuildResult, Executor, Session, TrialResult
+from fettle.backends.host.executor import BuildResult, Executor
 from fettle.backends.host.measuring import MeasuringWorker, SessionData
 from fettle.backends.host.operands import SharedOperands
 from fettle.backends.host.process import WorkerFailure, WorkerProcess
-from fettle.backends.host.protocol import BUILD, MEASURE, Build, Built, Evaluated, Profiled, Setup, TakeProfile
-from fettle.graph.errors import Cancelled, Conflict, InvalidArgument, Unavailable
+from fettle.backends.host.protocol import BUILD, MEASURE, Build, Built, Profiled, Setup, TakeProfile
+from fettle.backends.host.session import LocalSession
+from fettle.graph.errors import FettleError, InvalidArgument, Unavailable
 from fettle.graph.workload import Workload
 
 _MOST_BUILDERS = 16
@@ -122,12 +114,11 @@ class LocalExecutor(Executor):
         if self._is_warm:
             return
         self._is_warm = True
-        candidate = Candidate(workload, self._device, self._backend.default(workload, self._device))
-        everywhere = [candidate] * len(self._builders)
 
         def build() -> None:
-            with contextlib.suppress(Cancelled, Unavailable):
-                self.build(everywhere, timeout)
+            with contextlib.suppress(FettleError):
+                schedule = self._backend.default(workload, self._device)
+                self.build([Candidate(workload, self._device, schedule)] * len(self._builders), timeout)
 
         threading.Thread(target=build, name="fettle-warm-up", daemon=True).start()
 
@@ -183,67 +174,6 @@ class LocalExecutor(Executor):
         if errors:
             raise errors[0]
         return [result for result in results if result is not None]
-
-
-class LocalSession(Session):
-    """One workload on a :class:`LocalExecutor`."""
-
-    def __init__(self, executor: LocalExecutor, data: SessionData, policy: MeasurePolicy) -> None:
-        self._executor = executor
-        self._data = data
-        self._policy = policy
-        self._closed = False
-
-    def build(self, candidates: Sequence[Candidate]) -> list[BuildResult]:
-        """See :class:`Session`.
-
-        Raises:
-            Cancelled: the executor was closed meanwhile.
-            Unavailable: no worker can be started.
-        """
-        self._check_open()
-        return self._executor.build(candidates, self._policy.timeout)
-
-    def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
-        """See :class:`Session`. Raises as :meth:`build`."""
-        self._check_open()
-        with self._executor.measuring() as worker:
-            started = time.perf_counter()
-            try:
-                answer = worker.evaluate(self._data, artifact, self._policy)
-            except WorkerFailure as failure:
-                answer = Evaluated(failure.measurement, verified=False)
-            return TrialResult(
-                answer.measurement,
-                answer.verified,
-                answer.max_error,
-                answer.error_ratio,
-                time.perf_counter() - started,
-            )
-
-    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
-        """See :class:`Session` and :mod:`fettle.backends.host.compare`. Raises as :meth:`build`."""
-        self._check_open()
-        if rounds < 1:
-            raise InvalidArgument(f"a comparison needs at least one round, not {rounds}")
-        with self._executor.measuring() as worker:
-            return compare(worker, self._data, artifacts, rounds, self._policy)
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            with self._executor.measuring() as worker:
-                worker.forget(self._data.number)
-        except Cancelled:  # the executor went first, and the workers with it
-            pass
-        finally:
-            self._data.operands.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Conflict("the session is closed")
 
 
 def _build(builder: WorkerProcess, candidate: Candidate, timeout: float) -> BuildResult:

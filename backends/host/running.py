@@ -134,8 +134,10 @@ class Running:
         """How a process that hung up ended, with the last lines it printed."""
         deadline = time.monotonic() + _GRACE
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT  # unreaped: its group must stay ours to kill
-        while (end := os.waitid(os.P_PID, self.pid, flags)) is None and time.monotonic() < deadline:
-            time.sleep(0.001)
+        end = None
+        with contextlib.suppress(ChildProcessError):  # the host ignores SIGCHLD: nobody knows
+            while (end := os.waitid(os.P_PID, self.pid, flags)) is None and time.monotonic() < deadline:
+                time.sleep(0.001)
         self._drain()
         return f"{_described(end)}{_quoted(self._tail)}"
 

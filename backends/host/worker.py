@@ -5,6 +5,7 @@ It imports nothing heavy before it is sure to die with its host.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import fcntl
 import os
@@ -24,7 +25,8 @@ def main() -> None:
     die_with_host(lifeline)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Should memory run out all the same, the system is to take a worker, not the service.
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        Path("/proc/self/oom_score_adj").write_text("1000")
     faulthandler.enable(all_threads=False)
     # torch costs seconds and hundreds of megabytes wherever a library merely asks whether it is there
     cast(dict[str, Any], sys.modules)["torch"] = None

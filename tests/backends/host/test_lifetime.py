@@ -152,3 +152,37 @@ def test_threads_that_end_take_no_worker_along() -> None:
         workers = workers_of(os.getpid())
         assert session.evaluate(candidate(), artifact()).verified
         assert all(map(alive, workers))
+
+
+@pytest.mark.parametrize("what", ["build", "evaluate", "compare"])
+def test_an_interrupted_call_leaves_the_executor_usable(what: str) -> None:
+    with (
+        LocalExecutor(FakeBackend(), DEVICE, builders=1) as executor,
+        executor.open(QUANTISED, PATIENT, 0) as session,
+    ):
+        session.build([candidate()])
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            begin(what, session)
+        [result] = session.build([candidate()])
+        assert result.artifact is not None
+        assert session.evaluate(result.candidate, result.artifact).verified
+
+
+def test_threads_share_an_executor() -> None:
+    good: list[bool] = []
+
+    def tune(seed: int) -> None:
+        with executor.open(QUANTISED, PATIENT, seed) as session:
+            for result in session.build([candidate(tag=i) for i in range(10)]):
+                assert result.artifact is not None
+                good.append(session.evaluate(result.candidate, result.artifact).verified)
+
+    with LocalExecutor(FakeBackend(), DEVICE, builders=2) as executor:
+        threads = [threading.Thread(target=tune, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert good == [True] * 30

@@ -20,7 +20,10 @@ def translated(where: str) -> Iterator[None]:
     except exc.TimeoutError as error:
         raise Unavailable(f"all connections to {where} are busy", hint="try again") from error
     except exc.DBAPIError as error:
-        raise (_sqlite(error, where) or _server(error, where) or error) from error
+        ours = _sqlite(error, where) or _server(error, where)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def _sqlite(error: exc.DBAPIError, where: str) -> FettleError | None:

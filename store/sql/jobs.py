@@ -67,7 +67,8 @@ def load(session: Session, catalogue: Catalogue, rows: Sequence[JobRow]) -> list
     for result in session.scalars(found):
         results[result.job_id].append(result)
     workloads = {result.workload_key for group in results.values() for result in group}
-    workloads.update(key for row in rows for key, _ in from_json(row.spec)["workloads"])
+    for row in rows:
+        workloads.update(_workload_keys(row.spec))
     catalogue.load(session, workloads, {row.device_key for row in rows})
     jobs = []
     for row in rows:
@@ -78,11 +79,23 @@ def load(session: Session, catalogue: Catalogue, rows: Sequence[JobRow]) -> list
     return jobs
 
 
+def _workload_keys(spec: str) -> list[str]:
+    """Workloads that the text of a spec names; none if it cannot be read."""
+    try:
+        return [str(key) for key, _ in from_json(spec)["workloads"]]
+    except (InvalidArgument, KeyError, TypeError, ValueError):
+        return []
+
+
 def _job(catalogue: Catalogue, row: JobRow, results: Sequence[JobResultRow]) -> Job:
+    try:
+        state = JobState(row.state)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
     return Job(
         id=row.id,
         spec=catalogue.loads(JobSpec, row.spec),
-        state=JobState(row.state),
+        state=state,
         created=row.created,
         updated=row.updated,
         trials=row.trials,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
-from fettle.graph.errors import Conflict, DataLoss, Unavailable
+from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
 from fettle.store.api import Page, Stats, Store
 from fettle.store.artifacts import ArtifactFiles
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
@@ -24,6 +25,8 @@ from fettle.store.sql.engine import writing
 from fettle.store.sql.failures import translated
 from fettle.store.sql.models import ArtifactRow, DeviceRow, JobRow, KernelRow, ProfileRow, RecordRow, WorkloadRow
 from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
+
+_log = logging.getLogger(__name__)
 
 
 class SqlStore(Store):
@@ -83,7 +86,13 @@ class SqlStore(Store):
     def get_profile(self, device_key: str) -> Profile | None:
         with self._read() as session:
             row = session.get(ProfileRow, device_key)
-        return None if row is None else codec.from_data(Profile, from_json(row.data))
+        if row is None:
+            return None
+        try:
+            return codec.from_data(Profile, from_json(row.data))
+        except InvalidArgument as error:
+            _log.warning("left out the profile of device %s: %s", device_key, error)
+            return None
 
     # -- jobs
 

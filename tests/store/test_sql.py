@@ -15,7 +15,7 @@ from fettle.store.ids import next_id
 from fettle.store.open import open_store
 from fettle.store.sql.store import SqlStore
 from fettle.store.values import JobState
-from tests.store.samples import ARTIFACT, GEMV, SOFTMAX, kernel, record, spec
+from tests.store.samples import ARTIFACT, CPU, GEMV, PROFILE, SOFTMAX, kernel, record, spec
 
 
 @pytest.fixture
@@ -58,13 +58,32 @@ def test_operator_of_a_newer_fettle_is_left_out_with_a_warning(
     assert "left out job" in caplog.text
 
 
-@pytest.mark.parametrize("data", ["", "{", "[]", "null", '{"candidate": 7}'])
+UNREADABLE = ["", "{", "[]", "null", '{"candidate": 7, "workloads": 7}']
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
 def test_unreadable_record_is_left_out(store: SqlStore, file: Path, data: str) -> None:
     job, _ = store.create_job(spec())
     store.add_record(job.id, record(1))
     store.add_record(job.id, record(2))
     _execute(file, f"UPDATE records SET data = '{data}' WHERE id = 1")
     assert store.records() == (record(2),)
+
+
+@pytest.mark.parametrize("change", [*(f"spec = '{data}'" for data in UNREADABLE), "state = 'daydreaming'"])
+def test_unreadable_job_does_not_hide_the_others(store: SqlStore, file: Path, change: str) -> None:
+    bad, _ = store.create_job(spec(1))
+    good, _ = store.create_job(spec(2))
+    _execute(file, f"UPDATE jobs SET {change} WHERE id = '{bad.id}'")
+    assert store.list_jobs().jobs == (good,)
+    with pytest.raises(DataLoss, match=bad.id):
+        store.get_job(bad.id)
+
+
+def test_unreadable_profile_is_measured_again(store: SqlStore, file: Path) -> None:
+    store.put_profile(PROFILE)
+    _execute(file, "UPDATE profiles SET data = '{}'")
+    assert store.get_profile(CPU.key) is None
 
 
 def test_people_can_query_columns(store: SqlStore, file: Path) -> None:
@@ -89,7 +108,7 @@ def test_every_query_of_the_interface_uses_an_index(store: SqlStore) -> None:
         "SELECT * FROM records WHERE job_id = 'x' AND workload_key = 'y' ORDER BY id": "ix_records_job_id",
         "SELECT * FROM records WHERE workload_key = 'x' AND device_key = 'y' ORDER BY id": "ix_records_workload_key",
         "SELECT * FROM records WHERE device_key = 'y' ORDER BY id DESC": "ix_records_device_key",
-        "SELECT * FROM kernels WHERE device_key = 'x' AND operator = 'y' ORDER BY created DESC": "ix_kernels_device_key",
+        "SELECT * FROM kernels WHERE device_key = 'x' AND operator = 'y' ORDER BY created": "ix_kernels_device_key",
     }
     with store._reader.connect() as connection:
         for query, index in queries.items():

@@ -115,20 +115,19 @@ def emit(g: Geometry) -> Any:
     from tvm.tirx.script.builder import ir as T  # noqa: N812
 
     lead = () if g.batch == 1 else (g.batch,)
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name("dense")
-            T.func_attr({"tirx.noalias": True})
-            x = T.arg("x", T.buffer((*lead, g.m, g.k), "float32", align=4))
-            if g.rhs == "constant":
-                w = T.arg("w", T.buffer((g.batch, g.panels, g.k, g.micro_n), "float32", align=4))
-            else:
-                rhs = w = T.arg("rhs", T.buffer((*lead, g.k, g.n), "float32", align=4))
-            y = T.arg("y", T.buffer((*lead, g.m, g.n), "float32", align=4))
-            if g.rhs == "packed":
-                w = T.alloc_buffer((g.batch, g.panels, g.k, g.micro_n), "float32", align=64)
-                _Emitter(T, g, x, rhs, y).pack_panels(w)
-            _Emitter(T, g, x, w, y).tasks()
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("dense")
+        T.func_attr({"tirx.noalias": True})
+        x = T.arg("x", T.buffer((*lead, g.m, g.k), "float32", align=4))
+        if g.rhs == "constant":
+            w = T.arg("w", T.buffer((g.batch, g.panels, g.k, g.micro_n), "float32", align=4))
+        else:
+            rhs = w = T.arg("rhs", T.buffer((*lead, g.k, g.n), "float32", align=4))
+        y = T.arg("y", T.buffer((*lead, g.m, g.n), "float32", align=4))
+        if g.rhs == "packed":
+            w = T.alloc_buffer((g.batch, g.panels, g.k, g.micro_n), "float32", align=64)
+            _Emitter(T, g, x, rhs, y).pack_panels(w)
+        _Emitter(T, g, x, w, y).tasks()
     return builder.get()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import attrs
 import numpy as np
 
 from fettle.backends.api import Device, Profile, Roof
@@ -14,13 +15,13 @@ from fettle.backends.cpu import codegen, loader, threads
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.family import Lowered
 from fettle.backends.cpu.measure import evaluate
-from fettle.backends.cpu.profile_kernels import READ_STREAMS, peak_kernel, peaks, read_kernel
+from fettle.backends.cpu.profile_kernels import STREAMS, peak_kernel, peaks, read_kernel
 from fettle.backends.cpu.views import empty, prepared
 
 LEVELS = ("L1", "L2", "L3", "dram")
 
 _SAMPLE_SECONDS = 0.0008
-_ROOF_SECONDS = 0.06
+_ROOF_SECONDS = 0.05
 _DRAM_LIMIT = 1 << 29
 
 
@@ -35,7 +36,13 @@ def measure_profile(device: Device) -> Profile:
         threads.use(count)
         with threads.pinned():
             roofs += [*_reads(device, count), *_peaks(device, count)]
-    return Profile(device.key, tuple(roofs))
+    return Profile(device.key, tuple(_at_least_as_fewer(roof, roofs) for roof in roofs))
+
+
+def _at_least_as_fewer(roof: Roof, roofs: Sequence[Roof]) -> Roof:
+    """A roof is no lower than the same roof with fewer threads: the others may idle."""
+    fewer = [r.value for r in roofs if r.name == roof.name and r.threads <= roof.threads]
+    return attrs.evolve(roof, value=max(fewer))
 
 
 def thread_counts(device: Device) -> tuple[int, ...]:
@@ -58,7 +65,8 @@ def capacities(device: Device, count: int) -> dict[str, int]:
 def _working_sets(device: Device, count: int) -> dict[str, int]:
     """Bytes to read (all threads together) so that the named level serves them."""
     caches = {level: size for level, size in capacities(device, count).items() if size}
-    sets = {level: size // 2 for level, size in caches.items()}
+    part = {"L1": (2, 3), "L2": (3, 4), "L3": (1, 4)}
+    sets = {level: size * part[level][0] // part[level][1] for level, size in caches.items()}
     if "L3" in sets:
         sets["L3"] = max(sets["L3"], 2 * caches.get("L2", 0))
         if sets["L3"] > caches["L3"]:
@@ -69,19 +77,21 @@ def _working_sets(device: Device, count: int) -> dict[str, int]:
 
 def _reads(device: Device, count: int) -> Iterator[Roof]:
     lanes = cpu.vector_bits(device) // 32
-    block = READ_STREAMS * lanes * 4
     sets = _working_sets(device, count)
     data = empty((max(sets.values()) // 4,), np.dtype(np.int32))
     data[:] = 1  # unwritten pages may all be the one zero page, which is always cached
-    module = _load(read_kernel(lanes, data.size, count), device)
     data_view, out = prepared([data, np.zeros((count, lanes), np.int32)])
+    modules = {streams: _load(read_kernel(streams, lanes, data.size, count), device) for streams in STREAMS}
     for level, size in sets.items():
-        blocks = max(1, size // block // count)
-        touched = blocks * block * count
-        read = partial(_time, module, data_view, out, blocks)
-        passes = _repeats(read)
-        seconds = _best(read, passes)
-        yield Roof(f"read:{level}", touched * passes / seconds, count, touched)
+        found = []
+        for streams, module in modules.items():
+            block = streams * lanes * 4
+            blocks = max(1, size // block // count)
+            touched = blocks * block * count
+            read = partial(_time, module, data_view, out, blocks)
+            passes = _repeats(read)
+            found.append(Roof(f"read:{level}", touched * passes / _best(read, passes), count, touched))
+        yield max(found, key=lambda roof: roof.value)
 
 
 def _peaks(device: Device, count: int) -> Iterator[Roof]:
@@ -109,7 +119,7 @@ def _time(module: Any, *arguments: Any) -> float:
 def _repeats(time_of: Callable[[int], float]) -> int:
     """Repetitions inside the kernel that make a call last a sample."""
     repeats = 1
-    while (seconds := time_of(repeats)) < _SAMPLE_SECONDS and repeats < 1 << 28:
+    while (seconds := min(time_of(repeats) for _ in range(3))) < _SAMPLE_SECONDS and repeats < 1 << 28:
         repeats = int(repeats * max(2.0, min(1e3, _SAMPLE_SECONDS / max(seconds, 1e-7))))
     return repeats
 

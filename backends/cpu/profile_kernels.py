@@ -10,8 +10,8 @@ import attrs
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
 
-READ_STREAMS = 8
-"""Vectors one iteration of the read kernel takes in."""
+STREAMS = (4, 16)
+"""Vectors one iteration of the read kernel takes in: which is faster differs by core and level."""
 
 
 @attrs.frozen
@@ -83,13 +83,13 @@ def _lookup(name: str) -> Any:
     return llvm_lookup_intrinsic_id(name)
 
 
-def read_kernel(lanes: int, capacity: int, threads: int) -> Any:
+def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
     """``(data[capacity] i32, out[threads, lanes] i32, blocks, passes)``: each thread reads its ``blocks`` blocks of
-    ``READ_STREAMS · lanes`` elements ``passes`` times, the part of thread p starting at ``p · blocks``."""
+    ``streams · lanes`` elements ``passes`` times, the part of thread p starting at ``p · blocks``."""
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script.builder import ir as T  # noqa: N812
 
-    block_size = READ_STREAMS * lanes
+    block_size = streams * lanes
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("read")
         T.func_attr({"tirx.noalias": True})
@@ -97,19 +97,19 @@ def read_kernel(lanes: int, capacity: int, threads: int) -> Any:
         out = T.arg("out", T.buffer((threads, lanes), "int32", align=4))
         blocks, passes = T.arg("blocks", T.int32()), T.arg("passes", T.int32())
         with T.parallel(0, threads) if threads > 1 else T.serial(0, threads) as p:
-            acc = T.alloc_buffer((READ_STREAMS, lanes), "int32", scope="local", align=64)
-            for s in range(READ_STREAMS):
+            acc = T.alloc_buffer((streams, lanes), "int32", scope="local", align=64)
+            for s in range(streams):
                 T.buffer_store(acc, T.broadcast(T.int32(0), lanes), [s, T.ramp(0, 1, lanes)])
             with T.serial(0, passes) as turn:
                 with T.serial(0, blocks) as block:
-                    for s in range(READ_STREAMS):
+                    for s in range(streams):
                         at = (p * blocks + block) * block_size + s * lanes
                         mixed = T.bitwise_xor(acc[s, T.ramp(0, 1, lanes)], data[T.ramp(at, 1, lanes)])
                         T.buffer_store(acc, mixed, [s, T.ramp(0, 1, lanes)])
-                for s in range(READ_STREAMS):  # depends on the pass, so that passes cannot be merged
+                for s in range(streams):  # depends on the pass, so that passes cannot be merged
                     salted = acc[s, T.ramp(0, 1, lanes)] + T.broadcast(turn, lanes)
                     T.buffer_store(acc, salted, [s, T.ramp(0, 1, lanes)])
-            for s in range(READ_STREAMS):
+            for s in range(streams):
                 total = (
                     acc[s, T.ramp(0, 1, lanes)] if s == 0 else out[p, T.ramp(0, 1, lanes)] + acc[s, T.ramp(0, 1, lanes)]
                 )

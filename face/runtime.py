@@ -17,6 +17,7 @@ from fettle.graph.onnx.cut import CONSTANT
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.reference import evaluator
+from fettle.graph.onnx.shapes import weight_names
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -59,8 +60,8 @@ class GraphRuntime:
 
     def __init__(self, imported: Imported, kernels: Callable[[Workload], CallableKernel]) -> None:
         self._types = imported.types
-        self._inputs = imported.graph.inputs
-        self._outputs = tuple(tensor.name for tensor in imported.graph.outputs)
+        self._inputs = tuple(value.name for value in imported.model.graph.input)
+        self._outputs = tuple(value.name for value in imported.model.graph.output)
         self._constants = _initializers(imported)
         nodes = {node.name: node for node in imported.model.graph.node}
         chosen: dict[Workload, CallableKernel] = {}
@@ -95,17 +96,15 @@ class GraphRuntime:
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         for name in inputs:
-            if name not in {tensor.name for tensor in self._inputs}:
-                raise InvalidArgument(f"the model has no input {name!r}")
-        for tensor in self._inputs:
-            array = inputs.get(tensor.name)
-            if array is None:
-                raise InvalidArgument(f"input {tensor.name!r} is missing")
-            if array.shape != tensor.shape or array.dtype != tensor.format.dtype:
-                raise InvalidArgument(
-                    f"input {tensor.name!r} is {array.dtype} {array.shape}, expected "
-                    f"{tensor.format.dtype} {tensor.shape}"
-                )
+            if name not in self._inputs:
+                raise InvalidArgument(f"the model has no input {name!r}", hint=f"its inputs: {' '.join(self._inputs)}")
+        for name in self._inputs:
+            if name not in inputs:
+                raise InvalidArgument(f"input {name!r} is missing")
+            array, kind = inputs[name], self._types[name]
+            dtype = helper.tensor_dtype_to_np_dtype(kind.element)
+            if array.shape != kind.shape or array.dtype != dtype:
+                raise InvalidArgument(f"input {name!r} is {array.dtype} {array.shape}, expected {dtype} {kind.shape}")
 
     def _bind(
         self, node: GraphNode, workload: Workload, kernel: CallableKernel
@@ -138,9 +137,8 @@ class GraphRuntime:
 
 
 def _initializers(imported: Imported) -> Tensors:
-    free = {tensor.name for tensor in imported.graph.inputs}
     graph = imported.model.graph
-    missing = [value.name for value in graph.input if value.name not in free]
+    missing = list(weight_names(imported.model))
     missing += [tensor.name for tensor in graph.initializer if uses_external_data(tensor)]
     if missing:
         raise InvalidGraph(f"weight {missing[0]!r} has no value in memory", hint="fill the model's weights first")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import attrs
@@ -11,7 +11,6 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from fettle.graph.errors import Unsupported
 from fettle.graph.formats import Format
 from fettle.graph.graph import Graph, GraphNode
 from fettle.graph.onnx.chains import Term
@@ -42,8 +41,8 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None)
     return Graph(
         graph.name,
         nodes,
-        tuple(_spec(name, types) for name in free),
-        tuple(_spec(value.name, types) for value in graph.output),
+        _specs(free, types),
+        _specs((value.name for value in graph.output), types),
     )
 
 
@@ -136,11 +135,11 @@ def _absorb(piece: _Piece, merged: dict[str, _Piece], result: dict[str, _Piece],
     return _Piece(nodes, elementwise(term, facts.shape(piece.last.output[0])))
 
 
-def _spec(name: str, types: Mapping[str, TensorType]) -> TensorSpec:
-    kind = types.get(name)
-    if kind is None or kind.shape is None:
-        raise Unsupported(f"the shape of {name!r} depends on data; a graph's inputs and outputs need fixed shapes")
-    if kind.element not in _FORMATS:
-        known = TensorProto.DataType.Name(kind.element)
-        raise Unsupported(f"{name!r} has element type {known}, which a graph's inputs and outputs may not have")
-    return TensorSpec(name, kind.shape, Format(_FORMATS[kind.element]))
+def _specs(names: Iterable[str], types: Mapping[str, TensorType]) -> tuple[TensorSpec, ...]:
+    """The tensors whose shape is known and whose element type is a format; the model has the others too."""
+    result = []
+    for name in names:
+        kind = types.get(name)
+        if kind is not None and kind.shape is not None and kind.element in _FORMATS:
+            result.append(TensorSpec(name, kind.shape, Format(_FORMATS[kind.element])))
+    return tuple(result)

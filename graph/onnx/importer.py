@@ -23,7 +23,7 @@ class Imported:
 
     Attributes:
         model: the normalised model; ``graph`` covers exactly its nodes. External weights are not loaded.
-        graph: its workloads and leftovers.
+        graph: its workloads and leftovers. Its inputs and outputs leave out those no format describes.
         types: element type and shape of every tensor.
         folder: where external data may come from; None for a model given as bytes.
     """
@@ -54,7 +54,6 @@ def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int]
             symbolic dimensions without a size, or sizes for dimensions the model does not have.
         NotFound: no such file.
         ResourceExhausted: more than 2 GiB without external data.
-        Unsupported: an input or output of the graph has a type or shape that no graph can have.
     """
     raw, folder = load(source)
     model = normalise(raw)

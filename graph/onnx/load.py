@@ -6,7 +6,8 @@ import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
@@ -44,10 +45,23 @@ def load(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, Path | Non
         raise InvalidGraph(f"not an ONNX model: {error}") from None
     if not model.HasField("graph"):
         raise InvalidGraph("not an ONNX model: it has no graph")
+    _check_text(model)
     for tensor in tensors(model):
         if uses_external_data(tensor):
             external_file(tensor, folder)
     return model, folder
+
+
+def _check_text(message: Message) -> None:
+    """ONNX is proto2: the parser lets any bytes pass as text, and reading them gives ``bytes``."""
+    for field, value in message.ListFields():
+        if field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+            continue
+        for item in value if field.is_repeated else (value,):
+            if isinstance(item, Message):
+                _check_text(item)
+            elif isinstance(item, bytes):
+                raise InvalidGraph(f"not an ONNX model: {field.full_name} is not UTF-8 text: {item[:64]!r}")
 
 
 def _check_size(size: int) -> None:

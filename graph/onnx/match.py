@@ -12,7 +12,8 @@ from onnx import NodeProto, TensorProto
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
 from fettle.graph.onnx.chains import BINARY, UNARY, Term, is_number
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT, attributes
+from fettle.graph.onnx.nbits import NBits
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.workload import Workload
 
@@ -101,7 +102,7 @@ def _matmul(node: NodeProto, facts: Facts) -> Match:
 
 
 def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:
-    values = attributes(node)
+    nbits = NBits.of(node)
     names = [*node.input, "", "", "", ""][:5]
     x = facts.shape(names[0])
     facts.shape(names[2])  # scales of another type than float32 come with activations of that type
@@ -113,17 +114,17 @@ def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:
             raise NoWorkload(f"quantised weight {name!r} is not a constant")
     if names[3] and facts.types[names[3]].element != TensorProto.UINT8:
         raise NoWorkload("zero points of MatMulNBits that are not integers")
-    weight = Format(f"u{values.get('bits', 4)}", int(values.get("block_size", 0)), bool(names[3]), "f32")
-    compute = "i8" if values.get("accuracy_level", 0) == 4 else "f32"
+    weight = Format(f"u{nbits.bits}", nbits.block, bool(names[3]), "f32")
+    compute = "i8" if nbits.accuracy == 4 else "f32"
     workload = Workload.of(
-        "matmul", m=math.prod(x[:-1]), n=values["N"], k=values["K"], act="f32", weight=weight, compute=compute
+        "matmul", m=math.prod(x[:-1]), n=nbits.n, k=nbits.k, act="f32", weight=weight, compute=compute
     )
     return Match(workload, ((names[0],), operands))
 
 
 def _softmax(node: NodeProto, facts: Facts) -> Match:
     shape = facts.shape(node.input[0])
-    axis = int(attributes(node).get("axis", -1))
+    axis = integer(node, "axis", -1)
     if axis % max(len(shape), 1) != len(shape) - 1:
         raise NoWorkload(f"Softmax over axis {axis} of {list(shape)}; only the last axis is tuned")
     rows, cols = _rows(shape)
@@ -131,17 +132,16 @@ def _softmax(node: NodeProto, facts: Facts) -> Match:
 
 
 def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
-    values = attributes(node)
     shape, scale = facts.shape(node.input[0]), facts.shape(node.input[1])
-    axis = int(values.get("axis", -1))
-    if axis % len(shape) != len(shape) - 1:
+    axis = integer(node, "axis", -1)
+    if not shape or axis % len(shape) != len(shape) - 1:
         raise NoWorkload(f"RMSNormalization from axis {axis} of {list(shape)}; only the last axis is tuned")
     if node.input[1] not in facts.constants:
         raise NoWorkload(f"scale {node.input[1]!r} is not a constant")
     rows, cols = _rows(shape)
     if math.prod(scale) != cols:
         raise NoWorkload(f"scale of shape {list(scale)} is broadcast over {cols} columns")
-    epsilon = float(np.float32(values.get("epsilon", 1e-5)))
+    epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
     workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=_shortest(epsilon))
     return Match(workload, ((node.input[0],), (node.input[1],)))
 
@@ -153,7 +153,7 @@ def _shortest(value: float) -> str:
 
 def _elementwise(node: NodeProto, facts: Facts) -> Match:
     result = facts.shape(node.output[0])
-    if node.op_type == "Swish" and float(attributes(node).get("alpha", 1.0)) != 1.0:
+    if node.op_type == "Swish" and number(node, "alpha", 1.0) != 1.0:
         raise NoWorkload("Swish with alpha other than 1")
     arguments: list[str | float] = []
     for name in node.input:

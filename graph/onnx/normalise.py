@@ -9,7 +9,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, inliner
 
 from fettle.graph.errors import InvalidGraph
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT, attributes, opset, reads
+from fettle.graph.onnx.nbits import NBits, is_nbits
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number, opset, reads
 
 _RMS_NORMALIZATION_SINCE = 23
 _SIMPLIFIED = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
@@ -91,17 +92,23 @@ def _lift_constants(graph: GraphProto) -> None:
 
 
 def _constant(node: NodeProto) -> onnx.TensorProto | None:
-    values = attributes(node)
-    if "value" in values:
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(values["value"])
-        return tensor
-    for name, element in (("value_float", onnx.TensorProto.FLOAT), ("value_int", onnx.TensorProto.INT64)):
-        if name in values:
-            return helper.make_tensor("", element, [], [values[name]])
-        if f"{name}s" in values:
-            numbers = list(values[f"{name}s"])
-            return helper.make_tensor("", element, [len(numbers)], numbers)
+    """The value of a well-formed ``Constant`` of numbers; the checker judges the others."""
+    if len(node.attribute) != 1 or len(node.output) != 1 or node.input:
+        return None
+    attribute, kinds = node.attribute[0], onnx.AttributeProto
+    match attribute.name, attribute.type:
+        case "value", kinds.TENSOR:
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(attribute.t)
+            return tensor
+        case "value_float", kinds.FLOAT:
+            return helper.make_tensor("", onnx.TensorProto.FLOAT, [], [attribute.f])
+        case "value_int", kinds.INT:
+            return helper.make_tensor("", onnx.TensorProto.INT64, [], [attribute.i])
+        case "value_floats", kinds.FLOATS:
+            return helper.make_tensor("", onnx.TensorProto.FLOAT, [len(attribute.floats)], attribute.floats)
+        case "value_ints", kinds.INTS:
+            return helper.make_tensor("", onnx.TensorProto.INT64, [len(attribute.ints)], attribute.ints)
     return None
 
 
@@ -124,7 +131,7 @@ def _rewrite(model: ModelProto) -> None:
             nodes += _rms_normalisation(node, fresh, domain)
         elif node.op_type == "Gemm" and node.domain == "":
             nodes += _gemm(node, graph, fresh)
-        elif node.op_type == "MatMulNBits" and len(node.input) > 5 and node.input[5]:
+        elif is_nbits(node) and len(node.input) == 6 and node.input[5]:
             nodes += _nbits_bias(node, fresh)
         else:
             nodes.append(node)
@@ -137,26 +144,27 @@ def _rewrite(model: ModelProto) -> None:
 
 def _rms_normalisation(node: NodeProto, fresh: Callable[[str], str], domain: str) -> list[NodeProto]:
     """[Skip]SimplifiedLayerNormalization -> [Add ->] RMSNormalization. Statistics outputs must be unused."""
-    values = attributes(node)
-    if any(node.output[1 : len(node.output) if "Skip" not in node.op_type else 3]):
+    skip = node.op_type.startswith("Skip")
+    if len(node.input) < 2 + skip or not node.output:
+        raise InvalidGraph(f"node {node.name!r}: {node.op_type} lacks inputs", details={"node": node.name})
+    if any(node.output[1 : 3 if skip else None]):
         raise InvalidGraph(
             f"node {node.name!r}: the statistics outputs of {node.op_type} are for training and not understood",
             details={"node": node.name},
         )
     x, scale, nodes = node.input[0], node.input[1], []
-    if node.op_type.startswith("Skip"):
+    if skip:
         scale = node.input[2]
-        terms = [node.input[1], *node.input[3:4]]
+        terms = [name for name in (node.input[1], *node.input[3:4]) if name]
         for index, term in enumerate(terms):
             last = index == len(terms) - 1
             total = node.output[3] if last and len(node.output) > 3 and node.output[3] else fresh(f"{node.name}_sum")
             nodes.append(helper.make_node("Add", [x, term], [total], name=f"{node.name}/add{index}"))
             x = total
-    epsilon = float(values.get("epsilon", 1e-5))
     nodes.append(
         helper.make_node(
             "RMSNormalization", [x, scale], [node.output[0]], name=node.name, domain=domain,
-            axis=int(values.get("axis", -1)), epsilon=epsilon,
+            axis=integer(node, "axis", -1), epsilon=float(number(node, "epsilon", 1e-5)),
         )
     )  # fmt: skip
     return nodes
@@ -164,32 +172,33 @@ def _rms_normalisation(node: NodeProto, fresh: Callable[[str], str], domain: str
 
 def _gemm(node: NodeProto, graph: GraphProto, fresh: Callable[[str], str]) -> list[NodeProto]:
     """``alpha·A·B + beta·C`` -> [Transpose ->] MatMul [-> Mul] [-> Add]; a transposed weight stays a constant."""
-    values = attributes(node)
-    alpha, beta = float(values.get("alpha", 1.0)), float(values.get("beta", 1.0))
+    if len(node.input) < 2 or len(node.output) != 1:
+        return [node]
+    alpha, beta = float(number(node, "alpha", 1.0)), float(number(node, "beta", 1.0))
     bias = node.input[2] if len(node.input) > 2 else ""
     if (alpha, beta) != (1.0, 1.0) and _element(graph, node.input) != onnx.TensorProto.FLOAT:
         return [node]  # the factors would need another element type
     operands = list(node.input[:2])
     nodes: list[NodeProto] = []
     for index, flag in enumerate(("transA", "transB")):
-        if values.get(flag, 0):
+        if integer(node, flag, 0):
             turned = fresh(f"{operands[index]}_transposed")
             name = f"{node.name}/{flag}"
             nodes.append(helper.make_node("Transpose", [operands[index]], [turned], name=name, perm=[1, 0]))
             operands[index] = turned
     steps: list[tuple[str, str]] = []
 
-    def number(value: float) -> str:
+    def factor(value: float) -> str:
         name = fresh(f"{node.name}_factor")
         graph.initializer.append(helper.make_tensor(name, onnx.TensorProto.FLOAT, [], [value]))
         return name
 
     if alpha != 1.0:
-        steps.append(("Mul", number(alpha)))
+        steps.append(("Mul", factor(alpha)))
     if bias and beta != 0.0:
         if beta != 1.0:
             scaled = fresh(f"{node.name}_bias")
-            nodes.append(helper.make_node("Mul", [bias, number(beta)], [scaled], name=f"{node.name}/beta"))
+            nodes.append(helper.make_node("Mul", [bias, factor(beta)], [scaled], name=f"{node.name}/beta"))
             bias = scaled
         steps.append(("Add", bias))
     targets = [fresh(f"{node.name}_{i}") for i in range(len(steps))] + [node.output[0]]
@@ -208,6 +217,7 @@ def _element(graph: GraphProto, names: Iterable[str]) -> int:
 
 def _nbits_bias(node: NodeProto, fresh: Callable[[str], str]) -> list[NodeProto]:
     """MatMulNBits with a bias -> MatMulNBits -> Add."""
+    NBits.of(node)
     product = NodeProto()
     product.CopyFrom(node)
     del product.input[5:]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from fettle.graph.errors import InvalidGraph
 
 MICROSOFT = "com.microsoft"
 FETTLE = "fettle"
@@ -16,13 +17,29 @@ WEIGHTS_KEY = "fettle.weights"
 """Metadata of a model without weights: a JSON list of the graph inputs that stand for constants."""
 
 
-def attributes(node: NodeProto) -> dict[str, Any]:
-    """A node's attributes as Python values; text comes as ``str``."""
-    result = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        result[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return result
+def number(node: NodeProto, name: str, default: float | None = None) -> float:
+    """A numeric attribute, for nodes that no checker has seen.
+
+    Raises:
+        InvalidGraph: it is no number, or absent and without a default.
+    """
+    found = next((attribute for attribute in node.attribute if attribute.name == name), None)
+    value = default if found is None else onnx.helper.get_attribute_value(found)
+    if not isinstance(value, int | float):
+        raise InvalidGraph(
+            f"node {node.name!r}: {node.op_type} needs a number as attribute {name}", details={"node": node.name}
+        )
+    return value
+
+
+def integer(node: NodeProto, name: str, default: int | None = None) -> int:
+    """An integer attribute; see :func:`number`."""
+    value = number(node, name, default)
+    if not isinstance(value, int):
+        raise InvalidGraph(
+            f"node {node.name!r}: attribute {name} of {node.op_type} is no integer", details={"node": node.name}
+        )
+    return value
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -14,7 +14,8 @@ from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.load import read_external
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT, WEIGHTS_KEY, attributes
+from fettle.graph.onnx.nbits import NBits, is_nbits
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, WEIGHTS_KEY
 from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
 
 SMALL = 1024
@@ -88,6 +89,7 @@ def weight_names(model: ModelProto) -> tuple[str, ...]:
 def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
     """Check the model and infer the type of every tensor of its main graph.
 
+    Where nothing can be inferred (custom operators, shapes that depend on data), what the model declares is believed.
     Runs on a *skeleton*: large initializers become inputs (nothing is copied or serialised), and operators the
     checker or inference do not know are stood in for by standard ones of equal type behaviour.
 
@@ -109,6 +111,9 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
         types[value.name] = _type(value)
     for tensor in model.graph.initializer:
         types[tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
+    for name, value in declared.items():
+        if name in types and types[name].shape is None:
+            types[name] = _type(value)
     for name, kind in types.items():
         _check_size(name, kind)
         _check_declared(name, kind, declared.get(name))
@@ -147,17 +152,11 @@ def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:
 
 
 def _stand_in(node: NodeProto, elements: Mapping[str, int], skeleton: ModelProto) -> Iterator[NodeProto]:
-    values = attributes(node)
-    if node.op_type == "MatMulNBits" and node.domain == MICROSOFT:
-        missing = {"K", "N"} - values.keys()
-        if missing or len(node.input) < 3:
-            raise InvalidGraph(
-                f"node {node.name!r}: MatMulNBits needs the attributes K and N, and three inputs",
-                details={"node": node.name},
-            )
+    if is_nbits(node):
+        nbits = NBits.of(node)
         weight = f"{node.name}/{node.input[1]}/dequantised"
         element = elements.get(node.input[2], TensorProto.FLOAT)
-        skeleton.graph.input.append(helper.make_tensor_value_info(weight, element, [values["K"], values["N"]]))
+        skeleton.graph.input.append(helper.make_tensor_value_info(weight, element, [nbits.k, nbits.n]))
         yield helper.make_node("MatMul", [node.input[0], weight], node.output[:1], name=node.name)
     elif node.op_type == "RMSNormalization" and node.domain == FETTLE:
         yield helper.make_node("Mul", list(node.input[:2]), node.output[:1], name=node.name)

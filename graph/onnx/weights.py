@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,9 @@ from onnx.external_data_helper import uses_external_data
 from fettle.graph import codec
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.load import load, read_external
+from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.normalise import normalise
-from fettle.graph.onnx.protos import MICROSOFT, WEIGHTS_KEY, attributes, tensors
+from fettle.graph.onnx.protos import WEIGHTS_KEY, integer, tensors
 from fettle.graph.onnx.shapes import SMALL, weight_names
 
 
@@ -77,15 +78,16 @@ def _draw(
     if element not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         raise Unsupported(f"weight {name!r} has element type {TensorProto.DataType.Name(element)}")
     dtype = helper.tensor_dtype_to_np_dtype(element)
-    operator, index = (use[0].op_type, use[1]) if use else ("", 0)
-    values: Mapping[str, int] = attributes(use[0]) if use else {}
-    if operator == "MatMulNBits" and use is not None and use[0].domain == MICROSOFT and index == 2:
-        deviation = math.sqrt((4.0 ** values.get("bits", 4) - 1.0) / 12.0)
-        drawn = (0.5 + rng.random(shape, np.float32)) / np.float32(deviation * math.sqrt(values["K"]))
-    elif operator.endswith(("RMSNormalization", "LayerNormalization")):
+    node, index = use or (NodeProto(), 0)
+    if is_nbits(node) and index == 2:
+        nbits = NBits.of(node)
+        deviation = math.sqrt((4.0**nbits.bits - 1.0) / 12.0)
+        drawn = (0.5 + rng.random(shape, np.float32)) / np.float32(deviation * math.sqrt(nbits.k))
+    elif node.op_type.endswith(("RMSNormalization", "LayerNormalization")):
         drawn = 1.0 + 0.1 * rng.standard_normal(shape, np.float32)
     else:
-        k = shape[-1] if operator == "Gemm" and values.get("transB") else shape[-2] if len(shape) > 1 else 1
+        turned = node.op_type == "Transpose" or (node.op_type == "Gemm" and integer(node, "transB", 0))
+        k = 1 if len(shape) < 2 else shape[-1] if turned else shape[-2]
         drawn = rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(max(k, 1)))
     return np.asarray(drawn, dtype)
 

@@ -34,7 +34,7 @@ def in_float32(expression: Expression, operands: list[np.ndarray]) -> np.ndarray
     """Every step rounded to float32."""
     arithmetic = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "neg": np.negative, **F32_FUNCTIONS}
     result: np.ndarray = expression.fold(
-        lambda i: operands[i], lambda c: np.float32(c), lambda op, *args: arithmetic[op](*args).astype(np.float32)
+        lambda i: operands[i], np.float32, lambda op, *args: arithmetic[op](*args).astype(np.float32)
     )
     return result
 

@@ -38,7 +38,7 @@ def test_low_bits_come_first(codes: list[int], bits: int, packed: list[int]) -> 
 @pytest.mark.parametrize("text", ["u4:32", "u4:32:zp/f32", "u2:row", "tern:16", "bip1:16", "u8:16:zp"])
 def test_value_is_scale_times_step_times_distance_from_zero(text: str) -> None:
     w = weight(text, 3, 48)
-    fmt, group = w.format, 48 if ":row" in text else int(text.split(":")[1].split("/")[0])
+    fmt, group = w.format, {"u4:32": 32, "u4:32:zp/f32": 32, "u2:row": 48}.get(text, 16)
     dense = w.dequantise()
     for n in range(3):
         for k in range(48):

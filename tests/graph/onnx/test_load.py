@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from fettle.graph.errors import FettleError, InvalidGraph, NotFound, ResourceExhausted, Unsupported
+from fettle.graph.errors import InvalidGraph, NotFound, ResourceExhausted
 from fettle.graph.onnx import load as loading
 from fettle.graph.onnx_import import import_model
 
@@ -38,10 +39,8 @@ def test_damaged_bytes_are_imported_or_refused_but_never_crash(data: st.DataObje
     raw = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(InvalidGraph):
         import_model(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
-    except FettleError as error:
-        assert isinstance(error, InvalidGraph | Unsupported)
 
 
 @pytest.mark.parametrize("raw", [b"", b"hello world", b"\x00" * 100, b"\x08\x07"])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -26,29 +23,26 @@ from fettle.backends.api import (
     Support,
 )
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu import loader, threads
+from fettle.backends.cpu import codegen, loader, threads
+from fettle.backends.cpu.bound import workload_bound
+from fettle.backends.cpu.dense import Dense
 from fettle.backends.cpu.family import Family
+from fettle.backends.cpu.gemv import Gemv
+from fettle.backends.cpu.measure import measure
+from fettle.backends.cpu.profile import measure_profile
+from fettle.backends.cpu.rows import Rows
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-_FAMILIES = (
-    ("fettle.backends.cpu.dense", "Dense"),
-    ("fettle.backends.cpu.gemv", "Gemv"),
-    ("fettle.backends.cpu.rows", "Rows"),
-)
+FAMILIES: tuple[Family, ...] = (Dense(), Gemv(), Rows())
+"""All kernel families; the first that supports a workload makes its kernels."""
 
 
 class CpuBackend(Backend):
     """Kernels for the CPU of this machine."""
 
     name: ClassVar[str] = cpu.BACKEND
-
-    @cached_property
-    def families(self) -> tuple[Family, ...]:
-        """All kernel families; the first that supports a workload makes its kernels."""
-        modules = [(importlib.import_module(m), name) for m, name in _FAMILIES if importlib.util.find_spec(m)]
-        return tuple(getattr(module, name)() for module, name in modules if hasattr(module, name))
 
     def family(self, workload: Workload, device: Device) -> Family:
         """The family that makes kernels for a workload.
@@ -57,7 +51,7 @@ class CpuBackend(Backend):
             Unsupported: none does; the reasons are given.
         """
         reasons = []
-        for family in self.families:
+        for family in FAMILIES:
             support = family.supports(workload, device)
             if support:
                 return family
@@ -71,8 +65,6 @@ class CpuBackend(Backend):
         return cpu.parse_device(text)
 
     def profile(self, device: Device) -> Profile:
-        from fettle.backends.cpu.profile import measure_profile
-
         return measure_profile(device)
 
     def supports(self, workload: Workload, device: Device) -> Support:
@@ -89,8 +81,6 @@ class CpuBackend(Backend):
         return self.family(workload, device).default(workload, device)
 
     def build(self, candidate: Candidate) -> Artifact:
-        from fettle.backends.cpu import codegen
-
         family = self.family(candidate.workload, candidate.device)
         lowered = family.lower(candidate)
         payload, facts = codegen.compile(lowered, candidate.device, loader.ENTRY)
@@ -111,7 +101,7 @@ class CpuBackend(Backend):
 
     def load(self, artifact: Artifact) -> LoadedKernel:
         name = dict(artifact.facts).get("family")
-        for family in self.families:
+        for family in FAMILIES:
             if family.name == name:
                 return loader.load(artifact, family)
         raise Unsupported(f"the artifact was built by the kernel family {name!r}, which this version lacks")
@@ -119,23 +109,9 @@ class CpuBackend(Backend):
     def measure(
         self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
     ) -> Measurement:
-        return self.compare([kernel], operands, out, policy, policy.samples)[0]
-
-    def compare(
-        self,
-        kernels: Sequence[LoadedKernel],
-        operands: Sequence[Operand],
-        out: np.ndarray,
-        policy: MeasurePolicy,
-        rounds: int,
-    ) -> list[Measurement]:
-        """Time kernels of one workload interleaved; see :func:`fettle.backends.cpu.measure.compare`."""
-        from fettle.backends.cpu.measure import compare
-
-        ours = [kernel for kernel in kernels if isinstance(kernel, loader.CpuKernel)]
-        if len(ours) != len(kernels):
-            raise InvalidArgument("a kernel of another backend")
-        return compare(ours, operands, out, policy, rounds)
+        if not isinstance(kernel, loader.CpuKernel):
+            raise InvalidArgument(f"not a kernel of the CPU backend: {type(kernel).__name__}")
+        return measure(kernel, operands, out, policy)
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
         family = self.family(candidate.workload, candidate.device)
@@ -147,8 +123,6 @@ class CpuBackend(Backend):
         return numbers
 
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
-        from fettle.backends.cpu.bound import workload_bound
-
         return workload_bound(workload, device, profile)
 
     def worker_environment(self, device: Device) -> Mapping[str, str]:

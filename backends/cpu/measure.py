@@ -138,4 +138,3 @@ def _cold_sets(
     if packed:
         return [prepared([*inputs, *map(copied, packed), out]) for _ in range(copies)]
     return [prepared([*map(copied, inputs), out]) for _ in range(copies)]
-

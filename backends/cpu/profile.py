@@ -48,9 +48,7 @@ def _at_least_as_fewer(roof: Roof, roofs: Sequence[Roof]) -> Roof:
 def thread_counts(device: Device) -> tuple[int, ...]:
     """Powers of two up to the device's limit, and the limit."""
     limit = cpu.threads(device)
-    return tuple(
-        sorted({limit, *(1 << i for i in range(limit.bit_length()))} - {n for n in range(limit + 1, 2 * limit + 1)})
-    )
+    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
 
 
 def capacities(device: Device, count: int) -> dict[str, int]:

@@ -92,13 +92,13 @@ class Catalogue:
 
     def load(self, session: Session, workloads: Iterable[str], devices: Iterable[str]) -> None:
         """Read what is not yet known of these keys."""
-        for keys in _batches(set(workloads) - self._workloads.keys()):
+        for keys in _batches({key for key in workloads if key not in self._workloads}):
             for row in session.scalars(select(WorkloadRow).where(WorkloadRow.key.in_(keys))):
                 workload = _known(Workload, row.data)
                 if workload is not None and workload.key == row.key:
                     self._workloads[row.key] = workload
                     _see(session, row.key)
-        for keys in _batches(set(devices) - self._devices.keys()):
+        for keys in _batches({key for key in devices if key not in self._devices}):
             for device_row in session.scalars(select(DeviceRow).where(DeviceRow.key.in_(keys))):
                 device = _known(Device, device_row.data)
                 if device is not None and device.key == device_row.key:

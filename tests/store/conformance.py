@@ -290,7 +290,7 @@ class RecordConformance:
         assert store.records(limit=1) == (record(2),)
 
     def test_any_record_round_trips(self, store: Store) -> None:
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=25, deadline=None)
         @given(trial=records)
         def round_trips(trial: Record) -> None:
             job, _ = store.create_job(spec())

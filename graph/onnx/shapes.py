@@ -33,7 +33,7 @@ class TensorType:
 
 
 def bind(model: ModelProto, dims: Mapping[str, int]) -> None:
-    """Replace the symbolic dimensions of the model's inputs by numbers, in place.
+    """Replace the symbolic dimensions of the model's inputs by numbers, in place and wherever they are declared.
 
     Raises:
         InvalidGraph: a dimension stays unbound, ``dims`` names none of the model's, or a size is out of range.
@@ -63,6 +63,10 @@ def bind(model: ModelProto, dims: Mapping[str, int]) -> None:
                 )
             if not dim.HasField("dim_value"):
                 raise InvalidGraph(f"axis {axis} of input {value.name!r} has neither a size nor a name")
+    for value in (*model.graph.value_info, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in dims:
+                dim.dim_value = dims[dim.dim_param]
 
 
 def weight_names(model: ModelProto) -> tuple[str, ...]:

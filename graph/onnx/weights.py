@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -20,7 +19,7 @@ from onnx import (
 )
 from onnx.external_data_helper import uses_external_data
 
-from fettle.graph import codec
+from fettle.graph.data import keyed_rng
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.load import load, read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
@@ -50,9 +49,7 @@ def fill_weights(model: ModelProto, seed: int) -> ModelProto:
         if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
             raise InvalidGraph(f"weight {name!r} has no fixed shape")
         shape = tuple(dim.dim_value for dim in kind.shape.dim)
-        digest = hashlib.sha256(codec.encode(("fettle.weights", seed, name))).digest()
-        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
-        array = _draw(name, kind.elem_type, shape, uses.get(name), rng)
+        array = _draw(name, kind.elem_type, shape, uses.get(name), keyed_rng("fettle.weights", seed, name))
         result.graph.initializer.append(numpy_helper.from_array(array, name))
     free = [value for name, value in values.items() if name not in names]
     del result.graph.input[:]

@@ -236,6 +236,15 @@ def test_unknown_domains_are_left_over_and_what_they_declare_is_believed() -> No
     assert graph.outputs == ()
 
 
+def test_symbolic_dimensions_are_bound_in_declarations_too() -> None:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 24, "own" : 1]> g (float[batch,4] x) => (float[batch,4] y)'
+        " <float[batch,4] a> { a = own.Magic(x) y = Softmax(a) }"
+    )
+    (workload, _), *_ = import_model(parser.parse_model(text).SerializeToString(), {"batch": 3}).graph.workloads()
+    assert str(workload) == "softmax rows=3 cols=4 act=f32"
+
+
 def test_functions_of_the_model_are_inlined() -> None:
     text = (
         '<ir_version: 8, opset_import: ["" : 24, "own" : 1]> g (float[2,4] x) => (float[2,4] y) { y = own.gate(x) }'

@@ -1,0 +1,192 @@
+"""The runtime: kernels and leftovers together compute what the model says."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import ModelProto, numpy_helper, parser
+
+from fettle.graph.data import reference
+from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
+from fettle.graph.onnx.reference import evaluate
+from fettle.graph.onnx_import import Imported, import_model
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
+from fettle.runtime import GraphRuntime, compare
+
+SMALL = ["--hidden=64", "--mlp=96", "--heads=4", "--kv-heads=2", "--head-dim=16", "--past=7", "--block=32"]
+
+
+def example() -> ModuleType:
+    path = Path(__file__).parents[2] / "examples" / "decoder_layer.py"
+    spec = importlib.util.spec_from_file_location("decoder_layer", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def decoder(*options: str) -> Imported:
+    return import_model(example().build([*SMALL, *options]).SerializeToString()).filled(0)
+
+
+class NumpyKernel:
+    """The reference semantics as a kernel that returns one buffer, again and again, as real ones do."""
+
+    binds: ClassVar[Counter[Workload]] = Counter()
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def bind(self, constants: Sequence[Operand]) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+        NumpyKernel.binds[self.workload] += 1
+        for spec, constant in zip((t for t in self.workload.operands if t.constant), constants, strict=True):
+            assert constant.shape == spec.shape
+            assert isinstance(constant, QuantizedWeight) == spec.format.is_quantised
+        buffer = np.empty(self.workload.result.shape, np.float32)
+
+        def run(inputs: Sequence[np.ndarray]) -> np.ndarray:
+            for spec, array in zip((t for t in self.workload.operands if not t.constant), inputs, strict=True):
+                assert array.shape == spec.shape
+                assert array.flags.c_contiguous
+            fixed, free = iter(constants), iter(inputs)
+            operands = [next(fixed) if t.constant else next(free) for t in self.workload.operands]
+            buffer[...] = reference(self.workload, operands).expected
+            return buffer
+
+        return run
+
+
+def inputs(imported: Imported, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        tensor.name: rng.standard_normal(tensor.shape).astype(np.float32)
+        if tensor.format.is_float
+        else rng.integers(0, 8, tensor.shape, np.int64)
+        for tensor in imported.graph.inputs
+    }
+
+
+@pytest.mark.parametrize("options", [[], ["--sequence", "3"], ["--layers", "2", "--bits", "8"], ["--batch", "2"]])
+def test_decoder_computes_what_onnx_says(options: list[str]) -> None:
+    imported = decoder(*options)
+    data = inputs(imported)
+    differences = compare(GraphRuntime(imported, NumpyKernel)(data), evaluate(imported.model, data))
+    assert len(differences) >= 3
+    assert max(d.nrmse for d in differences.values()) < 1e-6
+
+
+def test_decoder_is_near_onnxruntime_with_8_bit_activations() -> None:
+    imported = decoder()
+    data = inputs(imported)
+    session = onnxruntime.InferenceSession(imported.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    theirs = dict(zip(names, session.run(None, data), strict=True))
+    differences = compare(GraphRuntime(imported, NumpyKernel)(data), theirs)
+    assert max(d.nrmse for d in differences.values()) < 0.03
+
+
+def test_outputs_outlive_the_next_call() -> None:
+    runtime = GraphRuntime(imported := decoder(), NumpyKernel)
+    first = runtime(inputs(imported, 1))
+    kept = {name: array.copy() for name, array in first.items()}
+    runtime(inputs(imported, 2))
+    assert all((first[name] == kept[name]).all() for name in kept)
+
+
+def test_kernels_are_asked_once_and_bound_once_a_node() -> None:
+    asked: list[Workload] = []
+    NumpyKernel.binds.clear()
+
+    def kernels(workload: Workload) -> NumpyKernel:
+        asked.append(workload)
+        return NumpyKernel(workload)
+
+    runtime = GraphRuntime(imported := decoder(), kernels)
+    for seed in range(2):
+        runtime(inputs(imported, seed))
+    assert len(asked) == len(set(asked))
+    assert dict(NumpyKernel.binds) == dict(imported.graph.workloads())
+
+
+def small(body: str, weights: dict[str, np.ndarray] | None = None) -> Imported:
+    proto: ModelProto = parser.parse_model('<ir_version: 8, opset_import: ["" : 21]>' + body)
+    for name, array in (weights or {}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    return import_model(proto.SerializeToString())
+
+
+def check(imported: Imported, data: dict[str, np.ndarray]) -> None:
+    differences = compare(GraphRuntime(imported, NumpyKernel)(data), evaluate(imported.model, data))
+    assert max(d.nrmse for d in differences.values()) < 1e-6
+
+
+def test_constants_are_computed_once_and_used_as_weights() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((5, 8)).astype(np.float32), "c": rng.standard_normal(5).astype(np.float32)}
+    imported = small("g (float[2,8] x) => (float[2,5] y) { y = Gemm<transB=1, beta=0.5>(x, w, c) }", weights)
+    check(imported, {"x": rng.standard_normal((2, 8)).astype(np.float32)})
+
+
+def test_control_flow_sees_tensors_from_outside() -> None:
+    imported = small(
+        "g (float[4] x, bool c) => (float[4] y) { a = Relu(x) y = If<"
+        "then_branch = t () => (float[4] o) { o = Neg(a) }, else_branch = e () => (float[4] o) { o = Exp(x) }>(c) }"
+    )
+    for flag in (True, False):
+        check(imported, {"x": np.arange(-2, 2, dtype=np.float32), "c": np.array(flag)})
+
+
+def test_inputs_and_constants_may_be_outputs() -> None:
+    imported = small(
+        "g (float[2] x) => (float[2] x, float[2] y, float[2] w) { y = Add(x, w) }", {"w": np.ones(2, "f4")}
+    )
+    result = GraphRuntime(imported, NumpyKernel)({"x": np.array([1, 2], np.float32)})
+    assert {name: array.tolist() for name, array in result.items()} == {"x": [1, 2], "y": [2, 3], "w": [1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "'x' is missing"),
+        ({"x": np.zeros(4, np.float32), "z": np.zeros(1)}, "no input 'z'"),
+        ({"x": np.zeros(5, np.float32)}, "expected float32"),
+        ({"x": np.zeros(4)}, "expected float32"),
+    ],
+)
+def test_wrong_inputs_are_refused(data: dict[str, np.ndarray], says: str) -> None:
+    runtime = GraphRuntime(small("g (float[4] x) => (float[4] y) { y = Relu(x) }"), NumpyKernel)
+    with pytest.raises(InvalidArgument, match=says):
+        runtime(data)
+
+
+def test_missing_weights_are_refused() -> None:
+    with pytest.raises(InvalidGraph, match="fill the model's weights"):
+        GraphRuntime(import_model(example().build(SMALL).SerializeToString()), NumpyKernel)
+
+
+def test_leftovers_without_a_reference_are_unsupported() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 21, "own" : 1]> g (float[4] x) => (float[4] y) { y = own.Magic(x) }'
+    with pytest.raises(Unsupported, match="Magic"):
+        GraphRuntime(import_model(parser.parse_model(text).SerializeToString()), NumpyKernel)
+
+
+def test_differences_are_absolute_and_relative_to_the_reference() -> None:
+    wanted = {"a": np.array([3.0, 4.0]), "b": np.zeros(2), "c": np.array([np.inf, 1.0])}
+    found = {"a": np.array([3.0, 4.5]), "b": np.zeros(2), "c": np.array([np.inf, 1.0])}
+    result = compare(found, wanted)
+    assert (result["a"].max_error, result["a"].nrmse) == pytest.approx((0.5, 0.1))
+    assert (result["b"].max_error, result["b"].nrmse) == (0.0, 0.0)
+    assert result["c"].max_error == 0.0
+    assert compare({"a": np.array([np.nan, 4.0])}, {"a": wanted["a"]})["a"].max_error == float("inf")
+    with pytest.raises(InvalidArgument, match="'a' is missing"):
+        compare({}, wanted)

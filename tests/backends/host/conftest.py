@@ -13,17 +13,17 @@ sys.path.insert(0, str(Path(__file__).parent))  # workers import the fake backen
 from fake_backend import DEVICE, FakeBackend
 from helpers import POLICY, QUANTISED
 
-from fettle.backends.host.executor import Session
+from fettle.backends.host.executor import Executor, Session
 from fettle.backends.host.local import LocalExecutor
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[LocalExecutor]:
+def executor() -> Iterator[Executor]:
     with LocalExecutor(FakeBackend(), DEVICE, builders=2, memory_limit=128 << 20) as running:
         yield running
 
 
 @pytest.fixture
-def session(executor: LocalExecutor) -> Iterator[Session]:
+def session(executor: Executor) -> Iterator[Session]:
     with executor.open(QUANTISED, POLICY, seed=1) as opened:
         yield opened

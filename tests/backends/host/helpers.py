@@ -25,8 +25,8 @@ def artifact(workload: Workload = QUANTISED, *, layout: str = "", **values: Valu
     return Artifact(b"", "fake", "fake-1", "kernel", str(workload), Schedule.of(**values), weight_layout=layout)
 
 
-def evaluate(session: Session, **values: Value) -> TrialResult:
-    return session.evaluate(candidate(**values), artifact(**values))
+def evaluate(session: Session, run: str = "ok") -> TrialResult:
+    return session.evaluate(candidate(run=run), artifact(run=run))
 
 
 def alive(pid: int) -> bool:

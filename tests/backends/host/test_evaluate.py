@@ -10,8 +10,7 @@ from fake_backend import DEVICE
 from helpers import POLICY, QUANTISED, artifact, candidate, evaluate
 
 from fettle.backends.api import Outcome
-from fettle.backends.host.executor import Session, TrialResult
-from fettle.backends.host.local import LocalExecutor
+from fettle.backends.host.executor import Executor, Session, TrialResult
 from fettle.graph import data
 from fettle.graph.errors import Conflict
 from fettle.graph.quantized import QuantizedWeight
@@ -87,7 +86,7 @@ def test_a_crash_is_not_blamed_on_the_kernel_after_the_culprit(session: Session)
     assert evaluate(session).measurement.ok
 
 
-def test_constants_of_one_layout_are_packed_once(executor: LocalExecutor) -> None:
+def test_constants_of_one_layout_are_packed_once(executor: Executor) -> None:
     with executor.open(QUANTISED, POLICY, 5) as session:
         results = [session.evaluate(candidate(), artifact(layout=layout)) for layout in ("a", "b", "a", "b", "a")]
         packed = [counter(result, "packings") for result in results]
@@ -101,7 +100,7 @@ def test_a_kernel_without_a_layout_is_packed_once_per_load(session: Session) -> 
     assert counter(second, "packings") - counter(first, "packings") == 1  # type: ignore[operator]
 
 
-def test_sessions_live_side_by_side(executor: LocalExecutor) -> None:
+def test_sessions_live_side_by_side(executor: Executor) -> None:
     relu = Workload.parse("elementwise shape=3x5 act=bf16 expr=relu(x0)")
     with executor.open(relu, POLICY, 1) as one, executor.open(QUANTISED, POLICY, 1) as other:
         for _ in range(2):
@@ -116,7 +115,7 @@ def test_a_worker_that_dies_between_two_kernels_is_replaced(session: Session) ->
     assert counter(evaluate(session), "pid") != pid
 
 
-def test_a_closed_session_says_so(executor: LocalExecutor) -> None:
+def test_a_closed_session_says_so(executor: Executor) -> None:
     session = executor.open(QUANTISED, POLICY, 1)
     session.close()
     session.close()
@@ -124,7 +123,7 @@ def test_a_closed_session_says_so(executor: LocalExecutor) -> None:
         evaluate(session)
 
 
-def test_the_profile_is_taken_in_the_measuring_worker(executor: LocalExecutor, session: Session) -> None:
+def test_the_profile_is_taken_in_the_measuring_worker(executor: Executor, session: Session) -> None:
     profile = executor.profile()
     roof = profile.roof("peak:f32", 1)
     assert roof is not None

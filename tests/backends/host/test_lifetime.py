@@ -15,7 +15,7 @@ from fake_backend import DEVICE, BrokenBackend, FakeBackend
 from helpers import QUANTISED, alive, artifact, candidate, eventually, workers_of
 
 from fettle.backends.api import MeasurePolicy
-from fettle.backends.host.executor import Session
+from fettle.backends.host.executor import Executor, Session
 from fettle.backends.host.local import LocalExecutor
 from fettle.graph.errors import Cancelled, Unavailable
 
@@ -144,7 +144,7 @@ def test_a_backend_that_cannot_start_is_unavailable_and_says_why() -> None:
 
 def test_threads_that_end_take_no_worker_along() -> None:
     """PR_SET_PDEATHSIG would kill workers when the thread that started them ends."""
-    made: list[LocalExecutor] = []
+    made: list[Executor] = []
     thread = threading.Thread(target=lambda: made.append(LocalExecutor(FakeBackend(), DEVICE, builders=1)))
     thread.start()
     thread.join()

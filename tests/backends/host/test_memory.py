@@ -10,7 +10,7 @@ import pytest
 from helpers import POLICY, alive, eventually
 
 from fettle.backends.host import memory
-from fettle.backends.host.local import LocalExecutor
+from fettle.backends.host.executor import Executor
 from fettle.backends.host.operands import SharedOperands
 from fettle.graph import data
 from fettle.graph.errors import ResourceExhausted
@@ -19,7 +19,7 @@ from fettle.graph.workload import Workload
 
 
 def test_a_workload_that_does_not_fit_is_refused_before_anything_is_allocated(
-    executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "operands", lambda *_: pytest.fail("operands were generated"))
     huge = Workload.parse("matmul m=1 n=1000000 k=1000000 act=f32 weight=u1:128")

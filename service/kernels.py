@@ -15,7 +15,7 @@ from fettle.service.convert.kernels import kernel_to_proto, lookup_to_proto, sta
 from fettle.service.convert.values import mode_from_proto, selector_from_proto
 from fettle.service.tuning import Resolve
 from fettle.store.api import Store
-from fettle.store.lookup import LookupResult, lookup
+from fettle.store.lookup import LookupResult, lookup_all
 from fettle.v1 import common_pb2, kernels_pb2_grpc
 from fettle.v1 import kernels_pb2 as pb
 
@@ -98,9 +98,9 @@ class KernelServicer(kernels_pb2_grpc.KernelServiceServicer):
         device = selector_from_proto(selector)
         return self._resolve(device)[1] if isinstance(device, str) else device
 
-    def _lookup(self, texts: list[str], selector: common_pb2.DeviceSelector, mode: int) -> list[LookupResult]:
-        device = self._device(selector)
-        return [lookup(self._store, Workload.parse(text), device, mode_from_proto(mode)) for text in texts]
+    def _lookup(self, texts: list[str], selector: common_pb2.DeviceSelector, mode: int) -> tuple[LookupResult, ...]:
+        workloads = [Workload.parse(text) for text in texts]
+        return lookup_all(self._store, workloads, self._device(selector), mode_from_proto(mode))
 
     def _artifact(self, sha256: str) -> bytes:
         artifact = self._store.get_artifact(sha256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 
 import attrs
 
@@ -15,6 +15,9 @@ from fettle.store.values import Kernel, kernel_key
 
 SERVED = (Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED, Basis.REPLAYED)
 """Bases in order of trust; a kernel that was only predicted is never served."""
+
+_COMPARED = 500
+"""Kernels of an operator that a miss is compared with."""
 
 ABSENT = "none"
 """How a field reads that one side does not have."""
@@ -59,56 +62,96 @@ def lookup(store: Store, workload: Workload, device: Device, mode: str = "hot") 
         InvalidArgument: ``mode`` is neither hot nor cold.
         Unavailable: the store cannot be reached.
     """
+    return lookup_all(store, (workload,), device, mode)[0]
+
+
+def lookup_all(
+    store: Store, workloads: Sequence[Workload], device: Device, mode: str = "hot"
+) -> tuple[LookupResult, ...]:
+    """:func:`lookup` for many workloads, in their order; stored kernels are read once for all misses."""
     if mode not in ("hot", "cold"):
         raise InvalidArgument(f"measurement mode {mode!r} is neither hot nor cold", details={"field": "mode"})
+    neighbours = _Neighbours(store)
+    return tuple(
+        _exact(store, workload, device, mode)
+        or LookupResult(
+            "none", kernel_key(workload, device, mode), None, neighbours.explain(_Identity.of(workload, device, mode))
+        )
+        for workload in workloads
+    )
+
+
+def _exact(store: Store, workload: Workload, device: Device, mode: str) -> LookupResult | None:
     for basis in SERVED:
         key = kernel_key(workload, device, mode, basis)
         kernel = store.get_kernel(key)
         if kernel is not None:
             return LookupResult("exact", key, kernel)
-    return LookupResult("none", kernel_key(workload, device, mode), None, _explain(store, workload, device, mode))
+    return None
 
 
-def _explain(store: Store, workload: Workload, device: Device, mode: str) -> tuple[Miss, ...]:
-    kernels = store.kernels(operator=workload.operator) or store.kernels()
-    if not kernels:
-        return (Miss("store", str(workload), "empty"),)
-    wanted = _flat(workload, device, mode)
-    nearest = min(kernels, key=lambda k: _distance(wanted, _flat(k.workload, k.device, k.mode)))
-    misses = tuple(_differences(wanted, _flat(nearest.workload, nearest.device, nearest.mode)))
-    return misses or (Miss("basis", " or ".join(b.value for b in SERVED), nearest.basis.value),)
+@attrs.frozen
+class _Identity:
+    """What a cache key is made of, as text: (field, value) in the order of explanation, workload first."""
+
+    operator: str
+    fields: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, workload: Workload, device: Device, mode: str) -> _Identity:
+        fields = {f"workload.{name}": _text(value) for name, value in workload.values.items()}
+        fields |= {"device.backend": device.backend, "device.preset": device.preset or ABSENT}
+        fields |= {f"device.{name}": _text(value) for name, value in device.limits}
+        for name, value in device.facts:
+            fields[f"device.facts.{name}" if f"device.{name}" in fields else f"device.{name}"] = _text(value)
+        return cls(workload.operator, (*fields.items(), ("mode", mode)))
+
+    def differences(self, other: _Identity) -> tuple[Miss, ...]:
+        """Fields in which ``other`` differs; fields of two operators are not compared."""
+        if self.fields == other.fields and self.operator == other.operator:
+            return ()
+        mine, its = dict(self.fields), dict(other.fields)
+        pairs = [(name, mine.get(name, ABSENT), its.get(name, ABSENT)) for name in dict.fromkeys((*mine, *its))]
+        misses = [Miss(*pair) for pair in pairs if pair[1] != pair[2]]
+        if self.operator != other.operator:
+            comparable = [miss for miss in misses if not miss.field.startswith("workload.")]
+            misses = [Miss("workload.operator", self.operator, other.operator), *comparable]
+        return tuple(misses)
+
+    def distance(self, other: _Identity) -> tuple[int, float]:
+        """How many fields differ, and how far their numbers are apart (Σ |log₂ ratio|)."""
+        if self.operator == other.operator and len(self.fields) == len(other.fields):  # quick: a batch compares often
+            pairs = [(a, b) for a, b in zip(self.fields, other.fields, strict=True) if a != b]
+            if all(a[0] == b[0] for a, b in pairs):
+                return len(pairs), math.fsum(_octaves(a[1], b[1]) for a, b in pairs)
+        misses = self.differences(other)
+        return len(misses), math.fsum(_octaves(miss.wanted, miss.nearest) for miss in misses)
 
 
-def _flat(workload: Workload, device: Device, mode: str) -> dict[str, str]:
-    """Every field of an identity as text, workload fields first."""
-    fields = {"workload.operator": workload.operator}
-    fields |= {f"workload.{name}": _text(value) for name, value in workload.values.items()}
-    fields |= {"device.backend": device.backend, "device.preset": device.preset or ABSENT}
-    fields |= {f"device.{name}": _text(value) for name, value in device.limits}
-    for name, value in device.facts:
-        fields[f"device.facts.{name}" if f"device.{name}" in fields else f"device.{name}"] = _text(value)
-    fields["mode"] = mode
-    return fields
+class _Neighbours:
+    """Stored kernels to compare misses with: the newest of an operator, or of any if it has none."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_operator: dict[str | None, list[tuple[Kernel, _Identity]]] = {}
+
+    def explain(self, wanted: _Identity) -> tuple[Miss, ...]:
+        """The differences from the nearest one."""
+        candidates = self._read(wanted.operator) or self._read(None)
+        if not candidates:
+            return (Miss("store", "a kernel", "empty"),)
+        kernel, nearest = min(candidates, key=lambda candidate: wanted.distance(candidate[1]))
+        return wanted.differences(nearest) or (Miss("basis", " or ".join(b.value for b in SERVED), kernel.basis.value),)
+
+    def _read(self, operator: str | None) -> list[tuple[Kernel, _Identity]]:
+        if operator not in self._by_operator:
+            kernels = self._store.kernels(operator=operator, limit=_COMPARED)
+            self._by_operator[operator] = [(k, _Identity.of(k.workload, k.device, k.mode)) for k in kernels]
+        return self._by_operator[operator]
 
 
 def _text(value: object) -> str:
     return ABSENT if value is None else str(value)
-
-
-def _differences(wanted: Mapping[str, str], have: Mapping[str, str]) -> Iterator[Miss]:
-    foreign = wanted["workload.operator"] != have["workload.operator"]
-    for name in dict.fromkeys((*wanted, *have)):
-        if foreign and name.startswith("workload.") and name != "workload.operator":
-            continue  # fields of two operators cannot be compared
-        pair = wanted.get(name, ABSENT), have.get(name, ABSENT)
-        if pair[0] != pair[1]:
-            yield Miss(name, *pair)
-
-
-def _distance(wanted: Mapping[str, str], have: Mapping[str, str]) -> tuple[int, float]:
-    """How many fields differ; among equals, how far their numbers are apart (Σ |log₂ ratio|)."""
-    differences = list(_differences(wanted, have))
-    return len(differences), math.fsum(_octaves(miss.wanted, miss.nearest) for miss in differences)
 
 
 def _octaves(wanted: str, nearest: str) -> float:

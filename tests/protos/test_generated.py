@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from fettle.v1 import common_pb2, kernels_pb2, tuning_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +52,14 @@ def test_only_watching_and_artifacts_stream() -> None:
     assert streams == {"WatchJob": "JobEvent", "GetArtifact": "ArtifactChunk"}
 
 
+def names(enum) -> list[str]:  # type: ignore[no-untyped-def]
+    return [value.name for value in enum.DESCRIPTOR.values]
+
+
 def test_enums_of_the_wire_name_every_value_of_the_domain() -> None:
     from fettle.backends.api import Basis
     from fettle.store.values import JobState
 
-    assert {n.removeprefix("BASIS_") for n in common_pb2.Basis.keys()} - {"UNSPECIFIED"} == {b.name for b in Basis}
-    states = {n.removeprefix("JOB_STATE_") for n in tuning_pb2.JobState.keys()}
+    assert {n.removeprefix("BASIS_") for n in names(common_pb2.Basis)} - {"UNSPECIFIED"} == {b.name for b in Basis}
+    states = {n.removeprefix("JOB_STATE_") for n in names(tuning_pb2.JobState)}
     assert states - {"UNSPECIFIED"} == {s.name for s in JobState}

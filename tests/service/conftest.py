@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+
 from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
 from fettle.store.memory import MemoryStore
-
 from tests.service.paper import Steps, resolve_paper
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
 from fettle.backends.api import (
     Artifact,
     Backend,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 from fettle.service.convert.events import event_from_proto, event_to_proto
-from fettle.service.convert.jobs import job_from_proto, job_to_proto, result_from_proto, result_to_proto
+from fettle.service.convert.jobs import job_from_proto, job_to_proto, result_from_proto
 from fettle.service.convert.kernels import kernel_from_proto, kernel_to_proto
 from fettle.service.convert.values import (
     device_from_proto,
@@ -21,9 +24,6 @@ from fettle.service.convert.values import (
 )
 from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState, WorkloadResult
 from fettle.v1 import common_pb2, tuning_pb2
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.service.paper import PAPER, make_artifact, make_kernel, matmul, trial_data
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

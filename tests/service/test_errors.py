@@ -6,16 +6,17 @@ import inspect
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fettle.graph import errors as domain
 from fettle.service import errors
 from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.channel import Target
 from fettle.service.server import Server
 from fettle.store.memory import MemoryStore
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from hypothesis import given
-from hypothesis import strategies as st
 
 CLASSES = sorted(errors.STATUS, key=lambda cls: cls.__name__)
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from fettle.graph.errors import (
     FettleError,
     InvalidArgument,
@@ -26,9 +29,6 @@ from fettle.service.client import connect
 from fettle.service.server import MAX_MESSAGE, SERVICES, Server, ServerOptions
 from fettle.store.api import Store
 from fettle.v1 import tuning_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
 from tests.service.paper import Steps, matmul, resolve_paper
 
 METHODS = [
@@ -115,16 +115,18 @@ async def test_unknown_method_is_unimplemented(server: Server) -> None:
 async def test_more_calls_than_allowed_are_refused(store: Store, steps: Steps) -> None:
     steps.gated = True
     options = ServerOptions("127.0.0.1:0", grace=0.5, max_concurrent_calls=3)
-    async with Server(store, steps, resolve=resolve_paper, options=options) as server:
-        async with connect_async(str(server.address)) as client:
-            job = await client.submit(workloads=[(matmul(), 1)], device="paper")
-            watches = [client.watch(job.id) for _ in range(3)]
-            for watch in watches:
-                await anext(watch)
-            with pytest.raises(ResourceExhausted):
-                await client.job(job.id)
-            for watch in watches:
-                await watch.aclose()
+    async with (
+        Server(store, steps, resolve=resolve_paper, options=options) as server,
+        connect_async(str(server.address)) as client,
+    ):
+        job = await client.submit(workloads=[(matmul(), 1)], device="paper")
+        watches = [client.watch(job.id) for _ in range(3)]
+        for watch in watches:
+            await anext(watch)
+        with pytest.raises(ResourceExhausted):
+            await client.job(job.id)
+        for watch in watches:
+            await watch.aclose()
 
 
 # ------------------------------------------------------------------------------------------------ ports
@@ -132,13 +134,13 @@ async def test_more_calls_than_allowed_are_refused(store: Store, steps: Steps) -
 
 async def test_port_in_use_says_so_and_what_to_do(server: Server, store: Store, steps: Steps) -> None:
     second = Server(store, steps, resolve=resolve_paper, options=ServerOptions(str(server.address)))
-    with pytest.raises(Unavailable, match=f"{server.address.port}: Address already in use") as refused:
+    with pytest.raises(Unavailable, match=rf"{server.address.port}: Address already in use") as refused:
         await second.start()
     assert "--listen 127.0.0.1:0" in refused.value.hint
 
 
 async def test_foreign_address_and_malformed_address_are_refused(store: Store, steps: Steps) -> None:
-    with pytest.raises(Unavailable, match="192.0.2.1"):
+    with pytest.raises(Unavailable, match=r"192\.0\.2\.1"):
         await Server(store, steps, options=ServerOptions("192.0.2.1:0")).start()
     with pytest.raises(InvalidArgument):
         await Server(store, steps, options=ServerOptions("nonsense")).start()

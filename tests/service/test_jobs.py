@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from fettle.backends.api import MeasurePolicy
 from fettle.graph.errors import Conflict, InvalidArgument, InvalidDevice, InvalidWorkload, NotFound, Unsupported
 from fettle.graph.workload import Workload
@@ -13,7 +14,6 @@ from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
 from fettle.store.values import Budget, Job, JobSpec, JobState
 from fettle.v1 import tuning_pb2
-
 from tests.service.paper import PAPER, Steps, matmul, resolve_paper
 
 OPTIONS = ServerOptions("127.0.0.1:0", grace=1.0, pause_grace=5.0)
@@ -106,7 +106,7 @@ async def test_listing_pages_through_all_jobs_newest_first(client: AsyncClient, 
     made = [store.create_job(spec(seed))[0].id for seed in range(7)]
     store.move_job(made[2], [JobState.QUEUED], JobState.FAILED, "torn")
     stub = client._tuning
-    pages = []
+    pages: list[list[str]] = []
     token = ""
     while True:
         page = await stub.ListJobs(tuning_pb2.ListJobsRequest(page_size=3, page_token=token))
@@ -115,7 +115,7 @@ async def test_listing_pages_through_all_jobs_newest_first(client: AsyncClient, 
         if not token:
             break
     assert [len(page) for page in pages] == [3, 3, 1]
-    assert sum(pages, []) == made[::-1]
+    assert [job_id for page in pages for job_id in page] == made[::-1]
     assert [job.id async for job in client.jobs(page_size=2)] == made[::-1]
     failed = [job async for job in client.jobs(states=[JobState.FAILED])]
     assert [(job.id, job.error) for job in failed] == [(made[2], "torn")]
@@ -195,10 +195,12 @@ async def test_stopped_server_pauses_its_job_and_the_next_one_finishes_it(store:
     assert store.get_job(job.id).state is JobState.PAUSED
     assert store.get_job(waiting.id).state is JobState.QUEUED
     steps.gated = False
-    async with Server(store, steps, resolve=resolve_paper, options=OPTIONS) as server:
-        async with connect_async(str(server.address)) as client:
-            assert (await client.wait(job.id)).state is JobState.DONE
-            assert (await client.wait(waiting.id)).state is JobState.DONE
+    async with (
+        Server(store, steps, resolve=resolve_paper, options=OPTIONS) as server,
+        connect_async(str(server.address)) as client,
+    ):
+        assert (await client.wait(job.id)).state is JobState.DONE
+        assert (await client.wait(waiting.id)).state is JobState.DONE
     assert steps.started == [job.id, job.id, waiting.id]
     assert [e.data["trial"] for e in store.events(job.id) if e.kind == "trial"] == [1, 2, 3, 4]
     states = [e.data["state"] for e in store.events(job.id) if e.kind == "state"]
@@ -221,13 +223,15 @@ async def test_job_whose_code_breaks_fails_with_its_reason_and_the_next_one_runs
             raise RuntimeError("paper jam")
         return steps(store, job_id, **events)
 
-    async with Server(store, run, resolve=resolve_paper, options=OPTIONS) as server:
-        async with connect_async(str(server.address)) as client:
-            broken = await client.submit(workloads=[(matmul(), 1)], device="paper")
-            next_one = await client.submit(workloads=[(matmul(), 1)], device="paper", seed=1)
-            failed = await client.wait(broken.id)
-            assert (failed.state, failed.error) == (JobState.FAILED, "RuntimeError: paper jam")
-            assert (await client.wait(next_one.id)).state is JobState.DONE
+    async with (
+        Server(store, run, resolve=resolve_paper, options=OPTIONS) as server,
+        connect_async(str(server.address)) as client,
+    ):
+        broken = await client.submit(workloads=[(matmul(), 1)], device="paper")
+        next_one = await client.submit(workloads=[(matmul(), 1)], device="paper", seed=1)
+        failed = await client.wait(broken.id)
+        assert (failed.state, failed.error) == (JobState.FAILED, "RuntimeError: paper jam")
+        assert (await client.wait(next_one.id)).state is JobState.DONE
 
 
 async def test_server_answers_while_a_job_blocks_its_thread(client: AsyncClient, steps: Steps) -> None:

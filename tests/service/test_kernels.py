@@ -6,6 +6,7 @@ import asyncio
 
 import attrs
 import pytest
+
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, InvalidWorkload, NotFound
 from fettle.service.async_client import AsyncClient
@@ -15,7 +16,6 @@ from fettle.service.server import Server
 from fettle.store.lookup import Miss
 from fettle.store.memory import MemoryStore
 from fettle.v1 import kernels_pb2
-
 from tests.service.paper import PAPER, make_artifact, make_kernel, matmul, resolve_paper
 
 DEVICE = PAPER.devices()[0]

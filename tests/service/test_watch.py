@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+
 from fettle.graph.errors import Cancelled, InvalidArgument, NotFound, Unavailable
 from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.client import Client, connect
@@ -16,7 +17,6 @@ from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
 from fettle.store.values import JobEvent, JobState
 from fettle.v1 import tuning_pb2, tuning_pb2_grpc
-
 from tests.service.paper import Steps, matmul, resolve_paper
 
 

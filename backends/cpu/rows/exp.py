@@ -48,7 +48,7 @@ def exp(v: Vectors, x: Any, degree: int, *, shift: int = 0, non_positive: bool =
     """
     if v.scales:
         return _exp_scaled(v, x, degree, shift, non_positive, precise)
-    rounded, n, f = _reduce_by_bits(v, x, precise)
+    rounded, f = _reduce_by_bits(v, x, precise)
     value = v.let(v.from_bits(v.bits(_polynomial(v, f, degree)) + v.shift_left(rounded + v.integer(shift), 23)))
     value = v.where(x < v.constant((-126 - shift) * _LN2), v.constant(0.0), value)
     if not non_positive:
@@ -63,7 +63,7 @@ def expm1_negative(v: Vectors, x: Any, degree: int) -> Any:
         f = _fraction(v, x, n, precise=True)
         power = v.let(v.scale(v.constant(1.0), n))
     else:
-        rounded, n, f = _reduce_by_bits(v, x, precise=True)
+        rounded, f = _reduce_by_bits(v, x, precise=True)
         power = v.let(v.from_bits(v.integer(127 << 23) + v.shift_left(rounded, 23)))
     beyond_one = v.let(f * _horner(v, f, COEFFICIENTS[degree][1:]))
     return v.let(v.multiply_add(power, beyond_one, power - v.constant(1.0)))
@@ -82,11 +82,11 @@ def _exp_scaled(v: Vectors, x: Any, degree: int, shift: int, non_positive: bool,
     return v.let(v.scale(_polynomial(v, _fraction(v, x, n, precise), degree), power))
 
 
-def _reduce_by_bits(v: Vectors, x: Any, precise: bool) -> tuple[Any, Any, Any]:
-    """(integer whose low bits are n, n, f)."""
+def _reduce_by_bits(v: Vectors, x: Any, precise: bool) -> tuple[Any, Any]:
+    """(integer whose low bits are n, f)."""
     shifted = v.let(v.multiply_add(x, v.constant(LOG2_E), v.constant(_ROUND)))
     n = v.let(shifted - v.constant(_ROUND))
-    return v.let(v.bits(shifted)), n, _fraction(v, x, n, precise)
+    return v.let(v.bits(shifted)), _fraction(v, x, n, precise)
 
 
 def _fraction(v: Vectors, x: Any, n: Any, precise: bool) -> Any:

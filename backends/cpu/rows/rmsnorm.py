@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from fettle.backends.api import Candidate
-from fettle.backends.cpu.rows.vectors import Registers, Vectors, function
+from fettle.backends.cpu.rows.vectors import Registers, Vectors, for_each_row, function
 
 _LARGEST_SUM = 2.0**126
 _SMALLEST_MEAN = 2.0**-100
@@ -57,7 +57,7 @@ def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
                 v.stream_row(y, first + row, cols, unroll, partial(write, row))
             v.end_streaming()
         else:
-            v.sweep(cols, unroll, lambda *at: [write(row, *at) for row in range(block)])
+            v.sweep(cols, unroll, for_each_row(block, write))
         for row in range(block):
             safe = T.And(sums[row] <= T.float32(_LARGEST_SUM), means[row] >= T.float32(_SMALLEST_MEAN))
             with T.If(T.Not(safe)), T.Then():
@@ -69,7 +69,7 @@ def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
 
 def _wide_row(x: Any, weight: Any, y: Any, row: Any, cols: int, eps: float) -> None:
     """One row in float64, one value at a time."""
-    total = T.alloc_buffer((1,), "float64", scope="local")
+    total = T.alloc_buffer((1,), "float64")
     T.buffer_store(total, T.float64(0), [0])
     with T.serial(T.int64(0), T.int64(cols)) as col:
         value = T.cast(x[row, col], "float64")

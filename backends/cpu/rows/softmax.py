@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.exp import exp
-from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors, function
+from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors, for_each_row, function
 from fettle.graph.errors import BuildFailure
 
 LOWEST = -3.4028234663852886e38
@@ -153,4 +153,4 @@ def _two_pass(k: _Kernel, first: Any) -> None:
             v.stream_row(k.y, first + row, k.cols, k.unroll, partial(write, row))
         v.end_streaming()
     else:
-        v.sweep(k.cols, k.unroll, lambda *at: [write(row, *at) for row in range(k.block)])
+        v.sweep(k.cols, k.unroll, for_each_row(k.block, write))

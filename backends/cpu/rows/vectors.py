@@ -9,7 +9,7 @@ from typing import Any
 from tvm.script.ir_builder import IRBuilder
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 from tvm.tirx.op import call_llvm_pure_intrin, masked_load, masked_store
-from tvm.tirx.script.builder import ir as T
+from tvm.tirx.script.builder import ir as T  # noqa: N812
 
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
@@ -38,12 +38,16 @@ task: other threads must see them once the kernel has returned."""
 
 
 class Registers:
-    """A few vectors that stay in registers: every index is a constant once the code is emitted."""
+    """A few vectors that stay in registers: every index is a constant once the code is emitted.
+
+    TVM puts small buffers of the default scope on the stack, from where LLVM moves them into registers; those of
+    scope ``local`` it would allocate from the heap.
+    """
 
     def __init__(self, v: Vectors, count: int, value: float) -> None:
         self._v = v
         self._count = count
-        self._buffer = T.alloc_buffer((count, v.lanes), "float32", scope="local")
+        self._buffer = T.alloc_buffer((count, v.lanes), "float32")
         for slot in range(count):
             self[slot] = v.constant(value)
 
@@ -72,7 +76,7 @@ class Scalar:
     """One float32 variable."""
 
     def __init__(self, value: Any) -> None:
-        self._buffer = T.alloc_buffer((1,), "float32", scope="local")
+        self._buffer = T.alloc_buffer((1,), "float32")
         self.set(value)
 
     def get(self) -> Any:
@@ -108,7 +112,7 @@ class Vectors:
         """
         if str(value.ty.dtype) != self.dtype:
             return T.Bind(value)
-        variable = T.alloc_buffer((self.lanes,), "float32", scope="local")
+        variable = T.alloc_buffer((self.lanes,), "float32")
         T.buffer_store(variable, value, [T.Ramp(0, 1, self.lanes)])
         return variable[T.Ramp(0, 1, self.lanes)]
 
@@ -240,6 +244,16 @@ class Vectors:
         with T.If(head > 0), T.Then():
             write(T.int64(0), 0, self.first(head))
         self.sweep(self.let(cols - head), unroll, write, head)
+
+
+def for_each_row(block: int, body: Callable[[int, Any, int, Any], None]) -> Callable[[Any, int, Any], None]:
+    """A body for :meth:`Vectors.sweep` that visits the same columns of every row of a block."""
+
+    def rows(offset: Any, slot: int, mask: Any) -> None:
+        for row in range(block):
+            body(row, offset, slot, mask)
+
+    return rows
 
 
 def function(shapes: Sequence[tuple[str, tuple[int, ...]]], body: Callable[..., None]) -> Any:

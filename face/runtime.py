@@ -51,28 +51,31 @@ class GraphRuntime:
 
     Args:
         imported: a model with its weights in memory (see :meth:`Imported.filled`).
-        kernels: the kernel of a workload; asked once per distinct workload.
+        kernels: the kernel of a workload, or None to leave it to the reference evaluator; asked once per
+            distinct workload.
 
     Raises:
         InvalidGraph: a weight is missing.
-        Unsupported: a node without a workload has no reference implementation.
+        Unsupported: a node without a kernel has no reference implementation.
     """
 
-    def __init__(self, imported: Imported, kernels: Callable[[Workload], CallableKernel]) -> None:
+    def __init__(self, imported: Imported, kernels: Callable[[Workload], CallableKernel | None]) -> None:
         self._types = imported.types
         self._inputs = tuple(value.name for value in imported.model.graph.input)
         self._outputs = tuple(value.name for value in imported.model.graph.output)
         self._constants = _initializers(imported)
         nodes = {node.name: node for node in imported.model.graph.node}
-        chosen: dict[Workload, CallableKernel] = {}
+        chosen: dict[Workload, CallableKernel | None] = {}
         runs: list[tuple[GraphNode, Callable[[Tensors], Sequence[np.ndarray]]]] = []
         for node in imported.graph.nodes:
             if node.workload is not None:
                 if node.workload not in chosen:
                     chosen[node.workload] = kernels(node.workload)
-                runs.append((node, self._bind(node, node.workload, chosen[node.workload])))
-                continue
-            run = _reference(nodes[node.name], imported)
+                kernel = chosen[node.workload]
+                if kernel is not None:
+                    runs.append((node, self._bind(node, node.workload, kernel)))
+                    continue
+            run = _reference([nodes[name] for name in node.covers], imported)
             if node.reason == CONSTANT:
                 self._constants.update(zip(node.outputs, run(self._constants), strict=True))
             else:
@@ -145,10 +148,12 @@ def _initializers(imported: Imported) -> Tensors:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def _reference(node: NodeProto, imported: Imported) -> Callable[[Tensors], Sequence[np.ndarray]]:
-    """One node as a model of its own, run by the reference evaluator."""
-    names = reads(node)
-    outputs = [name for name in node.output if name]
+def _reference(nodes: Sequence[NodeProto], imported: Imported) -> Callable[[Tensors], Sequence[np.ndarray]]:
+    """A graph node's nodes of the model, as a model of their own run by the reference evaluator."""
+    inside = {name for node in nodes for name in node.output}
+    names = list(dict.fromkeys(name for node in nodes for name in reads(node) if name not in inside))
+    outputs = [name for name in nodes[-1].output if name]
+    label = nodes[-1].name
 
     def declare(name: str) -> onnx.ValueInfoProto:
         kind = imported.types.get(name)
@@ -156,7 +161,7 @@ def _reference(node: NodeProto, imported: Imported) -> Callable[[Tensors], Seque
             return onnx.ValueInfoProto(name=name)
         return helper.make_tensor_value_info(name, kind.element, kind.shape)
 
-    graph = helper.make_graph([node], node.name, list(map(declare, names)), list(map(declare, outputs)))
+    graph = helper.make_graph(nodes, label, list(map(declare, names)), list(map(declare, outputs)))
     model = ModelProto(ir_version=imported.model.ir_version, opset_import=imported.model.opset_import, graph=graph)
     run = evaluator(model)
 
@@ -164,7 +169,7 @@ def _reference(node: NodeProto, imported: Imported) -> Callable[[Tensors], Seque
         try:
             return list(run.run(outputs, {name: tensors[name] for name in names}))
         except Exception as error:
-            raise InvalidGraph(f"node {node.name!r} fails as it runs: {error}", details={"node": node.name}) from error
+            raise InvalidGraph(f"node {label!r} fails as it runs: {error}", details={"node": label}) from error
 
     return call
 

@@ -118,6 +118,16 @@ def test_kernels_are_asked_once_and_bound_once_a_node() -> None:
     assert dict(NumpyKernel.binds) == dict(imported.graph.workloads())
 
 
+def test_workloads_without_a_kernel_are_left_to_the_reference() -> None:
+    imported = decoder()
+    data = inputs(imported)
+    half = GraphRuntime(imported, lambda w: NumpyKernel(w) if w.operator == "matmul" else None)
+    none = GraphRuntime(imported, lambda w: None)
+    for runtime in (half, none):
+        differences = compare(runtime(data), evaluate(imported.model, data))
+        assert max(d.nrmse for d in differences.values()) < 1e-6
+
+
 def small(body: str, weights: dict[str, np.ndarray] | None = None) -> Imported:
     proto: ModelProto = parser.parse_model('<ir_version: 8, opset_import: ["" : 21]>' + body)
     for name, array in (weights or {}).items():

@@ -33,7 +33,7 @@ def run(backend: SyntheticBackend, steps: Iterable[int], rebuild: bool) -> list[
     return tuner.records
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.lists(st.integers(1, 8), min_size=4, max_size=6))
 def test_resuming_equals_continuing_wherever_it_stopped(steps: list[int]) -> None:
     backend = SyntheticBackend(fails=flaky)

@@ -6,7 +6,7 @@ LLVM would call library functions, which an object file on its own does not have
 
 from __future__ import annotations
 
-from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, T, constant, load, read, store, vector
+from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, T, constant, read, store, vector
 
 MEMORY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 """Type of a kernel's buffer for each number format."""
@@ -14,13 +14,13 @@ MEMORY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 def load_floats(buffer: Buffer, place: Place, lanes: int, kind: str, converts_half: bool, *, bind: bool = True) -> Expr:
     """``lanes`` elements as float32; ``bind=False`` where the load must stay conditional."""
-    raw = load(buffer, place, lanes) if bind else read(buffer, place, lanes)
-    if kind == "f32":
-        return raw
+    raw = read(buffer, place, lanes)
     if kind == "f16":
-        return T.Cast(vector("float32", lanes), raw) if converts_half else _half_to_float(raw, lanes)
-    wide = T.Cast(vector("uint32", lanes), T.reinterpret(vector("uint16", lanes), raw))
-    return T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
+        raw = T.Cast(vector("float32", lanes), raw) if converts_half else _half_to_float(raw, lanes)
+    elif kind == "bf16":
+        wide = T.Cast(vector("uint32", lanes), T.reinterpret(vector("uint16", lanes), raw))
+        raw = T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
+    return T.Bind(raw) if bind else raw
 
 
 def store_floats(buffer: Buffer, place: Place, value: Expr, lanes: int, kind: str, converts_half: bool) -> None:

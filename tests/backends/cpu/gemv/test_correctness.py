@@ -1,0 +1,130 @@
+"""Every inner loop on every format this machine can run, against the reference and its tolerance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fettle.backends.api import Candidate, DeviceText
+from fettle.backends.cpu import CpuBackend
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.gemv import spaces
+from fettle.backends.spaces import enumerate_space
+from fettle.graph import data
+from fettle.graph.quantized import QuantizedWeight
+from fettle.graph.workload import Workload
+
+FORMATS = ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "tern", "bip1")
+RUNNABLE = [
+    pair for pair, sets in spaces.ISAS.items() if any(needed <= cpu.features(cpu.default_device()) for needed in sets)
+]
+INT8 = [pair for pair in RUNNABLE if pair[0] != "dequantise"]
+LEVELS = [level for level, needed in cpu.LEVELS.items() if needed <= cpu.Machine.detect().features]
+
+
+def skip_if_missing(algorithm: str, isa: str, kind: str) -> None:
+    if (algorithm, isa, kind) == ("lut", "avx2", "u8"):
+        pytest.skip("16-bit sums do not hold 8 planes: not in the space")
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1"])
+@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+def test_every_format_is_within_tolerance(build: Any, algorithm: str, isa: str, kind: str) -> None:
+    skip_if_missing(algorithm, isa, kind)
+    built = build(f"matmul m=1 n=50 k=150 act=f32 weight={kind}:64", algorithm=algorithm, isa=isa, tile=32)
+    assert built.error() <= 1.0
+
+
+@pytest.mark.parametrize("kind", ["u3", "u8", "bip1"])
+@pytest.mark.parametrize("isa", [isa for algorithm, isa in RUNNABLE if algorithm == "dequantise"])
+def test_unrounded_activations_meet_the_tighter_tolerance(build: Any, isa: str, kind: str) -> None:
+    assert build(f"matmul m=3 n=50 k=150 act=f32 weight={kind}:64 compute=f32", isa=isa).error() <= 1.0
+
+
+@given(choose=st.data())
+@settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_any_schedule_of_any_shape_is_right(backend: CpuBackend, load: Any, choose: st.DataObject) -> None:
+    kind = choose.draw(st.sampled_from(FORMATS))
+    group = choose.draw(st.sampled_from(["8", "12", "20", "32", "64", "128", "row"]))
+    suffix = choose.draw(st.sampled_from(["", "/f32"] if kind in ("tern", "bip1") else ["", ":zp", ":zp/f32"]))
+    act, out = (
+        choose.draw(st.sampled_from(["f32", "f16", "bf16"])),
+        choose.draw(st.sampled_from(["f32", "f16", "bf16"])),
+    )
+    m, n, k = (choose.draw(st.integers(1, top)) for top in (11, 150, 300))
+    compute = choose.draw(st.sampled_from(["i8", "i8", "i8", "f32", "bf16"]))
+    text = f"matmul m={m} n={n} k={k} act={act} weight={kind}:{group}{suffix} compute={compute} out={out}"
+    workload = Workload.parse(text)
+    device = backend.device(DeviceText.parse(f"cpu,isa={choose.draw(st.sampled_from(LEVELS))}"))
+    points = enumerate_space(backend.space(workload, device))
+    schedule = points[choose.draw(st.integers(0, len(points) - 1))]
+    assert load(Candidate(workload, device, schedule)).error() <= 1.0
+
+
+@pytest.mark.parametrize("kind", ["u4", "u7", "u8"])
+@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+def test_sums_of_the_largest_codes_and_activations_do_not_saturate(
+    build: Any, algorithm: str, isa: str, kind: str
+) -> None:
+    skip_if_missing(algorithm, isa, kind)
+    text = f"matmul m=1 n=32 k=512 act=f32 weight={kind}:row/f32"
+    built = build(text, algorithm=algorithm, isa=isa, tile=32, unroll=8)
+    weight_format = built.workload["weight"]
+    top = weight_format.levels - 1
+    weight = QuantizedWeight(weight_format, np.full((32, 512), top, np.uint8), np.ones((32, 1), np.float32))
+    for sign in (1, -1):
+        result = built([np.full((1, 512), sign, np.float32), weight])
+        np.testing.assert_allclose(result, sign * 512 * (top - weight_format.zero_point), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+def test_zero_activations_give_zero_and_tiny_ones_no_nan(build: Any, algorithm: str, isa: str) -> None:
+    built = build("matmul m=1 n=32 k=64 act=f32 weight=u4:32:zp", algorithm=algorithm, isa=isa, tile=32)
+    _, weight = data.operands(built.workload, 0)
+    assert (built([np.zeros((1, 64), np.float32), weight]) == 0).all()
+    for tiny in (1e-20, 1e-38, 1e-45):
+        assert np.abs(built([np.full((1, 64), tiny, np.float32), weight])).max() <= 100 * tiny + 1e-30
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+def test_rows_longer_than_the_largest_exact_group_are_cut(build: Any, algorithm: str, isa: str) -> None:
+    assert build("matmul m=1 n=32 k=70000 act=f32 weight=u2:row", algorithm=algorithm, isa=isa, tile=32).error() <= 1.0
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), INT8[:1] + INT8[-1:])
+def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> None:
+    if cpu.threads(cpu.default_device()) < 2:
+        pytest.skip("one core")
+    text = "matmul m=3 n=200 k=128 act=f32 weight=u4:32"
+    one = build(text, algorithm=algorithm, isa=isa, tile=32)
+    operands = data.operands(one.workload, 0)
+    for preparation in ("private", "shared"):
+        two = build(text, algorithm=algorithm, isa=isa, tile=32, threads=2, preparation=preparation)
+        np.testing.assert_array_equal(one(operands), two(operands))
+
+
+def test_many_rows_match_the_reference(build: Any) -> None:
+    assert build("matmul m=67 n=70 k=96 act=f32 weight=u4:32").error() <= 1.0
+
+
+@pytest.mark.parametrize("values", [(1e-7, 3e-6, 65504.0, -0.25, 70000.0, -1e-9)])
+def test_float16_results_without_instructions_round_like_numpy(build: Any, values: tuple[float, ...]) -> None:
+    built = build("matmul m=1 n=6 k=8 act=f32 weight=u1:row/f32 compute=f32 out=f16", "cpu,isa=portable")
+    codes = np.zeros((6, 8), np.uint8)
+    codes[:, 0] = 1  # with zero point 1 only the first of 8 is not -scale: x picks it out
+    scales = np.array(values, np.float32)[:, None]
+    weight = QuantizedWeight(built.workload["weight"], codes, scales)
+    x = np.zeros((1, 8), np.float32)
+    x[0, 1] = -1.0
+    with np.errstate(over="ignore"):
+        expected = scales[:, 0].astype(np.float16)
+    np.testing.assert_array_equal(built([x, weight])[0], expected)

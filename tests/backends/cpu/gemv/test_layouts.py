@@ -1,0 +1,129 @@
+"""Packing: every code is where the line order says, padding holds nothing, equal ids mean equal bytes."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fettle.backends.api import Schedule
+from fettle.backends.cpu.gemv import Gemv, layouts
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.graph import data
+from fettle.graph.quantized import QuantizedWeight
+from fettle.graph.workload import Workload
+
+INNER_LOOPS = (("integer", "avx512"), ("integer", "avx2"), ("lut", "avx512"), ("lut", "avx2"))
+
+
+def schedule(algorithm: str, isa: str, tile: int = 32, **rest: int) -> Schedule:
+    values = {"blocks": 1, "batch": 1, "unroll": 1, "prefetch": 0, "threads": 1, **rest}
+    return Schedule.of(algorithm=algorithm, isa=isa, tile=tile, preparation="private", **values)
+
+
+def weight_of(workload: Workload) -> QuantizedWeight:
+    weight = data.operands(workload, 0)[1]
+    assert isinstance(weight, QuantizedWeight)
+    return weight
+
+
+def stored_code(packed: np.ndarray, plan: Plan, row: int, k: int) -> int:
+    """Read one code back, bit by bit, from the formulas in the docstrings of ``plan`` and ``layouts``."""
+    lines = packed.reshape(
+        plan.tiles, plan.groups, plan.tile // plan.block_rows, plan.steps, plan.planes, plan.line_bytes
+    )
+    group, inside = divmod(k, plan.group)
+    step, rest = divmod(inside, plan.step_k)
+    block = lines[row // plan.tile, group, row % plan.tile // plan.block_rows, step]
+    r = row % plan.block_rows
+    if not plan.is_lut:
+        field, j = divmod(rest, 4)
+        return int(block[0, 4 * r + j]) >> (field * plan.field) & ((1 << plan.field) - 1)
+    half, quad = divmod(rest // 4, plan.step_k // 8)
+    place = r if plan.rows_across else 4 * r + quad
+    return sum((int(block[plane, place]) >> (4 * half + rest % 4) & 1) << plane for plane in range(plan.planes))
+
+
+@given(
+    st.sampled_from(INNER_LOOPS),
+    st.sampled_from(["u1", "u2", "u3", "u4", "u5", "u8", "tern", "bip1"]),
+    st.sampled_from(["8", "20", "32", "row"]),
+    st.integers(1, 70),
+    st.integers(1, 90),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_code_is_where_the_line_order_says(pair: tuple[str, str], kind: str, group: str, n: int, k: int) -> None:
+    workload = Workload.parse(f"matmul m=1 n={n} k={k} act=f32 weight={kind}:{group}")
+    plan, weight = Plan.of(workload, schedule(*pair)), weight_of(workload)
+    packed = layouts.pack(weight, plan)[0]
+    read = [[stored_code(packed, plan, row, column) for column in range(k)] for row in range(n)]
+    np.testing.assert_array_equal(read, weight.codes)
+
+
+@given(st.sampled_from(INNER_LOOPS), st.integers(1, 70), st.integers(1, 90))
+@settings(max_examples=30, deadline=None)
+def test_padding_stores_nothing(pair: tuple[str, str], n: int, k: int) -> None:
+    workload = Workload.parse(f"matmul m=1 n={n} k={k} act=f32 weight=u4:20:zp")
+    plan, weight = Plan.of(workload, schedule(*pair)), weight_of(workload)
+    codes, scales, zero_points = layouts.pack(weight, plan)
+    ones = int(np.bitwise_count(codes).sum(dtype=np.int64))
+    assert ones == int(np.bitwise_count(weight.codes).sum(dtype=np.int64))
+    assert np.count_nonzero(scales) == weight.scales.size
+    assert zero_points.sum() == weight.zero_points.sum() if weight.zero_points is not None else False
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), INNER_LOOPS)
+def test_scales_and_zero_points_are_in_tile_group_row_order(algorithm: str, isa: str) -> None:
+    workload = Workload.parse("matmul m=1 n=100 k=90 act=f32 weight=u4:32:zp/f32")
+    plan, weight = Plan.of(workload, schedule(algorithm, isa)), weight_of(workload)
+    _, scales, zero_points = layouts.pack(weight, plan)
+    assert weight.zero_points is not None
+    for row in (0, 31, 32, 99):
+        for group in range(3):
+            place = (row // 32 * 3 + group) * 32 + row % 32
+            assert scales[place] == weight.scales[row, group]
+            assert zero_points[place] == weight.zero_points[row, group]
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), INNER_LOOPS)
+@pytest.mark.parametrize("kind", ["u1:128", "u2:64", "u4:32:zp", "tern:128", "u4:row/f32"])
+def test_without_padding_only_the_formats_own_bits_are_stored(algorithm: str, isa: str, kind: str) -> None:
+    workload = Workload.parse(f"matmul m=1 n=128 k=256 act=f32 weight={kind}")
+    plan = Plan.of(workload, schedule(algorithm, isa))
+    packed = layouts.pack(weight_of(workload), plan)
+    weight_format, groups = workload["weight"], workload["weight"].groups(256)
+    scales = 128 * groups * weight_format.scale_dtype.itemsize
+    zero_points = 128 * groups if weight_format.zero_points else 0
+    assert sum(a.nbytes for a in packed) == 128 * 256 * weight_format.bits // 8 + scales + zero_points
+    assert sum(a.nbytes for a in packed) == plan.packed_bytes
+    assert all(a.ctypes.data % 64 == 0 and a.flags.c_contiguous for a in packed)
+
+
+def test_layout_ids_are_equal_exactly_when_the_bytes_are() -> None:
+    workload = Workload.parse("matmul m=2 n=128 k=256 act=f32 weight=u4:64")
+    family, weight = Gemv(), weight_of(workload)
+    schedules = [
+        schedule(algorithm, isa, tile, blocks=blocks, unroll=unroll, prefetch=prefetch)
+        for algorithm, isa in (*INNER_LOOPS, ("integer", "avxvnni"))
+        for tile in (32, 64)
+        for blocks, unroll, prefetch in ((1, 1, 0), (2, 4, 1024))
+    ]
+    seen: dict[str, bytes] = {}
+    for choice in schedules:
+        content = b"".join(a.tobytes() for a in family.pack(workload, choice, [weight]))
+        assert seen.setdefault(family.weight_layout(workload, choice), content) == content
+    assert len(seen) == len(set(seen.values())) == 6
+
+
+def test_widening_a_field_keeps_the_codes() -> None:
+    """u3 codes are stored in 4-bit fields for ``integer``: the same bytes as a u4 weight with these codes."""
+    three = Workload.parse("matmul m=1 n=32 k=64 act=f32 weight=u3:32")
+    four = Workload.parse("matmul m=1 n=32 k=64 act=f32 weight=u4:32")
+    weight = weight_of(three)
+    wider = attrs.evolve(weight, format=four["weight"])
+    choice = schedule("integer", "avx512")
+    np.testing.assert_array_equal(
+        layouts.pack(weight, Plan.of(three, choice))[0], layouts.pack(wider, Plan.of(four, choice))[0]
+    )

@@ -1,0 +1,140 @@
+"""What the emitted code looks like: the promised instructions, sums that stay in registers, work as counted."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+
+from fettle.backends.api import Candidate, Schedule
+from fettle.backends.cpu import CpuBackend, codegen, loader
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.gemv import Gemv, spaces
+from fettle.graph.workload import Workload
+
+U4 = "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128"
+U2 = "matmul m=1 n=4096 k=4096 act=f32 weight=u2:128"
+U1 = "matmul m=1 n=4096 k=4096 act=f32 weight=bip1:128"
+INSTRUCTION = {
+    ("integer", "avx512"): "vpdpbusd",
+    ("integer", "avxvnni"): "vpdpbusd",
+    ("integer", "avx2"): "vpmaddubsw",
+    ("lut", "avx512"): "vpermb",
+    ("lut", "avx2"): "vpshufb",
+}
+_SPILL = re.compile(r"vmov\w+\s+%[yz]mm\d+, -?\d*\(%rsp\)")
+"""A vector register stored at a constant place of the stack."""
+
+
+def needs(algorithm: str, isa: str) -> None:
+    if not any(needed <= cpu.features(cpu.default_device()) for needed in spaces.ISAS[algorithm, isa]):
+        pytest.skip(f"this machine cannot run {algorithm} {isa}")
+
+
+@cache
+def assembly(text: str, **changes: Any) -> str:
+    import tvm
+
+    workload, device = Workload.parse(text), cpu.default_device()
+    fixed = {"threads": 1, "preparation": "private", "batch": 1, "blocks": 1, "unroll": 4, "tile": 64, "prefetch": 0}
+    schedule = Schedule.of(**(fixed | changes))
+    assert not spaces_reason(workload, schedule)
+    function = Gemv().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", loader.ENTRY)
+    module = tvm.compile(tvm.IRModule({loader.ENTRY: function}), target=codegen.target(device)).mod
+    return str(module.inspect_source("asm"))
+
+
+def spaces_reason(workload: Workload, schedule: Schedule) -> str | None:
+    from fettle.backends.spaces import why_invalid
+
+    return why_invalid(spaces.space(workload, cpu.default_device()), schedule)
+
+
+def inner_loops(text: str) -> list[list[str]]:
+    """Instructions of every loop that contains no other loop."""
+    lines = text.splitlines()
+    labels = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"(\.LBB\w+):", line))}
+    loops = set()
+    for i, line in enumerate(lines):
+        jump = re.match(r"\s+j\w+\s+(\.LBB\w+)", line)
+        if jump and labels.get(jump[1], i) < i:
+            loops.add((labels[jump[1]], i))
+    innermost = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    return [[s.strip() for s in lines[a : b + 1] if re.match(r"\t[a-z]", s)] for a, b in sorted(innermost)]
+
+
+def hot_loops(text: str, instruction: str) -> list[list[str]]:
+    return [loop for loop in inner_loops(text) if sum(line.startswith(instruction) for line in loop) >= 4]
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), sorted(INSTRUCTION))
+@pytest.mark.parametrize("text", [U4, U2, U1])
+@pytest.mark.parametrize("tile", [32, 256])
+def test_inner_loop_has_its_instruction_and_no_spills(text: str, algorithm: str, isa: str, tile: int) -> None:
+    needs(algorithm, isa)
+    if tile == 32 and algorithm == "integer":
+        tile = 16  # one superblock a tile
+    loops = hot_loops(assembly(text, algorithm=algorithm, isa=isa, tile=tile, unroll=2), INSTRUCTION[algorithm, isa])
+    assert loops
+    for loop in loops:
+        assert not [line for line in loop if _SPILL.match(line)]
+        assert not [line for line in loop if line.startswith("call")]
+
+
+@pytest.mark.parametrize("text", [U4, U2, U1])
+def test_a_dot_product_sums_four_weights_a_lane_without_shifts(text: str) -> None:
+    """16 rows times 128 k need 128 / 4 = 32 instructions, 16 KiB of codes in 32-bit lanes; one shift a field."""
+    needs("integer", "avx512")
+    (loop, *_) = hot_loops(assembly(text, algorithm="integer", isa="avx512", tile=256, unroll=4), "vpdpbusd")
+    dots = sum(line.startswith("vpdpbusd") for line in loop)
+    fields = 8 // Workload.parse(text)["weight"].bits
+    groups = dots / 32
+    assert dots % 32 == 0
+    shifts = sum(bool(re.match(r"vps(ra|rl|ll)", line)) for line in loop)
+    assert shifts <= (fields - 1) * groups
+
+
+@pytest.mark.parametrize(("text", "bits"), [(U4, 4), (U2, 2), (U1, 1)])
+def test_a_look_up_serves_four_weights_a_byte(text: str, bits: int) -> None:
+    """Each 64-byte line of indices takes two look-ups, two dot products and one load."""
+    needs("lut", "avx512")
+    for loop in hot_loops(assembly(text, algorithm="lut", isa="avx512", tile=256, unroll=4), "vpermb"):
+        look_ups = sum(line.startswith("vpermb") for line in loop)
+        assert sum(line.startswith("vpdpbusd") for line in loop) == look_ups
+        assert look_ups % (2 * 4 * bits) == 0  # 4 steps a group of 128
+
+
+def test_float16_scales_are_converted_by_one_instruction() -> None:
+    needs("integer", "avx2")
+    assert "vcvtph2ps" in assembly(U4, algorithm="integer", isa="avx2")
+
+
+@pytest.mark.parametrize("distance", [1024, 4096])
+def test_prefetch_asks_ahead_by_the_distance(distance: int) -> None:
+    """Every line loaded has one prefetch, at its own offset plus the distance."""
+    needs("integer", "avx2")
+    text = assembly(U4, algorithm="integer", isa="avx2", tile=256, unroll=4, prefetch=distance)
+    assert len(re.findall(r"\sprefetcht0\s", text)) >= 4
+    assert "prefetch" not in assembly(U4, algorithm="integer", isa="avx2", tile=256, unroll=4)
+
+
+def test_narrow_devices_get_no_wide_registers() -> None:
+    backend = CpuBackend()
+    from fettle.backends.api import DeviceText
+
+    workload, narrow = Workload.parse(U4), backend.device(DeviceText.parse("cpu,isa=avx2"))
+    artifact = backend.build(Candidate(workload, narrow, backend.default(workload, narrow)))
+    assert dict(artifact.facts)["vpdpbusd"] == 0
+    assert dict(artifact.facts)["vpmaddubsw"] > 0
+    assert "avx512f" not in artifact.isa
+
+
+def test_lowered_names_the_features_it_uses() -> None:
+    needs("lut", "avx512")
+    workload, device = Workload.parse(U4), cpu.default_device()
+    schedule = Schedule.of(**(spaces.default(workload, device).as_dict() | {"algorithm": "lut", "isa": "avx512"}))
+    lowered = Gemv().lower(Candidate(workload, device, schedule))
+    assert {"avx512vbmi", "avx512vnni"} <= set(lowered.isa)
+    assert lowered.weight_layout == "gemv-planes-r16-k32-g128-t64:1"

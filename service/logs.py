@@ -6,19 +6,21 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 
 def configure_logging() -> None:
     """Set up structlog for this process; the standard library's loggers (the search's) go the same way."""
     terminal = sys.stderr.isatty()
+    without_locals = ExceptionDictTransformer(show_locals=False)  # locals may be models of megabytes, or tokens
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(without_locals), structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, *render],

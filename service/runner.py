@@ -158,6 +158,9 @@ class JobManager:
                 failures += 1
                 log.warning("cannot run job now", job=job_id, error=str(error), retry_seconds=wait)
                 await self._sleep(wait)
+            except Exception as error:  # the manager must outlive every job
+                log.error("job could not be settled", job=job_id, exc_info=error)
+                self._queue.popleft()
             else:
                 failures = 0
                 self._queue.popleft()
@@ -226,7 +229,10 @@ class JobManager:
         return future
 
     def _cancel_requested(self, job_id: str) -> bool:
-        return self._store.get_job(job_id).cancel_requested
+        try:
+            return self._store.get_job(job_id).cancel_requested
+        except FettleError:  # the job's own thread meets the same trouble and decides what it means
+            return False
 
     def _unfinished(self) -> list[Job]:
         jobs: list[Job] = []

@@ -16,10 +16,15 @@ from fettle.graph.errors import Unavailable
 from fettle.store.api import Store
 from fettle.store.values import Job, JobEvent, JobState
 
-_SETTLE = 0.2
-"""Seconds to wait for the last event of a job that is final: its state is stored just before it."""
+_SETTLE, _LOOKS = 0.2, 10
+"""How long and how often to look for the last event of a job that is final: its state is stored just before it, and
+a job that was cancelled by another process while it waited has none."""
 
 _FINAL = {state.value for state in JobState if state.is_final}
+
+
+def _is_last(event: JobEvent) -> bool:
+    return event.kind == "state" and event.data.get("state") in _FINAL
 
 
 class EventHub:
@@ -53,7 +58,7 @@ class EventHub:
 
         1. Read the job, then its next events, in one step off the loop.
         2. Pass on what there is; after the event of a final state, end.
-        3. Nothing there: if the job is final, look once more and end; else sleep until woken, or ``poll`` seconds.
+        3. Nothing there: sleep until woken, or ``poll`` seconds; of a final job, look a few times more, then end.
 
         Close the generator (``contextlib.aclosing``), so that a watcher who leaves is forgotten at once.
 
@@ -62,27 +67,35 @@ class EventHub:
             Unavailable: the server is stopping; watch again after the last number seen.
         """
         with self._registered(job_id) as wake:
-            settled = False
+            looks = 0
             while True:
                 wake.clear()
                 job, events = await asyncio.to_thread(self._read, job_id, after)
                 for event in events:
                     yield event
                     after = event.number
-                    if event.kind == "state" and event.data.get("state") in _FINAL:
+                    if _is_last(event):
                         return
                 if events:
                     continue
                 if self._closed:
                     raise Unavailable("the server is stopping", hint="watch again after the last event seen")
-                if job.state.is_final and settled:
-                    return
-                settled = job.state.is_final
+                if job.state.is_final:
+                    if looks == _LOOKS or await asyncio.to_thread(self._ended_at, job_id, after):
+                        return
+                    looks += 1
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), _SETTLE if settled else self._poll)
+                    await asyncio.wait_for(wake.wait(), _SETTLE if job.state.is_final else self._poll)
 
     def _read(self, job_id: str, after: int) -> tuple[Job, tuple[JobEvent, ...]]:
         return self._store.get_job(job_id), self._store.events(job_id, after)
+
+    def _ended_at(self, job_id: str, number: int) -> bool:
+        """Whether the event of that number is the last of a final job, or the number lies beyond it."""
+        if number == 0:
+            return False
+        known = self._store.events(job_id, number - 1, 1)
+        return not known or _is_last(known[0])
 
     @contextlib.contextmanager
     def _registered(self, job_id: str) -> Iterator[asyncio.Event]:

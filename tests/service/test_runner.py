@@ -1,0 +1,140 @@
+"""The job manager when things around it break."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fettle.graph.errors import FettleError, Unavailable
+from fettle.service import runner
+from fettle.service.runner import JobManager
+from fettle.service.watch import EventHub
+from fettle.store.memory import MemoryStore
+from fettle.store.values import Job, JobSpec, JobState
+from tests.service.paper import PAPER, Steps, matmul
+
+
+class Flaky(MemoryStore):
+    """Unavailable while ``down`` is set."""
+
+    down = False
+
+    def get_job(self, job_id: str) -> Job:
+        if self.down:
+            raise Unavailable("the database is away")
+        return super().get_job(job_id)
+
+
+def make_job(store: MemoryStore, seed: int = 0) -> Job:
+    return store.create_job(JobSpec(((matmul(), 1),), PAPER.devices()[0], "paper", seed=seed))[0]
+
+
+async def eventually(condition: Any) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+@pytest.fixture
+def flaky() -> Flaky:
+    return Flaky()
+
+
+@pytest_asyncio.fixture
+async def manager(flaky: Flaky, steps: Steps) -> AsyncIterator[JobManager]:
+    made = JobManager(flaky, steps, EventHub(flaky))
+    yield made
+    await made.stop(1.0)
+
+
+async def test_job_waits_while_the_store_is_away(
+    manager: JobManager, flaky: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.05,))
+    await manager.start()
+    job = make_job(flaky)
+    flaky.down = True
+    await manager.enqueue(job)
+    await asyncio.sleep(0.2)
+    assert flaky.list_jobs().jobs[0].state is JobState.QUEUED
+    flaky.down = False
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
+
+
+async def test_store_that_goes_away_during_a_job_does_not_end_its_run(
+    manager: JobManager, flaky: Flaky, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.05,))
+    monkeypatch.setattr(runner, "_LOOK_FOR_CANCEL", 0.02)
+    steps.gated = True
+    await manager.start()
+    job = make_job(flaky)
+    await manager.enqueue(job)
+    await eventually(lambda: steps.started == [job.id])
+    flaky.down = True
+    await asyncio.sleep(0.2)
+    assert manager.running == job.id
+    flaky.down = False
+    steps.permits.release(10)
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
+    assert steps.started == [job.id]
+
+
+async def test_unfinished_jobs_are_taken_up_oldest_first(manager: JobManager, flaky: Flaky, steps: Steps) -> None:
+    jobs = [make_job(flaky, seed) for seed in range(4)]
+    flaky.move_job(jobs[0].id, [JobState.QUEUED], JobState.PAUSED)
+    flaky.move_job(jobs[1].id, [JobState.QUEUED], JobState.DONE)
+    flaky.move_job(jobs[3].id, [JobState.QUEUED], JobState.RUNNING)
+    await manager.start()
+    await eventually(lambda: len(steps.started) == 3 and manager.running is None)
+    assert steps.started == [jobs[0].id, jobs[2].id, jobs[3].id]
+
+
+async def test_job_enqueued_many_times_at_once_runs_once(manager: JobManager, flaky: Flaky, steps: Steps) -> None:
+    await manager.start()
+    job = make_job(flaky)
+    flaky.move_job(job.id, [JobState.QUEUED], JobState.PAUSED)
+    paused = flaky.get_job(job.id)
+    await asyncio.gather(*(manager.enqueue(paused) for _ in range(20)))
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
+    await asyncio.sleep(0.1)
+    assert steps.started == [job.id]
+
+
+async def test_domain_error_of_a_run_fails_the_job_with_its_message(flaky: Flaky) -> None:
+    def run(*_: Any, **__: Any) -> Job:
+        raise FettleError("the glue is dry")
+
+    manager = JobManager(flaky, run, EventHub(flaky))
+    await manager.start()
+    job = make_job(flaky)
+    await manager.enqueue(job)
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.FAILED and manager.running is None)
+    assert flaky.get_job(job.id).error == "the glue is dry"
+    assert [e.data for e in flaky.events(job.id)] == [{"state": "failed", "error": "the glue is dry"}]
+    await manager.stop(1.0)
+
+
+async def test_job_that_ignores_the_pause_does_not_hold_up_the_stop(flaky: Flaky) -> None:
+    release = threading.Event()
+
+    def run(store: MemoryStore, job_id: str, **_: Any) -> Job:
+        store.move_job(job_id, (JobState.QUEUED,), JobState.RUNNING)
+        release.wait(10)
+        return store.get_job(job_id)
+
+    manager = JobManager(flaky, run, EventHub(flaky))
+    await manager.start()
+    job = make_job(flaky)
+    await manager.enqueue(job)
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.RUNNING)
+    await asyncio.wait_for(manager.stop(0.1), 2.0)
+    release.set()
+    assert flaky.get_job(job.id).state is JobState.RUNNING

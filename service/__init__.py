@@ -1,0 +1,4 @@
+"""The gRPC service and its clients: durable jobs, streamed events, the kernel cache over the wire.
+
+``server.py`` assembles it, ``client.py`` and ``async_client.py`` talk to it, ``convert/`` knows both proto and domain.
+"""

@@ -22,8 +22,8 @@ from fettle.backends.api import (
     Space,
     Support,
 )
-from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import codegen, loader, threads
+from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.bound import workload_bound
 from fettle.backends.cpu.dense import Dense
 from fettle.backends.cpu.family import Family

@@ -48,8 +48,8 @@ def exp(v: Vectors, x: Any, degree: int, *, shift: int = 0, non_positive: bool =
     """
     if v.scales:
         return _exp_scaled(v, x, degree, shift, non_positive, precise)
-    rounded, f = _reduce_by_bits(v, x, precise)
-    value = v.let(v.from_bits(v.bits(_polynomial(v, f, degree)) + v.shift_left(rounded + v.integer(shift), 23)))
+    rounded, f = _reduce_by_bits(v, x, precise, shift)
+    value = v.let(v.from_bits(v.bits(_polynomial(v, f, degree)) + v.shift_left(rounded, 23)))
     value = v.where(x < v.constant((-126 - shift) * _LN2), v.constant(0.0), value)
     if not non_positive:
         value = v.where(x > v.constant((128 - shift) * _LN2 - 1e-5), v.constant(float("inf")), value)
@@ -82,10 +82,11 @@ def _exp_scaled(v: Vectors, x: Any, degree: int, shift: int, non_positive: bool,
     return v.let(v.scale(_polynomial(v, _fraction(v, x, n, precise), degree), power))
 
 
-def _reduce_by_bits(v: Vectors, x: Any, precise: bool) -> tuple[Any, Any]:
-    """(integer whose low bits are n, f)."""
-    shifted = v.let(v.multiply_add(x, v.constant(LOG2_E), v.constant(_ROUND)))
-    n = v.let(shifted - v.constant(_ROUND))
+def _reduce_by_bits(v: Vectors, x: Any, precise: bool, shift: int = 0) -> tuple[Any, Any]:
+    """(integer whose low bits are n + shift, f). A NaN's low bits are zero, so that it survives adding them."""
+    rounder = v.constant(_ROUND + shift)
+    shifted = v.let(v.multiply_add(x, v.constant(LOG2_E), rounder))
+    n = v.let(shifted - rounder)
     return v.let(v.bits(shifted)), _fraction(v, x, n, precise)
 
 

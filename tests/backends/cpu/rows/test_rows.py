@@ -1,0 +1,283 @@
+"""Row operators: within the declared tolerance for every schedule, shape, alignment and awkward input tried."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fettle.backends.api import Artifact, Candidate, Device, DeviceText, Schedule
+from fettle.backends.cpu import CpuBackend
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.rows import Rows
+from fettle.backends.spaces import enumerate_space, why_invalid
+from fettle.graph import data
+from fettle.graph.errors import BuildFailure
+from fettle.graph.workload import Workload
+
+BACKEND = CpuBackend()
+ROWS = Rows()
+LEVELS = [level for level, isa in cpu.LEVELS.items() if isa <= cpu.Machine.detect().features]
+
+
+def device_of(level: str, threads: int = 1) -> Device:
+    return BACKEND.device(DeviceText("cpu", "", (("isa", level), ("threads", str(threads)))))
+
+
+def built(text: str, device: Device, **changes: object) -> Artifact:
+    workload = Workload.parse(text)
+    values = ROWS.default(workload, device).as_dict() | changes
+    return BACKEND.build(Candidate(workload, device, Schedule(tuple(values.items()))))  # type: ignore[arg-type]
+
+
+def misaligned(array: np.ndarray, elements: int) -> np.ndarray:
+    """A copy that starts ``elements`` float32 past a cache line."""
+    room = np.empty(array.size + 32, np.float32)
+    start = (-room.ctypes.data // 4) % 16 + elements
+    copy = room[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def run(artifact: Artifact, operands: list[np.ndarray], shift: int = 1) -> np.ndarray:
+    """Result in a poisoned array between two guards that must stay untouched."""
+    kernel = BACKEND.load(artifact)
+    tensors = Workload.parse(artifact.workload).operands
+    pairs = list(zip(operands, tensors, strict=True))
+    inputs = [misaligned(o, shift) for o, t in pairs if not t.constant]
+    result = Workload.parse(artifact.workload).result
+    room = np.full(result.size + 96, np.nan, np.float32)
+    start = 32 + (-room.ctypes.data // 4) % 16 + shift
+    out = room[start : start + result.size].reshape(result.shape)
+    kernel.run(inputs, kernel.pack([o for o, t in pairs if t.constant]), out)
+    assert np.isnan(room[:start]).all()
+    assert np.isnan(room[start + result.size :]).all()
+    return out.copy()
+
+
+def error_ratio(artifact: Artifact, operands: list[np.ndarray], shift: int = 1) -> float:
+    expected = data.reference(Workload.parse(artifact.workload), operands)
+    out = run(artifact, operands, shift)
+    return float((np.abs(out - expected.expected) / expected.tolerance).max())
+
+
+def sampled(text: str) -> list[np.ndarray]:
+    return [np.asarray(o) for o in data.operands(Workload.parse(text), 5)]
+
+
+WORKLOADS = st.one_of(
+    st.builds("softmax rows={} cols={} act=f32".format, st.integers(1, 9), st.integers(1, 3000)),
+    st.builds("rmsnorm rows={} cols={} act=f32 eps={}".format, st.integers(1, 9), st.integers(1, 600), st.just("1e-6")),
+    st.builds(
+        "elementwise shape={}x{} act=f32 expr={}".format,
+        st.integers(1, 9),
+        st.integers(1, 3000),
+        st.sampled_from(["silu(x0)*x1", "tanh(x0)-0.5*x0", "-sigmoid(x1)/exp(x0)", "relu(x0)+abs(x1)", "x0"]),
+    ),
+).filter(lambda text: "x1" not in text or "x0" in text)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(WORKLOADS, st.sampled_from(LEVELS), st.integers(1, 2), st.integers(0, 15), st.integers(0, 2**32))
+def test_any_schedule_of_any_shape_is_within_tolerance(
+    text: str, level: str, threads: int, shift: int, seed: int
+) -> None:
+    workload, device = Workload.parse(text), device_of(level, min(threads, cpu.Machine.detect().cores))
+    points = enumerate_space(ROWS.space(workload, device))
+    schedule = points[points.sample(np.random.default_rng(seed), 1)[0]]
+    artifact = BACKEND.build(Candidate(workload, device, schedule))
+    assert error_ratio(artifact, sampled(text), shift) <= 1
+
+
+ADVERSARIAL = {
+    "equal": np.full(133, 3.25),
+    "wide": np.linspace(-1e4, 1e4, 133),
+    "denormal": np.full(133, 1e-41),
+    "one huge": np.where(np.arange(133) == 131, 3e38, -1.0),
+    "extremes": np.where(np.arange(133) % 2, 3.4e38, -3.4e38),
+    "staircase": -np.arange(133.0) * 0.8,
+    "zero": np.zeros(133),
+}
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def softmaxes(request: pytest.FixtureRequest) -> list[Artifact]:
+    text, device = f"softmax rows={len(ADVERSARIAL)} cols=133 act=f32", device_of(request.param)
+    return [
+        built(text, device),
+        built(text, device, algorithm="two_pass", unroll=2),
+        built(text, device, algorithm="two_pass", unroll=1, stream=True),
+    ]
+
+
+def test_softmax_of_awkward_rows_is_within_tolerance(softmaxes: list[Artifact]) -> None:
+    x = np.array(list(ADVERSARIAL.values()), np.float32)
+    for artifact in softmaxes:
+        assert error_ratio(artifact, [x]) <= 1
+
+
+def test_softmax_gives_masked_values_nothing_and_passes_nan_on(softmaxes: list[Artifact]) -> None:
+    x = np.array(list(ADVERSARIAL.values()), np.float32)
+    x[0, ::3] = -np.inf
+    x[1, 7] = np.nan
+    for artifact in softmaxes:
+        y = run(artifact, [x])
+        assert (y[0, ::3] == 0).all()
+        assert np.allclose(np.delete(y[0], np.s_[::3]), 1 / 88)
+        assert np.isnan(y[1]).all()
+        assert np.allclose(y[2:].sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_rmsnorm_of_awkward_rows_is_within_tolerance(level: str, stream: bool) -> None:
+    x = np.array(list(ADVERSARIAL.values()), np.float32)
+    weight = np.linspace(-2, 2, 133, dtype=np.float32)
+    for eps in ("1e-05", "1e-30"):
+        artifact = built(f"rmsnorm rows={len(x)} cols=133 act=f32 eps={eps}", device_of(level), stream=stream)
+        assert error_ratio(artifact, [x, weight]) <= 1
+
+
+EVERYWHERE = np.concatenate(
+    [
+        np.linspace(-110, 110, 4001),
+        np.linspace(-1, 1, 2001),
+        np.geomspace(1e-44, 3e38, 400),
+        -np.geomspace(1e-44, 3e38, 400),
+    ]
+).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh", "exp", "abs"])
+def test_function_is_within_tolerance_everywhere(level: str, function: str) -> None:
+    x = EVERYWHERE
+    if function == "exp":
+        x = x[x < 88.72]  # beyond, the float64 reference is no float32
+    artifact = built(f"elementwise shape={x.size} act=f32 expr={function}(x0)", device_of(level))
+    assert error_ratio(artifact, [x]) <= 1
+
+
+LIMITS = {
+    "relu": (0, np.inf),
+    "sigmoid": (0, 1),
+    "silu": (np.nan, np.inf),  # -inf * 0, as IEEE and NumPy have it
+    "tanh": (-1, 1),
+    "exp": (0, np.inf),
+    "abs": (np.inf, np.inf),
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("function", LIMITS)
+def test_function_has_its_limits_at_infinity_and_keeps_nan(level: str, function: str) -> None:
+    artifact = built(f"elementwise shape=3 act=f32 expr={function}(x0)", device_of(level))
+    y = run(artifact, [np.array([-np.inf, np.inf, np.nan], np.float32)])
+    np.testing.assert_array_equal(y, np.array([*LIMITS[function], np.nan], np.float32))
+
+
+def test_tanh_and_silu_are_odd_or_vanish_at_zero() -> None:
+    y = run(
+        built("elementwise shape=2 act=f32 expr=tanh(x0)", device_of(LEVELS[-1])), [np.array([0.0, -0.0], np.float32)]
+    )
+    assert (y == 0).all()
+    assert np.signbit(y).tolist() == [False, True]
+
+
+def assembly(text: str, device: Device, **changes: object) -> str:
+    import tvm
+
+    from fettle.backends.cpu import codegen
+
+    workload = Workload.parse(text)
+    values = ROWS.default(workload, device).as_dict() | changes
+    lowered = ROWS.lower(Candidate(workload, device, Schedule(tuple(values.items()))))  # type: ignore[arg-type]
+    module = tvm.compile(tvm.IRModule({"main": lowered.function}), target=codegen.target(device)).mod
+    return str(module.inspect_source("asm"))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("algorithm", ["three_pass", "two_pass"])
+def test_softmax_calls_no_library_and_uses_the_whole_register(level: str, algorithm: str) -> None:
+    device = device_of(level)
+    text = assembly("softmax rows=64 cols=4096 act=f32", device, algorithm=algorithm)
+    assert "expf" not in text
+    assert "floorf" not in text
+    assert "TVMBackendAllocWorkspace" not in text
+    register = {512: "zmm", 256: "ymm", 128: "xmm"}[cpu.vector_bits(device)]
+    assert re.search(rf"maxps.*%{register}", text)
+    assert re.search(rf"addps.*%{register}", text)
+    wider = {"xmm": "ymm", "ymm": "zmm"}.get(register)
+    assert wider is None or not re.search(rf"maxps.*%{wider}", text)
+
+
+def test_streamed_results_bypass_the_caches_and_are_fenced() -> None:
+    device = device_of(LEVELS[-1])
+    for text, changes in (
+        ("softmax rows=64 cols=4096 act=f32", {"algorithm": "two_pass"}),
+        ("rmsnorm rows=64 cols=4096 act=f32", {}),
+        ("elementwise shape=64x4096 act=f32 expr=relu(x0)", {}),
+    ):
+        facts = dict(built(text, device, stream=True, **changes).facts)
+        plain = dict(built(text, device, **changes).facts)
+        assert int(facts["stream_stores"]) > 0
+        assert int(plain["stream_stores"]) == 0
+        assert int(facts["calls"]) <= int(plain["calls"])
+
+
+def test_default_is_a_point_of_every_space() -> None:
+    for level in LEVELS:
+        for threads in range(1, cpu.Machine.detect().cores + 1):
+            device = device_of(level, threads)
+            for text in (
+                "softmax rows=1 cols=1 act=f32",
+                "softmax rows=128 cols=32000 act=f32",
+                "rmsnorm rows=3 cols=17 act=f32",
+                "elementwise shape=1 act=f32 expr=x0",
+                "elementwise shape=4097 act=f32 expr=x0",
+            ):
+                workload = Workload.parse(text)
+                assert why_invalid(ROWS.space(workload, device), ROWS.default(workload, device)) is None
+
+
+def test_lower_degrees_are_offered_only_where_the_tolerance_has_room() -> None:
+    from fettle.backends.cpu.rows.spaces import softmax_degrees
+
+    assert softmax_degrees(64, 16) == (5, 6)
+    assert softmax_degrees(32000, 16) == (4, 5, 6)
+
+
+def test_low_degree_is_within_tolerance_where_offered() -> None:
+    text = "softmax rows=8 cols=4096 act=f32"
+    artifact = built(text, device_of(LEVELS[-1]), degree=4)
+    assert error_ratio(artifact, sampled(text)) <= 1
+    assert error_ratio(artifact, [np.zeros((8, 4096), np.float32)]) <= 1
+
+
+@pytest.mark.parametrize(
+    "text", ["softmax rows=1 cols=8 act=bf16", "rmsnorm rows=1 cols=8 act=f16", "matmul m=1 n=1 k=1 act=f32 weight=f32"]
+)
+def test_other_formats_and_operators_are_refused_with_a_reason(text: str) -> None:
+    support = ROWS.supports(Workload.parse(text), device_of(LEVELS[0]))
+    assert not support
+    assert support.reason
+
+
+def test_schedule_outside_the_space_does_not_build() -> None:
+    with pytest.raises(BuildFailure, match="stream"):
+        built("softmax rows=4 cols=4096 act=f32", device_of(LEVELS[0]), algorithm="three_pass", stream=True)
+
+
+def test_features_tell_passes_and_shares() -> None:
+    workload, device = Workload.parse("softmax rows=6 cols=1024 act=f32"), device_of(LEVELS[-1])
+    values = ROWS.default(workload, device).as_dict()
+    three = ROWS.features(Candidate(workload, device, Schedule(tuple(values.items()))))
+    two = ROWS.features(Candidate(workload, device, Schedule(tuple((values | {"algorithm": "two_pass"}).items()))))
+    assert (three["reads_per_value"], three["writes_per_value"], three["exponentials_per_value"]) == (3, 2, 1)
+    assert (two["reads_per_value"], two["writes_per_value"], two["exponentials_per_value"]) == (2, 1, 2)
+    assert two["log2_bytes_moved"] == pytest.approx(np.log2(6 * 1024 * 4 * 3))
+    assert three["idle_fraction"] == 0
+    assert all(np.isfinite(list(three.values())))

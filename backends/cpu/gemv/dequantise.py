@@ -1,6 +1,6 @@
 """Sums of float activations times codes: no rounding of activations, and no instruction beyond the baseline's.
 
-Each byte of a word adds to a sum of its own: one sum would wait for every multiply-add to finish.
+At least four sums are in flight: one would wait for every multiply-add to finish.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from fettle.backends.cpu.gemv.words import Expr, T, constant, splat, total
 class Dequantise(Dot):
     """Every code becomes a float in its row's lane. Reads the lines of ``integer``."""
 
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
-        lanes = plan.lanes
+        lanes, count = plan.lanes, plan.accumulators
         mask = constant((1 << plan.field) - 1, "uint32", lanes)
         sums = self.registers("float32")
         for step in self.steps():
-            for block in range(plan.blocks):
-                line = T.Bind(T.reinterpret(f"uint32x{lanes}", self.line(base, part, block, step)))
+            for block, part in self.vectors():
+                line = T.Bind(T.reinterpret(f"uint32x{lanes}", self.line(base, block, part, step)))
                 for chunk in range(4 * plan.fields):  # k of the step: four bytes a field
                     shift = 8 * (chunk % 4) + plan.field * (chunk // 4)
                     bits = T.bitwise_and(T.shift_right(line, constant(shift, "uint32", lanes)), mask)
@@ -27,8 +27,9 @@ class Dequantise(Dot):
                     for b, row in enumerate(rows):
                         first = (row * plan.groups + group) * plan.padded_group
                         value = self.prepared.values[first + step * plan.step_k + chunk]
-                        index = self.slot(b, block) * 4 + chunk % 4
+                        index = self.slot(b, block, part) * count + chunk % count
                         sums[index] = sums[index] + code * splat(value, lanes)
         return [
-            Partial(b, block, part, total([sums[slot * 4 + i] for i in range(4)])) for b, block, slot in self.slots()
+            Partial(b, block, part, total([sums[slot * count + i] for i in range(count)]))
+            for b, block, part, slot in self.slots()
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,36 +40,34 @@ class Dot(abc.ABC):
         self.weights = weights
         self.prepared = prepared
 
-    @property
-    def parts(self) -> int:
-        """Passes over a superblock; each sums other rows of its lines."""
-        return self.plan.block_rows // self.plan.lanes
-
     @abc.abstractmethod
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         """Emit the sums over one group.
 
         Args:
             base: offset of the superblock's first line in the weights, in bytes.
-            part: which pass.
             rows: the batch's rows of x.
             group: index of the group.
         """
 
     def registers(self, dtype: str) -> Registers:
-        """Zeroed sums of a superblock, ``accumulators`` for each line and row of x."""
+        """Zeroed sums of a superblock, ``accumulators`` for each slot."""
         plan = self.plan
-        return Registers(plan.batch * plan.blocks * plan.accumulators, dtype, plan.lanes)
+        return Registers(plan.batch * plan.blocks * plan.parts * plan.accumulators, dtype, plan.lanes)
 
-    def slots(self) -> Iterator[tuple[int, int, int]]:
-        """(batch row, block, number) of every line in flight."""
-        for b in range(self.plan.batch):
-            for block in range(self.plan.blocks):
-                yield b, block, self.slot(b, block)
+    def slot(self, b: int, block: int, part: int = 0) -> int:
+        """Number of a vector in flight; its sums have the numbers ``slot · accumulators`` …"""
+        return (b * self.plan.blocks + block) * self.plan.parts + part
 
-    def slot(self, b: int, block: int) -> int:
-        """Number of a line in flight; its sums have the numbers ``slot · accumulators`` …"""
-        return b * self.plan.blocks + block
+    def slots(self) -> Iterator[tuple[int, int, int, int]]:
+        """(batch row, block, part, slot) of every vector in flight."""
+        plan = self.plan
+        for b, block, part in itertools.product(range(plan.batch), range(plan.blocks), range(plan.parts)):
+            yield b, block, part, self.slot(b, block, part)
+
+    def vectors(self) -> Iterator[tuple[int, int]]:
+        """(block, part) of the vectors of a superblock."""
+        return itertools.product(range(self.plan.blocks), range(self.plan.parts))
 
     def step_runs(self) -> Iterator[list[Expr]]:
         """The steps of a group, ``unroll`` at a time, inside a loop over such runs."""
@@ -81,10 +80,10 @@ class Dot(abc.ABC):
         for run in self.step_runs():
             yield from run
 
-    def line(self, base: Expr, part: int, block: int, step: Expr, plane: int = 0) -> Expr:
-        """Part of a line of the weights as unsigned bytes; its first part also asks for a later line."""
+    def line(self, base: Expr, block: int, part: int, step: Expr, plane: int = 0) -> Expr:
+        """A vector of a line of the weights as unsigned bytes; the first also asks for a later line."""
         plan = self.plan
-        size = min(plan.vector_bytes, plan.line_bytes)
+        size = plan.line_bytes // plan.parts
         offset = base + block * plan.block_bytes + (step * plan.planes + plane) * plan.line_bytes
         if plan.prefetch and part == 0:
             prefetch(self.weights, offset + plan.prefetch)

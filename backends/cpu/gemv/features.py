@@ -24,8 +24,7 @@ _OPERATIONS = {
 def plan_features(plan: Plan, device: Device) -> dict[str, float]:
     """Physically meaningful numbers of a schedule, without compiling it."""
     lines = plan.weight_bytes / plan.line_bytes
-    parts = max(1, plan.line_bytes // plan.vector_bytes)
-    products = plan.step_products / plan.planes * lines * parts * plan.m
+    products = plan.step_products / plan.planes * lines * plan.parts * plan.m
     operations = products * _OPERATIONS[plan.algorithm, plan.isa]
     epilogues = plan.padded_n * plan.groups * plan.m / plan.lanes
     tiles_per_thread = ceil_div(plan.tiles, plan.threads)
@@ -51,8 +50,8 @@ def plan_features(plan: Plan, device: Device) -> dict[str, float]:
         "operations_per_byte": operations / plan.weight_bytes,
         "products_per_weight": products / (plan.m * plan.n * plan.k),
         "log_epilogues": math.log2(epilogues / plan.threads),
-        "sums_in_flight": float(plan.blocks * plan.batch * plan.accumulators),
-        "log_body": math.log2(plan.unroll * plan.blocks * plan.batch * plan.step_products),
+        "sums_in_flight": float(plan.blocks * plan.batch * plan.parts * plan.accumulators),
+        "log_body": math.log2(plan.unroll * plan.blocks * plan.batch * plan.parts * plan.step_products),
         "log_tables_in_l1": math.log2(tables / first_level),
         "log_table_group_bytes": math.log2(tables / plan.groups),
         "log_tile_bytes_in_l2": math.log2(plan.packed_bytes / plan.tiles / second_level),

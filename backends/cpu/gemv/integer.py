@@ -17,21 +17,21 @@ _INT16_PAIR = 2 * 127
 class Vnni(Dot):
     """``vpdpbusd`` on fields masked in place."""
 
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         fields, lanes = plan.fields, plan.lanes
         sums = self.registers("int32")
         for step in self.steps():
-            for block in range(plan.blocks):
-                line = self.line(base, part, block, step)
+            for block, part in self.vectors():
+                line = self.line(base, block, part, step)
                 codes = [_field(line, plan.field, f, plan.vector_bytes) for f in range(fields)]
                 for b, row in enumerate(rows):
                     for f in range(fields):
-                        index = self.slot(b, block) * fields + f
+                        index = self.slot(b, block, part) * fields + f
                         activations = self.broadcast_activations(row, group, step * fields + f)
                         sums[index] = dot(sums[index], codes[f], activations, lanes)
         result = []
-        for b, block, slot in self.slots():
+        for b, block, part, slot in self.slots():
             terms = [_shift_back(sums[slot * fields + f], f * plan.field, lanes) for f in range(fields)]
             result.append(Partial(b, block, part, total(terms)))
         return result
@@ -46,7 +46,7 @@ class Vnni(Dot):
 class Pairs(Vnni):
     """``vpmaddubsw`` and ``vpmaddwd`` on fields moved to the low bits. Eight-bit codes go as two nibbles."""
 
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         lanes, size = plan.lanes, plan.vector_bytes
         nibbles = plan.format.bits == 8  # low and high nibbles of codes have sums of their own
@@ -57,15 +57,15 @@ class Pairs(Vnni):
         sums = self.registers("int32")
         ones = constant(1, "int16", size // 2)
         for steps in self.step_runs():
-            for block in range(plan.blocks):
+            for block, part in self.vectors():
                 narrow: dict[int, Expr] = {}
                 for count, step in enumerate(steps, start=1):
-                    line = self.line(base, part, block, step)
+                    line = self.line(base, block, part, step)
                     for f in range(8 // bits):
                         code = _low_field(line, bits, f, size)
                         chunk = step if nibbles else step * plan.fields + f
                         for b, row in enumerate(rows):
-                            index = self.slot(b, block) * halves + (f if nibbles else 0)
+                            index = self.slot(b, block, part) * halves + (f if nibbles else 0)
                             activations = self.broadcast_activations(row, group, chunk)
                             accumulate(narrow, index, _pair_products(code, activations, size))
                     if count % chain == 0 or count == len(steps):
@@ -74,7 +74,7 @@ class Pairs(Vnni):
                             sums[index] = sums[index] + wide
                         narrow.clear()
         result = []
-        for b, block, slot in self.slots():
+        for b, block, part, slot in self.slots():
             value = sums[slot * halves]
             if nibbles:
                 value = value + T.shift_left(sums[slot * halves + 1], constant(4, "int32", lanes))

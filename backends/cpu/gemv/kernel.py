@@ -80,10 +80,9 @@ class _Kernel:
             first_row = superblock * plan.blocks * plan.block_rows
             index = (tile * plan.groups + group) * plan.tile
             base = (index // plan.block_rows + superblock * plan.blocks) * plan.block_bytes
-            for part in range(dot.parts):
-                for partial in dot.partials(base, part, rows, group):
-                    row = first_row + partial.block * plan.block_rows + partial.part * plan.lanes
-                    self._add(sums, partial, row, index + row, rows[partial.batch] * plan.groups + group, dot.prepared)
+            for partial in dot.partials(base, rows, group):
+                row = first_row + partial.block * plan.block_rows + partial.part * plan.lanes
+                self._add(sums, partial, row, index + row, rows[partial.batch] * plan.groups + group, dot.prepared)
         self._write(sums, tile, rows)
 
     def _add(self, sums: Buffer, partial: Partial, row: Expr, column: Expr, pair: Expr, prepared: Prepared) -> None:

@@ -22,14 +22,14 @@ _INT16_PAIR = 2 * 127
 class Permute(Dot):
     """``vpermb`` and ``vpdpbusd``."""
 
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         sums = self.registers("int32")
         for step in self.steps():
             tables = [[self._tables(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
                 for plane in range(plan.planes):
-                    line = self.line(base, part, block, step, plane)
+                    line = self.line(base, block, 0, step, plane)
                     weight = constant(1 << plane, "uint8", 64)
                     indices = [T.Bind(T.bitwise_or(nibbles, _own_table())) for nibbles in _nibbles(line, 64)]
                     for b in range(plan.batch):
@@ -42,7 +42,7 @@ class Permute(Dot):
                             )
                             index = self.slot(b, block) * 2 + half
                             sums[index] = dot(sums[index], weight, found, plan.lanes)
-        return [Partial(b, block, part, sums[slot * 2] + sums[slot * 2 + 1]) for b, block, slot in self.slots()]
+        return [Partial(b, block, part, sums[slot * 2] + sums[slot * 2 + 1]) for b, block, part, slot in self.slots()]
 
     def _tables(self, row: Expr, group: Expr, index: Expr) -> Expr:
         """The tables of four neighbouring quads."""
@@ -54,11 +54,7 @@ class Permute(Dot):
 class Shuffle(Dot):
     """``vpshufb`` and ``vpmaddubsw``."""
 
-    @property
-    def parts(self) -> int:
-        return 1
-
-    def partials(self, base: Expr, part: int, rows: list[Expr], group: Expr) -> list[Partial]:
+    def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
         chain = (2**15 - 1) // (_INT16_PAIR * ((1 << plan.planes) - 1))
         sums = self.registers("int32")
@@ -67,7 +63,7 @@ class Shuffle(Dot):
                 self._run(steps[start : start + chain], base, rows, group, sums)
         return [
             Partial(b, block, quarter, sums[slot * 4 + quarter])
-            for b, block, slot in self.slots()
+            for b, block, part, slot in self.slots()
             for quarter in range(4)
         ]
 
@@ -80,7 +76,7 @@ class Shuffle(Dot):
             tables = [[self._table(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
                 for plane in range(plan.planes):
-                    line = self.line(base, 0, block, step, plane)
+                    line = self.line(base, block, 0, step, plane)
                     indices = _nibbles(line, 32)
                     for b in range(plan.batch):
                         first, second = (_look_up(tables[b][half], indices[half]) for half in range(2))

@@ -121,20 +121,29 @@ class Plan:
         return 4 * self.fields
 
     @property
+    def parts(self) -> int:
+        """Vectors of a line."""
+        return self.line_bytes // min(self.vector_bytes, self.line_bytes)
+
+    @property
     def accumulators(self) -> int:
-        """Vectors of sums per line and row of x."""
-        if self.algorithm == "integer":
-            return self.fields if self.isa != "avx2" else 2 if self.format.bits == 8 else 1
-        return 2 if self.is_lut and not self.rows_across else 4
+        """Vectors of sums per vector of a line and row of x."""
+        if self.is_lut:
+            return 4 if self.rows_across else 2
+        if self.algorithm == "dequantise":
+            return max(1, 4 // self.parts)
+        if self.isa == "avx2":
+            return 2 if self.format.bits == 8 else 1
+        return self.fields
 
     @property
     def step_products(self) -> int:
-        """Dot products or look-ups per line-wide step and row of x."""
+        """Dot products or look-ups per step of one vector of a line and one row of x."""
         if self.is_lut:
             return 2 * self.planes
-        if self.algorithm == "integer":
-            return 2 if self.isa == "avx2" and self.format.bits == 8 else self.fields
-        return 4 * self.fields
+        if self.algorithm == "dequantise":
+            return 4 * self.fields
+        return 2 if self.isa == "avx2" and self.format.bits == 8 else self.fields
 
     # -- K
 

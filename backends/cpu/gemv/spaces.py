@@ -119,9 +119,9 @@ def default(workload: Workload, device: Device) -> Schedule:
     m, n = workload["m"], workload["n"]
     tile = max(t for t in _tiles(n) if t <= 64)
     plan = _plan(workload, algorithm, isa)
-    batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * plan.accumulators <= _registers(isa)))
+    batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * plan.parts * plan.accumulators <= _registers(isa)))
     threads = max(t for t in _thread_counts(device) if tile * (t - 1) < n)
-    body = batch * plan.step_products
+    body = batch * plan.parts * plan.step_products
     return Schedule.of(
         algorithm=algorithm,
         isa=isa,
@@ -164,8 +164,8 @@ def _shape_of(workload: Workload, algorithm: str, isa: str) -> Constraint:
     return Constraint(
         f"algorithm != '{algorithm}' or isa != '{isa}' or (tile % ({plan.block_rows} * blocks) == 0"
         f" and {plan.steps} % unroll == 0"
-        f" and (blocks * batch == 1 or blocks * batch * {plan.accumulators} <= {registers})"
-        f" and (unroll == 1 or unroll * blocks * batch * {plan.step_products} <= {_LARGEST_BODY}))",
+        f" and (blocks * batch == 1 or blocks * batch * {plan.parts * plan.accumulators} <= {registers})"
+        f" and (unroll == 1 or unroll * blocks * batch * {plan.parts * plan.step_products} <= {_LARGEST_BODY}))",
         "whole lines and steps, sums in registers, a loop body of bounded size",
     )
 

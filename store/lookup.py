@@ -28,7 +28,7 @@ class Miss:
     """One field in which the nearest stored kernel differs from what was asked.
 
     Attributes:
-        field: ``workload.k``, ``device.threads``, ``mode``; ``store`` when the cache is empty.
+        field: ``workload.k``, ``device.threads`` (a limit), ``device.facts.model``, ``mode``; ``store`` when the cache is empty.
         wanted: what was asked for, as text.
         nearest: what the nearest kernel has, as text.
     """
@@ -102,8 +102,7 @@ class _Identity:
         fields = {f"workload.{name}": _text(value) for name, value in workload.values.items()}
         fields |= {"device.backend": device.backend, "device.preset": device.preset or ABSENT}
         fields |= {f"device.{name}": _text(value) for name, value in device.limits}
-        for name, value in device.facts:
-            fields[f"device.facts.{name}" if f"device.{name}" in fields else f"device.{name}"] = _text(value)
+        fields |= {f"device.facts.{name}": _text(value) for name, value in device.facts}
         return cls(workload.operator, (*fields.items(), ("mode", mode)))
 
     def differences(self, other: _Identity) -> tuple[Miss, ...]:

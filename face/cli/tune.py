@@ -166,10 +166,14 @@ def _tune_remotely(
 
 
 def _announce(work: Work) -> None:
-    if work.left_out:
+    """Name the nodes that fettle leaves alone, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for node in work.left_out:
+        by_reason.setdefault(node.reason, []).append(node.name)
+    if by_reason:
         stderr.print(f"{len(work.left_out)} node(s) left to the default executor:", highlight=False)
-        for node in work.left_out:
-            stderr.print(f"  {node.name}: {node.reason}", highlight=False)
+    for reason, names in by_reason.items():
+        stderr.print(f"  {reason}: {', '.join(names)}", highlight=False)
 
 
 @contextmanager

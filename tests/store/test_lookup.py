@@ -96,7 +96,7 @@ def test_empty_cache_says_so() -> None:
         (kernel(matmul(weight="u2:128")), [Miss("workload.weight", "u4:128", "u2:128")]),
         (
             kernel(matmul(), attrs.evolve(TWO, facts={"isa": "avx2", "model": 26, "amx": True})),
-            [Miss("device.isa", "avx2 avx512f", "avx2"), Miss("device.amx", "none", "True")],
+            [Miss("device.facts.isa", "avx2 avx512f", "avx2"), Miss("device.facts.amx", "none", "True")],
         ),
         (
             kernel(Workload.of("softmax", rows=8, cols=64, act="f32"), ONE),

@@ -54,6 +54,7 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
         self._hub = hub
         self._resolve = resolve
         self._requests: OrderedDict[str, str] = OrderedDict()
+        self._planning = asyncio.Semaphore(2)  # imports of large graphs must not take all threads
 
     async def SubmitJob(  # noqa: N802
         self, request: pb.SubmitJobRequest, context: grpc.aio.ServicerContext[pb.SubmitJobRequest, pb.SubmitJobResponse]
@@ -69,7 +70,8 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
         if known is not None:
             job = await asyncio.to_thread(self._store.get_job, known)
             return pb.SubmitJobResponse(job=job_to_proto(job), joined=True)
-        plan = await asyncio.to_thread(self._plan, request)
+        async with self._planning:
+            plan = await asyncio.to_thread(self._plan, request)
         job, created = await asyncio.to_thread(self._store.create_job, plan.spec)
         if request.request_id:
             self._requests[request.request_id] = job.id

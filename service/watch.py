@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 from fettle.graph.errors import Unavailable
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState
+from fettle.store.values import JobEvent, JobState
 
 _SETTLE, _LOOKS = 0.2, 10
 """How long and how often to look for the last event of a job that is final: its state is stored just before it, and
@@ -56,7 +56,7 @@ class EventHub:
     async def watch(self, job_id: str, after: int = 0) -> AsyncGenerator[JobEvent, None]:
         """Events numbered above ``after``, past ones at once, until the job is final.
 
-        1. Read the job, then its next events, in one step off the loop.
+        1. Read the next events, and without any the job, in one step off the loop.
         2. Pass on what there is; after the event of a final state, end.
         3. Nothing there: sleep until woken, or ``poll`` seconds; of a final job, look a few times more, then end.
 
@@ -70,7 +70,7 @@ class EventHub:
             looks = 0
             while True:
                 wake.clear()
-                job, events = await asyncio.to_thread(self._read, job_id, after)
+                events, final = await asyncio.to_thread(self._read, job_id, after)
                 for event in events:
                     yield event
                     after = event.number
@@ -80,15 +80,17 @@ class EventHub:
                     continue
                 if self._closed:
                     raise Unavailable("the server is stopping", hint="watch again after the last event seen")
-                if job.state.is_final:
+                if final:
                     if looks == _LOOKS or await asyncio.to_thread(self._ended_at, job_id, after):
                         return
                     looks += 1
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), _SETTLE if job.state.is_final else self._poll)
+                    await asyncio.wait_for(wake.wait(), _SETTLE if final else self._poll)
 
-    def _read(self, job_id: str, after: int) -> tuple[Job, tuple[JobEvent, ...]]:
-        return self._store.get_job(job_id), self._store.events(job_id, after)
+    def _read(self, job_id: str, after: int) -> tuple[tuple[JobEvent, ...], bool]:
+        """The next events; without any, whether the job is final."""
+        events = self._store.events(job_id, after)
+        return events, not events and self._store.get_job(job_id).state.is_final
 
     def _ended_at(self, job_id: str, number: int) -> bool:
         """Whether the event of that number is the last of a final job, or the number lies beyond it."""

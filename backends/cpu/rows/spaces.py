@@ -40,7 +40,7 @@ def space(workload: Workload, device: Device) -> Space:
         Constraint(f"threads == 1 or threads * row_block <= {rows}", "every thread has a task"),
     ]
     if workload.operator == "softmax":
-        chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c < cols) or (1024,))
+        chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c <= cols) or (1024,))
         degrees = Parameter("degree", softmax_degrees(cols, lanes(device)))
         parameters = [Parameter("algorithm", ("three_pass", "two_pass")), degrees, chunks, *parameters]
         constraints += [

@@ -125,12 +125,12 @@ def test_register_tiles_of_the_default_stay_in_registers(backend: CpuBackend, le
     if not cpu.LEVELS[level] <= cpu.Machine.detect().features:
         pytest.skip(f"this machine lacks {level}")
     device = backend.device(DeviceText.parse(f"cpu,isa={level},threads=1"))
-    workload = Workload.parse(text(1, 64, 64, 64, "weight"))
+    workload = Workload.parse(text(1, 96, 64, 64, "weight"))
     schedule = DENSE.default(workload, device)
     facts = dict(backend.build(Candidate(workload, device, schedule)).facts)
     vectors = schedule["micro_m"] * schedule["micro_n"] * 32 // cpu.vector_bits(device)
     assert int(facts["fma"]) >= vectors
-    assert int(facts["spills"]) <= 8
+    assert int(facts["spills"]) < vectors
 
 
 def test_features_are_finite_numbers_that_tell_balance(device: Device) -> None:

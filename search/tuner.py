@@ -200,10 +200,10 @@ class WorkloadTuner:
     # ----------------------------------------------------------------------------------------- finals
 
     def finals_seconds(self) -> float:
-        """About how long :meth:`play_finals` would take now."""
+        """About how long :meth:`play_finals` would take now: its rounds, and setting up each finalist as in a trial."""
         medians = [r.measurement.median for r in self._finalist_records()]
         rounds = finals.rounds_for(self.policy, medians)
-        return rounds * finals.round_seconds(self.policy, medians) + (self.trial_seconds or 0.0)
+        return rounds * finals.round_seconds(self.policy, medians) + len(medians) * (self.trial_seconds or 0.0)
 
     def play_finals(self, session: Session, until: float = math.inf, short: bool = False) -> Verdict | None:
         """The best few against the default, interleaved; None if no trial was valid or none could be measured again.

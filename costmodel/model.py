@@ -171,7 +171,7 @@ def import_libraries() -> None:
 def _thread_pools() -> Any:
     import lightgbm  # noqa: F401  # both first, since a controller knows the libraries loaded so far
     import sklearn.gaussian_process  # noqa: F401
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 

@@ -28,7 +28,8 @@ class Miss:
     """One field in which the nearest stored kernel differs from what was asked.
 
     Attributes:
-        field: ``workload.k``, ``device.threads`` (a limit), ``device.facts.model``, ``mode``; ``store`` when the cache is empty.
+        field: ``workload.k``, ``device.threads`` (a limit), ``device.facts.model``,
+            ``mode``; ``store`` when the cache is empty.
         wanted: what was asked for, as text.
         nearest: what the nearest kernel has, as text.
     """

@@ -112,7 +112,7 @@ class Geometry:
 def emit(g: Geometry) -> Any:
     """The ``PrimFunc`` of a geometry, parameters (x, W, y)."""
     from tvm.script.ir_builder import IRBuilder
-    from tvm.tirx.script.builder import ir as T  # noqa: N812
+    from tvm.tirx.script.builder import ir as T
 
     lead = () if g.batch == 1 else (g.batch,)
     with IRBuilder() as builder, T.prim_func(s_tir=True):

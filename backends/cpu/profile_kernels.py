@@ -87,7 +87,7 @@ def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
     """``(data[capacity] i32, out[threads, lanes] i32, blocks, passes)``: each thread reads its ``blocks`` blocks of
     ``streams · lanes`` elements ``passes`` times, the part of thread p starting at ``p · blocks``."""
     from tvm.script.ir_builder import IRBuilder
-    from tvm.tirx.script.builder import ir as T  # noqa: N812
+    from tvm.tirx.script.builder import ir as T
 
     block_size = streams * lanes
     with IRBuilder() as builder, T.prim_func(s_tir=True):
@@ -120,7 +120,7 @@ def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
 def peak_kernel(peak: Peak, lanes: int, threads: int) -> Any:
     """``(seed[2, lanes], out[threads, accumulators, lanes], steps)``: ``steps`` times one step of every accumulator."""
     from tvm.script.ir_builder import IRBuilder
-    from tvm.tirx.script.builder import ir as T  # noqa: N812
+    from tvm.tirx.script.builder import ir as T
 
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("peak")

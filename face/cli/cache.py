@@ -9,7 +9,7 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import kernel_json, plain, print_json, seconds, stdout
+from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stdout
 
 app = typer.Typer(help="Look into the kernel cache.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def list_kernels(
             str(k.device),
             k.mode,
             seconds(k.best_s),
-            f"{k.default_s / k.best_s:.2f}x",
+            speedup(k.default_s, k.best_s),
             f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
             k.artifact_sha256[:12],
         )

@@ -8,7 +8,7 @@ import typer
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, stdout
+from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
 from fettle.graph.workload import Workload
 
 
@@ -61,7 +61,7 @@ def lookup(
     elif found.kernel is not None:
         k = found.kernel
         stdout.print(f"{k.workload} on {k.device.label or k.device}", highlight=False)
-        stdout.print(f"  {seconds(k.best_s)}, {k.default_s / k.best_s:.2f}x the default, verified", highlight=False)
+        stdout.print(f"  {seconds(k.best_s)}, {speedup(k.default_s, k.best_s)} the default, verified", highlight=False)
         stdout.print(f"  schedule: {k.schedule}", highlight=False)
         stdout.print(f"  artifact: {k.artifact_sha256}", highlight=False)
     else:

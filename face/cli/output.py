@@ -42,6 +42,16 @@ def seconds(value: float | None) -> str:
     return f"{value:.3g} s"
 
 
+def finite(value: float) -> float | None:
+    """None for what JSON cannot say: a default schedule that never gave a right result has no time."""
+    return value if math.isfinite(value) else None
+
+
+def speedup(default: float | None, best: float | None) -> str:
+    """How many times faster than the default, for people."""
+    return f"{default / best:.2f}x" if default and best and math.isfinite(default) else "–"
+
+
 def result_json(result: WorkloadResult) -> dict[str, Any]:
     """One workload of ``fettle tune --json``; times are medians in seconds."""
     return {
@@ -91,9 +101,9 @@ def kernel_json(kernel: Kernel) -> dict[str, Any]:
         "basis": kernel.basis.value,
         "schedule": kernel.schedule.as_dict(),
         "artifact": kernel.artifact_sha256,
-        "default_s": kernel.default_s,
+        "default_s": finite(kernel.default_s),
         "best_s": kernel.best_s,
-        "speedup": kernel.default_s / kernel.best_s,
+        "speedup": finite(kernel.default_s / kernel.best_s),
         "best_ci_s": list(kernel.best_ci),
         "bound_s": kernel.bound_s,
         "bound": kernel.bound,
@@ -123,7 +133,7 @@ def results_table(job: Job) -> Table:
             str(r.failed),
             seconds(r.default_s),
             seconds(r.best_s),
-            f"{r.speedup:.2f}x" if r.speedup else "–",
+            speedup(r.default_s, r.best_s),
             share,
             "yes" if r.verified else "no",
             "cache" if r.cached else r.basis.value,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fettle.cli.output import seconds
+from fettle.cli.output import seconds, speedup
 from fettle.store.values import JobEvent
 
 _LINE_EVERY = 5.0
@@ -91,7 +91,7 @@ class JobProgress:
         if best is None:
             text = f"no kernel: {data.get('error', '')}"
         else:
-            text = f"{seconds(best)} ({default / best:.2f}x the default)" if default else seconds(best)
+            text = f"{seconds(best)} ({speedup(default, best)} the default)"
         workload = data.get("workload", "")
         if isinstance(workload, dict):
             workload = " ".join([workload["operator"], *(f"{k}={v}" for k, v in workload["fields"])])

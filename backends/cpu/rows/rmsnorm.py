@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from tvm import tirx
-from tvm.tirx.script.builder import ir as T  # noqa: N812
+from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.vectors import Registers, Vectors, for_each_row, function

@@ -9,7 +9,7 @@ from typing import Any
 from tvm.script.ir_builder import IRBuilder
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 from tvm.tirx.op import call_llvm_pure_intrin, masked_load, masked_store
-from tvm.tirx.script.builder import ir as T  # noqa: N812
+from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu

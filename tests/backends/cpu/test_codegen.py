@@ -79,7 +79,7 @@ def test_artifact_says_what_built_it_and_what_it_needs(artifact: Artifact, devic
 
 def test_function_the_compiler_rejects_is_a_build_failure(device: Device) -> None:
     from tvm.script.ir_builder import IRBuilder
-    from tvm.tirx.script.builder import ir as T  # noqa: N812
+    from tvm.tirx.script.builder import ir as T
 
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("broken")

@@ -109,7 +109,7 @@ def test_read_only_result_is_rejected(kernel: LoadedKernel) -> None:
 
 def test_bfloat16_arrays_pass_without_copies(artifact: Artifact, device: Device) -> None:
     from tvm.script.ir_builder import IRBuilder
-    from tvm.tirx.script.builder import ir as T  # noqa: N812
+    from tvm.tirx.script.builder import ir as T
 
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("negated")

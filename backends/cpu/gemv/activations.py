@@ -18,7 +18,7 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
 
 from __future__ import annotations
 
-from fettle.backends.cpu.gemv.formats import load_floats
+from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import (
     Buffer,
@@ -79,20 +79,19 @@ class Prepared:
     def _padded(self, x: Buffer, pair: Expr) -> Buffer:
         """The group's activations as floats, zeros behind its end."""
         plan = self.plan
+        floats = Floats(plan.act, plan.converts_half)
         width = plan.padded_group
         a = T.alloc_buffer((width,), "float32", align=64)
         row, group = pair // plan.groups, pair % plan.groups
         start = group * plan.group
         if plan.is_exact:
             with loop(width // LANES) as i:
-                value = load_floats(x, (row, start + i * LANES), LANES, plan.act, plan.converts_half)
+                value = floats.load(x, (row, start + i * LANES), LANES)
                 store(a, i * LANES, self._stepped(value, LANES), LANES)
             return a
         with T.serial(width) as i:
             inside = T.And(i < plan.group, start + i < plan.k)
-            value = T.if_then_else(
-                inside, load_floats(x, (row, start + i), 1, plan.act, plan.converts_half, bind=False), T.float32(0)
-            )
+            value = T.if_then_else(inside, floats.read(x, (row, start + i), 1), T.float32(0))
             store(a, i, self._stepped(value, 1), 1)
         return a
 

@@ -25,7 +25,7 @@ class Gemv(Family):
     name: ClassVar[str] = "gemv"
 
     def supports(self, workload: Workload, device: Device) -> Support:
-        return spaces.supports(workload)
+        return spaces.supports(workload, device)
 
     def space(self, workload: Workload, device: Device) -> Space:
         return spaces.space(workload, device)

@@ -6,33 +6,52 @@ LLVM would call library functions, which an object file on its own does not have
 
 from __future__ import annotations
 
+import attrs
+
 from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, T, constant, read, store, vector
 
-MEMORY = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
-"""Type of a kernel's buffer for each number format."""
 
+@attrs.frozen
+class Floats:
+    """How floats of one format are read and written.
 
-def load_floats(buffer: Buffer, place: Place, lanes: int, kind: str, converts_half: bool, *, bind: bool = True) -> Expr:
-    """``lanes`` elements as float32; ``bind=False`` where the load must stay conditional."""
-    raw = read(buffer, place, lanes)
-    if kind == "f16":
-        raw = T.Cast(vector("float32", lanes), raw) if converts_half else _half_to_float(raw, lanes)
-    elif kind == "bf16":
-        wide = T.Cast(vector("uint32", lanes), T.reinterpret(vector("uint16", lanes), raw))
-        raw = T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
-    return T.Bind(raw) if bind else raw
+    Attributes:
+        kind: ``f32``, ``f16`` or ``bf16``.
+        converts_half: the machine has instructions for float16.
+    """
 
+    kind: str
+    converts_half: bool = True
 
-def store_floats(buffer: Buffer, place: Place, value: Expr, lanes: int, kind: str, converts_half: bool) -> None:
-    """Round float32 values to the buffer's format, ties to even."""
-    if kind == "f16":
-        value = T.Cast(vector("float16", lanes), value) if converts_half else _float_to_half(value, lanes)
-    elif kind == "bf16":
-        bits = _bits(value, lanes)
-        odd = T.bitwise_and(_right(bits, 16, lanes), constant(1, "uint32", lanes))
-        rounded = _right(bits + odd + constant(0x7FFF, "uint32", lanes), 16, lanes)
-        value = T.reinterpret(vector("bfloat16", lanes), T.Cast(vector("uint16", lanes), rounded))
-    store(buffer, place, value, lanes)
+    @property
+    def dtype(self) -> str:
+        """Type of a buffer's elements."""
+        return {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[self.kind]
+
+    def load(self, buffer: Buffer, place: Place, lanes: int) -> Expr:
+        """``lanes`` elements as float32, loaded once."""
+        return T.Bind(self.read(buffer, place, lanes))
+
+    def read(self, buffer: Buffer, place: Place, lanes: int) -> Expr:
+        """``lanes`` elements as float32, loaded where the expression is used."""
+        raw = read(buffer, place, lanes)
+        if self.kind == "f16":
+            return T.Cast(vector("float32", lanes), raw) if self.converts_half else _half_to_float(raw, lanes)
+        if self.kind == "bf16":
+            wide = T.Cast(vector("uint32", lanes), T.reinterpret(vector("uint16", lanes), raw))
+            return T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
+        return raw
+
+    def store(self, buffer: Buffer, place: Place, value: Expr, lanes: int) -> None:
+        """Round float32 values to the format, ties to even."""
+        if self.kind == "f16":
+            value = T.Cast(vector("float16", lanes), value) if self.converts_half else _float_to_half(value, lanes)
+        elif self.kind == "bf16":
+            bits = _bits(value, lanes)
+            odd = T.bitwise_and(_right(bits, 16, lanes), constant(1, "uint32", lanes))
+            rounded = _right(bits + odd + constant(0x7FFF, "uint32", lanes), 16, lanes)
+            value = T.reinterpret(vector("bfloat16", lanes), T.Cast(vector("uint16", lanes), rounded))
+        store(buffer, place, value, lanes)
 
 
 def _bits(value: Expr, lanes: int) -> Expr:

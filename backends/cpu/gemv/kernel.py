@@ -14,7 +14,7 @@ from tvm.script.ir_builder import IRBuilder
 from fettle.backends.cpu.gemv.activations import Prepared
 from fettle.backends.cpu.gemv.dequantise import Dequantise
 from fettle.backends.cpu.gemv.dots import Dot, Partial
-from fettle.backends.cpu.gemv.formats import MEMORY, load_floats, store_floats
+from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.integer import Pairs, Vnni
 from fettle.backends.cpu.gemv.lut import Permute, Shuffle
 from fettle.backends.cpu.gemv.plan import Plan
@@ -46,11 +46,13 @@ class _Kernel:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         per_group = (plan.padded_n * plan.groups,)
-        self.x = _argument("x", (plan.m, plan.k), MEMORY[plan.act])
+        self.scale_floats = Floats(plan.format.scale, plan.converts_half)
+        self.out_floats = Floats(plan.out, plan.converts_half)
+        self.x = _argument("x", (plan.m, plan.k), Floats(plan.act).dtype)
         self.weights = _argument("codes", (plan.weight_bytes,), "uint8")
-        self.scales = _argument("scales", per_group, MEMORY[plan.format.scale])
+        self.scales = _argument("scales", per_group, self.scale_floats.dtype)
         self.zero_points = _argument("zero_points", per_group, "uint8") if plan.format.zero_points else None
-        self.y = _argument("y", (plan.m, plan.n), MEMORY[plan.out])
+        self.y = _argument("y", (plan.m, plan.n), self.out_floats.dtype)
 
     def emit(self) -> None:
         plan = self.plan
@@ -96,7 +98,7 @@ class _Kernel:
             bias = bias - T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))
         if self.zero_points is not None or plan.code_bias != plan.zero_point:
             value = value + bias * splat(prepared.total[pair], lanes)
-        scale = load_floats(self.scales, column, lanes, plan.format.scale, plan.converts_half)
+        scale = self.scale_floats.load(self.scales, column, lanes)
         position = partial.batch * plan.tile + row
         store(sums, position, load(sums, position, lanes) + scale * value, lanes)
 
@@ -105,31 +107,18 @@ class _Kernel:
         plan, lanes = self.plan, self.plan.lanes
         for b, row in enumerate(rows):
             for i in range(0, plan.tile, lanes):
-                column = tile * plan.tile + i
+                column, position = tile * plan.tile + i, b * plan.tile + i
                 if plan.n % plan.tile == 0:
-                    store_floats(
-                        self.y, (row, column), load(sums, b * plan.tile + i, lanes), lanes, plan.out, plan.converts_half
-                    )
+                    self._put(row, column, sums, position, lanes)
                     continue
                 with T.If(column + lanes <= plan.n):
                     with T.Then():
-                        store_floats(
-                            self.y,
-                            (row, column),
-                            load(sums, b * plan.tile + i, lanes),
-                            lanes,
-                            plan.out,
-                            plan.converts_half,
-                        )
+                        self._put(row, column, sums, position, lanes)
                     with T.Else(), T.serial(lanes) as lane, T.If(column + lane < plan.n), T.Then():
-                        store_floats(
-                            self.y,
-                            (row, column + lane),
-                            load(sums, b * plan.tile + i + lane, 1),
-                            1,
-                            plan.out,
-                            plan.converts_half,
-                        )
+                        self._put(row, column + lane, sums, position + lane, 1)
+
+    def _put(self, row: Expr, column: Expr, sums: Buffer, position: Expr, lanes: int) -> None:
+        self.out_floats.store(self.y, (row, column), load(sums, position, lanes), lanes)
 
 
 def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:

@@ -47,9 +47,6 @@ _PRIVATE_ROWS = 8
 _LARGEST_BODY = 64
 """Line and row pairs of one unrolled loop body, which bounds the time LLVM takes."""
 
-_MAX_ELEMENTS = 2**31 - 1
-"""Offsets are 32-bit."""
-
 
 def required(algorithm: str, isa: str, usable: frozenset[str]) -> frozenset[str]:
     """The features an inner loop needs, out of the alternatives the usable ones satisfy."""
@@ -61,28 +58,36 @@ def converts_half(device: Device) -> bool:
     return "f16c" in cpu.features(device) or device.fact("arch") == "aarch64"
 
 
-def supports(workload: Workload) -> Support:
-    """Quantised weights whose packed form, and whose prepared activations, 32-bit offsets reach."""
+def supports(workload: Workload, device: Device) -> Support:
+    """Products with quantised weights whose packed bytes and prepared activations 32-bit offsets reach."""
     if workload.operator != "matmul":
         return Support.no("only matmul")
-    values = workload.values
-    if values["weight"] is None or not values["weight"].is_quantised:
+    if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
-    extents = (values["n"] + _TILES[-1]) * (2 * values["k"] + 64), values["m"] * (2 * values["k"] + 64) * 4
-    if max(*extents, values["m"] * values["n"]) > _MAX_ELEMENTS:
-        return Support.no("operands of more than 2^31 elements")
+    if not pairs(workload, device):
+        return Support.no("an operand of more than 2^31 elements")
     return Support.yes()
 
 
 def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
     """The (algorithm, isa) pairs for a workload: int8 ones where activations may be rounded to 8 bits."""
     usable = cpu.features(device)
-    runnable = [pair for pair, sets in ISAS.items() if any(needed <= usable for needed in sets)]
+    runnable = [
+        pair
+        for pair, sets in ISAS.items()
+        if any(needed <= usable for needed in sets) and _fits(_plan(workload, *pair, tile=_TILES[-1]))
+    ]
     bits = workload["weight"].bits
     rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair != ("lut", "avx2") or bits < 8)]
     if workload["compute"].kind == "i8" and rounded:
         return rounded
     return [pair for pair in runnable if pair[0] == "dequantise"]
+
+
+def _fits(plan: Plan) -> bool:
+    """Offsets stay in 31 bits."""
+    largest = max(plan.weight_bytes, plan.table_bytes, plan.m * plan.n, plan.padded_n * plan.groups)
+    return largest + max(_PREFETCH) < 2**31
 
 
 def space(workload: Workload, device: Device) -> Space:
@@ -170,12 +175,12 @@ def _shape_of(workload: Workload, algorithm: str, isa: str) -> Constraint:
     )
 
 
-def _plan(workload: Workload, algorithm: str, isa: str) -> Plan:
+def _plan(workload: Workload, algorithm: str, isa: str, tile: int = 32) -> Plan:
     """A plan for what does not depend on the rest of the schedule."""
     schedule = Schedule.of(
         algorithm=algorithm,
         isa=isa,
-        tile=32,
+        tile=tile,
         blocks=1,
         batch=1,
         unroll=1,

@@ -109,6 +109,11 @@ def test_refusals_say_why(text: str, reason: str) -> None:
     assert reason in support.reason
 
 
+def test_a_language_models_largest_matrix_is_supported() -> None:
+    workload = Workload.parse("matmul m=1 n=128256 k=16384 act=f32 weight=u4:128")
+    assert GEMV.supports(workload, device("avx512vnni"))
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_features_are_finite_and_tell_schedules_apart(text: str) -> None:
     from fettle.backends.api import Candidate

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from fettle.backends.api import Backend, Device, Profile, Record
+from fettle.backends.api import Backend, Device, Record
 from fettle.backends.host.executor import Executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
@@ -16,6 +16,7 @@ from fettle.graph import codec
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
+from fettle.search.roofs import Roofs
 from fettle.search.samplers import OptunaTpeSampler
 from fettle.search.scheduler import Scheduler
 from fettle.search.sessions import Sessions
@@ -119,10 +120,12 @@ class _Run:
         if work:
             with executor_factory(backend, self._spec.device) as executor:
                 import_libraries()  # while the workers start
-                tuners = self._tuners(backend, work, self._profile(executor))
+                profiling = functools.partial(self.event, "phase", {"workload": "", "phase": "profile"})
+                roofs = Roofs(self._store, backend, self._spec.device, executor, profiling)
+                tuners = self._tuners(backend, work, roofs)
                 with Sessions(executor, self._spec.policy, self._spec.seed) as sessions:
                     self._search(tuners, sessions)
-                    self._finals(tuners, sessions)
+                    self._finals(tuners, sessions, roofs)
         stop = self._watch.check()
         if len(self._finished) < len(self._spec.workloads):
             return JobState.PAUSED, ""
@@ -153,16 +156,7 @@ class _Run:
                 rest.append((workload, count))
         return rest
 
-    def _profile(self, executor: Executor) -> Profile:
-        """The device's roofs: from the store, or measured now."""
-        profile = self._store.get_profile(self._spec.device.key)
-        if profile is None:
-            self.event("phase", {"workload": "", "phase": "profile"})
-            profile = executor.profile()
-            self._store.put_profile(profile)
-        return profile
-
-    def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], profile: Profile) -> list[WorkloadTuner]:
+    def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], roofs: Roofs) -> list[WorkloadTuner]:
         """A tuner for each workload whose space can be set up; the others get their results."""
         tuners = []
         for workload, count in work:
@@ -172,7 +166,7 @@ class _Run:
                         backend,
                         workload,
                         self._spec.device,
-                        backend.bound(workload, self._spec.device, profile),
+                        roofs.bound(workload),
                         count=count,
                         policy=self._spec.policy,
                         seed=self._spec.seed,
@@ -209,7 +203,7 @@ class _Run:
             except FettleError as problem:
                 tuner.error = str(problem)
 
-    def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
+    def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions, roofs: Roofs) -> None:
         """Decide and store the winners; shorter if cancelled, left for later if paused."""
         for number, tuner in enumerate(tuners):
             stop = self._watch.check()
@@ -226,6 +220,7 @@ class _Run:
             if verdict is None:
                 self._finish(failed_result(tuner, why_no_kernel(tuner, stop is Stop.CANCEL)))
                 continue
+            tuner.bound = roofs.bound_below(tuner.workload, verdict.best_s)
             self._store.put_artifact(verdict.winner.artifact)
             self._store.put_kernel(won_kernel(tuner, verdict, self._job.id, time.time()))
             self._finish(won_result(tuner, verdict))

@@ -79,7 +79,7 @@ def assembly_facts(assembly: str, payload_bytes: int) -> Pairs:
     facts = dict.fromkeys(COUNTED, 0)
     instructions = spills = 0
     for line in assembly.splitlines():
-        text = line.strip()
+        text = line.strip().removeprefix("{vex}").lstrip()  # how LLVM marks AVX-VNNI
         if not line.startswith("\t") or text.startswith((".", "#")):
             continue
         instructions += 1

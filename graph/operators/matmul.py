@@ -100,6 +100,7 @@ class Matmul(Operator):
           + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
           + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only
           + v·|y|                                                      v: roundoff of the result's format
+          + 2^-25                                                      out=f16 only: half its smallest subnormal
 
         with A_g the largest |x| of the weight's group g. The first summand under the root is what rounding x
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
@@ -116,6 +117,8 @@ class Matmul(Operator):
             if values["compute"].kind == "bf16":
                 tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense))
         tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[values["out"].kind] * np.abs(expected)
+        if values["out"].kind == "f16":
+            tolerance += 2.0**-25
         return Reference(expected, tolerance)
 
 

@@ -1,0 +1,60 @@
+"""The device's roofs during a job, and bounds that no measurement contradicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fettle.backends.api import Backend, Bound, Device, Profile, Roof
+from fettle.backends.host.executor import Executor
+from fettle.graph.workload import Workload
+from fettle.store.api import Store
+
+
+class Roofs:
+    """The stored profile of a device, measured when there is none, and once again when a kernel beats it.
+
+    A roof is what the hardware can do, so of two measurements the higher one is nearer to it: the other was
+    disturbed. A second profile raises roofs and never lowers them.
+    """
+
+    def __init__(
+        self, store: Store, backend: Backend, device: Device, executor: Executor, on_measure: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._backend = backend
+        self._device = device
+        self._executor = executor
+        self._on_measure = on_measure
+        stored = store.get_profile(device.key)
+        self._fresh = stored is None
+        self.profile = stored or self._measure()
+
+    def bound(self, workload: Workload) -> Bound:
+        """The time no schedule can beat, as far as is known."""
+        return self._backend.bound(workload, self._device, self.profile)
+
+    def bound_below(self, workload: Workload, seconds: float) -> Bound:
+        """The bound, after measuring the roofs again (once a job) if ``seconds`` were measured and are below it."""
+        bound = self.bound(workload)
+        if seconds >= bound.seconds or self._fresh:
+            return bound
+        self._fresh = True
+        self.profile = higher(self.profile, self._measure())
+        self._store.put_profile(self.profile)
+        return self.bound(workload)
+
+    def _measure(self) -> Profile:
+        self._on_measure()
+        profile = self._executor.profile()
+        self._store.put_profile(profile)
+        return profile
+
+
+def higher(one: Profile, two: Profile) -> Profile:
+    """Every roof of two profiles of a device, the higher value where both have it."""
+    roofs: dict[tuple[str, int], Roof] = {}
+    for roof in (*one.roofs, *two.roofs):
+        known = roofs.get((roof.name, roof.threads))
+        if known is None or roof.value > known.value:
+            roofs[roof.name, roof.threads] = roof
+    return Profile(one.device_key, tuple(roofs.values()))

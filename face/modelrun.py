@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fettle.backends.registry import resolve_device
+from fettle.bench.timing import interleave
 from fettle.graph.data import keyed_rng
 from fettle.graph.errors import FettleError
 from fettle.graph.onnx.reference import evaluate
@@ -90,7 +89,7 @@ def run_model(
         ],
         "outputs": rows,
         "missing_peers": missing,
-        "seconds": _time(passes),
+        "seconds": interleave(passes, rounds=_ROUNDS).medians,
         "ok": all(row["ok"] for row in rows),
     }
 
@@ -135,14 +134,3 @@ def _onnxruntime(imported: Imported, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(imported.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _time(passes: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of one pass of each, interleaved."""
-    samples: dict[str, list[float]] = {name: [] for name in passes}
-    for _ in range(_ROUNDS):
-        for name, run in passes.items():
-            start = time.perf_counter()
-            run()
-            samples[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in samples.items()}

@@ -119,19 +119,21 @@ def tune(
         cancel: set it to stop early and keep the best so far.
         on_event: called with every event, from the thread that tunes.
 
+    Identical work that another process does on the same store is followed instead of done twice.
+
     Returns:
         The finished job; ``job.results`` has one row per workload.
 
     Raises:
         InvalidArgument (and subclasses): malformed target, device or budget.
     """
-    from fettle.search.jobs import run_job
+    from fettle.search.follow import run_or_follow
 
     spec, _ = plan(target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy)
     opened = store if isinstance(store, Store) else open_store(store)
     try:
         job, _ = opened.create_job(spec)
-        return run_job(opened, job.id, cancel=cancel, on_event=on_event)
+        return run_or_follow(opened, job.id, cancel=cancel, on_event=on_event)
     finally:
         if opened is not store:
             opened.close()

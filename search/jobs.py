@@ -64,23 +64,25 @@ def run_job(
 
     Raises:
         NotFound: no such job.
+        Conflict: another thread or process runs it; see :func:`fettle.search.follow.run_or_follow`.
         Unavailable: the store cannot be reached; the job stays as it is and may be run again.
     """
-    startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
-    if not store.move_job(job_id, startable, JobState.RUNNING):
+    with store.claim_job(job_id):
+        startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
+        if not store.move_job(job_id, startable, JobState.RUNNING):
+            return store.get_job(job_id)
+        run = _Run(store, job_id, Watch(store, job_id, cancel, pause), on_event, sampler, clock)
+        run.event("state", {"state": JobState.RUNNING.value, "error": ""})
+        try:
+            state, error = run.run(backend, executor_factory or _local_executor)
+        except FettleError as problem:
+            state, error = JobState.FAILED, str(problem)
+        except Exception as problem:  # a defect; the job must not look alive, and the log gets the traceback
+            _log.exception("job %s failed", job_id)
+            state, error = JobState.FAILED, f"internal error: {type(problem).__name__}: {problem}"
+        store.move_job(job_id, (JobState.RUNNING,), state, error)
+        run.event("state", {"state": state.value, "error": error})
         return store.get_job(job_id)
-    run = _Run(store, job_id, Watch(store, job_id, cancel, pause), on_event, sampler, clock)
-    run.event("state", {"state": JobState.RUNNING.value, "error": ""})
-    try:
-        state, error = run.run(backend, executor_factory or _local_executor)
-    except FettleError as problem:
-        state, error = JobState.FAILED, str(problem)
-    except Exception as problem:  # a defect; the job must not look alive, and the log gets the traceback
-        _log.exception("job %s failed", job_id)
-        state, error = JobState.FAILED, f"internal error: {type(problem).__name__}: {problem}"
-    store.move_job(job_id, (JobState.RUNNING,), state, error)
-    run.event("state", {"state": state.value, "error": error})
-    return store.get_job(job_id)
 
 
 def _local_executor(backend: Backend, device: Device) -> Executor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,9 @@ _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 _LOOK_FOR_CANCEL = 1.0
 """Seconds between looks for a cancel that another process has put into the store."""
 
+_LOOK_AGAIN = 2.0
+"""Seconds between attempts to run jobs that other processes run: theirs may die."""
+
 _RETRY_SECONDS = (1.0, 5.0, 30.0)
 """Waits after the store or device was unavailable; the last one repeats."""
 
@@ -31,7 +35,7 @@ class RunJob(Protocol):
 
     It moves the job to running and to its end state, appends events to the store and calls ``on_event`` after each.
     ``cancel`` set: finish early, state cancelled, best kernels kept. ``pause`` set: stop early, state paused; run
-    again, it goes on from the stored trials.
+    again, it goes on from the stored trials. Raises Conflict, at once, if another process runs the job.
     """
 
     def __call__(
@@ -79,15 +83,24 @@ class JobManager:
     async def enqueue(self, job: Job) -> None:
         """Run the job in its turn; nothing happens if it waits or runs here already.
 
-        A job found running or paused that this server does not run was cut off; it is queued again.
+        A job found running or paused was cut off, and is queued again, unless another process runs it: that one is
+        left alone until its process is done or dead.
         """
         if self._has(job.id):
             return
-        if job.state is not JobState.QUEUED:
-            await self._move(job.id, (JobState.RUNNING, JobState.PAUSED), JobState.QUEUED)
+        if job.state is not JobState.QUEUED and await asyncio.to_thread(self._requeue, job.id):
+            await self.announce(job.id, JobState.QUEUED)
         if not self._has(job.id):  # another call may have come in between
             self._queue.append(job.id)
             self._more.set()
+
+    def _requeue(self, job_id: str) -> bool:
+        """Make a job that nobody runs queued; False if somebody does, or it is final by now."""
+        try:
+            with self._store.claim_job(job_id):
+                return self._store.move_job(job_id, (JobState.RUNNING, JobState.PAUSED), JobState.QUEUED)
+        except Conflict:
+            return False
 
     async def announce(self, job_id: str, state: JobState, error: str = "") -> None:
         """Append a state to the job's events, for transitions that no running job reports itself."""
@@ -145,14 +158,20 @@ class JobManager:
 
     async def _work(self) -> None:
         failures = 0
+        skipped = 0  # jobs in a row that other processes run
         while not self._stopping:
-            if not self._queue:
-                self._more.clear()
-                await self._more.wait()
+            self._more.clear()
+            if skipped >= len(self._queue):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._more.wait(), _LOOK_AGAIN if self._queue else None)
+                skipped = 0
                 continue
             job_id = self._queue[0]
             try:
                 await self._run_one(job_id)
+            except Conflict:
+                self._queue.rotate(-1)
+                skipped += 1
             except Unavailable as error:
                 wait = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
@@ -162,7 +181,7 @@ class JobManager:
                 log.error("job could not be settled", job=job_id, exc_info=error)
                 self._queue.popleft()
             else:
-                failures = 0
+                failures = skipped = 0
                 self._queue.popleft()
 
     async def _sleep(self, seconds: float) -> None:
@@ -172,10 +191,15 @@ class JobManager:
             await asyncio.sleep(min(left, 0.2))
 
     async def _run_one(self, job_id: str) -> None:
-        """Run a job to its end, its pause or its failure. Raises Unavailable if it should be tried again."""
+        """Run a job to its end, its pause or its failure.
+
+        Raises:
+            Conflict: another process runs it.
+            Unavailable: it should be tried again.
+        """
         self._running = running = _Running(job_id)
         try:
-            job = await asyncio.to_thread(self._store.get_job, job_id)
+            job = await asyncio.to_thread(self._unclaimed, job_id)
             if job.state.is_final:
                 return
             if job.cancel_requested:
@@ -190,7 +214,7 @@ class JobManager:
             if running.pause.is_set() and job.state is JobState.RUNNING:
                 await self._move(job_id, (JobState.RUNNING,), JobState.PAUSED)
             log.info("job ends", job=job_id, state=job.state.value, trials=job.trials)
-        except Unavailable:
+        except (Conflict, Unavailable):
             raise
         except Exception as error:
             message = error.message if isinstance(error, FettleError) else f"{type(error).__name__}: {error}"
@@ -227,6 +251,11 @@ class JobManager:
 
         threading.Thread(target=body, name=f"job {running.job_id}", daemon=True).start()
         return future
+
+    def _unclaimed(self, job_id: str) -> Job:
+        """The job. Raises Conflict if somebody runs it."""
+        with self._store.claim_job(job_id):
+            return self._store.get_job(job_id)
 
     def _cancel_requested(self, job_id: str) -> bool:
         try:

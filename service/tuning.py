@@ -26,7 +26,7 @@ from fettle.service.convert.values import policy_from_request
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import JobSpec, JobState
+from fettle.store.values import JobSpec
 from fettle.v1 import tuning_pb2 as pb
 from fettle.v1 import tuning_pb2_grpc
 
@@ -79,8 +79,7 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
                 self._requests.popitem(last=False)
         if created:
             await self._manager.announce(job.id, job.state)
-        if job.state is not JobState.RUNNING:  # by this server, or by another process on the same store
-            await self._manager.enqueue(job)
+        await self._manager.enqueue(job)
         return pb.SubmitJobResponse(
             job=job_to_proto(job),
             joined=not created,

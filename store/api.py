@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import attrs
@@ -70,6 +71,13 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:
         """Compare-and-set of the state; False if the state is not among ``expected``. Raises NotFound."""
+
+    @abc.abstractmethod
+    def claim_job(self, job_id: str) -> AbstractContextManager[None]:
+        """The sole right to run a job, until the context is left or the process dies, however it does.
+
+        Raises on entering: NotFound; Conflict if another thread or process has it.
+        """
 
     @abc.abstractmethod
     def request_cancel(self, job_id: str) -> Job:

@@ -16,6 +16,7 @@ from fettle.graph import codec
 from fettle.graph.errors import Conflict, Unavailable
 from fettle.graph.workload import Workload
 from fettle.store.api import Page, Stats, Store
+from fettle.store.claims import MemoryClaims
 from fettle.store.encoding import check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
 from fettle.store.missing import no_artifact, no_job
@@ -38,6 +39,7 @@ class MemoryStore(Store):
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._claims = MemoryClaims()
         self._mutex = threading.Lock()
         self._closed = False
         self._devices: dict[str, Device] = {}
@@ -124,6 +126,12 @@ class MemoryStore(Store):
                 raise Conflict(f"job {job_id} cannot be {to.value}: the same work is in flight in another job")
             self._change(job, state=to, error=clean(error), cancel_requested=job.cancel_requested and not to.is_final)
             return True
+
+    @contextmanager
+    def claim_job(self, job_id: str) -> Iterator[None]:
+        self.get_job(job_id)
+        with self._claims.claim(job_id):
+            yield
 
     def request_cancel(self, job_id: str) -> Job:
         with self._locked():

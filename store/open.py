@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from fettle.graph.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from fettle.store.api import Store
 from fettle.store.artifacts import ArtifactFiles
+from fettle.store.claims import Claims, FileClaims, ServerClaims
 from fettle.store.sql import schema
 from fettle.store.sql.engine import connect_engine
 from fettle.store.sql.failures import translated
@@ -46,7 +47,14 @@ def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
     except BaseException:
         engine.dispose()
         raise
-    return SqlStore(engine, ArtifactFiles(artifacts))
+    return SqlStore(engine, ArtifactFiles(artifacts), _claims(engine))
+
+
+def _claims(engine: Engine) -> Claims:
+    """Beside a SQLite file, in the folder ``FILE-claims``; else in the server."""
+    if engine.url.get_backend_name() != "sqlite":
+        return ServerClaims(engine)
+    return FileClaims(Path(f"{engine.url.database}-claims"))
 
 
 def _check_schema(engine: Engine, upgrade: bool) -> None:

@@ -29,7 +29,7 @@ from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, r
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
-from fettle.search.jobs import run_job
+from fettle.search.follow import run_or_follow
 from fettle.store.api import Store
 from fettle.store.open import open_store
 from fettle.store.values import Job, JobEvent, JobState
@@ -87,13 +87,19 @@ def tune(
 
 
 def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
-    """Run a stored job in a thread of this process; the main thread shows progress and takes Ctrl-C."""
+    """Run a stored job in a thread of this process; the main thread shows progress and takes Ctrl-C.
+
+    A job that another process runs is followed instead.
+    """
     events: queue.Queue[JobEvent | None] = queue.Queue()
     outcome: list[Job | BaseException] = []
 
+    def tell() -> None:
+        stderr.print(f"job {job_id} runs in another process; following it (Ctrl-C leaves it alone)", highlight=False)
+
     def body() -> None:
         try:
-            outcome.append(run_job(store, job_id, cancel=cancel, on_event=events.put))
+            outcome.append(run_or_follow(store, job_id, cancel=cancel, on_event=events.put, on_follow=tell))
         except BaseException as error:  # handed to the main thread, which raises it
             outcome.append(error)
         finally:

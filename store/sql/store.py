@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,7 @@ from fettle.graph import codec
 from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
 from fettle.store.api import Page, Stats, Store
 from fettle.store.artifacts import ArtifactFiles
+from fettle.store.claims import Claims
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
 from fettle.store.paging import page_limit, read_token, write_token
 from fettle.store.sql import jobs, kernels, records
@@ -35,13 +36,17 @@ class SqlStore(Store):
     Args:
         engine: from ``engine.connect_engine``, its schema up to date.
         artifacts: where artifact files lie.
+        claims: who runs which job.
         clock: Unix seconds.
     """
 
-    def __init__(self, engine: Engine, artifacts: ArtifactFiles, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, engine: Engine, artifacts: ArtifactFiles, claims: Claims, clock: Callable[[], float] = time.time
+    ) -> None:
         self._reader = engine
         self._writer = writing(engine)
         self._artifacts = artifacts
+        self._claims = claims
         self._clock = clock
         self._catalogue = Catalogue()
         self._where = engine.url.render_as_string(hide_password=True)
@@ -136,6 +141,15 @@ class SqlStore(Store):
                 f"job {job_id} cannot be {to.value}: the same work is in flight in another job",
                 hint="watch that job instead",
             ) from clash
+
+    @contextmanager
+    def claim_job(self, job_id: str) -> Iterator[None]:
+        with self._read() as session:
+            jobs.find(session, job_id)
+        with ExitStack() as stack:
+            with translated(self._where):
+                stack.enter_context(self._claims.claim(job_id))
+            yield
 
     def request_cancel(self, job_id: str) -> Job:
         with self._write() as session:

@@ -97,6 +97,39 @@ async def test_unfinished_jobs_are_taken_up_oldest_first(manager: JobManager, fl
     assert steps.started == [jobs[0].id, jobs[2].id, jobs[3].id]
 
 
+async def test_job_that_another_process_runs_is_left_alone_while_others_run(
+    manager: JobManager, flaky: Flaky, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
+    foreign, ours = make_job(flaky, 0), make_job(flaky, 1)
+    with flaky.claim_job(foreign.id):
+        flaky.move_job(foreign.id, [JobState.QUEUED], JobState.RUNNING)
+        await manager.start()
+        await eventually(lambda: flaky.get_job(ours.id).state is JobState.DONE)
+        await asyncio.sleep(0.2)
+        assert flaky.get_job(foreign.id).state is JobState.RUNNING
+        assert flaky.events(foreign.id) == ()
+        flaky.move_job(foreign.id, [JobState.RUNNING], JobState.DONE)
+    later = make_job(flaky, 2)
+    await manager.enqueue(later)
+    await eventually(lambda: flaky.get_job(later.id).state is JobState.DONE)
+    assert steps.started == [ours.id, later.id]
+
+
+async def test_job_whose_process_died_is_taken_up(
+    manager: JobManager, flaky: Flaky, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
+    job = make_job(flaky)
+    with flaky.claim_job(job.id):
+        flaky.move_job(job.id, [JobState.QUEUED], JobState.RUNNING)
+        await manager.start()
+        await asyncio.sleep(0.2)
+        assert steps.started == []
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
+    assert steps.started == [job.id]
+
+
 async def test_job_enqueued_many_times_at_once_runs_once(manager: JobManager, flaky: Flaky, steps: Steps) -> None:
     await manager.start()
     job = make_job(flaky)

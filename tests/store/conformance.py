@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -118,6 +119,40 @@ class JobConformance:
         with pytest.raises(Conflict):
             store.request_cancel(job.id)
 
+    def test_claimed_job_is_refused_to_others_until_it_is_let_go(self, store: Store) -> None:
+        job, other = store.create_job(spec(1))[0], store.create_job(spec(2))[0]
+        with store.claim_job(job.id), store.claim_job(other.id):
+            with pytest.raises(Conflict, match=job.id), store.claim_job(job.id):
+                pass
+            with pytest.raises(Conflict, match=other.id), store.claim_job(other.id):
+                pass
+        with store.claim_job(job.id):
+            pass
+
+    def test_claim_is_let_go_when_its_holder_fails(self, store: Store) -> None:
+        job, _ = store.create_job(spec())
+        with pytest.raises(ZeroDivisionError), store.claim_job(job.id):
+            _ = 1 // 0
+        with store.claim_job(job.id):
+            pass
+
+    def test_one_of_many_threads_at_a_time_holds_a_claim(self, store: Store) -> None:
+        job, _ = store.create_job(spec())
+        holding: list[int] = []
+
+        def contend(number: int) -> int:
+            taken = 0
+            for _ in range(20):
+                with contextlib.suppress(Conflict), store.claim_job(job.id):
+                    holding.append(number)
+                    assert holding == [number]
+                    holding.remove(number)
+                    taken += 1
+            return taken
+
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(contend, range(4))) > 0
+
     def test_results_replace_by_workload_and_keep_their_order(self, store: Store) -> None:
         job, _ = store.create_job(spec())
         store.put_result(job.id, result(GEMV, best_s=3e-6))
@@ -133,6 +168,7 @@ class JobConformance:
         for call in (
             lambda: store.get_job(MISSING),
             lambda: store.move_job(MISSING, [JobState.QUEUED], JobState.RUNNING),
+            lambda: store.claim_job(MISSING).__enter__(),
             lambda: store.request_cancel(MISSING),
             lambda: store.put_result(MISSING, result()),
             lambda: store.append_event(MISSING, "state", {}),

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, MetaData, inspect, make_url, select
 
 from fettle.graph.errors import DataLoss
 from fettle.store.artifacts import ArtifactFiles
+from fettle.store.claims import MemoryClaims
 from fettle.store.open import open_store
 from fettle.store.sql import schema
 from fettle.store.sql.engine import connect_engine
@@ -35,7 +36,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 def _fill(engine: Engine, folder: Path) -> None:
     """At least one row in every table."""
-    store = SqlStore(engine, ArtifactFiles(folder))
+    store = SqlStore(engine, ArtifactFiles(folder), MemoryClaims())
     job, _ = store.create_job(spec())
     store.add_record(job.id, record())
     store.append_event(job.id, "state", {"state": "running"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fettle.graph.errors import Conflict
 from fettle.store.open import open_store
 from tests.store.samples import GEMV
 
@@ -49,6 +51,23 @@ def test_processes_share_a_fresh_store_from_its_first_moment(url: str) -> None:
         for process in range(2):
             assert [event.data["i"] for event in events if event.data["process"] == process] == list(range(40))
         assert job.trials == len(store.job_records(job.id, GEMV.key)) == 60
+
+
+def test_claim_of_a_killed_process_is_free_again(url: str) -> None:
+    worker = _start(url, "claim", 0)
+    assert worker.stdout is not None
+    job_id = worker.stdout.readline().strip()
+    with open_store(url) as store:
+        with pytest.raises(Conflict, match="another process"), store.claim_job(job_id):
+            pass
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait(timeout=10)
+        worker.stdout.close()
+        for _ in range(100):  # a server takes a moment to notice
+            with contextlib.suppress(Conflict), store.claim_job(job_id):
+                return
+            time.sleep(0.05)
+    raise AssertionError("the claim outlived its process")
 
 
 def test_killed_writer_loses_nothing_committed(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from fettle.store.open import open_store
 from tests.store.samples import record, spec
@@ -18,6 +19,11 @@ def main(url: str, task: str, number: int) -> None:
                 event = store.append_event(job.id, "trial", {"process": number, "i": i})
                 store.add_record(job.id, record(tile=1 + i + number * 20))  # half of them are another's too
                 print(event.number, flush=True)
+        elif task == "claim":
+            job, _ = store.create_job(spec())
+            with store.claim_job(job.id):
+                print(job.id, flush=True)
+                time.sleep(60)
         elif task == "endless":
             job, _ = store.create_job(spec())
             print(job.id, flush=True)

@@ -114,13 +114,15 @@ class ServerClaims(Claims):
     def claim(self, job_id: str) -> Iterator[None]:
         key = int.from_bytes(hashlib.sha256(f"fettle.job {job_id}".encode()).digest()[:8], "big", signed=True)
         with self._engine.connect() as connection:
-            connection.detach()  # closing it ends the session, and with it the lock
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            for name, value in _KEEPALIVE.items():
-                connection.execute(text(f"SET {name} = {value}"))
-            if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
-                raise _taken(job_id)
-            yield
+            try:
+                for name, value in _KEEPALIVE.items():
+                    connection.execute(text(f"SET {name} = {value}"))
+                if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+                    raise _taken(job_id)
+                yield
+            finally:
+                connection.invalidate()  # closes the session, and with it the lock
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

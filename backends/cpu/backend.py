@@ -27,6 +27,7 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.bound import workload_bound
 from fettle.backends.cpu.dense import Dense
 from fettle.backends.cpu.family import Family
+from fettle.backends.cpu.gemm import Gemm
 from fettle.backends.cpu.gemv import Gemv
 from fettle.backends.cpu.measure import measure
 from fettle.backends.cpu.profile import measure_profile
@@ -35,7 +36,7 @@ from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-FAMILIES: tuple[Family, ...] = (Dense(), Gemv(), Rows())
+FAMILIES: tuple[Family, ...] = (Dense(), Gemm(), Gemv(), Rows())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 

@@ -113,7 +113,7 @@ def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> 
 
 
 def test_many_rows_match_the_reference(build: Any) -> None:
-    assert build("matmul m=67 n=70 k=96 act=f32 weight=u4:32").error() <= 1.0
+    assert build("matmul m=67 n=70 k=96 act=f32 weight=u4:32 compute=f32").error() <= 1.0
 
 
 @pytest.mark.parametrize("values", [(1e-7, 3e-6, 65504.0, -0.25, 70000.0, -1e-9)])

@@ -1,0 +1,54 @@
+"""The kernel family ``gemm``: ``y = x · W`` for quantised W and many rows of x, activations rounded to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.cpu.gemm import spaces
+from fettle.backends.cpu.gemm.features import plan_features
+from fettle.backends.cpu.gemm.plan import GemmPlan
+from fettle.backends.cpu.gemv import layouts
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
+
+
+class Gemm(Family):
+    """Quantised weights as the family ``gemv`` packs them: equal layout ids hold equal bytes."""
+
+    name: ClassVar[str] = "gemm"
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        return spaces.supports(workload, device)
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return spaces.space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return spaces.default(workload, device)
+
+    def lower(self, candidate: Candidate) -> Lowered:
+        from fettle.backends.cpu.gemm.kernel import kernel
+
+        plan = GemmPlan.of(candidate.workload, candidate.schedule)
+        return Lowered(kernel(plan), tuple(sorted(spaces.REQUIRED[plan.order])), plan.packed.layout)
+
+    def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
+        return GemmPlan.of(workload, schedule).packed.layout
+
+    def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        packed = GemmPlan.of(workload, schedule).packed
+        (weight,) = constants
+        if not isinstance(weight, QuantizedWeight) or weight.format != packed.format:
+            raise InvalidArgument(f"the weight of {workload} is quantised as {packed.format}")
+        if weight.shape != (packed.n, packed.k):
+            raise InvalidArgument(f"the weight of {workload} has the shape ({packed.n}, {packed.k})")
+        return layouts.pack(weight, packed)
+
+    def features(self, candidate: Candidate) -> Mapping[str, float]:
+        return plan_features(GemmPlan.of(candidate.workload, candidate.schedule), candidate.device)

@@ -1,0 +1,150 @@
+"""A candidate's extents: how M, N and K are cut. Plain arithmetic.
+
+Weights are packed as :mod:`fettle.backends.cpu.gemv.plan` says, so that one stored copy serves one row of x and
+many. A *panel* is some blocks of a tile: the rows of W a thread works on at a time. A *band* is the rows of x that
+share one pass over a panel; it is cut into equal *row blocks*, and the last band and block may hold rows past M,
+which are copies of the last row and are not written. A *slab* is the part of a group of K whose weights are decoded
+at a time (a whole group, unless that is long).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from fettle.backends.api import Schedule
+from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.graph.workload import Workload
+
+LANES = 16
+"""Rows of W in one vector of 32-bit sums."""
+
+LARGEST_BAND = 128
+"""Rows of x that share one pass: their sums of a panel of 64 fill most of a first-level cache."""
+
+_LARGEST_SLAB = 512
+"""K of a slab at most: 64 rows of W by 512 is 32 KB of codes."""
+
+_ALGORITHMS = {"fields": "integer", "planes": "lut"}
+"""Order of the packed codes -> the matrix-vector algorithm that reads it too."""
+
+
+def packed_plan(workload: Workload, order: str, tile: int) -> Plan:
+    """How the weights are packed: ``fields`` or ``planes`` of AVX-512, in tiles of ``tile`` rows."""
+    schedule = Schedule.of(
+        algorithm=_ALGORITHMS[order],
+        isa="avx512",
+        tile=tile,
+        blocks=1,
+        batch=1,
+        unroll=1,
+        prefetch=0,
+        threads=1,
+        preparation="private",
+    )
+    return Plan.of(workload, schedule)
+
+
+def balanced_rows(m: int, rows: int) -> int:
+    """Rows of a block when each band of M is cut into as many equal blocks as blocks of at most ``rows`` need."""
+    band = ceil_div(m, ceil_div(m, LARGEST_BAND))
+    return ceil_div(band, ceil_div(band, rows))
+
+
+@attrs.frozen
+class GemmPlan:
+    """One candidate of the family; see ``spaces`` for the schedule's parameters."""
+
+    packed: Plan
+    act: str
+    out: str
+    m: int
+    order: str
+    panel: int
+    rows: int
+    vectors: int
+    unroll: int
+    ahead: int
+    threads: int
+
+    @classmethod
+    def of(cls, workload: Workload, schedule: Schedule) -> GemmPlan:
+        """The plan of a supported workload and a schedule of its space."""
+        values = schedule.as_dict()
+        packed = packed_plan(workload, str(values["order"]), int(values.pop("tile")))
+        return cls(packed, workload["act"].kind, workload["out"].kind, workload["m"], **values)  # type: ignore[arg-type]
+
+    # -- M
+
+    @property
+    def bands(self) -> int:
+        return ceil_div(self.m, LARGEST_BAND)
+
+    @property
+    def row_blocks(self) -> int:
+        """Row blocks of a band."""
+        return ceil_div(ceil_div(self.m, self.bands), self.rows)
+
+    @property
+    def band(self) -> int:
+        """Rows of a band, padding included."""
+        return self.row_blocks * self.rows
+
+    @property
+    def padded_m(self) -> int:
+        return self.bands * self.band
+
+    # -- N
+
+    @property
+    def panel_blocks(self) -> int:
+        return self.panel // LANES
+
+    @property
+    def panels(self) -> int:
+        """Panels of a tile."""
+        return self.packed.tile // self.panel
+
+    # -- K
+
+    @property
+    def step_chunks(self) -> int:
+        """Chunks (four k of one vector of rows of W, a 64-byte register) of a step of the packed weights."""
+        return self.packed.step_k // 4
+
+    @property
+    def slab_steps(self) -> int:
+        """Steps of a slab; the last slab of a group may have fewer."""
+        return min(self.packed.steps, max(1, _LARGEST_SLAB // self.packed.step_k))
+
+    @property
+    def slabs(self) -> tuple[int, int]:
+        """(full slabs of a group, steps of the slab after them or 0)."""
+        return divmod(self.packed.steps, self.slab_steps)
+
+    @property
+    def is_split(self) -> bool:
+        """Groups have several slabs, so integer sums are kept between them."""
+        return self.packed.steps > self.slab_steps
+
+    # -- codes
+
+    @property
+    def is_staged(self) -> bool:
+        """Codes are decoded into the first-level cache, since more than one block of rows reads them."""
+        return self.row_blocks > 1 and not self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Packed codes are bytes already."""
+        return self.order == "fields" and self.packed.field == 8
+
+    @property
+    def place(self) -> int:
+        """Bit at which decoded codes begin. Bipolar codes are doubled, so that their zero point 1/2 is whole."""
+        return 1 if self.packed.format.kind == "bip1" else 0
+
+    @property
+    def zero_point(self) -> int:
+        """Constant zero point of the decoded codes; 1 where zero points are stored, as a factor of them."""
+        fmt = self.packed.format
+        return 1 if fmt.zero_points else int(fmt.zero_point * fmt.step)

@@ -1,0 +1,138 @@
+"""The schedules of the family: how the weights are packed, and how much of M, N and K is in flight.
+
+===========  ==========================================================================================
+``order``    order of the packed codes: ``fields`` of bytes, or bit ``planes``
+``tile``     rows of W of a packed tile
+``panel``    rows of W a thread works on at a time; a thread's unit of work
+``rows``     rows of x of a register tile
+``vectors``  vectors of 16 rows of W of a register tile
+``unroll``   steps along K without a branch
+``ahead``    groups of K ahead of which weights are asked for; 0 leaves it to the hardware
+``threads``  threads that share the panels
+===========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.gemm.plan import LANES, LARGEST_BAND, balanced_rows, packed_plan
+from fettle.backends.cpu.gemv.plan import ceil_div
+from fettle.graph.workload import Workload
+
+VERSION = "gemm-1"
+
+LEAST_ROWS = 8
+"""Fewer rows of x are the family ``gemv``'s."""
+
+REQUIRED = {
+    "fields": frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c"}),
+    "planes": frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512vbmi", "f16c"}),
+}
+"""Features each order of the codes needs."""
+
+_TILES = (16, 32, 64, 128, 256, 512)
+_PANELS = (16, 32, 64, 128)
+_LARGEST_PADDING = 1.125
+"""A tile may pad N by this factor."""
+
+_REGISTERS = 28
+"""Sums in flight; the other four registers hold codes and activations."""
+
+_LARGEST_BODY = 160
+"""Dot products of one unrolled loop body, which bounds the time LLVM takes."""
+
+
+def supports(workload: Workload, device: Device) -> Support:
+    """Products of many rows with quantised weights, activations rounded to 8 bits, on AVX-512 VNNI."""
+    if workload.operator != "matmul":
+        return Support.no("only matmul")
+    if workload["weight"] is None or not workload["weight"].is_quantised:
+        return Support.no("only quantised weights")
+    if workload["compute"].kind != "i8":
+        return Support.no("only compute=i8")
+    if workload["m"] < LEAST_ROWS:
+        return Support.no(f"fewer than {LEAST_ROWS} rows")
+    if not orders(device):
+        return Support.no("needs AVX-512 VNNI")
+    if not _fits(workload):
+        return Support.no("an operand of more than 2^31 elements")
+    return Support.yes()
+
+
+def orders(device: Device) -> tuple[str, ...]:
+    """Orders of packed codes the device has the instructions for."""
+    return tuple(order for order, needed in REQUIRED.items() if needed <= cpu.features(device))
+
+
+def _fits(workload: Workload) -> bool:
+    """Offsets stay in 31 bits."""
+    plan = packed_plan(workload, "fields", _TILES[-1])
+    m: int = workload["m"] + LARGEST_BAND
+    return max(2 * plan.weight_bytes, m * plan.padded_k, m * plan.n, plan.padded_n * plan.groups) < 2**31
+
+
+def space(workload: Workload, device: Device) -> Space:
+    """All schedules of a supported workload."""
+    m, n = workload["m"], workload["n"]
+    names = orders(device)
+    chunks = {order: packed_plan(workload, order, _TILES[0]).step_k // 4 for order in names}
+    steps = {order: packed_plan(workload, order, _TILES[0]).steps for order in names}
+    parameters = (
+        Parameter.categorical("order", names),
+        Parameter("tile", _tiles(n)),
+        Parameter("panel", _PANELS),
+        Parameter("rows", _rows(m)),
+        Parameter("vectors", (1, 2, 4)),
+        Parameter("unroll", (1, 2, 4)),
+        Parameter("ahead", (0, 1, 2, 4)),
+        Parameter("threads", _thread_counts(device)),
+    )
+    constraints = [
+        Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
+        Constraint(f"rows * vectors <= {_REGISTERS}", "sums in registers"),
+        *(
+            Constraint(
+                f"order != '{order}' or ({steps[order]} % unroll == 0 and"
+                f" (unroll == 1 or unroll * rows * vectors * {chunks[order]} <= {_LARGEST_BODY}))",
+                "whole steps, a loop body of bounded size",
+            )
+            for order in names
+        ),
+        Constraint(f"panel * (threads - 1) < {n}", "every thread has a panel"),
+    ]
+    return Space(parameters, constraints, VERSION)
+
+
+def default(workload: Workload, device: Device) -> Schedule:
+    """What one would write first: a register tile of about 8 rows by 2 vectors, panels of 32, all threads."""
+    m, n = workload["m"], workload["n"]
+    panel = 32
+    return Schedule.of(
+        order=orders(device)[0],
+        tile=max(t for t in _tiles(n) if t <= 64),
+        panel=panel,
+        rows=max(r for r in _rows(m) if r <= 12),
+        vectors=2,
+        unroll=1,
+        ahead=0,
+        threads=max(t for t in _thread_counts(device) if panel * (t - 1) < n),
+    )
+
+
+def _rows(m: int) -> tuple[int, ...]:
+    """Heights of register tiles that cut M into equal blocks; low ones only for small M."""
+    heights = {balanced_rows(m, rows) for rows in range(1, 15)}
+    return tuple(sorted(h for h in heights if h >= min(4, max(heights))))
+
+
+def _thread_counts(device: Device) -> tuple[int, ...]:
+    """Powers of two up to the device's limit, and the limit."""
+    limit = cpu.threads(device)
+    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
+
+
+def _tiles(n: int) -> tuple[int, ...]:
+    """Tile heights that pad N little; the two smallest always."""
+    least = ceil_div(n, _TILES[0]) * _TILES[0]
+    return tuple(t for t in _TILES if t <= 2 * LANES or ceil_div(n, t) * t <= least * _LARGEST_PADDING)

@@ -24,6 +24,7 @@ from fettle.backends.api import (
 )
 from fettle.backends.cpu import codegen, loader, threads
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.attention import Attention
 from fettle.backends.cpu.bound import workload_bound
 from fettle.backends.cpu.dense import Dense
 from fettle.backends.cpu.family import Family
@@ -36,7 +37,7 @@ from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-FAMILIES: tuple[Family, ...] = (Dense(), Gemm(), Gemv(), Rows())
+FAMILIES: tuple[Family, ...] = (Dense(), Gemm(), Gemv(), Rows(), Attention())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 

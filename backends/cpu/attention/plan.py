@@ -1,0 +1,115 @@
+"""What a workload and a schedule say together: extents and number formats of one attention kernel."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from fettle.backends.api import Device, Schedule
+from fettle.backends.cpu import device as cpu
+from fettle.graph.workload import Workload
+
+DOTS_BF16 = "avx512bf16"
+"""The feature with which two bf16 products are summed in one instruction."""
+
+
+def line(cache: str, lanes: int) -> int:
+    """Elements of keys or values read at once: a register of f32, or of pairs of bf16."""
+    return lanes if cache == "f32" else 2 * lanes
+
+
+def lanes(workload: Workload, device: Device) -> int:
+    """f32 values per vector: the widest registers of which one line fits in a head; 0 if none does."""
+    widest, dim, cache = cpu.vector_bits(device) // 32, workload["dim"], workload["kvcache"].kind
+    return max((width for width in (4, 8, 16) if width <= widest and line(cache, width) <= dim), default=0)
+
+
+@attrs.frozen
+class Plan:
+    """Extents of one kernel.
+
+    Attributes:
+        rows: queries that share their keys: ``group`` heads times ``q`` positions, head by head.
+        bf16: products are bf16 dot products, two at a time; otherwise f32.
+        chunk: keys of one task (split) or of one block (tiles).
+        block: query rows of one task (tiles).
+        tile_rows, tile_vectors: the register tile of both products.
+        lanes: f32 values per vector.
+    """
+
+    batch: int
+    heads: int
+    kv_heads: int
+    q: int
+    kv: int
+    dim: int
+    act: str
+    cache: str
+    causal: bool
+    algorithm: str
+    bf16: bool
+    chunk: int
+    block: int
+    tile_rows: int
+    tile_vectors: int
+    degree: int
+    prefetch: int
+    threads: int
+    lanes: int
+
+    @classmethod
+    def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Plan:
+        values = workload.values
+        return cls(
+            batch=values["batch"],
+            heads=values["heads"],
+            kv_heads=values["kv_heads"],
+            q=values["q"],
+            kv=values["kv"],
+            dim=values["dim"],
+            act=values["act"].kind,
+            cache=values["kvcache"].kind,
+            causal=bool(values["causal"]) and values["q"] > 1,
+            algorithm=schedule["algorithm"],
+            bf16=schedule["dot"] == "bf16",
+            chunk=schedule["chunk"],
+            block=schedule["block"],
+            tile_rows=schedule["tile_rows"],
+            tile_vectors=schedule["tile_vectors"],
+            degree=schedule["degree"],
+            prefetch=schedule["prefetch"],
+            threads=schedule["threads"],
+            lanes=lanes(workload, device),
+        )
+
+    @property
+    def scale(self) -> float:
+        return 1.0 / math.sqrt(self.dim)
+
+    @property
+    def group(self) -> int:
+        """Heads that share one head of keys and values."""
+        return self.heads // self.kv_heads
+
+    @property
+    def rows(self) -> int:
+        return self.group * self.q
+
+    @property
+    def line(self) -> int:
+        return line(self.cache, self.lanes)
+
+    @property
+    def parts(self) -> int:
+        """f32 vectors in a line."""
+        return self.line // self.lanes
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Where the lines that cover ``dim`` start. The last may overlap the one before."""
+        return tuple(min(start, self.dim - self.line) for start in range(0, self.dim, self.line))
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.kv // self.chunk)

@@ -1,0 +1,275 @@
+"""Attention of few queries: the keys are split into chunks, one task each, and their results merged (flash-decoding).
+
+For every head of keys and values, and every chunk of ``chunk`` keys, for all ``rows`` queries that share them::
+
+    S[r, j] = q[r] · k[j]                   a line of k is loaded once for ``tile_rows`` queries; sums are transposed
+    m[r] = max_j S[r, j] / √dim             over visible keys
+    P[r, j] = exp(S[r, j] / √dim - m[r])
+    l[r] = Σ_j P[r, j],   O[r] = Σ_j P[r, j] · v[j]
+
+Then ``y[r] = Σ_c w_c·O_c[r] / Σ_c w_c·l_c[r]`` over chunks c, with ``w_c = exp(m_c[r] - max_c m_c[r])``. Keys and
+values are read once, as they lie in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Device
+from fettle.backends.cpu.attention.plan import Plan
+from fettle.backends.cpu.attention.words import LOWEST, Words, until
+from fettle.backends.cpu.gemv.formats import Floats
+from fettle.backends.cpu.rows.exp import exp
+from fettle.backends.cpu.rows.vectors import Registers
+
+
+class Split:
+    """Emits the kernel; all buffers are matrices of rows of ``dim``."""
+
+    def __init__(self, plan: Plan, device: Device, q: Any, k: Any, v: Any, y: Any) -> None:
+        self.plan, self.v = plan, Words(plan, device)
+        self.q, self.k, self.values, self.y = q, k, v, y
+        self.padded = -(-min(plan.chunk, plan.kv) // plan.lanes) * plan.lanes
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        plan, v = self.plan, self.v
+        shared = plan.batch * plan.kv_heads
+        partials = T.alloc_buffer((shared * plan.chunks * plan.rows, plan.dim), "float32")
+        maxima = T.alloc_buffer((shared * plan.chunks * plan.rows,), "float32")
+        sums = T.alloc_buffer((shared * plan.chunks * plan.rows,), "float32")
+        with v.functions():
+            with v.tasks(shared * plan.chunks, plan.threads) as task:
+                self._chunk(v.let(task), partials, maxima, sums)
+            with v.tasks(shared * plan.rows, plan.threads) as row:
+                self._merge(v.let(row), partials, maxima, sums)
+
+    # one chunk of keys
+
+    def _chunk(self, task: Any, partials: Any, maxima: Any, sums: Any) -> None:
+        plan, v = self.plan, self.v
+        head, chunk = T.floordiv(task, plan.chunks), T.floormod(task, plan.chunks)
+        start = v.let(chunk * plan.chunk)
+        count = v.let(T.min(T.int64(plan.chunk), plan.kv - start))
+        first = v.let(head * plan.kv + start)
+        queries = T.alloc_buffer((plan.rows, len(plan.lines) * plan.parts, plan.lanes), v.register)
+        self._prepare(queries, head)
+        scores = T.alloc_buffer((plan.rows, self.padded), "float32")
+        weights = T.alloc_buffer((plan.rows, self.padded // 2), "int32") if plan.bf16 else scores
+        self._scores(scores, queries, first, count)
+        with T.serial(T.int64(0), T.int64(plan.rows)) as row:
+            self._softmax(scores, weights, row, start, count, maxima, sums, task * plan.rows + row)
+        self._weighted(partials, weights, task * plan.rows, first, count)
+
+    def _prepare(self, queries: Any, head: Any) -> None:
+        """The queries as registers, with zeros where a line overlaps the one before."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        act = Floats(plan.act)
+        with T.serial(T.int64(0), T.int64(plan.rows)) as row:
+            at = head * plan.rows + row
+            for index, start in enumerate(plan.lines):
+                overlap = index * plan.line - start
+                if plan.bf16:
+                    raw = self.q[at, T.Ramp(T.int64(start), T.int64(1), plan.line)]
+                    raw = T.reinterpret(f"uint16x{plan.line}", raw)
+                    if overlap:
+                        fresh = T.Ramp(0, 1, plan.line) >= T.Broadcast(T.int32(overlap), plan.line)
+                        raw = T.Select(fresh, raw, T.Broadcast(T.uint16(0), plan.line))
+                    T.buffer_store(queries, T.reinterpret(f"int32x{n}", raw), [row, index, T.Ramp(0, 1, n)])
+                    continue
+                parts = []
+                for part in range(plan.parts):
+                    value = act.read(self.q, (at, T.int64(start + part * n)), n)
+                    if overlap > part * n:
+                        fresh = T.Ramp(part * n, 1, n) >= T.Broadcast(T.int32(overlap), n)
+                        value = T.Select(fresh, value, v.constant(0.0))
+                    parts.append(v.let(value))
+                if plan.parts == 2:  # as a line of bf16 comes apart
+                    parts = [T.Shuffle(parts, list(range(odd, 2 * n, 2))) for odd in (0, 1)]
+                for part, value in enumerate(parts):
+                    T.buffer_store(queries, value, [row, index * plan.parts + part, T.Ramp(0, 1, n)])
+
+    def _scores(self, scores: Any, queries: Any, first: Any, count: Any) -> None:
+        """S, by groups of ``lanes`` keys; beyond ``count`` they repeat the last key's."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+
+        def group(start: Any, last: Any) -> None:
+            def tile(row: Any, rows: int) -> None:
+                stacks: list[list[tuple[int, Any]]] = [[] for _ in range(rows)]
+                for key in range(0, n, plan.tile_vectors):
+                    keys = []
+                    for i in range(key, min(key + plan.tile_vectors, n)):
+                        keys.append(first + (start + i if last is None else T.min(start + i, last)))
+                    for r, found in enumerate(self._products(queries, row, rows, keys)):
+                        for value in found:
+                            _push(v, stacks[r], value)
+                for r in range(rows):
+                    ((_, value),) = stacks[r]
+                    T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), n)])
+
+            until(plan.rows, plan.tile_rows, tile)
+
+        whole = v.let(T.floordiv(count, T.int64(n)))
+        with T.serial(T.int64(0), whole) as index:
+            group(index * n, None)
+        if plan.kv % n:
+            with T.If(whole * n < count), T.Then():
+                group(v.let(whole * n), v.let(count - 1))
+
+    def _products(self, queries: Any, row: Any, rows: int, keys: list[Any]) -> list[list[Any]]:
+        """Lane sums of q[r] · k[j] for some rows and keys: ``[rows][keys]``."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        totals = [[v.constant(0.0)] * len(keys) for _ in range(rows)]
+        if plan.prefetch:
+            for key in keys:
+                for start in range(0, plan.dim, max(1, 64 * plan.dim // self._row_bytes)):
+                    v.prefetch(self.k, [key + plan.prefetch, start])
+        for index, start in enumerate(plan.lines):
+            lines = [v.line(self.k, [key, T.int64(start)]) for key in keys]
+            for part in range(len(lines[0])):
+                for r in range(rows):
+                    query = queries[row + r, index * len(lines[0]) + part, T.Ramp(0, 1, n)]
+                    for i, registers in enumerate(lines):
+                        totals[r][i] = v.let(v.dot(totals[r][i], registers[part], query))
+        return totals
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.plan.dim * (4 if self.plan.cache == "f32" else 2)
+
+    def _softmax(
+        self, scores: Any, weights: Any, row: Any, start: Any, count: Any, maxima: Any, sums: Any, at: Any
+    ) -> None:
+        """P of one row, and its maximum and sum; keys it does not see weigh nothing."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        visible = count
+        if plan.causal:
+            last = plan.kv - plan.q + T.floormod(row, plan.q)
+            visible = T.max(T.int64(0), T.min(count, last + 1 - start))
+        visible = v.let(visible)
+        masked = plan.causal or plan.kv % n or plan.chunk % n
+        groups = v.let(T.floordiv(count + (n - 1), T.int64(n)))
+
+        def seen(offset: Any) -> Any:
+            return v.first(visible - offset)
+
+        highest = Registers(v, 1, LOWEST)
+        with T.serial(T.int64(0), groups) as index:
+            value = scores[row, T.Ramp(index * n, T.int64(1), n)]
+            if masked:
+                value = v.where(seen(index * n), value, v.lowest())
+            highest[0] = T.max(value, highest[0])
+        top = v.let(highest.reduce(T.max, [0]) * T.float32(plan.scale))
+        shift = v.spread(T.float32(0) - top)
+        total = Registers(v, 1, 0.0)
+        with T.serial(T.int64(0), groups) as index:
+            place = T.Ramp(index * n, T.int64(1), n)
+            value = v.let(v.multiply_add(scores[row, place], v.constant(plan.scale), shift))
+            value = exp(v, value, plan.degree, non_positive=True, precise=False)
+            if masked:
+                value = v.let(v.where(seen(index * n), value, v.constant(0.0)))
+            total[0] = total[0] + value
+            if plan.bf16:
+                halves = T.reinterpret(f"int32x{n // 2}", v.round_bf16(value))
+                T.buffer_store(weights, halves, [row, T.Ramp(index * (n // 2), T.int64(1), n // 2)])
+            else:
+                T.buffer_store(weights, value, [row, place])
+        T.buffer_store(maxima, top, [at])
+        T.buffer_store(sums, total.reduce(lambda a, b: a + b, [0]), [at])
+
+    def _weighted(self, partials: Any, weights: Any, at: Any, first: Any, count: Any) -> None:
+        """O of all rows: a panel of ``tile_vectors`` vectors of ``dim`` for ``tile_rows`` rows at a time."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        width = max(1, plan.tile_vectors // plan.parts)
+        for panel in range(0, len(plan.lines), width):
+            starts = plan.lines[panel : panel + width]
+
+            def tile(row: Any, rows: int, starts: tuple[int, ...] = starts) -> None:
+                vectors = len(starts) * plan.parts
+                totals = Registers(v, rows * vectors, 0.0)
+
+                def step(key: Any, place: Any, ahead: Any) -> None:
+                    registers = [
+                        r for start in starts for r in self._value_registers(first + key, first + ahead, start)
+                    ]
+                    for r in range(rows):
+                        weight = T.Broadcast(weights[row + r, place], n)
+                        for i, register in enumerate(registers):
+                            slot = r * vectors + i
+                            totals[slot] = v.dot(totals[slot], register, weight)
+
+                if plan.bf16:
+                    with T.serial(T.int64(0), v.let(T.floordiv(count, T.int64(2)))) as pair:
+                        step(pair * 2, pair, pair * 2 + 1)
+                    if plan.kv % 2:  # the odd key meets itself, with weight zero
+                        with T.If(T.floormod(count, T.int64(2)) == 1), T.Then():
+                            step(count - 1, T.floordiv(count, T.int64(2)), count - 1)
+                else:
+                    with T.serial(T.int64(0), count) as key:
+                        step(key, key, key)
+                for r in range(rows):
+                    for i, start in enumerate(starts):
+                        self._write_line(partials, at + row + r, start, totals, r * vectors + i * plan.parts)
+
+            until(plan.rows, plan.tile_rows, tile)
+
+    def _value_registers(self, key: Any, other: Any, start: int) -> list[Any]:
+        """A line of v as registers; if bf16, of two keys with their elements side by side."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        if not plan.bf16:
+            return v.line(self.values, [key, T.int64(start)])
+        place = T.Ramp(T.int64(start), T.int64(1), plan.line)
+        pair = [T.reinterpret(f"uint16x{plan.line}", self.values[row, place]) for row in (key, other)]
+        registers = []
+        for half in (0, 4):
+            order = [
+                base + half + i + side for base in range(0, plan.line, 8) for i in range(4) for side in (0, plan.line)
+            ]
+            registers.append(v.hold(T.reinterpret(f"int32x{n}", T.Shuffle(pair, order)), "int32"))
+        return registers
+
+    def _write_line(self, partials: Any, row: Any, start: int, totals: Registers, slot: int) -> None:
+        """Sums of one line to memory, in the order of ``dim``."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        values = [totals[slot + part] for part in range(plan.parts)]
+        if plan.bf16:
+            order = [side + base + i for base in range(0, n, 4) for side in (0, n) for i in range(4)]
+            values = [T.Shuffle(values, order[:n]), T.Shuffle(values, order[n:])]
+        elif plan.parts == 2:
+            values = list(v.interleave(*values))
+        for part, value in enumerate(values):
+            T.buffer_store(partials, value, [row, T.Ramp(T.int64(start + part * n), T.int64(1), n)])
+
+    # all chunks of one row
+
+    def _merge(self, row: Any, partials: Any, maxima: Any, sums: Any) -> None:
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        head, inner = T.floordiv(row, plan.rows), T.floormod(row, plan.rows)
+        base = v.let(head * plan.chunks * plan.rows + inner)
+        top = Registers(v, 1, LOWEST)
+        with T.serial(T.int64(0), T.int64(plan.chunks)) as chunk:
+            top[0] = T.max(T.Broadcast(maxima[base + chunk * plan.rows], n), top[0])
+        starts = [start + part * n for start in plan.lines for part in range(plan.parts)]
+        totals, total = Registers(v, len(starts), 0.0), Registers(v, 1, 0.0)
+        with T.serial(T.int64(0), T.int64(plan.chunks)) as chunk:
+            at = v.let(base + chunk * plan.rows)
+            below = v.let(T.Broadcast(maxima[at], n) - top[0])
+            weight = exp(v, below, plan.degree, non_positive=True, precise=False)
+            total[0] = v.multiply_add(weight, T.Broadcast(sums[at], n), total[0])
+            for slot, start in enumerate(starts):
+                totals[slot] = v.multiply_add(weight, v.load(partials, [at, T.int64(start)]), totals[slot])
+        share = v.let(v.constant(1.0) / total[0])
+        act = Floats(plan.act)
+        for slot, start in enumerate(starts):
+            act.store(self.y, (row, T.int64(start)), v.let(totals[slot] * share), n)
+
+
+def _push(v: Words, stack: list[tuple[int, Any]], value: Any) -> None:
+    """Add a vector of lane sums; merge equals, so that few wait in registers."""
+    width = 1
+    while stack and stack[-1][0] == width:
+        value = v.pair(stack.pop()[1], value, width)
+        width *= 2
+    stack.append((width, value))

@@ -1,0 +1,136 @@
+"""Scaled dot-product attention over a cache of keys and values, with grouped queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.graph.errors import InvalidWorkload
+from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.quantized import Operand
+from fettle.graph.tensors import TensorSpec
+
+_ROW_BLOCK = 512
+
+
+class Flag(int):
+    """A truth value that prints as the text form."""
+
+    def __str__(self) -> str:
+        return "true" if self else "false"
+
+
+def flag(text: str) -> Flag:
+    """``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise InvalidWorkload(f"{text!r} is neither true nor false")
+    return Flag(text == "true")
+
+
+class Attention(Operator):
+    """``y[b,h,i] = Σ_j p[j] · v[b,g,j]`` with ``p = softmax_j(q[b,h,i] · k[b,g,j] / √dim)``, ``g = h·kv_heads/heads``.
+
+    The heads of one group of ``heads / kv_heads`` share keys and values. ``causal`` aligns the queries with the
+    end of the keys: query i sees the keys j ≤ kv - q + i. Where ``act`` is bf16, probabilities may be rounded
+    to bf16 before they meet the values.
+    """
+
+    name: ClassVar[str] = "attention"
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("batch", extent, default=lambda v: 1),
+        Field("heads", extent),
+        Field("kv_heads", extent, default=lambda v: v["heads"]),
+        Field("q", extent),
+        Field("kv", extent),
+        Field("dim", extent),
+        Field("act", choice("f32", "bf16")),
+        Field("kvcache", choice("f32", "bf16"), default=lambda v: v["act"]),
+        Field("causal", flag, default=lambda v: Flag(0)),
+    )
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        if values["heads"] % values["kv_heads"]:
+            raise InvalidWorkload(f"heads={values['heads']} is no multiple of kv_heads={values['kv_heads']}")
+        if values["causal"] and values["kv"] < values["q"]:
+            raise InvalidWorkload("with causal=true and fewer keys than queries, some queries see no key")
+
+    def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+        batch, heads, kv_heads, dim = values["batch"], values["heads"], values["kv_heads"], values["dim"]
+        return (
+            TensorSpec("q", (batch, heads, values["q"], dim), values["act"]),
+            TensorSpec("k", (batch, kv_heads, values["kv"], dim), values["kvcache"]),
+            TensorSpec("v", (batch, kv_heads, values["kv"], dim), values["kvcache"]),
+        )
+
+    def result(self, values: Mapping[str, Any]) -> TensorSpec:
+        return TensorSpec("y", (values["batch"], values["heads"], values["q"], values["dim"]), values["act"])
+
+    def flops(self, values: Mapping[str, Any]) -> int:
+        """Four per visible pair of query and key and element of ``dim``: two products; exponentials are not counted."""
+        q, kv = values["q"], values["kv"]
+        pairs = q * (kv - q) + q * (q + 1) // 2 if values["causal"] else q * kv
+        return int(4 * values["batch"] * values["heads"] * values["dim"] * pairs)
+
+    def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
+        """Standard normal keys and values; queries, hence logits, of deviation 3: few keys carry most of the weight."""
+        data = rng.standard_normal(tensor.shape, np.float32)
+        return (data * np.float32(3.0 if tensor.name == "q" else 1.0)).astype(tensor.format.dtype)
+
+    def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
+        """float64, with the tolerance (p the probabilities, s = q·k/√dim, u = 2^-24, λ = ``CONFIDENCE``)::
+
+            Σ_j p_j·E_j·(|v_j| + |y|)              E_j = u·(c + 2·|s_j - max s| + 2λ√kv + λ√dim·‖q‖·‖k_j‖/√dim)
+          + λ·2^-9·√(Σ p_j²·v_j²)                  act=bf16 only: probabilities rounded to bf16
+          + r·|y|                                  r: roundoff of the result's format
+          + 2^-125·(1 + Σ_j |v_j|)                 probabilities that a kernel may flush to zero
+
+        E_j is what may be wrong with the weight of key j, relatively: c for the exponential and the division
+        (16; 64 for act=bf16), the rounding of its argument, the sums over keys, and the sum over ``dim`` in the
+        logit, with Σ|q||k| bounded by the norms. An error common to all weights cancels, hence |v_j| + |y|.
+        """
+        q, k, v = (np.asarray(o).astype(np.float64) for o in operands)
+        expected, tolerance = np.empty(q.shape), np.empty(q.shape)
+        group = values["heads"] // values["kv_heads"]
+        for b in range(values["batch"]):
+            for head in range(values["heads"]):
+                keys, cached = k[b, head // group], v[b, head // group]
+                for start in range(0, values["q"], _ROW_BLOCK):
+                    rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
+                    last = values["kv"] - values["q"] + np.arange(rows.start, rows.stop) if values["causal"] else None
+                    result = _attend(q[b, head, rows], keys, cached, last, bf16=values["act"].kind == "bf16")
+                    expected[b, head, rows], tolerance[b, head, rows] = result
+        return Reference(expected, tolerance)
+
+
+def _attend(
+    q: NDArray[np.float64],
+    k: NDArray[np.float64],
+    v: NDArray[np.float64],
+    last: NDArray[np.int64] | None,
+    *,
+    bf16: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Result and tolerance of some rows ``[rows, dim]``; row i sees the keys up to ``last[i]``, or all."""
+    kv, dim = k.shape
+    logits = q @ k.T / math.sqrt(dim)
+    if last is not None:
+        logits[np.arange(kv) > last[:, None]] = -np.inf
+    logits -= logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits)
+    weights /= weights.sum(axis=1, keepdims=True)
+    expected = weights @ v
+    magnitudes = np.abs(v)
+    relative = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(k, axis=1) * CONFIDENCE
+    relative -= 2.0 * np.where(weights > 0.0, logits, 0.0)
+    relative += (64.0 if bf16 else 16.0) + 2.0 * CONFIDENCE * math.sqrt(kv)
+    relative *= weights
+    tolerance = UNIT_ROUNDOFF * (relative @ magnitudes + relative.sum(axis=1, keepdims=True) * np.abs(expected))
+    if bf16:
+        tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((weights * weights) @ (v * v))
+    tolerance += (2.0**-8 if bf16 else UNIT_ROUNDOFF) * np.abs(expected)
+    tolerance += 2.0**-125 * (1.0 + magnitudes.sum(axis=0))
+    return expected, tolerance

@@ -89,6 +89,20 @@ def positive_float(text: str) -> float:
     return value
 
 
+class Flag(int):
+    """A truth value that prints as the text form."""
+
+    def __str__(self) -> str:
+        return "true" if self else "false"
+
+
+def flag(text: str) -> Flag:
+    """``true`` or ``false``."""
+    if text not in ("true", "false"):
+        raise InvalidWorkload(f"{text!r} is neither true nor false")
+    return Flag(text == "true")
+
+
 def choice(*kinds: str) -> Callable[[str], Format]:
     """A plain format out of ``kinds``."""
 

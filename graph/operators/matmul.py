@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
-from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.base import (
+    CONFIDENCE,
+    UNIT_ROUNDOFF,
+    Field,
+    Flag,
+    Operator,
+    Reference,
+    choice,
+    extent,
+    flag,
+)
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
 
@@ -34,6 +44,7 @@ class Matmul(Operator):
 
     A quantised ``weight`` is given as ``[N, K]`` codes with scales; a dense one, and ``rhs``, as ``[K, N]``
     (``[batch, K, N]`` when batched), as ONNX MatMul has it. ``weight`` is constant: packed once, untimed.
+    ``invariant`` asks for kernels that give a row of x the same bits whatever M is (for equal N, K and formats).
     ``compute`` says what activations may be rounded to before the product.
     """
 
@@ -48,6 +59,7 @@ class Matmul(Operator):
         Field("rhs", choice("f32", "bf16", "f16"), optional=True),
         Field("compute", choice("i8", "f32", "bf16"), default=_default_compute),
         Field("out", choice("f32", "bf16", "f16"), default=lambda v: v["act"]),
+        Field("invariant", flag, default=lambda v: Flag(False)),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:

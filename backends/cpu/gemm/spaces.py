@@ -44,14 +44,18 @@ _LARGEST_BODY = 160
 
 
 def supports(workload: Workload, device: Device) -> Support:
-    """Products of many rows with quantised weights, activations rounded to 8 bits, on AVX-512 VNNI."""
+    """Products of many rows with quantised weights, activations rounded to 8 bits, on AVX-512 VNNI.
+
+    Batch-invariant ones of any number of rows: integer sums are exact, and each group's are scaled and added in the
+    same order by every schedule, so that no bit of a row's result depends on M.
+    """
     if workload.operator != "matmul":
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
     if workload["compute"].kind != "i8":
         return Support.no("only compute=i8")
-    if workload["m"] < LEAST_ROWS:
+    if workload["m"] < LEAST_ROWS and not workload["invariant"]:
         return Support.no(f"fewer than {LEAST_ROWS} rows")
     if not orders(device):
         return Support.no("needs AVX-512 VNNI")

@@ -64,6 +64,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
+    if workload["invariant"] and workload["compute"].kind == "i8" and _VNNI <= cpu.features(device):
+        return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):
         return Support.no("an operand of more than 2^31 elements")
     return Support.yes()
@@ -79,9 +81,9 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
     ]
     bits = workload["weight"].bits
     rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair != ("lut", "avx2") or bits < 8)]
-    if workload["compute"].kind == "i8" and rounded:
-        return rounded
-    return [pair for pair in runnable if pair[0] == "dequantise"]
+    if workload["compute"].kind != "i8" or not rounded:
+        rounded = [pair for pair in runnable if pair[0] == "dequantise"]
+    return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
 
 
 def _fits(plan: Plan) -> bool:

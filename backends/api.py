@@ -17,7 +17,7 @@ import enum
 import hashlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
 import numpy as np
@@ -26,6 +26,9 @@ from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument, InvalidDevice
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
+
+if TYPE_CHECKING:
+    from fettle.backends.host.executor import Executor
 
 RECORD_VERSION = 1
 """Version of :class:`Record` as stored. A reader meets an unknown version as a typed miss, never a crash."""
@@ -408,6 +411,8 @@ class Measurement:
         message: what went wrong, for people.
         counters: anything countable: cycles, bytes, commands, calls per sample.
         energy: joules per call where the device tells it, else None. Never estimated silently.
+        objective: seconds that stand for the trial where their source says so itself (a recording's own figure);
+            None: the median of the samples.
     """
 
     outcome: Outcome
@@ -416,6 +421,7 @@ class Measurement:
     message: str = ""
     counters: Pairs = attrs.field(default=(), converter=_sorted_pairs)
     energy: float | None = None
+    objective: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -425,6 +431,11 @@ class Measurement:
     def median(self) -> float:
         """Median of the samples in seconds; infinity for a failure."""
         return statistics.median(self.samples) if self.ok and self.samples else float("inf")
+
+    @property
+    def time(self) -> float:
+        """What the search minimises, in seconds: the objective if one is stated, else the median."""
+        return self.median if self.objective is None or not self.ok else self.objective
 
     @classmethod
     def failure(cls, outcome: Outcome, message: str, basis: Basis = Basis.MEASURED) -> Measurement:
@@ -558,6 +569,22 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         """The time no schedule can beat under the profile's roofs."""
+
+    def attach(self, device: Device, text: str) -> None:
+        """Called in the host before a job works on a device, perhaps in another process than the one that resolved
+        it: find again what the device's identity leaves out (the path of a file).
+
+        Args:
+            text: the device text the job was submitted with.
+
+        Raises:
+            NotFound, Conflict: it is gone, or something else by now.
+        """
+
+    def executor(self, device: Device) -> Executor | None:
+        """What builds and measures for a device. None, as by default: worker processes on this machine. A backend
+        that runs no code of candidates (a recording, a simulator that cannot crash) may do without them."""
+        return None
 
     def worker_environment(self, device: Device) -> Mapping[str, str]:
         """Environment variables a worker process for this device needs."""

@@ -139,8 +139,8 @@ def decide(
     if default is None or not default[1].ok:
         if not measured:
             return None
-        winner, measurement = min(measured, key=lambda pair: pair[1].median)
-        return Verdict(winner, measurement, None, measurement.median, median_interval(measurement.samples))
+        winner, measurement = min(measured, key=lambda pair: pair[1].time)
+        return Verdict(winner, measurement, None, measurement.time, median_interval(measurement.samples))
     base = default[1]
     best: tuple[float, Finalist, Measurement, tuple[float, float]] | None = None
     promising = False
@@ -149,11 +149,11 @@ def decide(
         low, high = median_interval(logs, 1.0 - (1.0 - _CONFIDENCE) / (len(measured) * bouts))
         typical = statistics.median(logs)
         promising |= typical < math.log1p(-MARGIN)
-        faster = high < math.log1p(-MARGIN) and measurement.median < base.median
+        faster = high < math.log1p(-MARGIN) and measurement.time < base.time
         if faster and (best is None or typical < best[0]):
             best = (typical, finalist, measurement, (math.exp(low), math.exp(high)))
     if best is None:
         interval = median_interval(base.samples)
-        return Verdict(default[0], base, base.median, base.median, interval, undecided=promising)
+        return Verdict(default[0], base, base.time, base.time, interval, undecided=promising)
     _, winner, measurement, ratio_ci = best
-    return Verdict(winner, measurement, base.median, measurement.median, median_interval(measurement.samples), ratio_ci)
+    return Verdict(winner, measurement, base.time, measurement.time, median_interval(measurement.samples), ratio_ci)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from fettle.backends.api import Backend, Device, Record
-from fettle.backends.host.executor import Executor
+from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
@@ -57,7 +57,7 @@ def run_job(
             best so far, and the job is cancelled.
         pause: set it to stop after the present trial without finals; the job is paused and may be run again.
         on_event: called with every event, in this thread.
-        executor_factory: makes the device's executor; worker processes on this machine by default.
+        executor_factory: makes the device's executor; by default the backend's own, else worker processes here.
         backend: the backend to use instead of the registered one.
         sampler: makes a sampler from (points, seed).
         clock: seconds, monotonic.
@@ -74,7 +74,7 @@ def run_job(
         run = _Run(store, job_id, Watch(store, job_id, cancel, pause), on_event, sampler, clock)
         run.event("state", {"state": JobState.RUNNING.value, "error": ""})
         try:
-            state, error = run.run(backend, executor_factory or _local_executor)
+            state, error = run.run(backend, executor_factory or make_executor)
         except FettleError as problem:
             state, error = JobState.FAILED, str(problem)
         except Exception as problem:  # a defect; the job must not look alive, and the log gets the traceback
@@ -83,12 +83,6 @@ def run_job(
         store.move_job(job_id, (JobState.RUNNING,), state, error)
         run.event("state", {"state": state.value, "error": error})
         return store.get_job(job_id)
-
-
-def _local_executor(backend: Backend, device: Device) -> Executor:
-    from fettle.backends.host.local import LocalExecutor
-
-    return LocalExecutor(backend, device)
 
 
 class _Run:
@@ -118,6 +112,7 @@ class _Run:
     def run(self, backend: Backend | None, executor_factory: ExecutorFactory) -> tuple[JobState, str]:
         """The state the job ends in, and why if it failed."""
         backend = backend or get_backend(self._spec.device.backend)
+        backend.attach(self._spec.device, self._spec.device_text)
         self._store.put_device(self._spec.device)
         work = self._settle_without_tuning(backend)
         if work:
@@ -256,7 +251,7 @@ class _Run:
             "trial": tuner.trials,
             "trials": self._spec.budget.trials,
             "outcome": record.measurement.outcome.value,
-            "seconds": record.measurement.median if is_valid(record) else None,
+            "seconds": record.measurement.time if is_valid(record) else None,
             "best_s": tuner.best_s,
             "failed": tuner.failed,
             "schedule": dict(schedule),

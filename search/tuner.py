@@ -12,6 +12,7 @@ import numpy as np
 from fettle.backends.api import (
     Artifact,
     Backend,
+    Basis,
     Bound,
     Candidate,
     Device,
@@ -105,12 +106,12 @@ class WorkloadTuner:
 
     @property
     def best_s(self) -> float | None:
-        """Fastest verified median so far, in seconds."""
-        return min((r.measurement.median for r in self.records if is_valid(r)), default=None)
+        """Fastest verified time so far, in seconds."""
+        return min((r.measurement.time for r in self.records if is_valid(r)), default=None)
 
     def best_after(self, trials: int) -> float | None:
         """What :attr:`best_s` was after that many trials."""
-        return min((r.measurement.median for r in self.records[:trials] if is_valid(r)), default=None)
+        return min((r.measurement.time for r in self.records[:trials] if is_valid(r)), default=None)
 
     def spearman(self) -> float | None:
         """Rank correlation of predictions with the trials they were made for, before these were measured."""
@@ -201,7 +202,10 @@ class WorkloadTuner:
 
     def finals_seconds(self) -> float:
         """About how long :meth:`play_finals` would take now: its rounds, and setting up each finalist as in a trial."""
-        medians = [r.measurement.median for r in self._finalist_records()]
+        measured = [r.measurement for r in self._finalist_records()]
+        if any(m.basis is not Basis.MEASURED for m in measured):  # figures that are looked up or computed
+            return len(measured) * (self.trial_seconds or 0.0)
+        medians = [m.time for m in measured]
         rounds = finals.rounds_for(self.policy, medians)
         return rounds * finals.round_seconds(self.policy, medians) + len(medians) * (self.trial_seconds or 0.0)
 
@@ -222,7 +226,7 @@ class WorkloadTuner:
             Finalist(r, self._artifacts[r.candidate.key]) for r in records if r.candidate.key in self._artifacts
         ]
         default = next((f for f in finalists if f.record.candidate.schedule == self.default), None)
-        rounds = finals.rounds_for(self.policy, [f.record.measurement.median for f in finalists], short)
+        rounds = finals.rounds_for(self.policy, [f.record.measurement.time for f in finalists], short)
         challengers = [f for f in finalists if f is not default]
         verdict = finals.play(session, default, challengers, rounds, lambda: not short and self._clock() < until)
         self.seconds += self._clock() - begun
@@ -263,6 +267,8 @@ def undisturbed_seconds(record: Record) -> float:
     """Lower quartile of a valid trial's samples: what the search learns from and picks finalists by.
 
     Other processes only ever add time, so on a busy machine the lower samples tell kernels apart better than the
-    median, which is what is reported and what the finals compare.
+    median, which is what is reported and what the finals compare. A time that is stated is taken as it is.
     """
+    if record.measurement.objective is not None:
+        return record.measurement.objective
     return float(np.quantile(record.measurement.samples, 0.25))

@@ -21,6 +21,7 @@ from fettle.service.address import Address
 from fettle.service.interceptor import CallInterceptor, Tokens
 from fettle.service.kernels import KernelServicer
 from fettle.service.logs import configure_logging
+from fettle.service.replayroot import within_root
 from fettle.service.runner import JobManager, RunJob
 from fettle.service.tuning import Resolve, TuningServicer
 from fettle.service.watch import EventHub
@@ -47,6 +48,7 @@ class ServerOptions:
         max_concurrent_calls: more are refused with RESOURCE_EXHAUSTED; a watcher counts as one.
         grace: seconds calls in flight get to finish on stop.
         pause_grace: seconds the running job gets to pause on stop (it ends its present trial).
+        replay_root: folder under which clients may name recordings; None: nowhere.
     """
 
     listen: str = "127.0.0.1:50151"
@@ -56,6 +58,7 @@ class ServerOptions:
     max_concurrent_calls: int = 1024
     grace: float = 5.0
     pause_grace: float = 30.0
+    replay_root: Path | None = None
 
 
 class Server:
@@ -80,7 +83,8 @@ class Server:
             poll: seconds between looks for events that other processes wrote.
         """
         self._options = options or ServerOptions()
-        self._store, self._run, self._resolve, self._poll = store, run, resolve, poll
+        self._store, self._run, self._poll = store, run, poll
+        self._resolve = within_root(resolve, self._options.replay_root)
         self._health = health.aio.HealthServicer()
         self._stopped = False
         self.hub: EventHub
@@ -192,6 +196,7 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     tokens: Path | None = None,
+    replay_root: Path | None = None,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop cleanly.
@@ -201,6 +206,7 @@ def serve(
         store_url: see :func:`fettle.store.open.open_store`.
         tls_cert, tls_key: PEM files, both or neither.
         tokens: file of bearer tokens, one a line.
+        replay_root: folder under which clients may name recordings.
         on_ready: called with the actual ``HOST:PORT`` once calls are answered.
 
     Raises:
@@ -210,7 +216,7 @@ def serve(
     from fettle.store.open import open_store
 
     configure_logging()
-    options = ServerOptions(listen, tls_cert, tls_key, tokens)
+    options = ServerOptions(listen, tls_cert, tls_key, tokens, replay_root=replay_root)
     with open_store(store_url) as store:
         asyncio.run(serve_until_signal(Server(store, run_job, options=options), on_ready))
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import attrs
 
-from fettle.backends.api import Artifact, Candidate, Device, Measurement, MeasurePolicy, Profile
+from fettle.backends.api import Artifact, Backend, Candidate, Device, Measurement, MeasurePolicy, Profile
 from fettle.graph.workload import Workload
 
 
@@ -103,3 +103,13 @@ class Executor(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def make_executor(backend: Backend, device: Device) -> Executor:
+    """The backend's own executor for a device, or worker processes on this machine."""
+    own = backend.executor(device)
+    if own is not None:
+        return own
+    from fettle.backends.host.local import LocalExecutor
+
+    return LocalExecutor(backend, device)

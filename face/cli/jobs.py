@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +13,11 @@ from rich.table import Table
 from fettle.cli.options import CaOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
+from fettle.graph.errors import InvalidArgument, NotFound
+from fettle.graph.workload import Workload
 from fettle.store.values import Job, JobState
 
-app = typer.Typer(help="List, show, watch, cancel and resume jobs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, watch, cancel, resume and export jobs.", no_args_is_help=True)
 IdArgument = Annotated[str, typer.Argument(help="The job's id.")]
 
 
@@ -209,3 +212,45 @@ def resume(
     if interrupted.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
+
+
+@app.command()
+def export(
+    job_id: IdArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; gzip if it ends in .gz.")],
+    workload: Annotated[
+        str | None, typer.Option("--workload", help="Which one, if the job has several: its text or key.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a job's trials as a FAIR T4 file, which `--device replay:FILE` reads.
+
+    Example: fettle jobs export 1m7x4e5599s5y -o trials.json.gz
+    """
+    from fettle.backends.replay.files import write_document
+    from fettle.backends.replay.t4 import t4_document
+    from fettle.store.open import open_store
+
+    with open_store(store) as opened:
+        job = opened.get_job(job_id)
+        chosen = _choose(job, workload)
+        records = opened.job_records(job_id, chosen.key)
+    if not records:
+        raise NotFound(f"job {job_id} has no trials of {chosen}", hint="what came from the cache was not tried")
+    device = job.spec.device
+    write_document(output, t4_document(records, created=job.created, device_name=device.label or str(device)))
+    stdout.print(f"{len(records)} trials of {chosen} written to {output}", highlight=False)
+
+
+def _choose(job: Job, wanted: str | None) -> Workload:
+    """The workload of a job with that text or key; without one, the only one."""
+    workloads = [workload for workload, _ in job.spec.workloads]
+    if wanted is None and len(workloads) == 1:
+        return workloads[0]
+    names = "; ".join(str(workload) for workload in workloads)
+    if wanted is None:
+        raise InvalidArgument(f"job {job.id} has {len(workloads)} workloads", hint=f"--workload is one of: {names}")
+    for workload in workloads:
+        if wanted == workload.key or wanted == str(workload):
+            return workload
+    raise NotFound(f"job {job.id} has no workload {wanted[:200]!r}", hint=f"it has: {names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,22 @@ import typer
 
 from fettle.graph.errors import InvalidArgument
 
+_REPLAY = "replay:"
+
+
+def absolute_recording(device: str) -> str:
+    """A device text whose file, if it names one, is absolute: a server, or a resumed job, runs in another folder."""
+    path = device.removeprefix(_REPLAY)
+    return device if path in (device, "") else _REPLAY + os.path.abspath(path)
+
+
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="backend[:preset][,key=value …], e.g. `cpu` or `cpu,threads=1,isa=avx2`."),
+    typer.Option(
+        "--device",
+        help="backend[:preset][,key=value …], e.g. `cpu`, `cpu,threads=1,isa=avx2` or `replay:FILE`.",
+        callback=absolute_recording,
+    ),
 ]
 StoreOption = Annotated[
     str | None,
@@ -39,7 +53,7 @@ def parse_dims(texts: list[str] | None) -> dict[str, int]:
     dims: dict[str, int] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
-        if not (name and equals and value.isdigit() and int(value) > 0) or name in dims:
+        if not (name and equals and value.isascii() and value.isdigit() and int(value) > 0) or name in dims:
             raise InvalidArgument(f"malformed --dim {text!r}", hint="write --dim NAME=SIZE, each name once")
         dims[name] = int(value)
     return dims

@@ -107,7 +107,7 @@ def kernel_json(kernel: Kernel) -> dict[str, Any]:
         "best_ci_s": list(kernel.best_ci),
         "bound_s": kernel.bound_s,
         "bound": kernel.bound,
-        "max_error": kernel.max_error,
+        "max_error": finite(kernel.max_error),
         "toolchain": kernel.toolchain,
         "abi": kernel.abi,
         "isa": list(kernel.isa),

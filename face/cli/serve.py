@@ -16,6 +16,10 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM private key.")] = None,
     tokens: Annotated[Path | None, typer.Option("--tokens", help="File of accepted bearer tokens, one a line.")] = None,
+    replay_root: Annotated[
+        Path | None,
+        typer.Option("--replay-root", help="Folder of the recordings that clients may name; default: none."),
+    ] = None,
 ) -> None:
     """Serve tuning and lookups over gRPC. Prints `listening HOST:PORT` once ready.
 
@@ -31,5 +35,6 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         tokens=tokens,
+        replay_root=replay_root,
         on_ready=lambda address: print(f"listening {address}", flush=True),
     )

@@ -30,7 +30,7 @@ def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now
         "basis": measurement.basis.value,
         "mode": record.policy.mode,
         "verified": record.verified,
-        "median_s": measurement.median if measurement.ok and measurement.samples else None,
+        "median_s": measurement.time if measurement.ok and measurement.samples else None,
         "artifact_sha256": record.artifact_sha256,
         "toolchain": record.toolchain,
         "space_version": record.space_version,

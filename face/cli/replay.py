@@ -1,0 +1,105 @@
+"""``fettle replay``: tune on a recorded space, and compare with the best it holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import typer
+from rich.table import Table
+
+from fettle.backends.api import DeviceText
+from fettle.backends.replay import ReplayBackend
+from fettle.backends.replay.backend import OPERATOR
+from fettle.backends.replay.recording import Recording
+from fettle.cli.options import JsonOption
+from fettle.cli.output import print_json, stdout
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+from fettle.search.explore import SCREEN, Evaluation, explore
+
+_MARKS = (10, 20, 50, 100, 200, 500, 1000)
+"""Evaluations after which the table says how far the search has come."""
+
+
+@attrs.frozen
+class Report:
+    """How a search on a recording went; times in the recording's unit.
+
+    Attributes:
+        evaluations: how many were made; fewer than asked for if the space has no more.
+        best: the best found, None if nothing valid was.
+        optimum: the best there is. The sampler never saw it.
+        curve: the best after each evaluation; None before the first valid one.
+    """
+
+    sampler: str
+    evaluations: int
+    best: float | None
+    optimum: float
+    curve: tuple[float | None, ...]
+
+    @property
+    def ratio(self) -> float | None:
+        """optimum / best."""
+        return None if self.best is None else self.optimum / self.best
+
+    @classmethod
+    def of(cls, recording: Recording, sampler: str, evaluations: list[Evaluation]) -> Report:
+        """Read off the recording what was found; point *i* of its space is row *i*."""
+        best = math.inf
+        curve: list[float | None] = []
+        for evaluation in evaluations:
+            objective = recording.rows[evaluation.point].objective
+            best = min(best, math.inf if objective is None else objective)
+            curve.append(None if best == math.inf else best)
+        found = None if best == math.inf else best
+        return cls(sampler, len(evaluations), found, recording.optimum, tuple(curve))
+
+    def json(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "sampler": self.sampler,
+            "evaluations": self.evaluations,
+            "best": self.best,
+            "optimum": self.optimum,
+            "ratio": self.ratio,
+            "curve": list(self.curve),
+        }
+
+    def table(self, title: str, unit: str) -> Table:
+        """The curve at a few marks, for people."""
+        table = Table(title=title, title_justify="left")
+        for heading in ("evaluations", f"best ({unit})", "of the optimum"):
+            table.add_column(heading, justify="right")
+        for mark in sorted({*(m for m in _MARKS if m < self.evaluations), self.evaluations} - {0}):
+            best = self.curve[mark - 1]
+            cells = ("–", "–") if best is None else (f"{best:.6g}", f"{100 * self.optimum / best:.1f} %")
+            table.add_row(str(mark), *cells)
+        return table
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A FAIR T4 or Kernel Tuner cache file, gzip or plain.")],
+    evaluations: Annotated[int, typer.Option("--evaluations", help="How many configurations to try.")] = 100,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    sampler: Annotated[str, typer.Option("--sampler", help="What proposes them: screen, tpe or random.")] = SCREEN,
+    json: JsonOption = False,
+) -> None:
+    """Tune on a recorded space. Invalid configurations cost an evaluation, as on the hardware.
+
+    Example: fettle replay A4000.json.gz --evaluations 100 --seed 0 --json
+    """
+    if evaluations < 1:
+        raise InvalidArgument(f"--evaluations must be at least 1, not {evaluations}")
+    backend = ReplayBackend()
+    device = backend.device(DeviceText(backend.name, str(file)))
+    recording = backend.recording(device)
+    found = explore(backend, Workload.of(OPERATOR), device, evaluations, seed=seed, sampler=sampler)
+    report = Report.of(recording, sampler, found)
+    if json:
+        print_json(report.json())
+        return
+    stdout.print(report.table(f"{sampler} on {device.label}, {len(recording.rows)} configurations", recording.unit))

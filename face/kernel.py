@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
 from fettle.store.lookup import Miss
 from fettle.store.values import Kernel as StoredKernel
+
+
+class BoundKernel(Protocol):
+    """A kernel with its constants packed."""
+
+    def __call__(self, inputs: Sequence[np.ndarray], out: np.ndarray | None = None) -> np.ndarray:
+        """Compute the result, into ``out`` if given."""
+        ...
 
 
 class Kernel:
@@ -75,14 +84,14 @@ class Kernel:
         inputs = [value for tensor, value in pairs if not tensor.constant]
         return self._run(inputs, self._remember(constants), out)
 
-    def bind(self, constants: Sequence[Operand]) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-        """Pack the constants once; the function returned takes the other operands.
+    def bind(self, constants: Sequence[Operand]) -> BoundKernel:
+        """Pack the constants once; the function returned takes the other operands, and a result array if wanted.
 
         Raises:
             InvalidArgument: wrong number, shape or type of constants.
         """
         packed = self._pack(constants)
-        return lambda inputs: self._run(inputs, packed, None)
+        return lambda inputs, out=None: self._run(inputs, packed, out)
 
     def _remember(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         key = tuple(id(c) for c in constants)

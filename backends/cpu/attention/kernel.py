@@ -11,6 +11,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.api import Device
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.split import Split
+from fettle.backends.cpu.attention.tiles import Tiles
 
 _DTYPE = {"f32": "float32", "bf16": "bfloat16"}
 _BYTES = {"f32": 4, "bf16": 2}
@@ -37,5 +38,5 @@ def kernel(plan: Plan, device: Device) -> Any:
             )
             for argument, (_, shape, kind) in zip(arguments, tensors, strict=True)
         ]
-        Split(plan, device, *matrices).emit()
+        (Split if plan.algorithm == "split" else Tiles)(plan, device, *matrices).emit()
     return builder.get()

@@ -113,3 +113,25 @@ class Plan:
     @property
     def chunks(self) -> int:
         return -(-self.kv // self.chunk)
+
+    @property
+    def unit(self) -> int:
+        """Elements in a lane of a register."""
+        return 2 if self.bf16 else 1
+
+    @property
+    def dim_units(self) -> int:
+        return self.dim // self.unit
+
+    @property
+    def dim_vectors(self) -> int:
+        return -(-self.dim // self.lanes)
+
+    @property
+    def key_groups(self) -> int:
+        """Groups of ``lanes`` keys of a head, chunks filled up."""
+        return self.chunks * self.chunk // self.lanes
+
+    @property
+    def key_units(self) -> int:
+        return self.chunks * self.chunk // self.unit

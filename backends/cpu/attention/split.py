@@ -171,11 +171,7 @@ class Split:
             if masked:
                 value = v.let(v.where(seen(index * n), value, v.constant(0.0)))
             total[0] = total[0] + value
-            if plan.bf16:
-                halves = T.reinterpret(f"int32x{n // 2}", v.round_bf16(value))
-                T.buffer_store(weights, halves, [row, T.Ramp(index * (n // 2), T.int64(1), n // 2)])
-            else:
-                T.buffer_store(weights, value, [row, place])
+            v.store_weights(weights, row, index, value)
         T.buffer_store(maxima, top, [at])
         T.buffer_store(sums, total.reduce(lambda a, b: a + b, [0]), [at])
 

@@ -78,16 +78,21 @@ class Words(Vectors):
         order = [index for pair in zip(range(n), range(n, 2 * n), strict=True) for index in pair]
         return T.Shuffle([low, high], order[:n]), T.Shuffle([low, high], order[n:])
 
-    def transposed_sums(self, vectors: Sequence[Any]) -> Any:
-        """``lanes`` vectors to the one whose lane i is the sum over vector i. Written out as the vectors come."""
-        return self.merge(list(vectors), 1)
-
-    def merge(self, vectors: list[Any], width: int) -> Any:
-        """Merge neighbours until one vector is left; each stands for ``width`` sums already."""
-        while len(vectors) > 1:
-            vectors = [self.pair(a, b, width) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
-            width *= 2
-        return vectors[0]
+    def transposed(self, vectors: Sequence[Any]) -> list[Any]:
+        """A square of ``lanes`` registers with rows and columns exchanged."""
+        n, rows = self.lanes, list(vectors)
+        step = 1
+        while step < n:
+            low = [j if not j & step else n + j - step for j in range(n)]
+            high = [j + step if not j & step else n + j for j in range(n)]
+            for i in range(n):
+                if not i & step:
+                    pair = [rows[i], rows[i + step]]
+                    rows[i], rows[i + step] = (
+                        self.hold(T.Shuffle(pair, order), self.register) for order in (low, high)
+                    )
+            step *= 2
+        return rows
 
     def pair(self, a: Any, b: Any, width: int) -> Any:
         """One step of the transposing sum: halves of a and b added, a's sums before b's in every 128 bits."""
@@ -119,6 +124,23 @@ class Words(Vectors):
         even = T.shift_left(words, self.integer(16))
         odd = T.bitwise_and(words, self.integer(-(1 << 16)))
         return [self.let(self.from_bits(even)), self.let(self.from_bits(odd))]
+
+    def side_by_side(self, cache: Any, row: Any, other: Any, start: Any) -> list[Any]:
+        """A line of two rows of bf16 values: registers of pairs, in the order of ``dim``."""
+        n, line = self.lanes, self.plan.line
+        place = T.Ramp(start, T.int64(1), line)
+        rows = [T.reinterpret(f"uint16x{line}", cache[at, place]) for at in (row, other)]
+        halves = [[i + side for i in range(base, base + n) for side in (0, line)] for base in (0, n)]
+        return [self.hold(T.reinterpret(f"int32x{n}", T.Shuffle(rows, half)), "int32") for half in halves]
+
+    def store_weights(self, weights: Any, row: Any, index: Any, value: Any) -> None:
+        """Vector ``index`` of a row of probabilities, rounded to bf16 if the plan says so."""
+        n = self.lanes
+        if not self.plan.bf16:
+            T.buffer_store(weights, value, [row, T.Ramp(index * n, T.int64(1), n)])
+            return
+        halves = T.reinterpret(f"int32x{n // 2}", self.round_bf16(value))
+        T.buffer_store(weights, halves, [row, T.Ramp(index * (n // 2), T.int64(1), n // 2)])
 
     def prefetch(self, cache: Any, indices: Sequence[Any]) -> None:
         """Ask for the line at ``indices``; it may lie past the end."""

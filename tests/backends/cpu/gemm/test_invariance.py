@@ -1,0 +1,43 @@
+"""``invariant=true``: no bit of a row's result depends on how many rows there are, or on the schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fettle.backends.api import DeviceText
+from fettle.backends.cpu import CpuBackend
+from fettle.backends.cpu import device as cpu
+from fettle.backends.spaces import enumerate_space
+from fettle.graph import data
+from fettle.graph.workload import Workload
+
+LEVELS = [level for level, needed in cpu.LEVELS.items() if needed <= cpu.Machine.detect().features][1:]
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize("compute", ["i8", "f32"])
+def test_any_schedule_of_any_m_gives_a_row_the_same_bits(
+    backend: CpuBackend, build: Any, isa: str, compute: str
+) -> None:
+    device = backend.device(DeviceText.parse(f"cpu,isa={isa}"))
+    text = "matmul m={} n=70 k=200 act=f32 weight=u4:64:zp invariant=true compute=" + compute
+    x, weight = data.operands(Workload.parse(text.format(17)), 0)
+    rng = np.random.default_rng(0)
+    expected = None
+    for m in (1, 8, 17) if compute == "f32" else (1, 3, 8, 17):
+        workload = Workload.parse(text.format(m))
+        points = enumerate_space(backend.space(workload, device))
+        for schedule in (backend.default(workload, device), points[int(rng.integers(len(points)))]):
+            result = build(str(workload), str(device), schedule=schedule)([np.asarray(x)[:m], weight])
+            expected = result[0].tobytes() if expected is None else expected
+            assert result[0].tobytes() == expected, f"{workload} {schedule}"
+
+
+def test_dense_products_say_why_they_are_not_invariant(backend: CpuBackend) -> None:
+    workload = Workload.parse("matmul m=4 n=8 k=8 act=f32 weight=f32 invariant=true")
+    support = backend.supports(workload, backend.device(DeviceText.parse("cpu")))
+    assert not support
+    assert "batch-invariant" in support.reason

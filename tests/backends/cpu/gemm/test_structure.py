@@ -1,0 +1,55 @@
+"""The emitted code: dot products in the inner loop, none of its sums spilled, each weight decoded once a band."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from fettle.backends.api import Candidate, DeviceText, Schedule
+from fettle.backends.cpu import CpuBackend, codegen
+from fettle.backends.cpu.gemm import Gemm
+from fettle.graph.workload import Workload
+
+_STACK_VECTOR = re.compile(r"[-\w]*\(%r[sb]p\),?.*%zmm|%zmm\d+,\s*[-\w]*\(%r[sb]p\)")
+
+
+def inner_loop(backend: CpuBackend, text: str, **changes: Any) -> list[str]:
+    """Instructions from the innermost loop's label to its branch back: the loop with most dot products."""
+    import tvm
+
+    workload, device = Workload.parse(text), backend.device(DeviceText.parse("cpu,threads=1"))
+    schedule = Schedule.of(**(backend.default(workload, device).as_dict() | changes))
+    function = Gemm().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", "f")
+    module = tvm.compile(tvm.IRModule({"f": function}), target=codegen.target(device)).mod
+    lines = str(module.inspect_source("asm")).splitlines()
+    loops = []
+    starts: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        if line.startswith(".LBB"):
+            starts[line.split(":")[0]] = number
+        jump = re.match(r"\tj\w+\s+(\.LBB\w+)", line)
+        if jump and jump[1] in starts:
+            body = lines[starts[jump[1]] + 1 : number + 1]
+            if not any(other.startswith(".LBB") for other in body):
+                loops.append([b.strip() for b in body if b.startswith("\t") and not b.startswith("\t.")])
+    return max(loops, key=lambda body: sum("vpdpbusd" in b for b in body))
+
+
+@pytest.mark.parametrize(("rows", "vectors"), [(8, 2), (12, 2), (6, 4)])
+def test_the_inner_loop_is_dot_products_from_registers(backend: CpuBackend, rows: int, vectors: int) -> None:
+    text = "matmul m=96 n=256 k=512 act=f32 weight=u4:128"
+    body = inner_loop(backend, text, rows=rows, vectors=vectors, tile=64, panel=64)
+    dots = sum(b.startswith("vpdpbusd") for b in body)
+    assert dots == rows * vectors * 2
+    assert not any(_STACK_VECTOR.search(b) for b in body)
+    # one load for each vector of codes and each activation, besides the dot products only the loop itself
+    assert len(body) <= dots + 2 * (rows + vectors) + 6
+
+
+def test_one_block_of_rows_decodes_in_registers(build: Any) -> None:
+    staged = dict(build("matmul m=24 n=64 k=128 act=f32 weight=u2:128", rows=8).artifact.facts)
+    direct = dict(build("matmul m=8 n=64 k=128 act=f32 weight=u2:128", rows=8).artifact.facts)
+    assert staged["vpdpbusd"] == direct["vpdpbusd"] == 8 * 2 * 4
+    assert direct["instructions"] < staged["instructions"]

@@ -111,8 +111,12 @@ class Expression:
         """
         return _fold(self.tree, leaf, number, apply)
 
-    def evaluate_with_bound(self, operands: Sequence[Array]) -> tuple[Array, Array]:
-        """Value in float64 and the error a float32 evaluation may have, both elementwise."""
+    def evaluate_with_bound(self, operands: Sequence[Array], errors: Sequence[Array] = ()) -> tuple[Array, Array]:
+        """Value in float64 and the error a float32 evaluation may have, both elementwise.
+
+        Args:
+            errors: what the first operands may already be off by; the others are exact.
+        """
 
         def apply(op: str, *args: tuple[Array, Array]) -> tuple[Array, Array]:
             a, da = args[0]
@@ -135,7 +139,9 @@ class Expression:
         zero = np.zeros(shape)
         with np.errstate(all="ignore"):
             value, bound = self.fold(
-                lambda i: (operands[i], zero), lambda c: (np.full(shape, c), np.full(shape, _U * abs(c))), apply
+                lambda i: (operands[i], errors[i] if i < len(errors) else zero),
+                lambda c: (np.full(shape, c), np.full(shape, _U * abs(c))),
+                apply,
             )
         return value, 2.0 * bound
 

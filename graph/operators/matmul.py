@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
 from fettle.graph.operators.base import (
@@ -45,7 +46,9 @@ class Matmul(Operator):
     A quantised ``weight`` is given as ``[N, K]`` codes with scales; a dense one, and ``rhs``, as ``[K, N]``
     (``[batch, K, N]`` when batched), as ONNX MatMul has it. ``weight`` is constant: packed once, untimed.
     ``invariant`` asks for kernels that give a row of x the same bits whatever M is (for equal N, K and formats).
-    ``compute`` says what activations may be rounded to before the product.
+    ``compute`` says what activations may be rounded to before the product. ``epilogue`` is applied to every
+    element of the product before it is stored; its rows ``b0 …`` are constants ``[N]`` in f32, its operands
+    ``x0 …`` have the shape and format of the result.
     """
 
     name: ClassVar[str] = "matmul"
@@ -60,6 +63,7 @@ class Matmul(Operator):
         Field("compute", choice("i8", "f32", "bf16"), default=_default_compute),
         Field("out", choice("f32", "bf16", "f16"), default=lambda v: v["act"]),
         Field("invariant", flag, default=lambda v: Flag(False)),
+        Field("epilogue", Epilogue.parse, optional=True),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -68,6 +72,8 @@ class Matmul(Operator):
         weight = values["weight"]
         if weight is not None and weight.is_quantised and values["batch"] != 1:
             raise InvalidWorkload("a batched matmul cannot have a quantised weight")
+        if weight is not None and weight.is_quantised and values["epilogue"] is not None:
+            raise InvalidWorkload("an epilogue needs a weight that is not quantised")
         if values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
             raise InvalidWorkload("compute=i8 needs a quantised weight")
 
@@ -75,12 +81,12 @@ class Matmul(Operator):
         m, n, k = values["m"], values["n"], values["k"]
         lead = () if values["batch"] == 1 else (values["batch"],)
         x = TensorSpec("x", (*lead, m, k), values["act"])
+        extra = epilogue_operands(values["epilogue"], n, self.result(values))
         weight: Format | None = values["weight"]
         if weight is None:
-            return x, TensorSpec("rhs", (*lead, k, n), values["rhs"])
-        if weight.is_quantised:
-            return x, TensorSpec("weight", (n, k), weight, constant=True)
-        return x, TensorSpec("weight", (*lead, k, n), weight, constant=True)
+            return x, TensorSpec("rhs", (*lead, k, n), values["rhs"]), *extra
+        shape = (n, k) if weight.is_quantised else (*lead, k, n)
+        return x, TensorSpec("weight", shape, weight, constant=True), *extra
 
     def result(self, values: Mapping[str, Any]) -> TensorSpec:
         lead = () if values["batch"] == 1 else (values["batch"],)
@@ -92,7 +98,7 @@ class Matmul(Operator):
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
         """Standard normal activations; weights scaled by 1/√K."""
         k = values["k"]
-        if tensor.name == "x":
+        if tensor.name not in ("weight", "rhs"):
             return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
         if not tensor.format.is_quantised:
             return (rng.standard_normal(tensor.shape, np.float32) / np.float32(np.sqrt(k))).astype(tensor.format.dtype)
@@ -111,6 +117,7 @@ class Matmul(Operator):
             λ·√K·u·Σ|x||W|                                             summation in any order
           + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
           + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only
+          carried through the epilogue by its derivative                epilogue only
           + v·|y|                                                      v: roundoff of the result's format
           + 2^-25                                                      out=f16 only: half its smallest subnormal
 
@@ -128,10 +135,21 @@ class Matmul(Operator):
             tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
             if values["compute"].kind == "bf16":
                 tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense))
+        if values["epilogue"] is not None:
+            others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
+            expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
         tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[values["out"].kind] * np.abs(expected)
         if values["out"].kind == "f16":
             tolerance += 2.0**-25
         return Reference(expected, tolerance)
+
+
+def epilogue_operands(epilogue: Epilogue | None, columns: int, result: TensorSpec) -> tuple[TensorSpec, ...]:
+    """What an epilogue reads besides the product, in call order."""
+    if epilogue is None:
+        return ()
+    rows = (TensorSpec(f"b{i}", (columns,), Format("f32"), constant=True) for i in range(epilogue.rows))
+    return *rows, *(TensorSpec(f"x{i}", result.shape, result.format) for i in range(epilogue.operands))
 
 
 def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) -> tuple[NDArray[np.float64], ...]:

@@ -49,7 +49,7 @@ def test_each_family_makes_its_operators(backend: CpuBackend, device: Device, na
 
 
 def test_unsupported_workload_carries_the_reason_of_every_family(backend: CpuBackend, device: Device) -> None:
-    workload = Workload.parse("matmul m=1 n=64 k=64 act=bf16 weight=bf16")
+    workload = Workload.parse("matmul m=1 n=64 k=64 act=f16 weight=f16")
     support = backend.supports(workload, device)
     assert not support
     assert all(f"{name}:" in support.reason for name in WORKLOADS)

@@ -3,28 +3,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fettle.backends.api import Candidate, Device, DeviceText, Schedule
-from fettle.backends.cpu import CpuBackend
+from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.dense import Dense
-from fettle.backends.cpu.dense_kernel import Geometry
+from fettle.backends.cpu.dense import Dense, layouts
+from fettle.backends.cpu.dense.geometry import Geometry
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
 
 DENSE = Dense()
 Error = Callable[[str, Device, Schedule], float]
 FEW = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=24, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
-def text(batch: int, m: int, n: int, k: int, kind: str) -> str:
-    return f"matmul batch={batch} m={m} n={n} k={k} act=f32 {kind}=f32"
+EPILOGUES = ("", " epilogue=relu(y+b0)", " epilogue=silu(y)+x0", " epilogue=(y+b0)*x0-b1", " epilogue=sigmoid(y)")
+
+
+def text(batch: int, m: int, n: int, k: int, kind: str, fmt: str = "f32") -> str:
+    return f"matmul batch={batch} m={m} n={n} k={k} act={fmt} {kind}={fmt}"
 
 
 @FEW
@@ -38,7 +42,10 @@ def test_every_schedule_is_right_for_every_shape(drawn: st.DataObject, device: D
             drawn.draw(extents),
             drawn.draw(extents | st.integers(100, 300)),
             drawn.draw(st.sampled_from(["weight", "rhs"])),
+            fmt := drawn.draw(st.sampled_from(["f32", "bf16"])),
         )
+        + (drawn.draw(st.sampled_from(["", " out=f32", " compute=f32"])) if fmt == "bf16" else "")
+        + drawn.draw(st.sampled_from(EPILOGUES))
     )
     space = DENSE.space(workload, device)
     schedule = drawn.draw(
@@ -50,11 +57,20 @@ def test_every_schedule_is_right_for_every_shape(drawn: st.DataObject, device: D
 
 
 @pytest.mark.parametrize("kind", ["weight", "rhs"])
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (1, 200, 65), (5, 33, 300), (37, 53, 71), (16, 64, 64)])
+@pytest.mark.parametrize(
+    ("fmt", "m", "n", "k", "epilogue"),
+    [
+        ("f32", 1, 200, 65, ""),
+        ("f32", 5, 33, 300, "silu(y+b0)*x0"),
+        ("f32", 37, 53, 71, ""),
+        ("bf16", 1, 1, 1, ""),
+        ("bf16", 6, 37, 1031, "relu(y+b0)+x0"),
+    ],
+)
 def test_defaults_are_right_at_every_isa_level(
-    any_isa: Device, error_of: Error, kind: str, m: int, n: int, k: int
+    any_isa: Device, error_of: Error, kind: str, fmt: str, m: int, n: int, k: int, epilogue: str
 ) -> None:
-    workload = Workload.parse(text(1, m, n, k, kind))
+    workload = Workload.parse(text(1, m, n, k, kind, fmt) + (f" epilogue={epilogue}" if epilogue else ""))
     assert error_of(str(workload), any_isa, DENSE.default(workload, any_isa)) <= 1
 
 
@@ -108,7 +124,9 @@ def test_schedules_with_equal_panels_share_a_weight_layout() -> None:
     "other",
     [
         "matmul m=1 n=64 k=64 act=f32 weight=u4:32",
-        "matmul m=1 n=64 k=64 act=bf16 weight=bf16",
+        "matmul m=1 n=64 k=64 act=f16 weight=f16",
+        "matmul m=1 n=64 k=64 act=bf16 weight=f32",
+        "matmul m=1 n=64 k=64 act=f32 weight=f32 out=f16",
         "matmul m=1 n=64 k=64 act=f32 weight=f32 compute=bf16",
         "softmax rows=1 cols=8 act=f32",
         "matmul m=1 n=65536 k=65536 act=f32 weight=f32",
@@ -131,6 +149,34 @@ def test_register_tiles_of_the_default_stay_in_registers(backend: CpuBackend, le
     vectors = schedule["micro_m"] * schedule["micro_n"] * 32 // cpu.vector_bits(device)
     assert int(facts["fma"]) >= vectors
     assert int(facts["spills"]) < vectors
+
+
+@pytest.mark.skipif("avx512bf16" not in cpu.Machine.detect().features, reason="needs AVX512-BF16")
+def test_pairs_of_bfloat16_are_multiplied_by_one_instruction(device: Device) -> None:
+    import tvm
+
+    workload = Workload.parse(text(1, 64, 64, 64, "weight", "bf16"))
+    schedule = DENSE.default(workload, device)
+    lowered = DENSE.lower(Candidate(workload, device, schedule))
+    function = lowered.function.with_attr("global_symbol", "kernel")
+    module = tvm.compile(tvm.IRModule({"kernel": function}), target=codegen.target(device)).mod
+    lines = [line.split() for line in str(module.inspect_source("asm")).splitlines()]
+    products = [line for line in lines if line[:1] == ["vdpbf16ps"]]
+    vectors = schedule["micro_m"] * schedule["micro_n"] * 32 // cpu.vector_bits(device)
+    assert len(products) >= vectors
+    assert len({line[-1] for line in products}) >= vectors  # every sum has a register of its own
+    assert lowered.isa == ("avx512bf16",)
+
+
+def test_pairs_are_packed_with_the_earlier_element_in_the_lower_half() -> None:
+    weight = np.arange(1, 16, dtype=np.float32).astype(ml_dtypes.bfloat16).reshape(1, 3, 5)
+    panels = layouts.pack(weight, 4, 2)
+    assert panels.shape == (1, 2, 2, 4)
+    halves = panels.view(np.uint16).reshape(2, 2, 4, 2)
+    raw = weight.view(np.uint16)[0]
+    for panel, step, j, half in np.ndindex(2, 2, 4, 2):
+        k, n = 2 * step + half, 4 * panel + j
+        assert halves[panel, step, j, half] == (raw[k, n] if k < 3 and n < 5 else 0)
 
 
 def test_features_are_finite_numbers_that_tell_balance(device: Device) -> None:

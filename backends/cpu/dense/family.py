@@ -1,0 +1,113 @@
+"""The dense family: what it supports, and what its parameters mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.cpu.dense import layouts, spaces
+from fettle.backends.cpu.dense.geometry import Geometry, pairs_of
+from fettle.backends.cpu.family import Family, Lowered
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+_MAX_ELEMENTS = 2**31 - 2**16
+"""Index arithmetic in the kernels is 32 bits wide."""
+
+
+class Dense(Family):
+    """``y = x · W`` in f32 or bf16 with a constant weight (packed untimed) or a dynamic rhs (packing timed).
+
+    Parameters of a schedule:
+
+    * ``micro_m``, ``micro_n``: register tile; ``tile_m`` micro rows by ``tile_n`` panels make one task, ``tile_k``
+      is the block of k between reads and writes of y; ``unroll_k`` steps of k per iteration.
+    * ``order``: whether consecutive tasks (a thread's share) walk along ``rows`` or ``columns`` of y slowest;
+      ``inner``: whether a task's innermost loop is over micro ``rows`` (panel stays in L1) or ``panels``.
+    * ``copy_x``: copy the task's x tile to consecutive memory first.
+    * ``prefetch``: steps of k by which W is prefetched, 0 for none.
+    * ``multiply`` (bf16 only): ``pairs`` of bfloat16 by one instruction, or ``single`` numbers in f32.
+    * ``rhs`` (dynamic only): ``packed`` into panels first, or read ``direct``.
+    * ``threads``.
+    """
+
+    name: ClassVar[str] = "dense"
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        if workload.operator != "matmul":
+            return Support.no(f"makes matmul, not {workload.operator}")
+        values = workload.values
+        if values["invariant"]:
+            return Support.no("how K is summed depends on the schedule's tiles, which M decides: not batch-invariant")
+        right = values["rhs"] or values["weight"]
+        formats = (str(values["act"]), str(right), str(values["compute"]), str(values["out"]))
+        if formats[0] != formats[1] or formats[0] not in ("f32", "bf16") or formats[2] not in ("f32", formats[0]):
+            return Support.no(f"multiplies f32 or bf16 by the same, not act={values['act']} with {right}")
+        if formats[3] not in ("f32", "bf16"):
+            return Support.no(f"writes f32 or bf16, not out={values['out']}")
+        widest = max(spaces.micro_widths(device))
+        padded = values["batch"] * values["k"] * math.ceil(values["n"] / widest) * widest
+        if max(padded, *(t.size for t in (*workload.operands, workload.result))) > _MAX_ELEMENTS:
+            return Support.no("an operand has more than 2^31 elements")
+        return Support.yes()
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return spaces.space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return spaces.default(workload, device, self.space(workload, device))
+
+    def lower(self, candidate: Candidate) -> Lowered:
+        from fettle.backends.cpu.dense.kernel import emit
+
+        workload, device = candidate.workload, candidate.device
+        geometry = Geometry.of(workload, candidate.schedule, device)
+        isa = ("avx512bf16",) if geometry.pairs == 2 else ()
+        layout = "" if workload["weight"] is None else layouts.name(geometry.micro_n, geometry.pairs)
+        return Lowered(emit(geometry, device), isa, layout)
+
+    def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
+        return "" if workload["weight"] is None else layouts.name(schedule["micro_n"], pairs_of(schedule))
+
+    def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        """Panels of the weight, then the rows of the epilogue as they are."""
+        if workload["weight"] is None:
+            return tuple(np.ascontiguousarray(c) for c in constants)
+        values, (weight, *rows) = workload.values, constants
+        shaped = np.ascontiguousarray(weight).reshape(values["batch"], values["k"], values["n"])
+        panels = layouts.pack(shaped, schedule["micro_n"], pairs_of(schedule))
+        return panels, *(np.ascontiguousarray(row) for row in rows)
+
+    def features(self, candidate: Candidate) -> Mapping[str, float]:
+        g = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
+        words = {
+            "x_tile": g.tile_m * g.micro_m * g.block,
+            "w_tile": g.tile_n * g.micro_n * g.block,
+            "y_tile": g.tile_m * g.micro_m * g.tile_n * g.micro_n,
+            "panel": g.block * g.micro_n,
+            "x_strip": g.block * g.micro_m,
+        }
+        busy = math.ceil(g.tasks / g.threads) * g.threads
+        return {
+            **{f"log_{name}_bytes": math.log2(4 * count) for name, count in words.items()},
+            "accumulators": float(g.micro_m * g.vectors),
+            "fma_per_load": g.micro_m * g.vectors / (g.micro_m + g.vectors),
+            "log_tasks": math.log2(g.tasks),
+            "balance": g.tasks / busy,
+            "row_waste": g.micro_rows * g.micro_m / g.m,
+            "column_waste": g.panels * g.micro_n / g.n,
+            "k_blocks": float(g.k_blocks),
+            "unroll_k": float(g.unroll_k),
+            "prefetch": float(g.prefetch),
+            "log_threads": math.log2(g.threads),
+            "rows_outside": float(g.rows_outside),
+            "rows_inside": float(g.rows_inside),
+            "copies_x": float(g.copies_x),
+            "pairs": float(g.pairs),
+            "packs_rhs": float(g.rhs == "packed"),
+            "reads_rhs": float(g.rhs == "direct"),
+        }

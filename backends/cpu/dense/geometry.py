@@ -1,0 +1,137 @@
+"""Extents of one dense kernel, read from workload, schedule and device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+
+from fettle.backends.api import Device, Schedule
+from fettle.backends.cpu import device as cpu
+from fettle.graph.epilogues import Epilogue
+from fettle.graph.workload import Workload
+
+
+def multiplies_pairs(workload: Workload, device: Device) -> bool:
+    """Products of bfloat16 pairs by one instruction (AVX512-BF16), where the workload allows their rounding."""
+    values = workload.values
+    right = values["rhs"] or values["weight"]
+    narrow = values["act"].kind == right.kind == "bf16" and values["compute"].kind == "bf16"
+    return narrow and {"avx512f", "avx512bf16"} <= cpu.features(device)
+
+
+def pairs_of(schedule: Schedule) -> int:
+    """Elements of k that one multiplication of a schedule takes."""
+    return 2 if schedule.get("multiply", "single") == "pairs" else 1
+
+
+@attrs.frozen
+class Geometry:
+    """All in elements unless a name says otherwise.
+
+    Attributes:
+        pairs: elements of k one multiplication takes: 2 where bfloat16 pairs are multiplied, else 1.
+        tile_k: elements of k between reads and writes of partial sums, a multiple of ``pairs`` or all of k.
+        act, right, out: formats of x, of the right-hand side and of y.
+        rhs: ``constant``, ``packed`` first, or read ``direct``.
+    """
+
+    batch: int
+    m: int
+    n: int
+    k: int
+    micro_m: int
+    micro_n: int
+    lanes: int
+    tile_m: int
+    tile_n: int
+    tile_k: int
+    unroll_k: int
+    threads: int
+    prefetch: int
+    rows_outside: bool
+    rows_inside: bool
+    copies_x: bool
+    rhs: str
+    pairs: int
+    act: str
+    right: str
+    out: str
+    epilogue: Epilogue | None
+
+    @classmethod
+    def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Geometry:
+        """Read workload and schedule; tiles are cut to the problem's size."""
+        values = workload.values
+        micro_m, micro_n = schedule["micro_m"], schedule["micro_n"]
+        return cls(
+            batch=values["batch"],
+            m=values["m"],
+            n=values["n"],
+            k=values["k"],
+            micro_m=micro_m,
+            micro_n=micro_n,
+            lanes=cpu.vector_bits(device) // 32,
+            tile_m=min(schedule["tile_m"], math.ceil(values["m"] / micro_m)),
+            tile_n=min(schedule["tile_n"], math.ceil(values["n"] / micro_n)),
+            tile_k=min(schedule["tile_k"], values["k"]),
+            unroll_k=schedule["unroll_k"],
+            threads=schedule["threads"],
+            prefetch=schedule["prefetch"],
+            rows_outside=schedule["order"] == "rows",
+            rows_inside=schedule["inner"] == "rows",
+            copies_x=schedule["copy_x"],
+            rhs=schedule.get("rhs", "constant"),
+            pairs=pairs_of(schedule),
+            act=values["act"].kind,
+            right=(values["rhs"] or values["weight"]).kind,
+            out=values["out"].kind,
+            epilogue=values["epilogue"],
+        )
+
+    def at(self, b: Any, *indices: Any) -> tuple[Any, ...]:
+        """Index into x, y or an unpacked rhs, which have a batch dimension only if there is a batch."""
+        return indices if self.batch == 1 else (b, *indices)
+
+    @property
+    def micro_rows(self) -> int:
+        """Micro rows, the last possibly short."""
+        return math.ceil(self.m / self.micro_m)
+
+    @property
+    def panels(self) -> int:
+        """Panels of W, the last possibly padded."""
+        return math.ceil(self.n / self.micro_n)
+
+    @property
+    def steps(self) -> int:
+        """Multiplications along k."""
+        return math.ceil(self.k / self.pairs)
+
+    @property
+    def block(self) -> int:
+        """Multiplications along one block of k."""
+        return math.ceil(self.tile_k / self.pairs)
+
+    @property
+    def m_tiles(self) -> int:
+        return math.ceil(self.micro_rows / self.tile_m)
+
+    @property
+    def n_tiles(self) -> int:
+        return math.ceil(self.panels / self.tile_n)
+
+    @property
+    def k_blocks(self) -> int:
+        return math.ceil(self.steps / self.block)
+
+    @property
+    def tasks(self) -> int:
+        """Independent pieces of work."""
+        return self.batch * self.m_tiles * self.n_tiles
+
+    @property
+    def vectors(self) -> int:
+        """Vector registers in a row of the register tile."""
+        return self.micro_n // self.lanes

@@ -1,0 +1,177 @@
+"""The packed matrix product as TensorIR: a register tile of ``micro_m × micro_n`` inside cache tiles.
+
+Weights are read from panels ``W[b, n // micro_n, k, n % micro_n]``, padded with zeros to whole panels, so that
+the innermost loop streams one panel from front to back::
+
+    for task (m tile × n tile)              one of tasks, split over threads
+      for k block of tile_k
+        [copy of the x tile, rows one after the other]
+        for panel, for micro row            or the other way round: ``inner``
+          acc[micro_m, micro_n] in registers, from the task's partial sums after the first block
+          for k: acc[i, :] += x[i, k] · W[k, :]
+          acc to the partial sums, or finished (epilogue, rounding) to y after the last block
+
+Edges need no padding of x or y: M and N are known, so the last micro row is a smaller register tile of its
+own, and the last panel stores only the columns that exist. Where the machine multiplies pairs of bfloat16, k
+counts pairs and an element of x and W is a pair.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Device
+from fettle.backends.cpu.dense import dots
+from fettle.backends.cpu.dense.finish import Finish
+from fettle.backends.cpu.dense.geometry import Geometry
+from fettle.backends.cpu.dense.operands import copy_x, full_or_rest, pack_panels, parallel_or_serial
+from fettle.backends.cpu.gemv.formats import Floats
+
+ROW_PADDING = 16
+"""Elements between the rows of a copied x tile: powers of two would collide in the L1 cache."""
+
+
+def emit(g: Geometry, device: Device) -> Any:
+    """The ``PrimFunc`` of a geometry; parameters (x, [rhs], full operands, W, rows, y)."""
+    lead = () if g.batch == 1 else (g.batch,)
+    panels = (g.batch, g.panels, g.steps, g.micro_n)
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("dense")
+        T.func_attr({"tirx.noalias": True})
+        x = _argument("x", (*lead, g.m, g.k), Floats(g.act).dtype)
+        rhs = None if g.rhs == "constant" else _argument("rhs", (*lead, g.k, g.n), Floats(g.right).dtype)
+        count = (g.epilogue.rows, g.epilogue.operands) if g.epilogue else (0, 0)
+        full = [_argument(f"x{i}", (*lead, g.m, g.n), Floats(g.out).dtype) for i in range(count[1])]
+        w = _argument("w", panels, dots.element(g.pairs)) if rhs is None else rhs
+        rows = [_argument(f"b{i}", (g.n,), "float32") for i in range(count[0])]
+        y = _argument("y", (*lead, g.m, g.n), Floats(g.out).dtype)
+        with dots.scope(g.pairs):
+            if g.rhs == "packed":
+                w = T.alloc_buffer(panels, dots.element(g.pairs), align=64)
+                pack_panels(g, rhs, w)
+            _Emitter(g, x, w, Finish(g, device, y, rows, full)).tasks()
+    return builder.get()
+
+
+def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Any:
+    """A parameter that may lie at any address of its element type."""
+    return T.arg(name, T.buffer(shape, dtype, align=2 if dtype == "bfloat16" else 4))
+
+
+class _Emitter:
+    """Writes the loops of one kernel into the IR builder that is open."""
+
+    def __init__(self, g: Geometry, x: Any, w: Any, finish: Finish) -> None:
+        self.g, self.x, self.w, self.finish = g, x, w, finish
+        self.copy: Any = None
+        self.partial: Any = None
+
+    def tasks(self) -> None:
+        """The outer loops."""
+        g = self.g
+        with parallel_or_serial(g.tasks, g.threads) as task:
+            b, tile = task // (g.m_tiles * g.n_tiles), task % (g.m_tiles * g.n_tiles)
+            if g.rows_outside:
+                row0, panel0 = tile // g.n_tiles * g.tile_m, tile % g.n_tiles * g.tile_n
+            else:
+                row0, panel0 = tile % g.m_tiles * g.tile_m, tile // g.m_tiles * g.tile_n
+            if g.copies_x:
+                shape = (g.tile_m * g.micro_m, g.block + ROW_PADDING)
+                self.copy = T.alloc_buffer(shape, dots.element(g.pairs), align=64)
+            if g.k_blocks > 1:
+                shape4 = (g.tile_m, g.tile_n, g.micro_m, g.micro_n)
+                self.partial = T.alloc_buffer(shape4, "float32", align=64)
+            self.finish.allocate()
+            acc = T.alloc_buffer((g.micro_m, g.micro_n), "float32", scope="local", align=64)
+            with T.serial(0, g.k_blocks) as block:
+                k0 = block * g.block
+                length = g.block if g.steps % g.block == 0 else T.min(g.block, g.steps - k0)
+                if g.copies_x:
+                    copy_x(g, self.x, self.copy, b, row0 * g.micro_m, k0, length)
+                rows, panels = T.serial(0, g.tile_m), T.serial(0, g.tile_n)
+                outer, inner = (panels, rows) if g.rows_inside else (rows, panels)
+                with outer as first, inner as second:
+                    i, j = (second, first) if g.rows_inside else (first, second)
+                    self._micro_tile(acc, b, row0, panel0, i, j, block, k0, length)
+
+    def _micro_tile(
+        self, acc: Any, b: Any, row0: Any, panel0: Any, i: Any, j: Any, block: Any, k0: Any, length: Any
+    ) -> None:
+        g = self.g
+        row, panel = row0 + i, panel0 + j
+        full, rest = divmod(g.m, g.micro_m)
+
+        def tile(count: int) -> None:
+            self._load(acc, i, j, block, count)
+            self._accumulate(acc, b, row, i, panel, k0, length, count)
+            if g.k_blocks == 1:
+                self.finish.tile(acc, b, row, panel, count)
+                return
+            with T.If(block == g.k_blocks - 1):
+                with T.Then():
+                    self.finish.tile(acc, b, row, panel, count)
+                with T.Else():
+                    self._each_vector(count, lambda at: T.buffer_store(self.partial, acc[tuple(at)], [i, j, *at]))
+
+        def rows() -> None:
+            full_or_rest(row, full, rest, lambda: tile(g.micro_m), lambda: tile(rest))
+
+        if g.panels % g.tile_n == 0:
+            rows()
+        else:
+            with T.If(panel < g.panels), T.Then():
+                rows()
+
+    def _each_vector(self, count: int, move: Any) -> None:
+        for r in range(count):
+            for v in range(0, self.g.micro_n, self.g.lanes):
+                move([r, T.ramp(v, 1, self.g.lanes)])
+
+    def _load(self, acc: Any, i: Any, j: Any, block: Any, count: int) -> None:
+        """acc = 0 in the first block of k, else the partial sums."""
+        g = self.g
+
+        def clear() -> None:
+            self._each_vector(count, lambda at: T.buffer_store(acc, T.broadcast(T.float32(0), g.lanes), at))
+
+        if g.k_blocks == 1:
+            clear()
+            return
+        with T.If(block == 0):
+            with T.Then():
+                clear()
+            with T.Else():
+                self._each_vector(count, lambda at: T.buffer_store(acc, self.partial[(i, j, *at)], at))
+
+    def _accumulate(self, acc: Any, b: Any, row: Any, i: Any, panel: Any, k0: Any, length: Any, count: int) -> None:
+        """acc += x · W over one block of k."""
+        g = self.g
+
+        def step(k: Any) -> None:
+            if g.prefetch:
+                for v in range(0, g.micro_n, 16):
+                    ahead = T.address_of(self._w(b, k0 + k + g.prefetch, panel, v))
+                    T.evaluate(T.call_intrin("void", "tirx.prefetch", ahead, 0, 3, 1))
+            for r in range(count):
+                m = row * g.micro_m + r
+                value = self.copy[i * g.micro_m + r, k] if g.copies_x else self.x[g.at(b, m, k0 + k)]
+                for v in range(g.vectors):
+                    at = [r, T.ramp(v * g.lanes, 1, g.lanes)]
+                    weights = self._w(b, k0 + k, panel, T.ramp(v * g.lanes, 1, g.lanes))
+                    T.buffer_store(acc, dots.multiply_add(acc[tuple(at)], value, weights, g.lanes, g.pairs), at)
+
+        whole = length // g.unroll_k
+        with T.serial(0, whole) as outer:
+            for u in range(g.unroll_k):
+                step(outer * g.unroll_k + u)
+        if g.block % g.unroll_k or g.steps % g.unroll_k:
+            with T.serial(0, length - whole * g.unroll_k) as left:
+                step(whole * g.unroll_k + left)
+
+    def _w(self, b: Any, k: Any, panel: Any, column: Any) -> Any:
+        if self.g.rhs != "direct":
+            return self.w[b, panel, k, column]
+        return self.w[self.g.at(b, k, panel * self.g.micro_n + column)]

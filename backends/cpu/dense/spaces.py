@@ -1,0 +1,168 @@
+"""Schedules of the dense family: what is worth trying, and the untuned choice.
+
+A point is in the space only if its register tile is large enough to hide the latency of multiply-adds and fits
+the registers, what its innermost loop reuses is not far larger than L1, and what a task reuses stays in L2.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.dense.geometry import multiplies_pairs
+from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.graph.workload import Workload
+
+VERSION = "dense-2"
+
+_L1, _L2 = 32 << 10, 512 << 10
+"""Bytes assumed where the machine does not tell."""
+
+_LATENCY = 8
+"""Multiply-adds in flight that keep two units with a latency of four cycles busy."""
+
+_SMALL = 1 << 22
+"""Operations below which fewer threads than there are may be quicker."""
+
+
+def micro_widths(device: Device) -> tuple[int, ...]:
+    """Widths of a register tile: one to eight vectors."""
+    lanes = cpu.vector_bits(device) // 32
+    return tuple(lanes * count for count in (1, 2, 3, 4, 6, 8))
+
+
+def space(workload: Workload, device: Device) -> Space:
+    """Every schedule worth trying."""
+    values = workload.values
+    m, n, k, batch = values["m"], values["n"], values["k"], values["batch"]
+    lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
+    registers = 32 if lanes == 16 else 16
+    size = 2 if multiplies_pairs(workload, device) else 4
+    l1, l2 = cpu.cache_bytes(device, "L1d") or _L1, cpu.cache_bytes(device, "L2") or _L2
+    narrow = str(values["act"]) != "f32"
+    parameters = [
+        Parameter("micro_m", tuple(r for r in (1, 2, 3, 4, 6, 8, 10, 12, 14, 16) if r <= m)),
+        Parameter("micro_n", micro_widths(device)),
+        Parameter("tile_m", _up_to(m, (1, 2, 4, 8, 16, 32, 64))),
+        Parameter("tile_n", _up_to(math.ceil(n / lanes), (1, 2, 4, 8, 16, 32, 64))),
+        Parameter("tile_k", (*(t for t in (128, 256, 512, 1024) if t < k), k)),
+        Parameter("unroll_k", tuple(u for u in (1, 2) if u <= k)),
+        Parameter.categorical("order", ("rows", "columns")),
+        Parameter.categorical("inner", ("rows", "panels")),
+        Parameter.categorical("copy_x", (True,) if narrow else (False, True) if m > 1 else (False,)),
+        Parameter("prefetch", (0, 4, 16)),
+        Parameter("threads", _thread_counts(most) if workload.flops < _SMALL else (most,)),
+    ]
+    most_rows = max(int(r) for r in parameters[0].choices)
+    most_vectors = max(v for v in (1, 2, 3, 4) if v <= math.ceil(n / lanes))
+    least = min(_LATENCY, most_rows * most_vectors)
+    constraints = [
+        Constraint(
+            f"(micro_m + 1) * (micro_n // {lanes}) + {0 if lanes == 16 else 1} <= {registers}",
+            "the register tile, one row of W and x must fit in the registers",
+        ),
+        Constraint(
+            f"micro_m * (micro_n // {lanes}) >= {least}",
+            "a register tile must hold enough sums to hide the latency of adding",
+        ),
+        Constraint(f"micro_n < {n} + {lanes}", "a register tile is not wider than W"),
+        Constraint(f"tile_m == 1 or tile_m * micro_m < {m} + micro_m * 2", "a tile is not larger than x"),
+        Constraint(f"tile_n == 1 or tile_n * micro_n < {n} + micro_n * 2", "a tile is not larger than W"),
+        Constraint(
+            f"tile_m == 1 and tile_n == 1 or tile_k * {size} * (micro_n if inner == 'rows' else micro_m)"
+            f" <= {l1 * 3 // 2} or tile_k <= 128",
+            "what the innermost loop reuses must come from the L1 cache or stream from L2",
+        ),
+        Constraint(
+            f"tile_k * {size} * (tile_m * micro_m if inner == 'rows' else tile_n * micro_n) <= {l2 * 3 // 4}"
+            " or tile_m == 1 and tile_n == 1",
+            "what the outer loop of a task reuses must stay in the L2 cache",
+        ),
+        Constraint(
+            f"tile_k == {k} or tile_m * micro_m * tile_n * micro_n <= {max(l2, 1 << 20)}",
+            "partial sums must not leave the caches",
+        ),
+    ]
+    if m >= 32:
+        reuse = "(tile_m if inner == 'rows' else tile_n) * (micro_m if inner == 'rows' else micro_n) >= 16"
+        constraints.append(Constraint(reuse, "what comes to the L1 cache must be used again"))
+        constraints.append(
+            Constraint(f"copy_x or micro_m <= 8 or {k} % 1024 != 0", "rows of x must not collide in the L1 cache")
+        )
+    if most > 1:
+        tasks = f"{batch} * -(-{m} // (micro_m * tile_m)) * -(-{n} // (micro_n * tile_n))"
+        smallest = batch * max(1, m // 16) * max(1, n // (4 * lanes))
+        if workload.flops >= _SMALL and smallest >= most:
+            constraints.append(Constraint(f"{tasks} >= threads", "every thread has a task"))
+    if narrow:
+        multiply = "pairs" if multiplies_pairs(workload, device) else "single"
+        parameters.append(Parameter.categorical("multiply", (multiply,)))
+    if values["rhs"] is not None:
+        direct = size == 4 and str(values["rhs"]) == "f32"
+        parameters.append(Parameter.categorical("rhs", ("packed", "direct") if direct else ("packed",)))
+        constraints.append(
+            Constraint(f"rhs == 'packed' or {n} % micro_n == 0", "rows of rhs are read in whole register tiles")
+        )
+    return Space(parameters, constraints, version=VERSION)
+
+
+def default(workload: Workload, device: Device, space: Space) -> Schedule:
+    """The untuned choice, a point of the space."""
+    values = workload.values
+    m, n, k = values["m"], values["n"], values["k"]
+    lanes = cpu.vector_bits(device) // 32
+    choices = {p.name: p.choices for p in space.parameters}
+    wide = 4 * lanes if m <= 4 else 2 * lanes
+    micro_n = max(int(c) for c in choices["micro_n"] if int(c) <= max(lanes, min(wide, n)))
+    limit = (32 if lanes == 16 else 15) // (micro_n // lanes) - 1
+    micro_m = max(int(c) for c in choices["micro_m"] if int(c) <= min(limit, 8))
+    threads = cpu.threads(device)
+    per_thread = math.ceil(m / micro_m / threads) if m > 4 * micro_m * threads else math.ceil(m / micro_m)
+    tile_m = max(int(c) for c in choices["tile_m"] if int(c) == 1 or int(c) <= min(16, per_thread))
+    share = math.ceil(n / micro_n / threads) if per_thread * micro_m >= m else math.ceil(n / micro_n)
+    tile_n = max(int(c) for c in choices["tile_n"] if int(c) == 1 or int(c) <= min(32, share))
+    values_: dict[str, int | str | bool] = {
+        "micro_m": micro_m,
+        "micro_n": micro_n,
+        "tile_m": tile_m,
+        "tile_n": tile_n,
+        "tile_k": k if m <= 4 else min(k, 1024 if multiplies_pairs(workload, device) else 512),
+        "unroll_k": 1,
+        "order": "rows",
+        "inner": "rows",
+        "copy_x": bool(choices["copy_x"][0]),
+        "prefetch": 0,
+        "threads": threads,
+    }
+    if "multiply" in choices:
+        values_["multiply"] = str(choices["multiply"][0])
+    if "rhs" in choices:
+        values_["rhs"] = "packed" if m > 8 or n % micro_n or "direct" not in choices["rhs"] else "direct"
+    return _nearest(space, values_)
+
+
+def _nearest(space: Space, wish: dict[str, int | str | bool]) -> Schedule:
+    """The point of the space with the fewest and smallest differences to a wish."""
+    schedule = Schedule(tuple(wish.items()))
+    if is_valid(space, schedule):
+        return schedule
+
+    def distance(point: Schedule) -> float:
+        return sum(
+            abs(math.log2(value / int(wish[name])))
+            if type(value) is int and value and wish[name]
+            else value != wish[name]
+            for name, value in point.values
+        )
+
+    points = enumerate_space(space)
+    return min((points[i] for i in range(len(points))), key=distance)
+
+
+def _thread_counts(most: int) -> tuple[int, ...]:
+    return tuple(sorted({most, *(1 << i for i in range(most.bit_length() - 1))}))
+
+
+def _up_to(extent: int, choices: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(c for c in choices if c == 1 or c // 2 < extent)

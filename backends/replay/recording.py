@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import attrs
@@ -142,7 +141,7 @@ def _kind(cell: Node) -> str:
     if isinstance(value, str):
         return "text"
     if isinstance(value, int | float):
-        if not math.isfinite(value) or abs(value) > _LARGEST:
+        if not abs(value) <= _LARGEST:  # not a number is not, either
             raise cell.error("a parameter's number must be finite and at most 2^53")
         return "number"
     raise cell.error(f"a parameter's value must be a number, a text or a truth value, not {cell.kind}")

@@ -586,6 +586,10 @@ class Backend(abc.ABC):
         that runs no code of candidates (a recording, a simulator that cannot crash) may do without them."""
         return None
 
+    def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
+        """Id of the packed layout a schedule's constants have; schedules with equal ids share packed constants."""
+        return ""
+
     def worker_environment(self, device: Device) -> Mapping[str, str]:
         """Environment variables a worker process for this device needs."""
         return {}

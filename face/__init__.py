@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fettle.kernel import Kernel
     from fettle.offline import lookup
     from fettle.service.client import connect, connect_async
-    from fettle.tuning import tune
+    from fettle.tuning import tune, tune_distribution
 
 _HOMES = {
     "Kernel": "fettle.kernel",
@@ -29,9 +29,20 @@ _HOMES = {
     "connect_async": "fettle.service.client",
     "lookup": "fettle.offline",
     "tune": "fettle.tuning",
+    "tune_distribution": "fettle.tuning",
 }
 
-__all__ = ["Kernel", "QuantizedWeight", "Schedule", "Workload", "connect", "connect_async", "lookup", "tune"]
+__all__ = [
+    "Kernel",
+    "QuantizedWeight",
+    "Schedule",
+    "Workload",
+    "connect",
+    "connect_async",
+    "lookup",
+    "tune",
+    "tune_distribution",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -18,6 +19,9 @@ from fettle.store.open import open_store
 from fettle.store.values import Budget, Job, JobEvent, JobSpec
 
 MAX_TRIALS = 1_000_000
+
+if TYPE_CHECKING:
+    from fettle.search.distribution import Distribution
 
 
 @attrs.frozen
@@ -134,6 +138,44 @@ def tune(
     try:
         job, _ = opened.create_job(spec)
         return run_or_follow(opened, job.id, cancel=cancel, on_event=on_event)
+    finally:
+        if opened is not store:
+            opened.close()
+
+
+def tune_distribution(
+    template: str,
+    distribution: Mapping[int, float],
+    device: str = "cpu",
+    *,
+    trials: int = 64,
+    seed: int = 0,
+    policy: MeasurePolicy | None = None,
+    store: Store | str | None = None,
+) -> Distribution:
+    """Choose one packed layout, and a schedule per row count, for the least expected time; the cache then serves them.
+
+    Args:
+        template: a workload text without ``m``, e.g. ``matmul n=4096 k=4096 act=f32 weight=u4:128``.
+        distribution: rows of x -> how often; the weights need not add up to 1.
+        device: device text.
+        trials: mean number of trials per row count.
+        seed: everything random follows from it.
+        policy: how kernels are timed.
+        store: an open store, its URL, or None for the user's own store.
+
+    Raises:
+        InvalidArgument (and subclasses): malformed template, distribution, device or budget.
+        NotFound: no layout has a verified kernel for every row count.
+    """
+    from fettle.search import distribution as search
+
+    _, resolved = resolve_device(device)
+    opened = store if isinstance(store, Store) else open_store(store)
+    try:
+        return search.tune_distribution(
+            opened, template, distribution, resolved, device, trials=trials, seed=seed, policy=policy
+        )
     finally:
         if opened is not store:
             opened.close()

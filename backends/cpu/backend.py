@@ -127,6 +127,9 @@ class CpuBackend(Backend):
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         return workload_bound(workload, device, profile)
 
+    def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
+        return self.family(workload, device).weight_layout(workload, schedule)
+
     def worker_environment(self, device: Device) -> Mapping[str, str]:
         return threads.environment(cpu.threads(device))
 

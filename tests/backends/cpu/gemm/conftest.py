@@ -61,7 +61,7 @@ def backend() -> CpuBackend:
 
 @pytest.fixture(scope="session")
 def build(backend: CpuBackend) -> Callable[..., Built]:
-    """``build("matmul …", "cpu,threads=1", rows=8, …)``: the default schedule with some values changed, or one given."""
+    """``build("matmul …", "cpu,threads=1", rows=8)``: the default schedule with values changed, or a given one."""
 
     def built(text: str, device: str = "cpu", schedule: Schedule | None = None, **changes: Any) -> Built:
         workload, where = Workload.parse(text), backend.device(DeviceText.parse(device))

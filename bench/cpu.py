@@ -77,8 +77,9 @@ def tune_all(
             store=store,
             on_event=on_event,
         )
-        errors = {result.workload: result.error for result in job.results if result.error}
-        missing |= {(text, count): f"not supported: {errors[w]}" for text, w in wanted.items() if w in errors}
+        errors = dict.fromkeys(wanted.values(), f"not tuned: {job.error or job.state.value}")
+        errors |= {result.workload: result.error and f"not supported: {result.error}" for result in job.results}
+        missing |= {(text, count): errors[workload] for text, workload in wanted.items() if errors[workload]}
     return missing
 
 

@@ -123,7 +123,7 @@ def conv2d(workload: Workload, operands: Sequence[Operand], threads: int) -> lis
     stride, pad = [workload["stride"]] * 2, [workload["pad"]] * 2
     convolve = torch.nn.functional.conv2d
     last_x, last_weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
-    reordered = torch.ops.mkldnn._reorder_convolution_weight(weight.to_mkldnn(), pad, stride, [1, 1], 1, x.shape)
+    reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, pad, stride, [1, 1], 1, list(x.shape))
 
     def prepacked() -> Any:
         return torch.ops.mkldnn._convolution_pointwise(x, reordered, None, pad, stride, [1, 1], 1, "none", [], "")

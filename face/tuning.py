@@ -18,8 +18,6 @@ from fettle.store.api import Store
 from fettle.store.open import open_store
 from fettle.store.values import Budget, Job, JobEvent, JobSpec
 
-MAX_TRIALS = 1_000_000
-
 if TYPE_CHECKING:
     from fettle.search.distribution import Distribution
 
@@ -81,15 +79,11 @@ def plan(
     """The job a request describes, and what its target was understood as; see :func:`tune` for the arguments.
 
     Raises:
-        InvalidArgument (and subclasses): malformed target, device or budget.
+        InvalidArgument (and subclasses): malformed target, device or budget, a seed out of range.
     """
-    if not 1 <= trials <= MAX_TRIALS:
-        raise InvalidArgument(f"trials must be between 1 and {MAX_TRIALS}, not {trials}")
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise InvalidArgument(f"the time limit must be a positive number of seconds, not {seconds}")
+    budget = Budget(trials, seconds)
     work = read_work(target, dims)
     _, resolved = resolve_device(device)
-    budget = Budget(trials, seconds)
     spec = JobSpec(work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title)
     return spec, work
 

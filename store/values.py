@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any
 
 import attrs
 
 from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule
 from fettle.graph import codec
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
+
+MAX_TRIALS = 1_000_000
+MAX_SEED = 2**32 - 1
+"""What NumPy's and Optuna's generators take."""
 
 KERNEL_VERSION = 1
 """Version of :class:`Kernel` as stored; an unknown version is a typed miss."""
@@ -35,12 +41,26 @@ class Budget:
     """What a job may spend.
 
     Attributes:
-        trials: mean number of trials per distinct workload.
+        trials: mean number of trials per distinct workload, 1 … a million.
         seconds: wall-clock limit of the whole job; None for no limit.
+
+    Raises:
+        InvalidArgument: out of range.
     """
 
     trials: int = 64
     seconds: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.trials <= MAX_TRIALS:
+            raise InvalidArgument(
+                f"trials must be between 1 and {MAX_TRIALS}, not {self.trials}", details={"field": "budget.trials"}
+            )
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise InvalidArgument(
+                f"the time limit must be a positive number of seconds, not {self.seconds}",
+                details={"field": "budget.seconds"},
+            )
 
 
 @attrs.frozen
@@ -51,9 +71,12 @@ class JobSpec:
         workloads: distinct workloads with how often each occurs.
         device: the device to tune for.
         device_text: the text that selects it on the machine that runs the job.
-        seed: everything random follows from it.
+        seed: everything random follows from it; 0 … 2^32 - 1.
         force: tune even what the cache already has.
         title: shown to people (a file name, or the workload text).
+
+    Raises:
+        InvalidArgument: a seed out of range.
     """
 
     workloads: tuple[tuple[Workload, int], ...]
@@ -64,6 +87,12 @@ class JobSpec:
     seed: int = 0
     force: bool = False
     title: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidArgument(
+                f"the seed must be between 0 and {MAX_SEED}, not {self.seed}", details={"field": "seed"}
+            )
 
     @property
     def key(self) -> str:

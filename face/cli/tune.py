@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -27,7 +27,7 @@ from fettle.cli.options import (
 )
 from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, stderr, stdout
 from fettle.cli.progress import JobProgress
-from fettle.graph.errors import InvalidArgument
+from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.follow import run_or_follow
 from fettle.store.api import Store
@@ -89,7 +89,8 @@ def tune(
 def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
     """Run a stored job in a thread of this process; the main thread shows progress and takes Ctrl-C.
 
-    A job that another process runs is followed instead.
+    A job that another process runs is followed instead. A second Ctrl-C leaves the job as it is in the store; tuning
+    the same again goes on from there.
     """
     events: queue.Queue[JobEvent | None] = queue.Queue()
     outcome: list[Job | BaseException] = []
@@ -107,16 +108,19 @@ def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
 
     thread = threading.Thread(target=body, name="tune", daemon=True)
     title = store.get_job(job_id).spec.title
-    with interrupts(cancel), JobProgress(stderr, title) as progress:
-        thread.start()
-        while True:
-            try:
-                event = events.get(timeout=0.2)  # a timeout, so that signals are noticed
-            except queue.Empty:
-                continue
-            if event is None:
-                break
-            progress.show(event)
+    try:
+        with interrupts(cancel), JobProgress(stderr, title) as progress:
+            thread.start()
+            while True:
+                try:
+                    event = events.get(timeout=0.2)  # a timeout, so that signals are noticed
+                except queue.Empty:
+                    continue
+                if event is None:
+                    break
+                progress.show(event)
+    except KeyboardInterrupt:
+        return store.get_job(job_id)
     thread.join()
     result = outcome[0]
     if isinstance(result, BaseException):
@@ -165,7 +169,11 @@ def _tune_remotely(
             title=Path(request.target).name if graph is not None else request.target,
         )
         stderr.print(f"job {job.id} on {server}", highlight=False)
-        with interrupts(cancel, lambda: client.cancel(job.id)), JobProgress(stderr, job.spec.title) as progress:
+        with (
+            suppress(KeyboardInterrupt),
+            interrupts(cancel, lambda: client.cancel(job.id)),
+            JobProgress(stderr, job.spec.title) as progress,
+        ):
             for event in client.watch(job.id):
                 progress.show(event)
         return client.job(job.id)
@@ -186,13 +194,20 @@ def _announce(work: Work) -> None:
 def interrupts(cancel: threading.Event, also: Callable[[], object] | None = None) -> Iterator[None]:
     """While inside, the first Ctrl-C (or SIGTERM) sets ``cancel``; a second one interrupts at once."""
 
+    def tell() -> None:
+        assert also is not None
+        try:
+            also()
+        except FettleError as error:  # the job has ended meanwhile, or the server is away
+            stderr.print(f"fettle: {error}", highlight=False)
+
     def handle(number: int, frame: FrameType | None) -> None:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()
         stderr.print("stopping; keeping the best so far (again to abort)", highlight=False)
         if also is not None:
-            threading.Thread(target=also, daemon=True).start()
+            threading.Thread(target=tell, daemon=True).start()
 
     if threading.current_thread() is not threading.main_thread():
         yield

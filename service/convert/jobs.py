@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from fettle.backends.api import Basis
@@ -21,7 +20,6 @@ from fettle.service.convert.values import (
 from fettle.store.values import Budget, Job, JobSpec, JobState, WorkloadResult
 from fettle.v1 import common_pb2, tuning_pb2
 
-MAX_TRIALS = 1_000_000
 MAX_WORKLOADS = 10_000
 MAX_COUNT = 2**31 - 1
 
@@ -72,14 +70,6 @@ def budget_from_proto(message: tuning_pb2.Budget) -> Budget:
     """Raises InvalidArgument for a budget out of range."""
     trials = message.trials if message.HasField("trials") else Budget().trials
     seconds = message.seconds if message.HasField("seconds") else None
-    if not 1 <= trials <= MAX_TRIALS:
-        raise InvalidArgument(
-            f"trials must be between 1 and {MAX_TRIALS}, not {trials}", details={"field": "budget.trials"}
-        )
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidArgument(
-            f"the time limit must be a positive number of seconds, not {seconds}", details={"field": "budget.seconds"}
-        )
     return Budget(trials, seconds)
 
 

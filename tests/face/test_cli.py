@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.face.support import DEVICE, SOFTMAX, Fettle, environment, parsed
+from tests.face.support import DEVICE, SOFTMAX, Fettle, environment, parsed, run_fettle
 
 
 def test_tune_prints_one_json_object_with_the_documented_fields(tuned_folder: Path) -> None:
@@ -78,6 +79,10 @@ def test_jobs_and_cache_list_what_was_done(tuned: Fettle) -> None:
         (["tune", "matmul m=1 n=8 k=8 act=f32 weight=u4:0"], 2, ":row"),
         (["tune", "frobnicate x=1"], 2, "known operators"),
         (["tune", SOFTMAX, "--trials", "0"], 2, "trials"),
+        (["tune", SOFTMAX, "--time", "nan"], 2, "time limit"),
+        (["tune", SOFTMAX, "--seed", "-1"], 2, "seed"),
+        (["tune", SOFTMAX, "--dim", "rows=8"], 2, "for ONNX models"),
+        (["tune", "model.onnx", "--dim", "batch=²"], 2, "NAME=SIZE"),
         (["tune", SOFTMAX, "--device", "tpu"], 3, "installed backends"),
         (["tune", SOFTMAX, "--device", "cpu,threads=0"], 2, "threads"),
         (["tune", SOFTMAX, "--device", "cpu,isa=mmx"], 2, "levels"),
@@ -103,13 +108,14 @@ def test_malformed_model_is_refused_by_name(fresh: Fettle, tmp_path: Path) -> No
     assert "ONNX" in done.stderr
 
 
-def test_interrupt_keeps_the_best_so_far_and_exits_130(tmp_path: Path) -> None:
+def interrupted(folder: Path, times: int) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON of a tuning that gets that many interrupts in the middle of its search."""
     process = subprocess.Popen(
         [sys.executable, "-m", "fettle", "tune", SOFTMAX, "--device", DEVICE, "--trials", "5000", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(tmp_path),
+        env=environment(folder),
     )
     assert process.stderr is not None
     deadline = time.monotonic() + 120
@@ -117,12 +123,30 @@ def test_interrupt_keeps_the_best_so_far_and_exits_130(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert process.poll() is None
     time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
-    job = json.loads(output)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    output, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors
+    return process.returncode, json.loads(output)
+
+
+def test_interrupt_keeps_the_best_so_far_and_exits_130(tmp_path: Path) -> None:
+    code, job = interrupted(tmp_path, 1)
+    assert code == 130
     assert job["state"] == "cancelled"
     assert job["workloads"][0]["verified"] is True
+
+
+def test_second_interrupt_exits_at_once_and_tuning_again_goes_on(tmp_path: Path) -> None:
+    code, job = interrupted(tmp_path, 2)
+    assert code == 130
+    assert job["state"] == "running"  # as a killed process leaves it
+    again, resumed = interrupted(tmp_path, 1)
+    assert again == 130
+    assert (resumed["job"], resumed["state"]) == (job["job"], "cancelled")
+    (row,) = parsed(run_fettle(["jobs", "list", "--json"], tmp_path))["jobs"]
+    assert row["trials"] == resumed["workloads"][0]["trials"]
 
 
 def test_tuning_looking_up_and_running_need_no_compiler(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
 * ``integer``: a ≈ q·l with int8 q and l = max|a| / 127; factor = l, total = l·Σq.
 * ``lut``: entry e of a table of four activations is ``Σ_i ±a_i`` (plus where bit i of e is set), as int8
   times l; factor = l/2, total = Σa.
+* ``mirror``: see ``halftables``; factor = l/2 (bit planes) or l (ternary), total = Σa.
 * ``dequantise``: a as float; factor = 1, total = Σa.
 """
 
 from __future__ import annotations
 
 from fettle.backends.cpu.gemv.formats import Floats
+from fettle.backends.cpu.gemv.halftables import half_tables, padded_width
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import (
     Buffer,
@@ -48,25 +50,40 @@ class Prepared:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         size = plan.m * plan.padded_k
-        if plan.is_lut:
-            self.values: Buffer = T.alloc_buffer((size * 4,), "int8", align=64)
+        if plan.is_mirror:
+            self.values: Buffer = T.alloc_buffer((plan.table_bytes,), "uint8", align=64)
+        elif plan.is_lut:
+            self.values = T.alloc_buffer((size * 4,), "int8", align=64)
         elif plan.algorithm == "integer":
             self.values = T.alloc_buffer((size // 4,), "int32", align=64)
         else:
             self.values = T.alloc_buffer((size,), "float32", align=64)
         self.factor: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
         self.total: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
+        self.offset: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
 
     def prepare(self, x: Buffer, first: Expr, last: Expr) -> None:
         """Emit the preparation of (row, group) pairs ``first`` … ``last - 1``."""
         with T.serial(first, last) as pair:
             a = self._padded(x, pair)
-            if self.plan.is_lut:
+            if self.plan.is_mirror:
+                total = half_tables(self.plan, a, self.values, self.factor, pair)
+                store(self.total, pair, total, 1)
+            elif self.plan.is_lut:
                 self._tables(a, pair)
             elif self.plan.algorithm == "integer":
                 self._quantise(a, pair)
             else:
                 self._copy(a, pair)
+            self._offset(pair)
+
+    def _offset(self, pair: Expr) -> None:
+        """What a sum lacks, whatever the row: ``total · (h - z) - centre · factor``."""
+        plan = self.plan
+        value = load(self.total, pair, 1) * T.float32(plan.code_bias - plan.zero_point)
+        if plan.is_mirror:
+            value = value - load(self.factor, pair, 1) * T.float32(plan.centre)
+        store(self.offset, pair, value, 1)
 
     def prepare_in_parallel(self, x: Buffer) -> None:
         """Emit the preparation of everything, shared among the plan's threads."""
@@ -80,14 +97,16 @@ class Prepared:
         """The group's activations as floats, zeros behind its end."""
         plan = self.plan
         floats = Floats(plan.act, plan.converts_half)
-        width = plan.padded_group
+        width = padded_width(plan)
         a = T.alloc_buffer((width,), "float32", align=64)
         row, group = pair // plan.groups, pair % plan.groups
         start = group * plan.group
-        if plan.is_exact:
-            with loop(width // LANES) as i:
+        if plan.group % LANES == 0 and plan.k % plan.group == 0:
+            with loop(plan.group // LANES) as i:
                 value = floats.load(x, (row, start + i * LANES), LANES)
                 store(a, i * LANES, self._stepped(value, LANES), LANES)
+            for i in range(plan.group, width, LANES):
+                store(a, i, constant(0, "float32", LANES), LANES)
             return a
         with T.serial(width) as i:
             inside = T.And(i < plan.group, start + i < plan.k)

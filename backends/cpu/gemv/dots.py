@@ -50,10 +50,10 @@ class Dot(abc.ABC):
             group: index of the group.
         """
 
-    def registers(self, dtype: str) -> Registers:
+    def registers(self, dtype: str, lanes: int | None = None) -> Registers:
         """Zeroed sums of a superblock, ``accumulators`` for each slot."""
         plan = self.plan
-        return Registers(plan.batch * plan.blocks * plan.parts * plan.accumulators, dtype, plan.lanes)
+        return Registers(plan.batch * plan.blocks * plan.parts * plan.accumulators, dtype, lanes or plan.lanes)
 
     def slot(self, b: int, block: int, part: int = 0) -> int:
         """Number of a vector in flight; its sums have the numbers ``slot · accumulators`` …"""

@@ -14,6 +14,7 @@ _OPERATIONS = {
     ("integer", "avx2"): 5.0,  # shift, mask, vpmaddubsw, and a share of adds and vpmaddwd
     ("lut", "avx512"): 3.5,  # half a shift, and-or, vpermb, vpdpbusd
     ("lut", "avx2"): 5.5,  # half a shift, mask, vpshufb, unpack, vpmaddubsw, add
+    ("mirror", "avx512"): 6.0,  # vpermi2b, the sign, xor, shift, two adds
     ("dequantise", "avx512"): 4.0,  # shift, mask, convert, multiply-add
     ("dequantise", "avx2"): 4.0,
     ("dequantise", "portable"): 5.0,
@@ -32,7 +33,7 @@ def plan_features(plan: Plan, device: Device) -> dict[str, float]:
     second_level = cpu.cache_bytes(device, "L2") or 256 << 10
     tables = plan.batch * plan.table_bytes / plan.m
     return {
-        **{f"is_{name}": float(plan.algorithm == name) for name in ("integer", "lut", "dequantise")},
+        **{f"is_{name}": float(plan.algorithm == name) for name in ("integer", "lut", "mirror", "dequantise")},
         **{f"isa_{name}": float(plan.isa == name) for name in VECTOR_BYTES},
         "log_tile": math.log2(plan.tile),
         "log_blocks": math.log2(plan.blocks),

@@ -17,6 +17,7 @@ from fettle.backends.cpu.gemv.dots import Dot, Partial
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.integer import Pairs, Vnni
 from fettle.backends.cpu.gemv.lut import Permute, Shuffle
+from fettle.backends.cpu.gemv.mirror import Mirror
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, loop, parallel, splat, store
 
@@ -26,6 +27,7 @@ DOTS: dict[tuple[str, str], type[Dot]] = {
     ("integer", "avx2"): Pairs,
     ("lut", "avx512"): Permute,
     ("lut", "avx2"): Shuffle,
+    ("mirror", "avx512"): Mirror,
     ("dequantise", "avx512"): Dequantise,
     ("dequantise", "avx2"): Dequantise,
     ("dequantise", "portable"): Dequantise,
@@ -93,11 +95,11 @@ class _Kernel:
         value = partial.value
         if plan.algorithm != "dequantise":
             value = T.Cast(f"float32x{lanes}", value) * splat(prepared.factor[pair], lanes)
-        bias = constant(plan.code_bias - plan.zero_point, "float32", lanes)
+        if plan.is_mirror or plan.code_bias != plan.zero_point:
+            value = value + splat(prepared.offset[pair], lanes)
         if self.zero_points is not None:
-            bias = bias - T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))
-        if self.zero_points is not None or plan.code_bias != plan.zero_point:
-            value = value + bias * splat(prepared.total[pair], lanes)
+            zeros = T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))
+            value = value - zeros * splat(prepared.total[pair], lanes)
         scale = self.scale_floats.load(self.scales, column, lanes)
         position = partial.batch * plan.tile + row
         store(sums, position, load(sums, position, lanes) + scale * value, lanes)

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.graph.layouts import Layout
 from fettle.graph.quantized import QuantizedWeight
 
 _ALIGNMENT = 64
+_QUINTETS = quintet_index(np.arange(122)).astype(np.uint8)
 _GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 """Moves bit 0 of the four bytes of a word to bits 24 … 27; no two products meet in a bit, so nothing carries."""
 
@@ -24,7 +26,10 @@ _GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
     """(codes, scales[, zero points]) as flat arrays at 64-byte alignment."""
     codes = _padded(weight.codes, plan)
-    lines = _plane_words(codes, plan) if plan.is_lut else _field_words(codes, plan)
+    if plan.is_mirror:
+        lines = _mirrored(codes, plan)
+    else:
+        lines = _plane_words(codes, plan) if plan.is_lut else _field_words(codes, plan)
     arrays: list[np.ndarray] = [aligned(lines.view(np.uint8)), aligned(_per_group(weight.scales, weight, plan))]
     if weight.zero_points is not None:
         arrays.append(aligned(_per_group(weight.zero_points, weight, plan)))
@@ -74,6 +79,36 @@ def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
         nibbles = ((bits * _GATHER) >> np.uint32(24)).astype(np.uint8) & np.uint8(15)
         result[:, :, plane] = nibbles[:, :, :half] | (nibbles[:, :, half:] << np.uint8(4))
     return _blocked(result if half == 1 else result.view(np.uint32), plan)
+
+
+def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    """One byte per (row, group, step, plane): seven bits of index, and a sign (set: the entry itself)."""
+    chunks = codes.reshape(plan.padded_n, plan.groups, plan.steps, plan.step_k)
+    if plan.is_ternary_mirror:
+        parity = np.arange(plan.steps, dtype=np.uint8) & 1
+        digits = np.where(_stored(plan)[None, :, :, :], chunks, 1)
+        value = (digits.astype(np.int16) - 1) @ (3 ** np.arange(5)).astype(np.int16)
+        # a byte stands for half a unit more or less than zero: zeros take both signs in turn
+        keep = np.where(value == 0, parity[None, None, :] == 0, value > 0)
+        result = _QUINTETS[np.abs(value)] | (keep.astype(np.uint8) << np.uint8(7))
+        result = result[..., None]
+    else:
+        result = np.empty((*chunks.shape[:3], plan.planes), np.uint8)
+        flipped = (~_stored(plan).any(axis=2) & (np.arange(plan.steps) % 2 == 1)).astype(np.uint8) << np.uint8(7)
+        for plane in range(plan.planes):
+            octets = np.packbits((chunks >> np.uint8(plane)) & np.uint8(1), axis=3, bitorder="little")[..., 0]
+            index = np.where(octets & np.uint8(0x80), octets, octets ^ np.uint8(0x7F))
+            result[..., plane] = index ^ flipped
+    order = np.arange(64).reshape(2, 32).T.reshape(-1)  # byte 2i holds row i, byte 2i+1 row 32+i
+    rows = result.reshape(plan.padded_n // 64, 64, -1)[:, order]
+    return _blocked(np.ascontiguousarray(rows).reshape(plan.padded_n, plan.groups * plan.steps, plan.planes), plan)
+
+
+def _stored(plan: Plan) -> NDArray[np.bool_]:
+    """``[groups, steps, step_k]``: the elements that are not padding."""
+    inside = np.arange(plan.padded_group)
+    valid = (inside < plan.group) & (np.arange(plan.groups)[:, None] * plan.group + inside < plan.k)
+    return valid.reshape(plan.groups, plan.steps, plan.step_k)
 
 
 def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:

@@ -17,6 +17,9 @@ from fettle.graph.workload import Workload
 LARGEST_GROUP = 65536
 """K of a group at most: 255 · 127 · 65536 stays below 2^31, so int32 sums are exact."""
 
+LARGEST_STEPS = 257
+"""Steps of a group at most for ``mirror``: so many bytes add up in 16 bits."""
+
 _ROUND_GROUP = 16
 """Groups are padded to whole vectors of 16 activations."""
 
@@ -76,6 +79,16 @@ class Plan:
         return self.algorithm == "lut"
 
     @property
+    def is_mirror(self) -> bool:
+        """Look-ups in half tables, a byte an index and a sign."""
+        return self.algorithm == "mirror"
+
+    @property
+    def is_ternary_mirror(self) -> bool:
+        """A byte is five ternary digits."""
+        return self.is_mirror and self.format.kind == "tern"
+
+    @property
     def vector_bytes(self) -> int:
         return VECTOR_BYTES[self.isa]
 
@@ -87,6 +100,8 @@ class Plan:
     @property
     def block_rows(self) -> int:
         """Rows of a line."""
+        if self.is_mirror:
+            return 64
         return 32 if self.rows_across else 16
 
     @property
@@ -110,14 +125,16 @@ class Plan:
 
     @property
     def planes(self) -> int:
-        """Lines of a step: one per bit for ``lut``, else one."""
-        return self.format.bits if self.is_lut else 1
+        """Lines of a step: one per bit for sums over bit planes, else one."""
+        return self.format.bits if self.is_lut or (self.is_mirror and not self.is_ternary_mirror) else 1
 
     @property
     def step_k(self) -> int:
         """Elements of K of one step."""
         if self.is_lut:
             return 8 if self.rows_across else 32
+        if self.is_mirror:
+            return 5 if self.is_ternary_mirror else 8
         return 4 * self.fields
 
     @property
@@ -130,6 +147,8 @@ class Plan:
         """Vectors of sums per vector of a line and row of x."""
         if self.is_lut:
             return 4 if self.rows_across else 2
+        if self.is_mirror:
+            return 2 * self.planes
         if self.algorithm == "dequantise":
             return max(1, 4 // self.parts)
         if self.isa == "avx2":
@@ -141,6 +160,8 @@ class Plan:
         """Dot products or look-ups per step of one vector of a line and one row of x."""
         if self.is_lut:
             return 2 * self.planes
+        if self.is_mirror:
+            return self.planes
         if self.algorithm == "dequantise":
             return 4 * self.fields
         return 2 if self.isa == "avx2" and self.format.bits == 8 else self.fields
@@ -149,10 +170,12 @@ class Plan:
 
     @property
     def group(self) -> int:
-        """Elements of K that share a scale, before padding; rows longer than ``LARGEST_GROUP`` are cut."""
+        """Elements of K that share a scale, before padding; rows longer than an inner loop can sum are cut."""
         if self.format.group == PER_ROW:
-            parts = ceil_div(self.k, LARGEST_GROUP)
-            return self.k if parts == 1 else ceil_div(ceil_div(self.k, parts), 32) * 32
+            largest = LARGEST_STEPS * self.step_k if self.is_mirror else LARGEST_GROUP
+            unit = 160 if self.is_mirror else 32  # whole steps, whichever they are
+            parts = ceil_div(self.k, largest // unit * unit)
+            return self.k if parts == 1 else ceil_div(ceil_div(self.k, parts), unit) * unit
         return min(int(self.format.group or 0), self.k)
 
     @property
@@ -162,7 +185,7 @@ class Plan:
     @property
     def padded_group(self) -> int:
         """Elements of K of a group as stored."""
-        unit = max(self.step_k, _ROUND_GROUP)
+        unit = self.step_k if self.is_mirror else max(self.step_k, _ROUND_GROUP)
         return ceil_div(self.group, unit) * unit
 
     @property
@@ -212,7 +235,9 @@ class Plan:
 
     @property
     def table_bytes(self) -> int:
-        """Prepared activations: int8 or float values, or 16-entry tables of 4 activations."""
+        """Prepared activations: int8 or float values, 16-entry tables of 4, or 128-entry tables of a step."""
+        if self.is_mirror:
+            return self.m * self.groups * self.steps * 128
         per_k = {"lut": 4, "integer": 1, "dequantise": 4}[self.algorithm]
         return self.m * self.padded_k * per_k
 
@@ -220,6 +245,8 @@ class Plan:
     def layout(self) -> str:
         """Id of the packed layout; equal ids hold equal bytes for equal weights."""
         line = f"planes-r{self.block_rows}" if self.is_lut else f"fields{self.field}"
+        if self.is_mirror:
+            line = "quintets" if self.is_ternary_mirror else "octets"
         return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}:1"
 
     # -- sums
@@ -231,5 +258,12 @@ class Plan:
 
     @property
     def code_bias(self) -> float:
-        """h of ``code = (Σ_p 2^p·(±1)) / 2 + h``: what a sum over bit planes lacks; 0 for whole codes."""
-        return ((1 << self.format.bits) - 1) / 2.0 if self.is_lut else 0.0
+        """h of ``code = (Σ_p 2^p·(±1)) / 2 + h``: what a sum over bit planes (or digits) lacks; 0 for whole codes."""
+        if self.is_ternary_mirror:
+            return self.format.zero_point
+        return ((1 << self.format.bits) - 1) / 2.0 if self.is_lut or self.is_mirror else 0.0
+
+    @property
+    def centre(self) -> float:
+        """What the bytes summed over one group exceed the entries they stand for, in units (``mirror``)."""
+        return 127.5 * self.steps * ((1 << self.planes) - 1)

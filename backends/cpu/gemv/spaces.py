@@ -1,7 +1,7 @@
 """The schedules of the family: which inner loop, on which registers, how much in flight.
 
 =============  ====================================================================================
-``algorithm``  ``integer`` dot products, ``lut`` table lookups, ``dequantise`` to float
+``algorithm``  ``integer`` dot products, ``lut`` or ``mirror`` (half tables) lookups, ``dequantise`` to float
 ``isa``        registers and instructions of the inner loop
 ``tile``       rows of W whose sums are kept while K is walked; a thread's unit of work
 ``blocks``     lines of rows in flight inside a tile
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan, ceil_div
 from fettle.graph.workload import Workload
 
 VERSION = "1"
@@ -30,6 +30,7 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("integer", "avx2"): (frozenset({"avx2"}),),
     ("lut", "avx512"): (_VNNI | {"avx512vbmi"},),
     ("lut", "avx2"): (frozenset({"avx2"}),),
+    ("mirror", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
     ("dequantise", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),),
     ("dequantise", "avx2"): (frozenset({"avx2", "fma"}),),
     ("dequantise", "portable"): (frozenset(),),
@@ -37,7 +38,7 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
 """(algorithm, isa) -> alternative sets of features it needs, best isa first."""
 
 _PREFETCH = (0, 1024, 2048, 4096, 8192)
-_TILES = (16, 32, 64, 128, 256, 512)
+_TILES = (16, 32, 64, 128, 256, 320, 512, 640, 1024)
 _LARGEST_PADDING = 1.125
 """A tile may pad N by this factor."""
 
@@ -64,7 +65,7 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
-    if workload["invariant"] and workload["compute"].kind == "i8" and _VNNI <= cpu.features(device):
+    if workload["invariant"] and workload["compute"].kind == "i8" and cpu.features(device) >= _VNNI:
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):
         return Support.no("an operand of more than 2^31 elements")
@@ -79,11 +80,17 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
         for pair, sets in ISAS.items()
         if any(needed <= usable for needed in sets) and _fits(_plan(workload, *pair, tile=_TILES[-1]))
     ]
+    runnable = [pair for pair in runnable if pair[0] != "mirror" or _mirrors(_plan(workload, *pair))]
     bits = workload["weight"].bits
     rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair != ("lut", "avx2") or bits < 8)]
     if workload["compute"].kind != "i8" or not rounded:
         rounded = [pair for pair in runnable if pair[0] == "dequantise"]
     return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
+
+
+def _mirrors(plan: Plan) -> bool:
+    """Some tile is whole lines, and a group's bytes add up in 16 bits."""
+    return plan.steps <= LARGEST_STEPS and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
 
 
 def _fits(plan: Plan) -> bool:
@@ -104,7 +111,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("tile", _tiles(n)),
         Parameter("blocks", (1, 2, 4)),
         Parameter("batch", tuple(b for b in (1, 2, 4, 8) if b <= m)),
-        Parameter("unroll", (1, 2, 4, 8, 16)),
+        Parameter("unroll", (1, 2, 4, 8, 13, 16)),
         Parameter("prefetch", _PREFETCH),
         Parameter("threads", _thread_counts(device)),
         Parameter.categorical("preparation", ("private", "shared")),

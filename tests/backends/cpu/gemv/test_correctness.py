@@ -35,7 +35,7 @@ def skip_if_missing(algorithm: str, isa: str, kind: str) -> None:
 @pytest.mark.parametrize(("algorithm", "isa"), INT8)
 def test_every_format_is_within_tolerance(build: Any, algorithm: str, isa: str, kind: str) -> None:
     skip_if_missing(algorithm, isa, kind)
-    built = build(f"matmul m=1 n=50 k=150 act=f32 weight={kind}:64", algorithm=algorithm, isa=isa, tile=32)
+    built = build(f"matmul m=1 n=50 k=150 act=f32 weight={kind}:64", algorithm=algorithm, isa=isa, tile=64)
     assert built.error() <= 1.0
 
 
@@ -77,7 +77,7 @@ def test_sums_of_the_largest_codes_and_activations_do_not_saturate(
 ) -> None:
     skip_if_missing(algorithm, isa, kind)
     text = f"matmul m=1 n=32 k=512 act=f32 weight={kind}:row/f32"
-    built = build(text, algorithm=algorithm, isa=isa, tile=32, unroll=8)
+    built = build(text, algorithm=algorithm, isa=isa, tile=64, unroll=8)
     weight_format = built.workload["weight"]
     top = weight_format.levels - 1
     weight = QuantizedWeight(weight_format, np.full((32, 512), top, np.uint8), np.ones((32, 1), np.float32))
@@ -88,7 +88,7 @@ def test_sums_of_the_largest_codes_and_activations_do_not_saturate(
 
 @pytest.mark.parametrize(("algorithm", "isa"), INT8)
 def test_zero_activations_give_zero_and_tiny_ones_no_nan(build: Any, algorithm: str, isa: str) -> None:
-    built = build("matmul m=1 n=32 k=64 act=f32 weight=u4:32:zp", algorithm=algorithm, isa=isa, tile=32)
+    built = build("matmul m=1 n=32 k=64 act=f32 weight=u4:32:zp", algorithm=algorithm, isa=isa, tile=64)
     _, weight = data.operands(built.workload, 0)
     assert (built([np.zeros((1, 64), np.float32), weight]) == 0).all()
     for tiny in (1e-20, 1e-38, 1e-45):
@@ -97,7 +97,7 @@ def test_zero_activations_give_zero_and_tiny_ones_no_nan(build: Any, algorithm: 
 
 @pytest.mark.parametrize(("algorithm", "isa"), INT8)
 def test_rows_longer_than_the_largest_exact_group_are_cut(build: Any, algorithm: str, isa: str) -> None:
-    assert build("matmul m=1 n=32 k=70000 act=f32 weight=u2:row", algorithm=algorithm, isa=isa, tile=32).error() <= 1.0
+    assert build("matmul m=1 n=32 k=70000 act=f32 weight=u2:row", algorithm=algorithm, isa=isa, tile=64).error() <= 1.0
 
 
 @pytest.mark.parametrize(("algorithm", "isa"), INT8[:1] + INT8[-1:])
@@ -105,10 +105,10 @@ def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> 
     if cpu.threads(cpu.default_device()) < 2:
         pytest.skip("one core")
     text = "matmul m=3 n=200 k=128 act=f32 weight=u4:32"
-    one = build(text, algorithm=algorithm, isa=isa, tile=32)
+    one = build(text, algorithm=algorithm, isa=isa, tile=64)
     operands = data.operands(one.workload, 0)
     for preparation in ("private", "shared"):
-        two = build(text, algorithm=algorithm, isa=isa, tile=32, threads=2, preparation=preparation)
+        two = build(text, algorithm=algorithm, isa=isa, tile=64, threads=2, preparation=preparation)
         np.testing.assert_array_equal(one(operands), two(operands))
 
 

@@ -123,5 +123,33 @@ def _threads(device: Device) -> tuple[int, ...]:
 
 
 def features(candidate: Candidate) -> Mapping[str, float]:
+    """What a schedule keeps where, and how often it reads it; logarithms where numbers scale."""
     plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
-    return {"log_chunk": math.log2(plan.chunk)}
+    is_tiles = plan.algorithm == "tiles"
+    l1 = cpu.cache_bytes(candidate.device, "L1d") or 32 << 10
+    l2 = cpu.cache_bytes(candidate.device, "L2") or 256 << 10
+    element = 2 if plan.bf16 else 4
+    heads = plan.batch * plan.kv_heads
+    rows = min(plan.block, plan.rows) if is_tiles else plan.rows
+    tasks = heads * (math.ceil(plan.rows / plan.block) if is_tiles else plan.chunks)
+    chunk = min(plan.chunk, plan.kv)
+    panel = plan.tile_vectors * plan.lanes * plan.dim if is_tiles else chunk * plan.dim
+    return {
+        "is_tiles": float(is_tiles),
+        "is_bf16": float(plan.bf16),
+        "log_chunk": math.log2(plan.chunk),
+        "log_block": math.log2(plan.block),
+        "log_tasks": math.log2(tasks),
+        "idle_fraction": 1.0 - tasks / (plan.threads * math.ceil(tasks / plan.threads)),
+        "log_panel_over_l1": math.log2(panel * element / l1),
+        "log_scores_over_l1": math.log2(rows * chunk * 4 / l1),
+        "log_chunk_over_l2": math.log2(chunk * plan.dim * element * 2 / l2),
+        "reads_of_keys": math.ceil(plan.rows / rows) if is_tiles else math.ceil(plan.rows / plan.tile_rows),
+        "sums_in_flight": float(min(plan.tile_rows, rows) * plan.tile_vectors),
+        "log_tile_rows": math.log2(plan.tile_rows),
+        "log_tile_vectors": math.log2(plan.tile_vectors),
+        "row_waste": math.ceil(plan.rows / plan.block) * plan.block / plan.rows if is_tiles else 1.0,
+        "degree": float(plan.degree),
+        "prefetch": float(plan.prefetch),
+        "log_threads": math.log2(plan.threads),
+    }

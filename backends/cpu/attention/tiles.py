@@ -46,9 +46,14 @@ class Tiles:
         with v.functions():
             self.packing.emit()
             with v.tasks(plan.threads, plan.threads) as thread:  # in turn: causal blocks differ in length
-                with T.serial(T.int64(0), T.floordiv(tasks - thread + (plan.threads - 1), T.int64(plan.threads))) as turn:
-                    task = v.let(turn * plan.threads + thread)
-                    _Block(self, v.let(T.floordiv(task, blocks)), v.let(T.floormod(task, blocks) * plan.block)).emit()
+                turns = T.floordiv(tasks - thread + (plan.threads - 1), T.int64(plan.threads))
+                self._turns(turns, thread, blocks)
+
+    def _turns(self, turns: Any, thread: Any, blocks: int) -> None:
+        with T.serial(T.int64(0), turns) as turn:
+            task = self.v.let(turn * self.plan.threads + thread)
+            head, block = T.floordiv(task, blocks), T.floormod(task, blocks)
+            _Block(self, self.v.let(head), self.v.let(block * self.plan.block)).emit()
 
 
 class _Block:

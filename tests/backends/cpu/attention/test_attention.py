@@ -1,0 +1,237 @@
+"""Attention kernels: within the declared tolerance for every schedule, shape and instruction set tried."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fettle.backends.api import Candidate, Device, DeviceText, Schedule
+from fettle.backends.cpu import CpuBackend, codegen
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.attention import Attention
+from fettle.backends.cpu.attention.plan import DOTS_BF16
+from fettle.backends.spaces import enumerate_space, why_invalid
+from fettle.graph import data
+from fettle.graph.errors import BuildFailure
+from fettle.graph.workload import Workload
+
+BACKEND = CpuBackend()
+FAMILY = Attention()
+LEVELS = ["", *(level for level, isa in cpu.LEVELS.items() if isa <= cpu.Machine.detect().features)]
+"""The whole machine, and every restriction of it."""
+
+needs_bf16 = pytest.mark.skipif(DOTS_BF16 not in cpu.Machine.detect().features, reason="no bf16 dot products here")
+
+
+def device_of(level: str, threads: int = 1) -> Device:
+    options = (("threads", str(threads)), *([("isa", level)] if level else []))
+    return BACKEND.device(DeviceText("cpu", "", options))
+
+
+def schedule_of(workload: Workload, device: Device, **changes: object) -> Schedule:
+    values = FAMILY.default(workload, device).as_dict() | changes
+    return Schedule(tuple(values.items()))  # type: ignore[arg-type]
+
+
+def run(workload: Workload, device: Device, schedule: Schedule, operands: list[np.ndarray]) -> np.ndarray:
+    """The result, in an array of NaN between two guards that must stay untouched."""
+    kernel = BACKEND.load(BACKEND.build(Candidate(workload, device, schedule)))
+    result = workload.result
+    room = np.full(result.size + 64, np.nan, result.format.dtype)
+    out = room[32 : 32 + result.size].reshape(result.shape)
+    kernel.run(operands, [], out)
+    assert np.isnan(room[:32].astype(np.float32)).all()
+    assert np.isnan(room[32 + result.size :].astype(np.float32)).all()
+    return out.astype(np.float64)
+
+
+def sampled(workload: Workload) -> list[np.ndarray]:
+    return [np.asarray(o) for o in data.operands(workload, 3)]
+
+
+def error_ratio(workload: Workload, device: Device, schedule: Schedule) -> float:
+    operands = sampled(workload)
+    right = data.reference(workload, operands)
+    return float((np.abs(run(workload, device, schedule, operands) - right.expected) / right.tolerance).max())
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    kv, causal = draw(st.integers(1, 200)), draw(st.booleans())
+    return Workload.of(
+        "attention",
+        batch=draw(st.integers(1, 2)),
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        q=draw(st.one_of(st.integers(1, 4), st.integers(1, 60)).filter(lambda q: q <= kv or not causal)),
+        kv=kv,
+        dim=draw(st.sampled_from([8, 9, 16, 24, 31, 32, 33, 40, 64, 80, 96, 100, 128])),
+        act=draw(st.sampled_from(["f32", "bf16"])),
+        kvcache=draw(st.sampled_from(["f32", "bf16"])),
+        causal="true" if causal else "false",
+    )
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(workloads(), st.sampled_from(LEVELS), st.integers(1, 2), st.integers(0, 2**32))
+def test_any_schedule_of_any_shape_is_within_tolerance(workload: Workload, level: str, threads: int, seed: int) -> None:
+    device = device_of(level, min(threads, cpu.Machine.detect().cores))
+    points = enumerate_space(FAMILY.space(workload, device))
+    schedule = points[points.sample(np.random.default_rng(seed), 1)[0]]
+    assert error_ratio(workload, device, schedule) <= 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "attention heads=8 kv_heads=2 q=1 kv=300 dim=128 act=bf16 causal=true",
+        "attention heads=4 kv_heads=2 q=3 kv=67 dim=64 act=f32 causal=true",
+        "attention heads=4 kv_heads=2 q=50 kv=131 dim=72 act=bf16 causal=true",
+        "attention heads=2 q=40 kv=33 dim=48 act=f32 kvcache=bf16",
+    ],
+)
+def test_default_is_within_tolerance(text: str, level: str) -> None:
+    workload, device = Workload.parse(text), device_of(level)
+    assert error_ratio(workload, device, FAMILY.default(workload, device)) <= 1
+
+
+CASES = {
+    "split": "attention heads=4 kv_heads=2 q=2 kv=200 dim=32 act={} causal=true",
+    "tiles": "attention heads=4 kv_heads=2 q=30 kv=200 dim=32 act={} causal=true",
+}
+
+
+@pytest.mark.parametrize("act", ["f32", "bf16"])
+@pytest.mark.parametrize("algorithm", CASES)
+def test_large_logits_pick_the_matching_key_and_nothing_overflows(algorithm: str, act: str) -> None:
+    workload = Workload.parse(CASES[algorithm].format(act))
+    device = device_of("")
+    q, k, v = (np.asarray(o).astype(np.float32) for o in sampled(workload))
+    position = workload["kv"] - workload["q"]  # visible to every query
+    q[...] = np.sign(q) * 1000.0
+    k[:, :, position] = np.sign(q[:, ::2, 0])  # its own head's first query agrees with it in every element
+    operands = [x.astype(t.format.dtype) for x, t in zip((q, k, v), workload.operands, strict=True)]
+    y = run(workload, device, schedule_of(workload, device), operands)
+    right = data.reference(workload, operands)
+    assert np.isfinite(y).all()
+    assert (np.abs(y - right.expected) <= right.tolerance).all()
+    np.testing.assert_allclose(y[:, ::2, 0], operands[2].astype(np.float64)[:, :, position], rtol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", CASES)
+def test_causal_results_ignore_later_keys(algorithm: str) -> None:
+    workload = Workload.parse(CASES[algorithm].format("f32"))
+    device = device_of("")
+    operands = sampled(workload)
+    before = run(workload, device, schedule_of(workload, device), operands)
+    changed = [o.copy() for o in operands]
+    changed[1][:, :, -1] *= -3
+    changed[2][:, :, -1] += 7
+    after = run(workload, device, schedule_of(workload, device), changed)
+    np.testing.assert_array_equal(before[:, :, :-1], after[:, :, :-1])
+    assert (before[:, :, -1] != after[:, :, -1]).any()
+
+
+def test_both_algorithms_agree_with_equal_values() -> None:
+    workload = Workload.parse("attention heads=2 q=20 kv=100 dim=32 act=f32")
+    device = device_of("")
+    q, k, v = sampled(workload)
+    v[...] = np.arange(32)
+    for changes in ({"algorithm": "split", "block": 12, "tile_rows": 4}, {"algorithm": "tiles"}):
+        y = run(workload, device, schedule_of(workload, device, **changes), [q, k, v])
+        np.testing.assert_allclose(y, np.broadcast_to(np.arange(32), y.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", CASES)
+def test_misaligned_operands_are_read_as_they_lie(algorithm: str) -> None:
+    workload, device = Workload.parse(CASES[algorithm].format("bf16")), device_of("")
+    operands = sampled(workload)
+    shifted = []
+    for operand in operands:
+        room = np.empty(operand.size + 1, operand.dtype)
+        room[1:] = operand.ravel()
+        shifted.append(room[1:].reshape(operand.shape))
+    schedule = schedule_of(workload, device)
+    np.testing.assert_array_equal(run(workload, device, schedule, operands), run(workload, device, schedule, shifted))
+
+
+def assembly(text: str, device: Device, **changes: object) -> str:
+    import tvm
+
+    workload = Workload.parse(text)
+    lowered = FAMILY.lower(Candidate(workload, device, schedule_of(workload, device, **changes)))
+    module = tvm.compile(tvm.IRModule({"main": lowered.function}), target=codegen.target(device)).mod
+    return str(module.inspect_source("asm"))
+
+
+@needs_bf16
+@pytest.mark.parametrize("algorithm", CASES)
+def test_bf16_uses_its_dot_products_and_calls_no_library(algorithm: str) -> None:
+    text = assembly(CASES[algorithm].format("bf16"), device_of(""))
+    assert re.search(r"vdpbf16ps\s.*%zmm", text)
+    assert "vcvtneps2bf16" in text
+    assert "expf" not in text
+    assert "vdpbf16ps" not in assembly(CASES[algorithm].format("bf16"), device_of(""), dot="f32")
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_restricted_kernels_stay_within_their_instruction_set(level: str) -> None:
+    text = assembly(CASES["split"].format("bf16"), device_of(level))
+    assert "expf" not in text
+    assert "vdpbf16ps" not in text
+    assert ("%zmm" in text) == (cpu.vector_bits(device_of(level)) == 512)
+    assert ("%ymm" in text) <= (cpu.vector_bits(device_of(level)) >= 256)
+
+
+@needs_bf16
+def test_inner_loop_of_prefill_keeps_its_sums_in_registers() -> None:
+    text = assembly(CASES["tiles"].format("bf16"), device_of(""), tile_rows=6, tile_vectors=4)
+    code = re.sub(r"^\.Ltmp\d+:\n", "", text, flags=re.MULTILINE)
+    loops = [block for block in re.split(r"^\.LBB\w+:.*\n", code, flags=re.MULTILINE) if block.count("vdpbf16ps") >= 24]
+    assert loops
+    for loop in loops:
+        body = re.split(r"^\tj\w+\t", loop, maxsplit=1, flags=re.MULTILINE)[0]
+        assert body.count("vdpbf16ps") == 24
+        assert not re.search(r"vmov\w+\t%zmm\d+, [-\d]*\(", body)  # no sum is stored
+        assert body.count("\tv") <= 24 + 6 + 4  # products, queries, keys
+
+
+def test_default_is_a_point_of_every_space() -> None:
+    for level in LEVELS:
+        for threads in range(1, cpu.Machine.detect().cores + 1):
+            device = device_of(level, threads)
+            for text in (
+                "attention heads=1 q=1 kv=1 dim=8 act=bf16",
+                "attention heads=32 kv_heads=8 q=1 kv=4096 dim=128 act=bf16 causal=true",
+                "attention heads=32 q=17 kv=17 dim=33 act=bf16 causal=true",
+                "attention heads=1 q=12 kv=5 dim=64 act=f32",
+                "attention heads=6 kv_heads=2 q=2048 kv=2048 dim=128 act=f32 causal=true",
+            ):
+                workload = Workload.parse(text)
+                assert why_invalid(FAMILY.space(workload, device), FAMILY.default(workload, device)) is None
+
+
+def test_heads_shorter_than_a_vector_are_refused_with_a_reason() -> None:
+    support = FAMILY.supports(Workload.parse("attention heads=1 q=1 kv=8 dim=3 act=f32"), device_of(""))
+    assert not support
+    assert "dim=3" in support.reason
+
+
+def test_schedule_outside_the_space_does_not_build() -> None:
+    workload, device = Workload.parse(CASES["tiles"].format("f32")), device_of("")
+    with pytest.raises(BuildFailure, match="sums in registers"):
+        FAMILY.lower(Candidate(workload, device, schedule_of(workload, device, tile_rows=12, tile_vectors=4)))
+
+
+def test_features_tell_traffic_and_balance() -> None:
+    workload, device = Workload.parse(CASES["tiles"].format("f32")), device_of("")
+    numbers = FAMILY.features(Candidate(workload, device, schedule_of(workload, device, block=12, chunk=64)))
+    assert numbers["is_tiles"] == 1
+    assert numbers["log_tasks"] == pytest.approx(np.log2(2 * 5))  # two heads of keys, 60 rows in blocks of 12
+    assert all(np.isfinite(list(numbers.values())))

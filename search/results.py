@@ -20,8 +20,8 @@ def cached_result(workload: Workload, count: int, kernel: Kernel) -> WorkloadRes
         verified=True,
         cached=True,
         basis=kernel.basis,
-        max_error=kernel.max_error,
-        error_ratio=kernel.error_ratio,
+        max_error=None if math.isnan(kernel.max_error) else kernel.max_error,
+        error_ratio=None if math.isnan(kernel.error_ratio) else kernel.error_ratio,
         default_s=kernel.default_s if math.isfinite(kernel.default_s) else None,
         best_s=kernel.best_s,
         best_ci=kernel.best_ci,
@@ -77,7 +77,8 @@ def won_result(tuner: WorkloadTuner, verdict: Verdict) -> WorkloadResult:
 
 
 def won_kernel(tuner: WorkloadTuner, verdict: Verdict, job_id: str, created: float) -> Kernel:
-    """The winner as the cache serves it. Its ``default_s`` is infinity if the default never gave a right result."""
+    """The winner as the cache serves it. Its ``default_s`` is infinity if the default never gave a right result,
+    its errors are NaN if nothing ran (a recording)."""
     record, artifact = verdict.winner.record, verdict.winner.artifact
     return Kernel(
         workload=tuner.workload,

@@ -30,13 +30,13 @@ def devices(
         found = [(backend, d) for backend in map(get_backend, backend_names()) for d in backend.devices()]
     roofs = {}
     if profile:
-        from fettle.backends.host.local import LocalExecutor
+        from fettle.backends.host.executor import make_executor
         from fettle.store.open import open_store
 
         with open_store(store) as opened:
             for backend, d in found:
                 stderr.print(f"measuring {d} …", highlight=False)
-                with LocalExecutor(backend, d) as executor:
+                with make_executor(backend, d) as executor:
                     roofs[d.key] = executor.profile()
                 opened.put_device(d)
                 opened.put_profile(roofs[d.key])

@@ -84,7 +84,7 @@ class Report:
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A FAIR T4 or Kernel Tuner cache file, gzip or plain.")],
     evaluations: Annotated[int, typer.Option("--evaluations", help="How many configurations to try.")] = 100,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Everything random follows from it.")] = 0,
     sampler: Annotated[str, typer.Option("--sampler", help="What proposes them: screen, tpe or random.")] = SCREEN,
     json: JsonOption = False,
 ) -> None:

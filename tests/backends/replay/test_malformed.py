@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -158,10 +159,8 @@ def test_any_damage_gives_a_recording_or_a_typed_error(at: int, noise: bytes) ->
     text = json.dumps(t4()).encode()
     at %= len(text)
     for data in (text[:at] + noise + text[at + len(noise) :], gzip.compress(text)[:at] + noise):
-        try:
-            parse_recording(data)
-        except FettleError as error:
-            assert error.message
+        with contextlib.suppress(FettleError):
+            assert parse_recording(data).rows
 
 
 def test_size_limit_holds_for_what_a_gzip_file_unpacks_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,5 +94,5 @@ def test_equal_trials_give_equal_files(tmp_path: Path) -> None:
 
 
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="none/a.json cannot be written"):
+    with pytest.raises(NotFound, match=r"none/a\.json cannot be written"):
         write_document(tmp_path / "none" / "a.json", {})

@@ -1,0 +1,279 @@
+"""The command line on recorded devices: replay, tune, export, and a service that is killed."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from fettle.cli.app import main
+from fettle.graph.errors import FettleError
+from fettle.graph.workload import Workload
+from fettle.service.client import connect
+from fettle.store.open import open_store
+from fettle.store.values import Job, JobState
+from fettle.tuning import tune
+from tests.backends.replay.samples import BROKEN, TIMES, large, t4, write
+from tests.face.support import Fettle, environment, parsed
+
+RECORDED = Workload.parse("recorded")
+
+
+@attrs.frozen
+class Done:
+    """How a command in this process ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> dict[str, Any]:
+        value = json.loads(self.stdout)
+        assert isinstance(value, dict)
+        return value
+
+
+Here = Callable[..., Done]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs ``fettle`` in this process, in a folder and on a store of its own: starting one takes a second."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FETTLE_STORE", str(tmp_path / "store.sqlite3"))
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["fettle", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        code = end.value.code
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------- replay
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,200 configurations, a seventh of which fail."""
+    return large(tmp_path_factory.mktemp("recording") / "large.json.gz")
+
+
+def objectives(path: Path) -> list[float]:
+    """Valid times of a recording, read without fettle."""
+    import gzip
+
+    rows = json.loads(gzip.decompress(path.read_bytes()))["results"]
+    return [row["measurements"][0]["value"] for row in rows if row["correctness"]]
+
+
+@pytest.mark.parametrize("sampler", ["screen", "tpe", "random"])
+def test_replay_prints_the_curve_and_how_far_from_the_optimum_it_ends(
+    sampler: str, recording: Path, here: Here
+) -> None:
+    words = ("replay", str(recording), "--evaluations", "24", "--seed", "3", "--sampler", sampler, "--json")
+    done = here(*words)
+    assert done.returncode == 0, done.stderr
+    report = done.json()
+    assert list(report) == ["sampler", "evaluations", "best", "optimum", "ratio", "curve"]
+    assert report["sampler"] == sampler
+    assert report["evaluations"] == len(report["curve"]) == 24
+    assert report["optimum"] == min(objectives(recording))
+    assert report["best"] == report["curve"][-1]
+    assert report["best"] in objectives(recording)
+    assert report["ratio"] == report["optimum"] / report["best"]
+    found = [value for value in report["curve"] if value is not None]
+    assert found == sorted(found, reverse=True)
+    assert report["curve"][: 24 - len(found)] == [None] * (24 - len(found))
+    assert done.stdout == here(*words).stdout
+
+
+def test_curve_is_null_before_the_first_valid_point_and_stays_at_invalid_ones(tmp_path: Path, here: Here) -> None:
+    path = write(tmp_path / "a.json", t4())
+    report = here("replay", str(path), "--evaluations", "50", "--sampler", "random", "--json").json()
+    assert report["evaluations"] == len(TIMES)  # all there is
+    assert report["best"] == report["optimum"] == min(v for k, v in TIMES.items() if k not in BROKEN)
+    assert report["ratio"] == 1.0
+
+
+def test_replay_shows_a_table_to_people(recording: Path, fresh: Fettle) -> None:
+    done = fresh("replay", str(recording), "--evaluations", "12", "--sampler", "random")
+    assert done.returncode == 0
+    assert "best (ms)" in done.stdout
+    assert "1200 configurations" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["replay", "none.json"], 3, "cannot be read"),
+        (["replay", "bad.json"], 2, "line 1 column 13"),
+        (["replay", "bad.json", "--evaluations", "0"], 2, "at least 1"),
+        (["replay", "good.json", "--sampler", "oracle"], 2, "screen tpe random"),
+        (["replay", "good.json", "--seed", "-1"], 2, "seed"),
+        (["tune", "recorded", "--device", "replay:bad.json"], 2, "line 1 column 13"),
+        (["tune", "recorded", "--device", "replay:none.json"], 3, "cannot be read"),
+        (
+            ["tune", "softmax rows=8 cols=8 act=f32", "--device", "replay:good.json", "--json"],
+            1,
+            "brings its own workload",
+        ),
+        (["tune", "recorded", "--device", "cpu", "--json"], 1, "recorded"),
+    ],
+)
+def test_bad_usage_is_told_from_failure(words: list[str], code: int, hint: str, tmp_path: Path, here: Here) -> None:
+    (tmp_path / "bad.json").write_text('{"results": oops}')
+    write(tmp_path / "good.json", t4())
+    done = here(*words)
+    assert done.returncode == code, done.stderr
+    assert hint in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------- tune, export
+
+
+def test_recorded_device_is_tuned_looked_up_and_listed(tmp_path: Path, here: Here) -> None:
+    write(tmp_path / "a.json", t4())
+    words = ("tune", "recorded", "--device", "replay:a.json", "--trials", "20", "--json")
+    (row,) = here(*words).json()["workloads"]
+    assert row["basis"] == "replayed"
+    assert row["verified"] is True
+    assert (row["trials"], row["failed"]) == (len(TIMES), len(BROKEN))
+    assert row["best_s"] == 2.0 * 1e-3
+    assert row["default_s"] == TIMES[1, 2] * 1e-3
+    assert row["schedule"] == {"x": 4, "y": 2, "kind": "plain"}
+    assert here(*words).json()["workloads"][0]["cached"] is True
+    assert here("lookup", "recorded", "--device", "replay:a.json", "--json").json()["match"] == "exact"
+    (kernel,) = here("cache", "list", "--json").json()["kernels"]
+    assert kernel["max_error"] is None
+    assert kernel["basis"] == "replayed"
+
+
+def test_exported_job_is_the_same_device_space_and_result_again(tmp_path: Path, here: Here) -> None:
+    write(tmp_path / "a.json", t4())
+    first = here("tune", "recorded", "--device", "replay:a.json", "--trials", "20", "--json").json()
+    done = here("jobs", "export", first["job"], "-o", "exported.json.gz")
+    assert done.returncode == 0, done.stderr
+    second = here("tune", "recorded", "--device", "replay:exported.json.gz", "--trials", "20", "--json").json()
+    fields = ("trials", "failed", "default_s", "best_s", "schedule", "verified")
+    assert [first["workloads"][0][f] for f in fields] == [second["workloads"][0][f] for f in fields]
+    again = here("replay", "exported.json.gz", "--json").json()
+    assert again["optimum"] == 2.0 * 1e-3
+
+
+def test_export_of_measured_kernels_replays_their_times(tuned_folder: Path, tuned: Fettle, tmp_path: Path) -> None:
+    job = json.loads((tuned_folder / "tune.json").read_text())
+    path = tmp_path / "softmax.json.gz"
+    assert tuned("jobs", "export", job["job"], "--output", str(path)).returncode == 0
+    with open_store(str(tuned_folder / "store.sqlite3")) as opened:
+        (workload, _), *_ = opened.get_job(job["job"]).spec.workloads
+        records = opened.job_records(job["job"], workload.key)
+    report = parsed(tuned("replay", str(path), "--json"))
+    assert report["evaluations"] == len(records)
+    assert report["optimum"] == min(r.measurement.median for r in records if r.verified)
+    assert tuned("jobs", "export", job["job"], "-o", str(path), "--workload", "recorded").returncode == 3
+    assert tuned("jobs", "export", "nosuchjob", "-o", str(path)).returncode == 3
+
+
+# ------------------------------------------------------------------------------------------------ service
+
+
+@contextmanager
+def serving(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``fettle serve`` on the folder's store, and its address; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "fettle", "serve", "--listen", "127.0.0.1:0", *words]
+    with open(folder / "log", "a") as log:
+        started = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(folder), cwd=folder
+        )
+    try:
+        assert started.stdout is not None
+        yield started, started.stdout.readline().removeprefix("listening ").strip()
+    finally:
+        started.kill()
+        started.wait()
+        assert started.stdout is not None
+        started.stdout.close()
+
+
+def settled(job: Job) -> list[Any]:
+    return [attrs.evolve(result, seconds=0.0) for result in job.results]
+
+
+def tried(store: Path, job_id: str) -> list[Any]:
+    with open_store(str(store)) as opened:
+        return [(r.candidate.schedule, r.measurement) for r in opened.job_records(job_id, RECORDED.key)]
+
+
+def test_server_that_is_killed_twice_ends_with_the_result_of_an_undisturbed_run(
+    recording: Path, tmp_path: Path
+) -> None:
+    device = f"replay:{recording}"
+    alone = tmp_path / "alone.sqlite3"
+    undisturbed = tune("recorded", device, trials=96, seed=5, store=str(alone))
+    folder = tmp_path / "server"
+    folder.mkdir()
+    job_id = ""
+    for kill_after in (11, 37):
+        with serving(folder, "--replay-root", str(recording.parent)) as (server, address), connect(address) as client:
+            job_id = job_id or client.submit(workloads=[(RECORDED, 1)], device=device, trials=96, seed=5).id
+            for event in client.watch(job_id):
+                if event.kind == "trial" and event.data["trial"] >= kill_after:
+                    break
+            server.send_signal(signal.SIGKILL)
+            server.wait(10)
+        with open_store(str(folder / "store.sqlite3")) as opened:
+            cut_off = opened.get_job(job_id)
+        assert cut_off.state is JobState.RUNNING
+        assert kill_after <= cut_off.trials < 96
+    with serving(folder, "--replay-root", str(recording.parent)) as (_, address), connect(address) as client:
+        finished = client.wait(job_id)
+    assert finished.state is JobState.DONE
+    assert tried(folder / "store.sqlite3", job_id) == tried(alone, undisturbed.id)
+    assert settled(finished) == settled(undisturbed)
+    with open_store(str(folder / "store.sqlite3")) as opened:
+        numbers = [e.data["trial"] for e in opened.events(job_id) if e.kind == "trial"]
+    assert numbers == list(range(1, 97))
+    assert math.isclose(finished.results[0].best_s or 0.0, min(objectives(recording)) * 1e-3, rel_tol=0.1)
+
+
+def test_tune_on_a_server_sends_the_absolute_path_and_the_server_keeps_to_its_root(tmp_path: Path) -> None:
+    root, client_folder = tmp_path / "root", tmp_path / "client"
+    root.mkdir()
+    client_folder.mkdir()
+    write(root / "a.json", t4())
+    write(client_folder / "b.json", t4())
+
+    def remote(address: str, device: str) -> subprocess.CompletedProcess[str]:
+        words = ["tune", "recorded", "--device", device, "--trials", "20", "--server", address, "--json"]
+        return subprocess.run(
+            [sys.executable, "-m", "fettle", *words],
+            capture_output=True, text=True, env=environment(client_folder), cwd=client_folder, check=False, timeout=60,
+        )  # fmt: skip
+
+    with serving(tmp_path, "--replay-root", "root") as (_, address):
+        (row,) = parsed(remote(address, "replay:../root/a.json"))["workloads"]
+        assert row["best_s"] == 2.0 * 1e-3
+        refused = remote(address, "replay:b.json")
+        assert refused.returncode == 2
+        assert "not under the server's replay root" in refused.stderr
+        with connect(address) as client, pytest.raises(FettleError, match="absolute"):
+            client.submit(workloads=[(RECORDED, 1)], device="replay:a.json")
+    with serving(tmp_path) as (_, address):
+        refused = remote(address, "replay:../root/a.json")
+        assert refused.returncode == 1
+        assert "--replay-root" in refused.stderr

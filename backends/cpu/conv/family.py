@@ -1,0 +1,89 @@
+"""The convolution family: what it supports, and what its parameters mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.cpu.conv import spaces
+from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.family import Family, Lowered
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+_MAX_ELEMENTS = 2**31 - 2**16
+"""Index arithmetic in the kernels is 32 bits wide."""
+
+
+class Conv(Family):
+    """Direct convolution of NCHW tensors in f32.
+
+    Parameters of a schedule:
+
+    * ``micro_oc`` output channels by ``vectors`` of output elements make a register tile.
+    * ``tile_h`` output rows, ``tile_oc`` panels of channels make a task; ``tile_c`` input channels at a time.
+    * ``inner``: whether a task's innermost loop is over panels of ``weights`` or along the ``inputs``.
+    * ``threads``.
+    """
+
+    name: ClassVar[str] = "conv"
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        if workload.operator != "conv2d":
+            return Support.no(f"makes conv2d, not {workload.operator}")
+        if max(t.size for t in (*workload.operands, workload.result)) > _MAX_ELEMENTS // 16:
+            return Support.no("an operand has more than 2^27 elements")
+        geometry = Geometry.of(workload, self.default(workload, device), device)
+        if max(geometry.input_size, geometry.output_size) > _MAX_ELEMENTS:
+            return Support.no("one row of the input and its padding has more than 2^31 elements")
+        return Support.yes()
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return spaces.space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return spaces.default(workload, device, self.space(workload, device))
+
+    def lower(self, candidate: Candidate) -> Lowered:
+        from fettle.backends.cpu.conv.kernel import emit
+
+        geometry = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
+        layout = self.weight_layout(candidate.workload, candidate.schedule)
+        return Lowered(emit(geometry, candidate.device), (), layout)
+
+    def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
+        return f"filters-o{schedule['micro_oc']}-f32:1"
+
+    def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        """``[OC, C, KH, KW]`` to ``[ceil(OC / micro_oc), C, KH·KW, micro_oc]``, zeros beyond OC; then the rows."""
+        weight, *rows = (np.asarray(c) for c in constants)
+        micro_oc, (oc, c, kh, kw) = schedule["micro_oc"], weight.shape
+        panels = math.ceil(oc / micro_oc)
+        padded = np.zeros((panels * micro_oc, c, kh * kw), np.float32)
+        padded[:oc] = weight.reshape(oc, c, kh * kw)
+        packed = padded.reshape(panels, micro_oc, c, kh * kw).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(packed), *(np.ascontiguousarray(row) for row in rows)
+
+    def features(self, candidate: Candidate) -> Mapping[str, float]:
+        g = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
+        words = {
+            "input": g.input_size,
+            "sums": g.output_size,
+            "panel": g.tile_c * g.taps * g.micro_oc,
+            "weights": g.tile_oc * g.tile_c * g.taps * g.micro_oc,
+        }
+        return {
+            **{f"log_{name}_bytes": math.log2(4 * count) for name, count in words.items()},
+            "accumulators": float(g.micro_oc * g.vectors),
+            "fma_per_load": g.micro_oc * g.vectors / (g.micro_oc + g.vectors),
+            "efficiency": g.efficiency,
+            "halo": g.plane_rows / g.tile_h,
+            "c_blocks": float(g.c_blocks),
+            "log_tasks": math.log2(g.tasks),
+            "log_threads": math.log2(g.threads),
+            "weights_inside": float(g.weights_inside),
+        }

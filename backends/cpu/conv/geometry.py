@@ -1,0 +1,149 @@
+"""Extents of one convolution kernel, in elements."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from fettle.backends.api import Device, Schedule
+from fettle.backends.cpu import device as cpu
+from fettle.graph.epilogues import Epilogue
+from fettle.graph.workload import Workload
+
+
+@attrs.frozen
+class Geometry:
+    """Shape of the convolution and of its tiles.
+
+    A task copies the input rows that ``tile_h`` output rows need into planes of ``plane_rows × plane_columns``,
+    padding included, one plane for each channel and each remainder (row, column) modulo the stride. In such a
+    plane the input of output element (i, j) for tap (r, s) lies ``shift(r, s)`` after element i·plane_columns + j:
+    all output rows of a band are one run of vectors, with a few unused elements between rows.
+    """
+
+    n: int
+    c: int
+    h: int
+    w: int
+    oc: int
+    kh: int
+    kw: int
+    stride: int
+    pad: int
+    dilation: int
+    rows: int
+    columns: int
+    lanes: int
+    micro_oc: int
+    vectors: int
+    tile_h: int
+    tile_oc: int
+    tile_c: int
+    threads: int
+    weights_inside: bool
+    epilogue: Epilogue | None
+
+    @classmethod
+    def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Geometry:
+        """Read workload and schedule; tiles are cut to the problem's size."""
+        v = workload.values
+        rows, columns = workload.result.shape[2:]
+        return cls(
+            **{name: v[name] for name in ("n", "c", "h", "w", "oc", "kh", "kw", "stride", "pad", "dilation")},
+            rows=rows,
+            columns=columns,
+            lanes=cpu.vector_bits(device) // 32,
+            micro_oc=schedule["micro_oc"],
+            vectors=schedule["vectors"],
+            tile_h=min(schedule["tile_h"], rows),
+            tile_oc=min(schedule["tile_oc"], math.ceil(v["oc"] / schedule["micro_oc"])),
+            tile_c=min(schedule["tile_c"], v["c"]),
+            threads=schedule["threads"],
+            weights_inside=schedule["inner"] == "weights",
+            epilogue=v["epilogue"],
+        )
+
+    @property
+    def taps(self) -> int:
+        return self.kh * self.kw
+
+    @property
+    def panels(self) -> int:
+        """Panels of ``micro_oc`` output channels, the last padded with zeros."""
+        return math.ceil(self.oc / self.micro_oc)
+
+    @property
+    def oc_tiles(self) -> int:
+        return math.ceil(self.panels / self.tile_oc)
+
+    @property
+    def bands(self) -> int:
+        return math.ceil(self.rows / self.tile_h)
+
+    @property
+    def c_blocks(self) -> int:
+        return math.ceil(self.c / self.tile_c)
+
+    @property
+    def tasks(self) -> int:
+        """Independent pieces of work."""
+        return self.n * self.oc_tiles * self.bands
+
+    @property
+    def row_phases(self) -> int:
+        """Remainders of input rows modulo the stride that taps touch."""
+        return self.stride if self.dilation > 1 and self.kh > 1 else min(self.stride, self.kh)
+
+    @property
+    def column_phases(self) -> int:
+        return self.stride if self.dilation > 1 and self.kw > 1 else min(self.stride, self.kw)
+
+    @property
+    def plane_rows(self) -> int:
+        return self.tile_h + (self.kh - 1) * self.dilation // self.stride
+
+    @property
+    def plane_columns(self) -> int:
+        return self.columns + (self.kw - 1) * self.dilation // self.stride
+
+    @property
+    def plane(self) -> int:
+        return self.plane_rows * self.plane_columns
+
+    @property
+    def channel(self) -> int:
+        """All planes of one channel."""
+        return self.row_phases * self.column_phases * self.plane
+
+    @property
+    def run(self) -> int:
+        """From the first output element of a band to its last, unused ones between included."""
+        return (self.tile_h - 1) * self.plane_columns + self.columns
+
+    @property
+    def micro_n(self) -> int:
+        """Output elements of a register tile."""
+        return self.vectors * self.lanes
+
+    @property
+    def groups(self) -> int:
+        """Register tiles along a run."""
+        return math.ceil(self.run / self.micro_n)
+
+    @property
+    def input_size(self) -> int:
+        """Elements of a task's copied input; the last register tile reads beyond the planes."""
+        return self.tile_c * self.channel + self.groups * self.micro_n
+
+    @property
+    def output_size(self) -> int:
+        """Elements of a task's sums."""
+        return self.tile_oc * self.micro_oc * self.groups * self.micro_n
+
+    @property
+    def efficiency(self) -> float:
+        """Useful multiply-adds among those computed, idle threads counted in."""
+        computed = self.bands * self.groups * self.micro_n * self.panels * self.micro_oc
+        shares = math.ceil(self.tasks / self.threads) * self.threads
+        return self.rows * self.columns * self.oc / computed * self.tasks / shares

@@ -1,0 +1,204 @@
+"""The direct convolution as TensorIR::
+
+    for task (image × band of rows × tile of output channels)          split over threads
+      for block of tile_c channels
+        copy the band's input into padded planes
+        for register tile along the run, for panel of output channels   or the other way round: ``inner``
+          acc[micro_oc, vectors] from the task's sums after the first block
+          for c, for tap: acc[o, :] += W[c, tap, o] · plane[c][position + shift(tap) …]
+          acc to the task's sums
+      sums, finished by the epilogue, to the elements of y that exist
+
+Weights are read from ``W[panel, c, tap, micro_oc]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
+
+from fettle.backends.api import Device
+from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.rows.elementwise import evaluate
+from fettle.backends.cpu.rows.vectors import Vectors
+
+_UNROLLED_TAPS = 9
+"""Filters up to this size are unrolled whole, larger ones a row at a time, wider ones not at all."""
+
+
+def emit(g: Geometry, device: Device) -> Any:
+    """The ``PrimFunc`` of a geometry; parameters (x, full operands, W, rows, y)."""
+    result = (g.n, g.oc, g.rows, g.columns)
+    count = (g.epilogue.rows, g.epilogue.operands) if g.epilogue else (0, 0)
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("conv2d")
+        T.func_attr({"tirx.noalias": True})
+        x = _argument("x", (g.n, g.c, g.h, g.w))
+        full = [_argument(f"x{i}", result) for i in range(count[1])]
+        w = _argument("w", (g.panels, g.c, g.taps, g.micro_oc))
+        rows = [_argument(f"b{i}", (g.oc,)) for i in range(count[0])]
+        y = _argument("y", result)
+        _Emitter(g, Vectors(device), x, w, y, rows, full).tasks()
+    return builder.get()
+
+
+def _argument(name: str, shape: tuple[int, ...]) -> Any:
+    return T.arg(name, T.buffer(shape, "float32", align=4))
+
+
+class _Emitter:
+    """Writes the loops of one kernel into the IR builder that is open."""
+
+    def __init__(self, g: Geometry, vectors: Vectors, x: Any, w: Any, y: Any, rows: list[Any], full: list[Any]) -> None:
+        self.g, self.vectors, self.x, self.w, self.y, self.rows, self.full = g, vectors, x, w, y, rows, full
+
+    def tasks(self) -> None:
+        """The outer loops."""
+        g = self.g
+        loop = T.parallel if g.threads > 1 and g.tasks > 1 else T.serial
+        with loop(0, g.tasks) as task:
+            image, rest = task // (g.bands * g.oc_tiles), task % (g.bands * g.oc_tiles)
+            row0, panel0 = rest // g.oc_tiles * g.tile_h, rest % g.oc_tiles * g.tile_oc
+            planes = T.alloc_buffer((g.input_size,), "float32", align=64)
+            sums = T.alloc_buffer((g.tile_oc, g.micro_oc, g.groups * g.micro_n), "float32", align=64)
+            acc = T.alloc_buffer((g.micro_oc, g.micro_n), "float32", scope="local", align=64)
+            with T.serial(0, g.c_blocks) as block:
+                c0 = block * g.tile_c
+                length = g.tile_c if g.c % g.tile_c == 0 else T.min(g.tile_c, g.c - c0)
+                self._copy(planes, image, row0, c0, length)
+                groups, panels = T.serial(0, g.groups), T.serial(0, g.tile_oc)
+                outer, inner = (groups, panels) if g.weights_inside else (panels, groups)
+                with outer as first, inner as second:
+                    group, i = (first, second) if g.weights_inside else (second, first)
+                    with T.If(panel0 + i < g.panels), T.Then():
+                        self._micro_tile(acc, planes, sums, group, i, panel0 + i, block, c0, length)
+            self._finish(sums, image, row0, panel0)
+
+    def _copy(self, planes: Any, image: Any, row0: Any, c0: Any, length: Any) -> None:
+        """Rows of the input that the band needs, zeros where the padding is."""
+        g = self.g
+        with T.serial(0, length) as c, T.serial(0, g.row_phases) as phase, T.serial(0, g.plane_rows) as row:
+            source = (row0 + row) * g.stride + phase - g.pad
+            for column_phase in range(g.column_phases):
+                plane = (phase * g.column_phases + column_phase) * g.plane_rows + row
+                start = c * g.channel + plane * g.plane_columns
+                first = min(g.plane_columns, max(0, -((column_phase - g.pad) // g.stride)))
+                last = min(g.plane_columns, max(first, -((column_phase - g.pad - g.w) // g.stride)))
+                with T.If(T.And(source >= 0, source < g.h)):
+                    with T.Then():
+                        self._zeros(planes, start, 0, first)
+                        with T.serial(0, last - first) as j:
+                            column = (first + j) * g.stride + (column_phase - g.pad)
+                            value = self.x[image, c0 + c, source, column]
+                            T.buffer_store(planes, value, [start + first + j])
+                        self._zeros(planes, start, last, g.plane_columns)
+                    with T.Else():
+                        self._zeros(planes, start, 0, g.plane_columns)
+
+    def _zeros(self, planes: Any, start: Any, first: int, last: int) -> None:
+        if last > first:
+            with T.serial(0, last - first) as j:
+                T.buffer_store(planes, T.float32(0), [start + first + j])
+
+    def _micro_tile(
+        self, acc: Any, planes: Any, sums: Any, group: Any, i: Any, panel: Any, block: Any, c0: Any, length: Any
+    ) -> None:
+        g = self.g
+
+        def each(move: Any) -> None:
+            for o in range(g.micro_oc):
+                for v in range(0, g.micro_n, g.lanes):
+                    move(o, v)
+
+        def at(o: int, v: int) -> list[Any]:
+            return [o, T.ramp(v, 1, g.lanes)]
+
+        def place(o: int, v: int) -> list[Any]:
+            return [i, o, T.ramp(group * g.micro_n + v, 1, g.lanes)]
+
+        def clear() -> None:
+            each(lambda o, v: T.buffer_store(acc, T.broadcast(T.float32(0), g.lanes), at(o, v)))
+
+        if g.c_blocks == 1:
+            clear()
+        else:
+            with T.If(block == 0):
+                with T.Then():
+                    clear()
+                with T.Else():
+                    each(lambda o, v: T.buffer_store(acc, sums[tuple(place(o, v))], at(o, v)))
+
+        def tap(c: Any, r: Any, s: Any) -> None:
+            start = c * g.channel + self._shift(r, s) + group * g.micro_n
+            for o in range(g.micro_oc):
+                weight = T.broadcast(self.w[panel, c0 + c, r * g.kw + s, o], g.lanes)
+                for v in range(0, g.micro_n, g.lanes):
+                    values = planes[T.ramp(start + v, 1, g.lanes)]
+                    T.buffer_store(acc, acc[tuple(at(o, v))] + weight * values, at(o, v))
+
+        with T.serial(0, length) as c:
+            if g.taps <= _UNROLLED_TAPS:
+                for r in range(g.kh):
+                    for s in range(g.kw):
+                        tap(c, r, s)
+            else:
+                with T.serial(0, g.kh) as row:
+                    if g.kw <= _UNROLLED_TAPS:
+                        for s in range(g.kw):
+                            tap(c, row, s)
+                    else:
+                        with T.serial(0, g.kw) as column:
+                            tap(c, row, column)
+        each(lambda o, v: T.buffer_store(sums, acc[tuple(at(o, v))], place(o, v)))
+
+    def _shift(self, r: Any, s: Any) -> Any:
+        """Where the input of tap (r, s) for the first output element lies in a channel's planes."""
+        g = self.g
+        row, column = r * g.dilation, s * g.dilation
+        plane = row % g.stride * g.column_phases + column % g.stride
+        return (plane * g.plane_rows + row // g.stride) * g.plane_columns + column // g.stride
+
+    def _finish(self, sums: Any, image: Any, row0: Any, panel0: Any) -> None:
+        g = self.g
+        whole, rest = divmod(g.columns, g.lanes)
+        lane_values = T.alloc_buffer((g.lanes,), "float32", align=64)
+        with T.serial(0, g.tile_oc) as i, T.serial(0, g.micro_oc) as o:
+            channel = (panel0 + i) * g.micro_oc + o
+            with T.If(channel < g.oc), T.Then(), T.serial(0, g.tile_h) as r, T.If(row0 + r < g.rows), T.Then():
+                start = r * g.plane_columns
+                if whole:
+                    with T.serial(0, whole) as v:
+                        column = v * g.lanes
+                        product = sums[i, o, T.ramp(start + column, 1, g.lanes)]
+                        value = self._value(product, image, channel, row0 + r, column, g.lanes)
+                        T.buffer_store(self.y, value, [image, channel, row0 + r, T.ramp(column, 1, g.lanes)])
+                if rest:
+                    column = whole * g.lanes
+                    product = sums[i, o, T.ramp(start + column, 1, g.lanes)]
+                    value = self._value(product, image, channel, row0 + r, column, rest)
+                    T.buffer_store(lane_values, value, [T.ramp(0, 1, g.lanes)])
+                    with T.serial(0, rest) as lane:
+                        T.buffer_store(self.y, lane_values[lane], [image, channel, row0 + r, column + lane])
+
+    def _value(self, product: Any, image: Any, channel: Any, row: Any, column: Any, count: int) -> Any:
+        """The epilogue of ``count`` neighbouring elements, in one vector."""
+        if self.g.epilogue is None:
+            return product
+        operands = [
+            self.vectors.let(product),
+            *(self.vectors.spread(b[channel]) for b in self.rows),
+            *(self._operand(full, image, channel, row, column, count) for full in self.full),
+        ]
+        return evaluate(self.vectors, self.g.epilogue.expression, operands)
+
+    def _operand(self, full: Any, image: Any, channel: Any, row: Any, column: Any, count: int) -> Any:
+        lanes = self.g.lanes
+        if count == lanes:
+            return self.vectors.let(full[image, channel, row, T.ramp(column, 1, lanes)])
+        lane_values = T.alloc_buffer((lanes,), "float32", align=64)
+        T.buffer_store(lane_values, T.broadcast(T.float32(0), lanes), [T.ramp(0, 1, lanes)])
+        with T.serial(0, count) as lane:
+            T.buffer_store(lane_values, full[image, channel, row, column + lane], [lane])
+        return self.vectors.let(lane_values[T.ramp(0, 1, lanes)])

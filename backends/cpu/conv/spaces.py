@@ -1,0 +1,102 @@
+"""Schedules of the convolution family, and the untuned choice."""
+
+from __future__ import annotations
+
+import math
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.graph.workload import Workload
+
+VERSION = "conv-1"
+
+_L2 = 512 << 10
+"""Bytes assumed where the machine does not tell."""
+
+_LATENCY = 8
+"""Multiply-adds in flight that keep two units with a latency of four cycles busy."""
+
+
+_WIDE = ((8, 3), (12, 2), (6, 4))
+_NARROW = ((4, 3), (6, 2), (12, 1))
+_SMALL = (
+    *((8, 2), (6, 2), (4, 3), (4, 2), (8, 1), (2, 4), (2, 3), (6, 1), (4, 1), (2, 2), (1, 4), (1, 3)),
+    *((2, 1), (1, 2), (1, 1), (10, 1), (12, 1), (14, 1)),
+)
+"""Register tiles (micro_oc, vectors) of the untuned choice: for 32 registers, for 16, and for small problems."""
+
+
+def space(workload: Workload, device: Device) -> Space:
+    """Every schedule worth trying."""
+    v = workload.values
+    rows, columns = workload.result.shape[2:]
+    lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
+    registers = 32 if lanes == 16 else 16
+    l2 = cpu.cache_bytes(device, "L2") or _L2
+    parameters = [
+        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r == 1 or r < v["oc"] + 4)),
+        Parameter("vectors", tuple(n for n in (1, 2, 3, 4) if n == 1 or (n - 1) * lanes < rows * columns)),
+        Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
+        Parameter("tile_oc", tuple(t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < v["oc"])),
+        Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < v["c"]), v["c"])),
+        Parameter.categorical("inner", ("weights", "inputs")),
+        Parameter("threads", tuple(sorted({1, most}))),
+    ]
+    widest = max(int(n) for n in parameters[1].choices)
+    least = min(_LATENCY, widest * max(int(r) for r in parameters[0].choices))
+    across = v["stride"] * (columns + v["kw"] * v["dilation"])
+    band = f"(tile_h * {v['stride']} + {v['kh'] * v['dilation']}) * {across}"
+    return Space(
+        parameters,
+        [
+            Constraint(
+                f"(micro_oc + 1) * vectors + 1 <= {registers}", "the register tile and its inputs fit in the registers"
+            ),
+            Constraint(f"micro_oc * vectors >= {least}", "a register tile hides the latency of adding"),
+            Constraint(
+                f"tile_oc == 1 or tile_oc * micro_oc < {v['oc']} + 2 * micro_oc", "a tile has channels to work on"
+            ),
+            Constraint(
+                f"tile_h == 1 or tile_c <= 16 or 4 * tile_c * {band} <= {l2}", "a band of the input fits the L2 cache"
+            ),
+        ],
+        version=VERSION,
+    )
+
+
+def default(workload: Workload, device: Device, space: Space) -> Schedule:
+    """The point that wastes fewest multiply-adds among a few good register tiles."""
+    from fettle.backends.spaces import is_valid
+
+    choices = {p.name: p.choices for p in space.parameters}
+    wide = cpu.vector_bits(device) == 512
+    found: list[tuple[float, int, Schedule]] = []
+    for rank, (micro_oc, vectors) in enumerate((*(_WIDE if wide else _NARROW), *_SMALL)):
+        if micro_oc not in choices["micro_oc"] or vectors not in choices["vectors"]:
+            continue
+        for tile_h in choices["tile_h"]:
+            for tile_c in reversed(choices["tile_c"]):
+                tile_oc = max(
+                    int(t) for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < workload["oc"] + micro_oc
+                )
+                schedule = Schedule.of(
+                    micro_oc=micro_oc,
+                    vectors=vectors,
+                    tile_h=tile_h,
+                    tile_oc=tile_oc,
+                    tile_c=tile_c,
+                    inner="weights",
+                    threads=cpu.threads(device),
+                )
+                if is_valid(space, schedule):
+                    found.append((Geometry.of(workload, schedule, device).efficiency, -rank, schedule))
+                    break
+        if found and rank == 2:
+            break
+    return max(found, key=lambda point: point[:2])[2]
+
+
+def _bands(rows: int) -> list[int]:
+    """Numbers of bands worth trying: few, and one for each row."""
+    return [b for b in (1, 2, 3, 4, 6, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128) if b < rows] + [rows]

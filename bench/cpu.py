@@ -10,9 +10,10 @@ import numpy as np
 from fettle.backends.api import Backend, Bound, Device, Profile
 from fettle.backends.cpu.views import aligned, empty
 from fettle.backends.registry import resolve_device
+from fettle.bench import metaschedule
 from fettle.bench.goals import Case, Goal
 from fettle.bench.metrics import normalised_error
-from fettle.bench.peers import PEERS, Peer
+from fettle.bench.peers import PEERS, Peer, Rival
 from fettle.bench.results import CaseResult, PeerTime, Row, judge
 from fettle.bench.timing import Timed, interleave
 from fettle.graph import data
@@ -27,6 +28,7 @@ from fettle.store.values import JobEvent
 from fettle.tuning import tune
 
 OURS = "fettle"
+METASCHEDULE = "tvm MetaSchedule"
 
 WRONG = 1e-2
 """A rival whose normalised error is above this computes something else and is not timed."""
@@ -92,6 +94,7 @@ class Bench:
         missing: (workload text, threads) -> why there is no kernel.
         rounds: how often every rival is timed.
         peers: name -> peer; see :data:`fettle.bench.peers.PEERS`.
+        extra: more peers, asked for every case.
         timer: (rivals, rounds) -> times.
     """
 
@@ -104,6 +107,7 @@ class Bench:
     seed: int = 0
     rounds: int = 9
     peers: Mapping[str, Peer] = PEERS
+    extra: Sequence[str] = ()
     timer: Timer = interleave
 
     @classmethod
@@ -111,6 +115,14 @@ class Bench:
         """A bench on this machine; measures its roofs."""
         backend, device = resolve_device(device_text(threads))
         return cls(store, backend, device, threads, backend.profile(device), missing, seed, rounds)
+
+    def with_metaschedule(self, trials: int) -> Bench:
+        """The same, where MetaSchedule searches f32 matmuls with so many trials and its winner is a rival."""
+
+        def peer(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Rival]:
+            return metaschedule.rival(workload, operands, threads, trials, self.seed)
+
+        return attrs.evolve(self, peers={**self.peers, METASCHEDULE: peer}, extra=(METASCHEDULE,))
 
     def goal(self, goal: Goal, report: Callable[[str], None]) -> Row:
         """Time all cases of a goal."""
@@ -149,7 +161,7 @@ class Bench:
         """Peers to time, and what is known of each before timing."""
         calls: dict[str, Callable[[], object]] = {}
         peers: list[PeerTime] = []
-        for name in goal.peers:
+        for name in (*goal.peers, *self.extra):
             try:
                 offered = self.peers[name](workload, ours.operands, self.threads)
             except Unsupported as error:

@@ -41,7 +41,7 @@ def cpu(
     trials: TrialsOption = 32,
     rounds: RoundsOption = 9,
     metaschedule: Annotated[
-        bool, typer.Option("--metaschedule", help="Let TVM's MetaSchedule search f32 matmul 1024³, as many trials.")
+        bool, typer.Option("--metaschedule", help="f32 matmul: also MetaSchedule, as many trials.")
     ] = False,
     seed: SeedOption = 0,
     force: ForceOption = False,
@@ -110,6 +110,8 @@ def _run(
             missing = tune_all(opened, goals, counts, trials=trials, seed=seed, force=force, on_event=progress.show)
         for count in counts:
             bench = Bench.on(opened, count, missing, seed, rounds)
+            if metaschedule:
+                bench = bench.with_metaschedule(trials)
             roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
             for goal in goals:
                 rows.append(bench.goal(goal, lambda text: stderr.print(text, highlight=False)))

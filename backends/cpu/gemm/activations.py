@@ -1,13 +1,14 @@
-"""Activations as int8, in the order the inner loop walks them, with what the sums need per group and row of x.
-
-With l = max|a| / 127 over the group: ``q = round(a / l)`` as int8, ``factor = l``, and ``offset = -z·Σq``, from which
-sums of ``q·code`` start so that they end as ``Σ q·(code - z)``. None of it depends on M or on the schedule.
+"""Activations in the order the inner loops walk them, with what the sums need per group and row of x.
 
 Values are ``[group][slab][row][k of the slab]``: rows of a slab are neighbours, since rows of all of K apart would
 meet in the same sets of the first-level cache.
 """
 
 from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import ClassVar
 
 from fettle.backends.cpu.gemm.plan import GemmPlan
 from fettle.backends.cpu.gemv.formats import Floats
@@ -18,22 +19,24 @@ _TINY = 1e-30
 """Groups whose largest value is below this quantise coarsely instead of dividing by zero."""
 
 
-class Activations:
-    """Workspaces: ``values`` (four int8 a word), ``factor`` and ``offset`` by (group, row)."""
+class Activations(abc.ABC):
+    """A workspace ``values`` of ``dtype`` with ``packing`` elements of K in each."""
+
+    dtype: ClassVar[str]
+    packing: ClassVar[int]
 
     def __init__(self, plan: GemmPlan) -> None:
         self.plan = plan
         self.floats = Floats(plan.act)
-        packed = plan.packed
-        self.values: Buffer = T.alloc_buffer((plan.padded_m * packed.padded_k // 4,), "int32", align=64)
-        self.factor: Buffer = T.alloc_buffer((plan.padded_m * packed.groups,), "float32", align=64)
-        self.offset: Buffer = T.alloc_buffer((plan.padded_m * packed.groups,), "int32", align=64)
+        self.values: Buffer = T.alloc_buffer(
+            (plan.padded_m * plan.packed.padded_k // self.packing,), self.dtype, align=64
+        )
 
     def slab(self, group: Expr, slab: Expr) -> Expr:
-        """Where a slab's words begin."""
+        """Where a slab's values begin."""
         plan = self.plan
-        rows = group * plan.packed.padded_group + slab * plan.slab_steps * plan.packed.step_k
-        return rows // 4 * plan.padded_m
+        k = group * plan.packed.padded_group + slab * plan.slab_steps * plan.packed.step_k
+        return k // self.packing * plan.padded_m
 
     def prepare(self, x: Buffer) -> None:
         """Emit the preparation of all (row, group) pairs, shared among the threads."""
@@ -43,7 +46,25 @@ class Activations:
             first, last = pairs * thread // plan.threads, pairs * (thread + 1) // plan.threads
             with T.serial(first, last) as pair:
                 row, group = pair // plan.packed.groups, pair % plan.packed.groups
-                self._quantise(self._padded(x, T.min(row, plan.m - 1), group), row, group)
+                self.prepare_group(self._padded(x, T.min(row, plan.m - 1), group), row, group)
+
+    @abc.abstractmethod
+    def prepare_group(self, a: Buffer, row: Expr, group: Expr) -> None:
+        """Emit the preparation of one group of a row, whose floats are in ``a``."""
+
+    def slabs(self, row: Expr, group: Expr) -> Iterator[tuple[Expr, Expr, int]]:
+        """(place in the group, place in the values, width) of a row's slabs, inside a loop over the full ones."""
+        plan = self.plan
+        full, tail = plan.slabs
+        step_k = plan.packed.step_k
+        if full:
+            with loop(full) as slab:
+                width = plan.slab_steps * step_k
+                yield slab * width, self.slab(group, slab) + row * (width // self.packing), width
+        if tail:
+            width = tail * step_k
+            start = full * plan.slab_steps * step_k
+            yield start, self.slab(group, full) + row * (width // self.packing), width
 
     def _padded(self, x: Buffer, row: Expr, group: Expr) -> Buffer:
         """The group's activations as floats, zeros behind its end."""
@@ -60,7 +81,23 @@ class Activations:
             store(a, i, T.if_then_else(inside, self.floats.read(x, (row, start + i), 1), T.float32(0)), 1)
         return a
 
-    def _quantise(self, a: Buffer, row: Expr, group: Expr) -> None:
+
+class Quantised(Activations):
+    """As int8, four to a word, with ``factor`` and ``offset`` by (group, row).
+
+    With l = max|a| / 127 over the group: ``q = round(a / l)``, ``factor = l``, and ``offset = -z·Σq``, from which sums
+    of ``q·code`` start so that they end as ``Σ q·(code - z)``. None of it depends on M or on the schedule.
+    """
+
+    dtype: ClassVar[str] = "int32"
+    packing: ClassVar[int] = 4
+
+    def __init__(self, plan: GemmPlan) -> None:
+        super().__init__(plan)
+        self.factor: Buffer = T.alloc_buffer((plan.padded_m * plan.packed.groups,), "float32", align=64)
+        self.offset: Buffer = T.alloc_buffer((plan.padded_m * plan.packed.groups,), "int32", align=64)
+
+    def prepare_group(self, a: Buffer, row: Expr, group: Expr) -> None:
         plan = self.plan
         largest = Registers(1, "float32", _LANES)
         with loop(plan.packed.padded_group // _LANES) as i:
@@ -68,24 +105,26 @@ class Activations:
         bound = T.Bind(T.max(fold(largest[0], _LANES, T.max), T.float32(_TINY)))
         inverse = T.Bind(T.float32(127) / bound)
         sums = Registers(1, "int32", _LANES)
-        full, tail = plan.slabs
-        with loop(full) as slab:
-            self._slab(a, row, group, slab, plan.slab_steps, inverse, sums)
-        if tail:
-            self._slab(a, row, group, full, tail, inverse, sums)
+        for source, target, width in self.slabs(row, group):
+            with loop(width // _LANES) as i:
+                scaled = load(a, source + i * _LANES, _LANES) * splat(inverse, _LANES)
+                q = T.Bind(T.Cast(f"int32x{_LANES}", T.nearbyint(scaled)))
+                sums[0] = sums[0] + q
+                words = T.reinterpret("int32x4", T.Cast("int8x16", q))
+                store(self.values, target + i * (_LANES // 4), words, _LANES // 4)
         place = group * plan.padded_m + row
         store(self.factor, place, bound * T.float32(1 / 127), 1)
         total = fold(sums[0], _LANES, lambda u, v: u + v)
         store(self.offset, place, total * T.int32(-plan.zero_point), 1)
 
-    def _slab(self, a: Buffer, row: Expr, group: Expr, slab: Expr, steps: int, inverse: Expr, sums: Registers) -> None:
-        """Round the values of one slab, which has ``steps`` steps."""
-        width = steps * self.plan.packed.step_k
-        source = slab * self.plan.slab_steps * self.plan.packed.step_k
-        target = self.slab(group, slab) + row * (width // 4)
-        with loop(width // _LANES) as i:
-            scaled = load(a, source + i * _LANES, _LANES) * splat(inverse, _LANES)
-            q = T.Bind(T.Cast(f"int32x{_LANES}", T.nearbyint(scaled)))
-            sums[0] = sums[0] + q
-            words = T.reinterpret("int32x4", T.Cast("int8x16", q))
-            store(self.values, target + i * (_LANES // 4), words, _LANES // 4)
+
+class Copied(Activations):
+    """As float32."""
+
+    dtype: ClassVar[str] = "float32"
+    packing: ClassVar[int] = 1
+
+    def prepare_group(self, a: Buffer, row: Expr, group: Expr) -> None:
+        for source, target, width in self.slabs(row, group):
+            with loop(width // _LANES) as i:
+                store(self.values, target + i * _LANES, load(a, source + i * _LANES, _LANES), _LANES)

@@ -13,7 +13,7 @@ BYTES = 64
 """Bytes of a chunk."""
 
 
-def step_chunks(plan: GemmPlan, weights: Buffer, base: Expr, step: Expr, ahead: Expr | None = None) -> list[Expr]:
+def step_chunks(plan: GemmPlan, weights: Buffer, base: Expr, step: Expr, ahead: int | None = None) -> list[Expr]:
     """Emit the chunks of one step, ``uint8x64`` each, ascending in k.
 
     Args:

@@ -15,10 +15,13 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
     packed = plan.packed
     first_level = cpu.cache_bytes(device, "L1d") or 32 << 10
     second_level = cpu.cache_bytes(device, "L2") or 256 << 10
-    products = plan.padded_m * packed.padded_n * packed.padded_k / 64
+    per_product = LANES if plan.is_float else 64
+    products = plan.padded_m * packed.padded_n * packed.padded_k / per_product
     loads = products * (1 / plan.rows + 1 / plan.vectors)
     vectors = packed.padded_n * packed.padded_k / 64
-    decodes = vectors * plan.bands * (2 * packed.planes if plan.order == "planes" else 2) * (not plan.is_plain)
+    decodes = vectors * plan.bands * (2 * packed.planes if plan.order == "planes" else 2 * (not plan.is_plain))
+    if plan.is_float:
+        decodes += 16 * vectors * plan.bands
     epilogues = plan.padded_m * packed.padded_n * packed.groups / LANES
     units = packed.tiles * plan.panels
     shares = ceil_div(units, plan.threads)
@@ -44,7 +47,7 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
         "epilogues_per_product": epilogues / products,
         "sums_in_flight": float(plan.rows * plan.vectors),
         "log_body": math.log2(plan.unroll * plan.rows * plan.vectors * plan.step_chunks),
-        "log_codes_in_l1": math.log2(plan.panel * slab_k / first_level),
+        "log_codes_in_l1": math.log2(plan.panel * slab_k * (4 if plan.is_float else 1) / first_level),
         "log_sums_in_l1": math.log2(4 * plan.band * plan.panel / first_level),
         "log_activations_in_l2": math.log2(plan.padded_m * packed.padded_k / second_level),
         "log_units_per_thread": math.log2(shares),

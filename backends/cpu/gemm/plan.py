@@ -22,7 +22,10 @@ LARGEST_BAND = 128
 """Rows of x that share one pass: their sums of a panel of 64 fill most of a first-level cache."""
 
 _LARGEST_SLAB = 512
-"""K of a slab at most: 64 rows of W by 512 is 32 KB of codes."""
+"""K of a slab at most: 64 rows of W by 512 are 32 KB of codes."""
+
+_LARGEST_FLOAT_SLAB = 128
+"""The same of float32 weights."""
 
 _ALGORITHMS = {"fields": "integer", "planes": "lut"}
 """Order of the packed codes -> the matrix-vector algorithm that reads it too."""
@@ -57,6 +60,7 @@ class GemmPlan:
     packed: Plan
     act: str
     out: str
+    compute: str
     m: int
     order: str
     panel: int
@@ -71,7 +75,19 @@ class GemmPlan:
         """The plan of a supported workload and a schedule of its space."""
         values = schedule.as_dict()
         packed = packed_plan(workload, str(values["order"]), int(values.pop("tile")))
-        return cls(packed, workload["act"].kind, workload["out"].kind, workload["m"], **values)  # type: ignore[arg-type]
+        return cls(
+            packed=packed,
+            act=workload["act"].kind,
+            out=workload["out"].kind,
+            compute=workload["compute"].kind,
+            m=workload["m"],
+            **values,  # type: ignore[arg-type]
+        )
+
+    @property
+    def is_float(self) -> bool:
+        """Weights are dequantised to float32; otherwise activations are rounded to int8."""
+        return self.compute != "i8"
 
     # -- M
 
@@ -114,7 +130,8 @@ class GemmPlan:
     @property
     def slab_steps(self) -> int:
         """Steps of a slab; the last slab of a group may have fewer."""
-        return min(self.packed.steps, max(1, _LARGEST_SLAB // self.packed.step_k))
+        largest = _LARGEST_FLOAT_SLAB if self.is_float else _LARGEST_SLAB
+        return min(self.packed.steps, max(1, largest // self.packed.step_k))
 
     @property
     def slabs(self) -> tuple[int, int]:

@@ -44,42 +44,41 @@ _LARGEST_BODY = 160
 
 
 def supports(workload: Workload, device: Device) -> Support:
-    """Products of many rows with quantised weights, activations rounded to 8 bits, on AVX-512 VNNI.
+    """Products of many rows with quantised weights, on AVX-512 VNNI.
 
-    Batch-invariant ones of any number of rows: integer sums are exact, and each group's are scaled and added in the
-    same order by every schedule, so that no bit of a row's result depends on M.
+    Batch-invariant ones of any number of rows: integer sums are exact, and everything in floating point happens in
+    the same order in every schedule, so that no bit of a row's result depends on M.
     """
     if workload.operator != "matmul":
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
-    if workload["compute"].kind != "i8":
-        return Support.no("only compute=i8")
     if workload["m"] < LEAST_ROWS and not workload["invariant"]:
         return Support.no(f"fewer than {LEAST_ROWS} rows")
-    if not orders(device):
+    if not orders(workload, device):
         return Support.no("needs AVX-512 VNNI")
     if not _fits(workload):
         return Support.no("an operand of more than 2^31 elements")
     return Support.yes()
 
 
-def orders(device: Device) -> tuple[str, ...]:
-    """Orders of packed codes the device has the instructions for."""
-    return tuple(order for order, needed in REQUIRED.items() if needed <= cpu.features(device))
+def orders(workload: Workload, device: Device) -> tuple[str, ...]:
+    """Orders of packed codes the device has the instructions for, and kernels of one row read too."""
+    usable = [order for order, needed in REQUIRED.items() if needed <= cpu.features(device)]
+    return tuple(order for order in usable if order == "fields" or workload["compute"].kind == "i8")
 
 
 def _fits(workload: Workload) -> bool:
     """Offsets stay in 31 bits."""
     plan = packed_plan(workload, "fields", _TILES[-1])
     m: int = workload["m"] + LARGEST_BAND
-    return max(2 * plan.weight_bytes, m * plan.padded_k, m * plan.n, plan.padded_n * plan.groups) < 2**31
+    return max(2 * plan.weight_bytes, 4 * m * plan.padded_k, m * plan.n, plan.padded_n * plan.groups) < 2**31
 
 
 def space(workload: Workload, device: Device) -> Space:
     """All schedules of a supported workload."""
     m, n = workload["m"], workload["n"]
-    names = orders(device)
+    names = orders(workload, device)
     chunks = {order: packed_plan(workload, order, _TILES[0]).step_k // 4 for order in names}
     steps = {order: packed_plan(workload, order, _TILES[0]).steps for order in names}
     parameters = (
@@ -113,7 +112,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     m, n = workload["m"], workload["n"]
     panel = 32
     return Schedule.of(
-        order=orders(device)[0],
+        order=orders(workload, device)[0],
         tile=max(t for t in _tiles(n) if t <= 64),
         panel=panel,
         rows=max(r for r in _rows(m) if r <= 12),

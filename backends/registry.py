@@ -34,6 +34,11 @@ def get_backend(name: str) -> Backend:
                 raise Unsupported(f"backend {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
             if not isinstance(backend, Backend):
                 raise Unsupported(f"entry point {name!r} is not a fettle backend: {point.value}")
+            if backend.name != name:  # devices name their backend, and are looked up by that name
+                raise Unsupported(
+                    f"entry point {name!r} is a backend that calls itself {backend.name!r}",
+                    hint="register it under its name",
+                )
             return backend
     raise NotFound(f"no backend named {name!r}", hint=f"installed backends: {' '.join(backend_names()) or 'none'}")
 

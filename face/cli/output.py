@@ -136,7 +136,7 @@ def results_table(job: Job) -> Table:
             speedup(r.default_s, r.best_s),
             share,
             "yes" if r.verified else "no",
-            "cache" if r.cached else r.basis.value,
+            "cache" if r.cached else r.basis.value if r.best_s is not None else "–",
         )
     return table
 

@@ -146,6 +146,30 @@ def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
     return Match(workload, ((node.input[0],), (node.input[1],)))
 
 
+def _attention(node: NodeProto, facts: Facts) -> Match:
+    names = [*node.input, *[""] * 7][:7]
+    if any(names[3:]):
+        raise NoWorkload("Attention with a mask, a past or padded keys; only plain and causal attention is tuned")
+    if sum(bool(name) for name in node.output) != 1:
+        raise NoWorkload("Attention with more results than one")
+    if number(node, "softcap", 0.0):
+        raise NoWorkload("Attention with softcap")
+    shapes = [facts.shape(name) for name in names[:3]]
+    if any(len(shape) != 4 for shape in shapes):
+        raise NoWorkload("Attention over [batch, sequence, heads * dim]; only [batch, heads, sequence, dim] is tuned")
+    (batch, heads, q, dim), (_, kv_heads, kv, _), v = shapes
+    if shapes[1] != v:
+        raise NoWorkload(f"Attention with keys {list(shapes[1])} and values {list(v)}")
+    if abs(number(node, "scale", dim**-0.5) - dim**-0.5) > 1e-6 * dim**-0.5:
+        raise NoWorkload("Attention with another scale than 1 / sqrt(dim)")
+    causal = bool(integer(node, "is_causal", 0))
+    if causal and q != kv:  # ONNX aligns the mask with the first key, a workload with the last
+        raise NoWorkload(f"causal Attention of {q} queries over {kv} keys, aligned with the first key")
+    extents = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q": q, "kv": kv, "dim": dim}
+    workload = Workload.of("attention", **extents, act="f32", causal="true" if causal else "false")
+    return Match(workload, tuple((name,) for name in names[:3]))
+
+
 def _shortest(value: float) -> str:
     """The shortest decimal that is this float32: ONNX stores 1e-5 as 9.99999974e-06."""
     return repr(float(str(np.float32(value))))
@@ -181,6 +205,7 @@ _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     ("", "MatMul"): _matmul,
     (MICROSOFT, "MatMulNBits"): _matmul_nbits,
     ("", "Softmax"): _softmax,
+    ("", "Attention"): _attention,
     ("", "RMSNormalization"): _rms_normalization,
     (FETTLE, "RMSNormalization"): _rms_normalization,
     **{("", operator): _elementwise for operator in (*BINARY, *UNARY)},

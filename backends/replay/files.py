@@ -107,8 +107,10 @@ def _unpack(data: bytes) -> bytes:
 def _parse(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise _too_large()
+    text = ""
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        return json.loads(text)
     except UnicodeDecodeError as error:
         raise InvalidArgument(
             f"not UTF-8 at byte {error.start}: {error.reason}", details={"position": str(error.start)}
@@ -116,12 +118,10 @@ def _parse(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise InvalidArgument(
             f"malformed JSON at line {error.lineno} column {error.colno}: {error.msg}",
-            hint="a Kernel Tuner run that is not finished leaves its cache file open" if _is_open(data) else "",
+            hint="a Kernel Tuner run that is not finished leaves its cache file open; close it with }}"
+            if '"tune_params_keys"' in text and error.pos >= len(text.rstrip())
+            else "",
             details={"line": str(error.lineno), "column": str(error.colno)},
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; arrays nested too deeply
         raise InvalidArgument(f"malformed JSON: {error}") from None
-
-
-def _is_open(data: bytes) -> bool:
-    return b'"tune_params_keys"' in data and data.rstrip().endswith(b",")

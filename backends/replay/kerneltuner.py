@@ -48,5 +48,5 @@ def _row(entry: Node, values: tuple[int | float | str | bool, ...]) -> Row:
     scale = units.SECONDS[units.DEFAULT]
     time.seconds(scale)
     samples = entry.optional("times")
-    recorded = tuple(sample.seconds(scale) for sample in samples.items()) if samples else ()
+    recorded = samples.all_seconds(scale) if samples else ()
     return Row(values, Outcome.OK, time.number(), recorded)

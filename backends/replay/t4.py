@@ -79,7 +79,7 @@ def read_t4(document: Node, digest: str) -> Recording:
         value.seconds(units.SECONDS[objective.unit])
         runtimes = result.field("times").optional("runtimes")
         scale = units.SECONDS[timeunit]
-        samples = tuple(sample.seconds(scale) for sample in runtimes.items()) if runtimes else ()
+        samples = runtimes.all_seconds(scale) if runtimes else ()
         rows.append(Row(values, outcome, value.number(), samples, energy=_energy(result)))
     if found is None:
         raise document.field("results").error("no configuration is valid")

@@ -21,7 +21,7 @@ from fettle.graph.workload import Workload
 from fettle.service.client import connect
 from fettle.store.open import open_store
 from fettle.store.values import Job, JobState
-from fettle.tuning import tune
+from fettle.tuning import plan, tune
 from tests.backends.replay.samples import BROKEN, TIMES, large, t4, write
 from tests.face.support import Fettle, environment, parsed
 
@@ -187,6 +187,20 @@ def test_export_of_measured_kernels_replays_their_times(tuned_folder: Path, tune
     assert report["optimum"] == min(r.measurement.median for r in records if r.verified)
     assert tuned("jobs", "export", job["job"], "-o", str(path), "--workload", "recorded").returncode == 3
     assert tuned("jobs", "export", "nosuchjob", "-o", str(path)).returncode == 3
+
+
+def test_export_of_a_job_with_several_workloads_asks_which(tmp_path: Path, here: Here) -> None:
+    write(tmp_path / "a.json", t4())
+    spec, _ = plan([RECORDED, Workload.parse("softmax rows=8 cols=8 act=f32")], "replay:a.json")
+    with open_store(str(tmp_path / "store.sqlite3")) as opened:
+        job, _ = opened.create_job(spec)
+    asked = here("jobs", "export", job.id, "-o", "b.json")
+    assert asked.returncode == 2
+    assert "softmax rows=8 cols=8 act=f32" in asked.stderr
+    untried = here("jobs", "export", job.id, "-o", "b.json", "--workload", RECORDED.key)
+    assert untried.returncode == 3
+    assert "no trials" in untried.stderr
+    assert not (tmp_path / "b.json").exists()
 
 
 # ------------------------------------------------------------------------------------------------ service

@@ -124,8 +124,9 @@ def test_json_error_names_line_and_column() -> None:
     assert caught.value.details["line"] == str(line)
 
 
-def test_open_cache_file_is_explained() -> None:
-    text = json.dumps(cache())[:-2] + ","  # what Kernel Tuner leaves when a run is cut off
+@pytest.mark.parametrize("end", ["", ",", ",\n"])
+def test_open_cache_file_is_explained(end: str) -> None:
+    text = json.dumps(cache())[:-2] + end  # what Kernel Tuner leaves when a run is cut off
     with pytest.raises(InvalidArgument, match="not finished leaves its cache file open"):
         parse_recording(text.encode())
 

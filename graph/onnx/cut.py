@@ -14,6 +14,7 @@ from onnx.external_data_helper import uses_external_data
 from fettle.graph.formats import Format
 from fettle.graph.graph import Graph, GraphNode
 from fettle.graph.onnx.chains import Term
+from fettle.graph.onnx.epilogues import extend, takes_epilogue
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.match import Facts, Match, NoWorkload, elementwise, match
 from fettle.graph.onnx.protos import reads, subgraphs
@@ -101,20 +102,40 @@ def _piece(node: NodeProto, facts: Facts) -> _Piece:
 
 
 def _fuse(graph: GraphProto, pieces: list[_Piece], facts: Facts) -> list[_Piece]:
-    """Merge each elementwise piece into its one consumer, if that is elementwise too and the expression fits."""
+    """Merge each elementwise piece into the float product it alone reads, or else into its one consumer.
+
+    The latter if that is elementwise too and the expression fits.
+    """
     consumers = Counter(name for node in graph.node for name in reads(node))
     kept_names = {value.name for value in graph.output}
     merged: dict[str, _Piece] = {}
     """Pieces that may still be absorbed, by the tensor they produce."""
+    products: dict[str, _Piece] = {}
+    """Products that may still get an epilogue, by the tensor they produce."""
     result: dict[str, _Piece] = {}
     for piece in pieces:
+        piece = _finish_product(piece, products, result, facts)  # noqa: PLW2901
+        output = piece.last.output[0] if piece.last.output else ""
+        if takes_epilogue(piece.match) and consumers[output] == 1 and output not in kept_names:
+            products[output] = piece
         if piece.match is not None and piece.match.term is not None:
             piece = _absorb(piece, merged, result, facts)  # noqa: PLW2901
-            output = piece.last.output[0]
             if consumers[output] == 1 and output not in kept_names:
                 merged[output] = piece
         result[piece.last.name] = piece
     return list(result.values())
+
+
+def _finish_product(piece: _Piece, products: dict[str, _Piece], result: dict[str, _Piece], facts: Facts) -> _Piece:
+    """The piece as the epilogue of a product it reads, if it can be that."""
+    for name in piece.last.input if len(piece.nodes) == 1 and piece.reason != CONSTANT else ():
+        product = products.get(name)
+        if product is not None and product.match is not None:
+            match = extend(product.match, name, piece.last, facts)
+            if match is not None:
+                del result[product.last.name], products[name]
+                return _Piece((*product.nodes, *piece.nodes), match)
+    return piece
 
 
 def _absorb(piece: _Piece, merged: dict[str, _Piece], result: dict[str, _Piece], facts: Facts) -> _Piece:

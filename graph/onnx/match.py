@@ -101,6 +101,31 @@ def _matmul(node: NodeProto, facts: Facts) -> Match:
     return Match(workload, ((left,), (right,)))
 
 
+def _conv(node: NodeProto, facts: Facts) -> Match:
+    x, w = facts.shape(node.input[0]), facts.shape(node.input[1])
+    if len(x) != 4:
+        raise NoWorkload(f"Conv over {len(x) - 2} axes; only two are tuned")
+    if any(name not in facts.constants for name in node.input[1:] if name):
+        raise NoWorkload("the weight or bias of Conv is not a constant")
+    lists = {a.name: list(a.ints) for a in node.attribute}
+    texts = {a.name: a.s.decode() for a in node.attribute if a.s}
+    strides, dilations = lists.get("strides", [1]), lists.get("dilations", [1])
+    pads, kind = lists.get("pads", [0]), texts.get("auto_pad", "NOTSET")
+    if integer(node, "group", 1) != 1:
+        raise NoWorkload("Conv with groups")
+    if kind not in ("NOTSET", "VALID") or any(len(set(values)) != 1 for values in (strides, dilations, pads)):
+        raise NoWorkload("Conv with uneven strides, dilations or pads")
+    pad = pads[0] if kind == "NOTSET" else 0
+    workload = Workload.of(
+        "conv2d",
+        **dict(zip(("n", "c", "h", "w"), x, strict=True)),
+        **{"oc": w[0], "kh": w[2], "kw": w[3]},
+        **{"stride": strides[0], "pad": pad, "dilation": dilations[0], "act": "f32", "weight": "f32"},
+        **({"epilogue": "y+b0"} if len(node.input) > 2 and node.input[2] else {}),
+    )
+    return Match(workload, tuple((name,) for name in node.input if name))
+
+
 def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:
     nbits = NBits.of(node)
     names = [*node.input, "", "", "", ""][:5]
@@ -203,6 +228,7 @@ def elementwise(term: Term, shape: Sequence[int]) -> Match:
 
 _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     ("", "MatMul"): _matmul,
+    ("", "Conv"): _conv,
     (MICROSOFT, "MatMulNBits"): _matmul_nbits,
     ("", "Softmax"): _softmax,
     ("", "Attention"): _attention,

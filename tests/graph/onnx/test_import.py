@@ -79,14 +79,12 @@ def test_initializers_that_are_also_inputs_are_weights() -> None:
 def test_gemm_is_a_matmul_and_its_trimmings(opset: int) -> None:
     body = "g (float[2,8] x) => (float[2,5] y) { y = Gemm<transB=1, alpha=0.5, beta=2.0>(x, w, c) }"
     found = workloads(body, opset, {"w": (5, 8), "c": (2, 5)})
-    assert found == ["matmul m=2 n=5 k=8 act=f32 weight=f32", "elementwise shape=2x5 act=f32 expr=x0*0.5+x1"]
+    assert found == ["matmul m=2 n=5 k=8 act=f32 weight=f32 epilogue=y*0.5+x0"]
 
 
-def test_a_gemms_broadcast_bias_is_left_over() -> None:
+def test_a_gemms_bias_is_an_epilogue() -> None:
     body = "g (float[2,8] x) => (float[2,5] y) { y = Gemm(x, w, c) }"
-    assert workloads(body, weights={"w": (8, 5), "c": (5,)}) == ["matmul m=2 n=5 k=8 act=f32 weight=f32"]
-    (reason,) = reasons(body, weights={"w": (8, 5), "c": (5,)}).values()
-    assert "broadcast" in reason
+    assert workloads(body, weights={"w": (8, 5), "c": (5,)}) == ["matmul m=2 n=5 k=8 act=f32 weight=f32 epilogue=y+b0"]
 
 
 NBITS = (

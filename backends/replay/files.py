@@ -57,7 +57,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     Raises:
         NotFound: the folder does not exist, or cannot be written to.
     """
-    data = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False).encode()
+    data = json.dumps(document, indent=1, allow_nan=False).encode()
     try:
         path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     except OSError as error:

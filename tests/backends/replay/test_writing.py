@@ -93,6 +93,13 @@ def test_equal_trials_give_equal_files(tmp_path: Path) -> None:
     assert read_recording(tmp_path / "a.json.gz").digest == read_recording(tmp_path / "c.json").digest
 
 
+def test_message_of_undecodable_output_is_written_and_read(tmp_path: Path) -> None:
+    bad = record(Schedule.of(tile=1), Measurement.failure(Outcome.CRASH, "\udcff µ \0"))
+    good = record(Schedule.of(tile=2), Measurement(Outcome.OK, (1.0,)))
+    write_document(tmp_path / "a.json", t4_document([bad, good], created=0.0))
+    assert read_recording(tmp_path / "a.json").rows[0].message == "\udcff µ \0"
+
+
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none/a\.json cannot be written"):
         write_document(tmp_path / "none" / "a.json", {})

@@ -7,6 +7,7 @@ Text form (see ``docs/workloads.md``)::
     u4:128:zp           the same with a stored zero point per group
     u2:row/f32          one f32 scale per row
     tern:128, bip1:64   codes 0,1,2 mean -1,0,+1; codes 0,1 mean -1,+1
+    bcq3:128            binary coding: three planes of -1, +1 with a scale each per group; bit b of a code is plane b
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ UNSIGNED = {f"u{bits}": bits for bits in range(1, 9)}
 SIGNS = {"tern": 2, "bip1": 1}
 """Sign formats with the bits of one stored code."""
 
-BITS = {**FLOATS, **INTEGERS, **UNSIGNED, **SIGNS}
-QUANTISED = frozenset({*UNSIGNED, *SIGNS})
+BINARY_CODED = {f"bcq{planes}": planes for planes in range(1, 5)}
+"""Sums of scaled ±1 planes (Xu et al. 2018, LUT-GEMM 2206.09557) with the bits of one stored code."""
+
+BITS = {**FLOATS, **INTEGERS, **UNSIGNED, **SIGNS, **BINARY_CODED}
+QUANTISED = frozenset({*UNSIGNED, *SIGNS, *BINARY_CODED})
 PER_ROW = 0
 """The ``group`` of a format with one scale per row of the weight (text: ``row``)."""
 
@@ -59,11 +63,11 @@ class Format:
             return
         if self.kind not in QUANTISED:
             raise InvalidWorkload(
-                f"format {self.kind!r} cannot be grouped", hint="groups are for u1..u8, tern and bip1"
+                f"format {self.kind!r} cannot be grouped", hint="groups are for u1..u8, tern, bip1 and bcq1..4"
             )
         if self.group != PER_ROW and not 8 <= self.group <= 65536:
             raise InvalidWorkload(f"group size {self.group} is not between 8 and 65536")
-        if self.zero_points and self.kind in SIGNS:
+        if self.zero_points and self.kind not in UNSIGNED:
             raise InvalidWorkload(f"format {self.kind!r} has no zero points")
         if self.scale not in ("f16", "f32"):
             raise InvalidWorkload(f"scales are f16 or f32, not {self.scale!r}")
@@ -113,6 +117,15 @@ class Format:
         return BITS[self.kind]
 
     @property
+    def is_binary_coded(self) -> bool:
+        return self.kind in BINARY_CODED
+
+    @property
+    def scale_planes(self) -> int:
+        """Scales of one group: one for each plane of a binary-coded format, else one."""
+        return BINARY_CODED.get(self.kind, 1)
+
+    @property
     def levels(self) -> int:
         """How many codes there are; codes are 0 … levels-1. Quantised kinds only."""
         return 3 if self.kind == "tern" else 1 << self.bits
@@ -121,14 +134,16 @@ class Format:
     def zero_point(self) -> float:
         """The code that stands for zero when none is stored: 2^(b-1), 1 for ternary.
 
-        One-bit bipolar codes have none: their value is ``2 * code - 1``.
+        One-bit bipolar codes have none: their value is ``2 * code - 1``, and so is that of a binary-coded plane.
         """
-        return 1.0 if self.kind == "tern" else 0.5 if self.kind == "bip1" else float(1 << (self.bits - 1))
+        if self.is_binary_coded or self.kind == "bip1":
+            return 0.5
+        return 1.0 if self.kind == "tern" else float(1 << (self.bits - 1))
 
     @property
     def step(self) -> float:
-        """Distance of two neighbouring codes in units of the scale: 2 for ``bip1``, else 1."""
-        return 2.0 if self.kind == "bip1" else 1.0
+        """Distance of two neighbouring codes (of a plane, if binary-coded) in units of the scale: 2 for ±1, else 1."""
+        return 2.0 if self.kind == "bip1" or self.is_binary_coded else 1.0
 
     def groups(self, k: int) -> int:
         """Number of scale groups along a K of ``k`` elements (the last may be short)."""
@@ -140,7 +155,7 @@ class Format:
         """Stored bits per weight, scales and zero points included, for a row of ``k`` elements."""
         if self.group is None:
             return float(self.bits)
-        extra = BITS[self.scale] + (self.bits if self.zero_points else 0)
+        extra = BITS[self.scale] * self.scale_planes + (self.bits if self.zero_points else 0)
         return self.bits + self.groups(k) * extra / k
 
     @property

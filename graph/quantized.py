@@ -18,10 +18,12 @@ Number = TypeVar("Number", bound=np.number)
 class QuantizedWeight:
     """A weight matrix ``[N, K]``: ``value = scale · step · (code - zero_point)``, per group along K.
 
+    Binary-coded formats have a scale for each bit b of a code: ``value = Σ_b scale_b · (2·bit_b - 1)``.
+
     Attributes:
         format: the quantised format.
         codes: ``[N, K]`` uint8, one code a byte, 0 … levels-1.
-        scales: ``[N, groups]`` float16 or float32, as the format says.
+        scales: ``[N, groups]`` float16 or float32, as the format says; ``[N, groups, planes]`` if binary-coded.
         zero_points: ``[N, groups]`` uint8 if the format stores them, else None.
     """
 
@@ -35,7 +37,9 @@ class QuantizedWeight:
             raise InvalidArgument(f"{self.format} is not a quantised format")
         if self.codes.ndim != 2 or self.codes.dtype != np.uint8:
             raise InvalidArgument(f"codes must be a uint8 matrix [N, K], not {self.codes.dtype} {self.codes.shape}")
-        expected = (self.codes.shape[0], self.format.groups(self.codes.shape[1]))
+        expected: tuple[int, ...] = (self.codes.shape[0], self.format.groups(self.codes.shape[1]))
+        if self.format.is_binary_coded:
+            expected = (*expected, self.format.scale_planes)
         if self.scales.shape != expected or self.scales.dtype != self.format.scale_dtype:
             raise InvalidArgument(
                 f"scales must be {self.format.scale_dtype} {expected}, not {self.scales.dtype} {self.scales.shape}"
@@ -56,11 +60,15 @@ class QuantizedWeight:
         return self.codes.shape[1] if self.format.group == PER_ROW else int(self.format.group or 0)
 
     def expand(self, per_group: NDArray[Number], rows: slice = slice(None)) -> NDArray[Number]:
-        """Repeat a ``[N, groups]`` array along K: ``[N, K]``."""
+        """Repeat a ``[N, groups, …]`` array along K: ``[N, K, …]``."""
         return np.repeat(per_group[rows], self.group, axis=1)[:, : self.codes.shape[1]]
 
     def centred(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
-        """``step · (code - zero_point)`` of some rows, unscaled."""
+        """``step · (code - zero_point)`` of some rows, unscaled; ``[rows, K, planes]`` if binary-coded."""
+        if self.format.is_binary_coded:
+            shifts = np.arange(self.format.bits, dtype=np.uint8)
+            bits = (self.codes[rows][..., None] >> shifts) & np.uint8(1)
+            return np.asarray(2 * bits.astype(dtype) - 1)
         codes = self.codes[rows].astype(dtype)
         if self.zero_points is None:
             codes -= dtype(self.format.zero_point)
@@ -71,7 +79,8 @@ class QuantizedWeight:
 
     def dequantise(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
         """The weights of some rows, ``[rows, K]``."""
-        return self.centred(rows, dtype) * self.expand(self.scales, rows).astype(dtype)
+        scaled = self.centred(rows, dtype) * self.expand(self.scales, rows).astype(dtype)
+        return np.asarray(scaled.sum(axis=2)) if self.format.is_binary_coded else scaled
 
     @classmethod
     def from_matmul_nbits(

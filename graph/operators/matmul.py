@@ -104,6 +104,10 @@ class Matmul(Operator):
             return (rng.standard_normal(tensor.shape, np.float32) / np.float32(np.sqrt(k))).astype(tensor.format.dtype)
         fmt, rows = tensor.format, tensor.shape[0]
         codes = rng.integers(0, fmt.levels, tensor.shape, np.uint8)
+        if fmt.is_binary_coded:  # each plane half as large as the one before
+            halves = np.float32(0.5) ** np.arange(fmt.scale_planes, dtype=np.float32)
+            planes = (0.5 + rng.random((rows, fmt.groups(k), fmt.scale_planes), np.float32)) * halves
+            return QuantizedWeight(fmt, codes, (planes / np.float32(np.sqrt(k))).astype(fmt.scale_dtype))
         spread = fmt.step * np.sqrt((fmt.levels**2 - 1) / 12.0)
         scales = (0.5 + rng.random((rows, fmt.groups(k)), np.float32)) / np.float32(spread * np.sqrt(k))
         zero_points = None
@@ -124,6 +128,7 @@ class Matmul(Operator):
         with A_g the largest |x| of the weight's group g. The first summand under the root is what rounding x
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
         summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
+        Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum.
         """
         x = np.asarray(operands[0]).astype(np.float64)
         weight = operands[1]
@@ -162,19 +167,21 @@ def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) ->
     padded = np.zeros((m, groups * group))
     padded[:, :k] = np.abs(x)
     largest = padded.reshape(m, groups, group).max(axis=2)
-    table_variance = weight.format.step**2 * (4.0**weight.format.bits - 1.0) / 12.0
+    planes = 1 if weight.format.is_binary_coded else weight.format.bits
+    table_variance = weight.format.step**2 * (4.0**planes - 1.0) / 12.0
     starts = np.arange(0, k, group)
     counts = np.diff(np.append(starts, k))
     for start in range(0, n, _ROW_BLOCK):
         rows = slice(start, min(start + _ROW_BLOCK, n))
-        centred = weight.centred(rows)
-        scales = weight.scales[rows].astype(np.float64)
-        dense = centred * weight.expand(weight.scales, rows)
+        dense = weight.dequantise(rows)
         expected[:, rows] = x @ dense.T
         tolerance[:, rows] = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense).T)
         if compute == "i8":
-            energy = np.add.reduceat(centred**2, starts, axis=1) + counts * table_variance
-            variance = (largest**2) @ (scales**2 * energy).T
+            squares = weight.scales[rows].astype(np.float64) ** 2
+            if weight.format.is_binary_coded:
+                squares = squares.sum(axis=2)
+            energy = np.add.reduceat(dense**2, starts, axis=1) + counts * table_variance * squares
+            variance = (largest**2) @ energy.T
             tolerance[:, rows] += CONFIDENCE / 127.0 / np.sqrt(12.0) * np.sqrt(variance)
         elif compute == "bf16":
             tolerance[:, rows] += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense).T)

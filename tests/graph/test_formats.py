@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import FLOATS, INTEGERS, PER_ROW, QUANTISED, SIGNS, UNSIGNED, Format
+from fettle.graph.formats import FLOATS, INTEGERS, PER_ROW, QUANTISED, UNSIGNED, Format
 
 PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)
 
@@ -17,7 +17,7 @@ PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)
 def grouped(draw: st.DrawFn) -> Format:
     kind = draw(st.sampled_from(sorted(QUANTISED)))
     group = draw(st.just(PER_ROW) | st.integers(8, 65536))
-    zero_points = kind not in SIGNS and draw(st.booleans())
+    zero_points = kind in UNSIGNED and draw(st.booleans())
     return Format(kind, group, zero_points, draw(st.sampled_from(("f16", "f32"))))
 
 
@@ -37,7 +37,13 @@ def test_any_text_is_a_format_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "bits", "levels", "zero_point", "step"),
-    [("u4:128", 4, 16, 8.0, 1.0), ("u1:64", 1, 2, 1.0, 1.0), ("tern:row", 2, 3, 1.0, 1.0), ("bip1:64", 1, 2, 0.5, 2.0)],
+    [
+        ("u4:128", 4, 16, 8.0, 1.0),
+        ("u1:64", 1, 2, 1.0, 1.0),
+        ("tern:row", 2, 3, 1.0, 1.0),
+        ("bip1:64", 1, 2, 0.5, 2.0),
+        ("bcq3:64", 3, 8, 0.5, 2.0),
+    ],
 )
 def test_codes_mean_what_the_page_says(text: str, bits: int, levels: int, zero_point: float, step: float) -> None:
     value = Format.parse(text)
@@ -76,6 +82,8 @@ def test_bits_per_weight_count_scales_and_zero_points(text: str, k: int, expecte
         "u4/f32",
         "u4:128/f64",
         "tern:128:zp",
+        "bcq3:128:zp",
+        "bcq5:128",
         "u4:128:zp:zp",
         "U4:128",
         "u4:１２８",

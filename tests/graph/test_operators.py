@@ -48,7 +48,9 @@ def test_float32_products_stay_inside_the_bound_but_a_lost_element_does_not(k: i
     assert worst(sequential_float32(lost, dense), right) > 1.0
 
 
-@pytest.mark.parametrize("weight", ["u4:32", "u4:128:zp/f32", "u2:64", "u8:32", "tern:row", "bip1:64", "u3:48"])
+@pytest.mark.parametrize(
+    "weight", ["u4:32", "u4:128:zp/f32", "u2:64", "u8:32", "tern:row", "bip1:64", "u3:48", "bcq3:64"]
+)
 @pytest.mark.parametrize("compute", ["i8", "f32"])
 def test_quantised_products_stay_inside_the_bound_but_a_lost_group_does_not(weight: str, compute: str) -> None:
     workload = Workload.of("matmul", m=2, n=64, k=256, act="f32", weight=weight, compute=compute)

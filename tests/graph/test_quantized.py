@@ -35,6 +35,13 @@ def test_low_bits_come_first(codes: list[int], bits: int, packed: list[int]) -> 
     assert pack_bits(np.array([codes], np.uint8), bits).tolist() == [packed]
 
 
+def test_a_binary_coded_weight_is_a_sum_of_scaled_signs() -> None:
+    scales = np.array([[[4.0, 2.0, 1.0], [8.0, 0.5, 0.25]]], np.float16)
+    weight = QuantizedWeight(Format.parse("bcq3:8"), np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 7, 5, 2]], np.uint8), scales)
+    expected = [-7, 1, -3, 5, -5, 3, -1, 7, -8.75, 8.75, 7.75, -7.75]
+    np.testing.assert_array_equal(weight.dequantise()[0], expected)
+
+
 @pytest.mark.parametrize("text", ["u4:32", "u4:32:zp/f32", "u2:row", "tern:16", "bip1:16", "u8:16:zp"])
 def test_value_is_scale_times_step_times_distance_from_zero(text: str) -> None:
     w = weight(text, 3, 48)

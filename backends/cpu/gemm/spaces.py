@@ -53,6 +53,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
+    if workload["weight"].is_binary_coded:
+        return Support.no("binary-coded weights are the family gemv's")
     if workload["m"] < LEAST_ROWS and not workload["invariant"]:
         return Support.no(f"fewer than {LEAST_ROWS} rows")
     if not orders(workload, device):
@@ -108,17 +110,17 @@ def space(workload: Workload, device: Device) -> Space:
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """What one would write first: a register tile of about 8 rows by 2 vectors, panels of 32, all threads."""
+    """What one would write first: register tiles of up to 8 rows by 2 vectors, panels of 32, all threads."""
     m, n = workload["m"], workload["n"]
     panel = 32
     return Schedule.of(
         order=orders(workload, device)[0],
         tile=max(t for t in _tiles(n) if t <= 64),
         panel=panel,
-        rows=max(r for r in _rows(m) if r <= 12),
+        rows=max(r for r in _rows(m) if r <= 8),
         vectors=2,
         unroll=1,
-        ahead=0,
+        ahead=2,
         threads=max(t for t in _thread_counts(device) if panel * (t - 1) < n),
     )
 

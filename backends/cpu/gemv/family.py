@@ -49,8 +49,12 @@ class Gemv(Family):
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         plan = Plan.of(workload, schedule)
         (weight,) = constants
-        if not isinstance(weight, QuantizedWeight) or weight.format != plan.format or weight.shape != (plan.n, plan.k):
-            raise InvalidArgument(f"the weight of {workload} is a quantised {plan.format} ({plan.n}, {plan.k})")
+        if (
+            not isinstance(weight, QuantizedWeight)
+            or weight.format != workload["weight"]
+            or weight.shape != (plan.n, plan.k)
+        ):
+            raise InvalidArgument(f"the weight of {workload} is a quantised {workload['weight']} ({plan.n}, {plan.k})")
         return layouts.pack(weight, plan)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:

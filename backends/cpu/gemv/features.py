@@ -27,7 +27,7 @@ def plan_features(plan: Plan, device: Device) -> dict[str, float]:
     lines = plan.weight_bytes / plan.line_bytes
     products = plan.step_products / plan.planes * lines * plan.parts * plan.m
     operations = products * _OPERATIONS[plan.algorithm, plan.isa]
-    epilogues = plan.padded_n * plan.groups * plan.m / plan.lanes
+    epilogues = plan.padded_n * plan.stored_groups * plan.m / plan.lanes
     tiles_per_thread = ceil_div(plan.tiles, plan.threads)
     first_level = cpu.cache_bytes(device, "L1d") or 32 << 10
     second_level = cpu.cache_bytes(device, "L2") or 256 << 10

@@ -8,7 +8,7 @@ symmetric: a byte e stands for ``e - 127.5``, and the mirror image of e is its c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from fettle.backends.cpu.gemv import quintets
 from fettle.backends.cpu.gemv.plan import Plan, ceil_div
@@ -69,7 +69,7 @@ def _octet(values: list[Expr]) -> list[Expr]:
     """Entry e is the last activation plus the others, each negative where its bit of e is clear."""
     low = T.Bind(values[7] + constant(-(2**15), "int16", _WORDS))
     for i in range(5):
-        low = T.Bind(low + values[i] * _lanes(lambda lane, i=i: 1 if lane >> i & 1 else -1))
+        low = T.Bind(low + values[i] * _lanes(1 if lane >> i & 1 else -1 for lane in range(_WORDS)))
     minus, plus = T.Bind(low - values[5]), T.Bind(low + values[5])
     return [T.Bind(v) for v in (minus - values[6], plus - values[6], minus + values[6], plus + values[6])]
 
@@ -78,8 +78,8 @@ def _quintet(values: list[Expr]) -> list[Expr]:
     """See ``quintets``."""
     low = constant(-(2**15), "int16", _WORDS)
     for i in range(3):
-        low = T.Bind(low + values[i] * _lanes(lambda lane, i=i: _digit(lane, i)))
-    main = _lanes(lambda lane: -1 if lane < quintets.MAIN else 0)
+        low = T.Bind(low + values[i] * _lanes(_digit(lane, i) for lane in range(_WORDS)))
+    main = _lanes(-1 if lane < quintets.MAIN else 0 for lane in range(_WORDS))
     high = (values[3], values[4] - values[3], values[4], values[3] + values[4])
     return [
         T.Bind(
@@ -93,7 +93,6 @@ def _digit(lane: int, place: int) -> int:
     return quintets.digits(lane - 13, 3)[place] if lane < quintets.MAIN else 0
 
 
-def _lanes(value: Callable[[int], int]) -> Expr:
+def _lanes(values: Iterable[int]) -> Expr:
     """A constant vector of 16-bit lanes."""
-    words = [value(lane) for lane in range(_WORDS)]
-    return T.Shuffle([T.int16(w) for w in words], list(range(_WORDS)))
+    return T.Shuffle([T.int16(value) for value in values], list(range(_WORDS)))

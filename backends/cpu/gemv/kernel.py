@@ -47,7 +47,7 @@ def kernel(plan: Plan) -> Any:
 class _Kernel:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        per_group = (plan.padded_n * plan.groups,)
+        per_group = (plan.padded_n * plan.stored_groups,)
         self.scale_floats = Floats(plan.format.scale, plan.converts_half)
         self.out_floats = Floats(plan.out, plan.converts_half)
         self.x = _argument("x", (plan.m, plan.k), Floats(plan.act).dtype)
@@ -80,9 +80,10 @@ class _Kernel:
         sums = T.alloc_buffer((plan.batch * plan.tile,), "float32", scope="local")
         for i in range(0, plan.batch * plan.tile, plan.lanes):
             store(sums, i, constant(0, "float32", plan.lanes), plan.lanes)
-        with loop(plan.groups) as group, loop(plan.tile_blocks // plan.blocks) as superblock:
+        with loop(plan.stored_groups) as stored, loop(plan.tile_blocks // plan.blocks) as superblock:
+            group = stored // plan.planes_apart
             first_row = superblock * plan.blocks * plan.block_rows
-            index = (tile * plan.groups + group) * plan.tile
+            index = (tile * plan.stored_groups + stored) * plan.tile
             base = (index // plan.block_rows + superblock * plan.blocks) * plan.block_bytes
             for partial in dot.partials(base, rows, group):
                 row = first_row + partial.block * plan.block_rows + partial.part * plan.lanes

@@ -9,6 +9,7 @@ the low nibble its first quad and the high nibble its second (``pshufb``, 32 row
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +49,10 @@ def aligned(values: NDArray[np.generic]) -> np.ndarray:
 
 
 def _padded(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """``[padded_n, groups, padded_group]``, zeros where there is no weight."""
+    """``[padded_n, stored groups, padded_group]``, zeros where there is no weight."""
+    if plan.planes_apart > 1:
+        planes = [_padded((codes >> np.uint8(p)) & np.uint8(1), _one_plane(plan)) for p in range(plan.planes_apart)]
+        return np.stack(planes, axis=2).reshape(plan.padded_n, plan.stored_groups, plan.padded_group)
     shape = (plan.padded_n, plan.groups, plan.padded_group)
     if plan.is_exact and plan.padded_n == plan.n:
         return np.ascontiguousarray(codes).reshape(shape)
@@ -59,9 +63,14 @@ def _padded(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
     return padded
 
 
+def _one_plane(plan: Plan) -> Plan:
+    """The plan of one plane of a binary-coded weight."""
+    return attrs.evolve(plan, planes_apart=1)
+
+
 def _field_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
     """Words of four bytes, one per (row, group, step), in line order."""
-    chunks = codes.view(np.uint32).reshape(plan.padded_n, plan.groups * plan.steps, plan.fields)
+    chunks = codes.view(np.uint32).reshape(plan.padded_n, plan.stored_groups * plan.steps, plan.fields)
     words = chunks[:, :, 0].copy()
     for field in range(1, plan.fields):
         words |= chunks[:, :, field] << np.uint32(field * plan.field)
@@ -70,9 +79,9 @@ def _field_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
 
 def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
     """Table indices, one word (``vpermb``) or byte (``pshufb``) per (row, group, step, plane), in line order."""
-    quads = codes.view(np.uint32).reshape(plan.padded_n, plan.groups * plan.steps, plan.step_k // 4)
+    quads = codes.view(np.uint32).reshape(plan.padded_n, plan.stored_groups * plan.steps, plan.step_k // 4)
     half = plan.step_k // 8
-    shape = (plan.padded_n, plan.groups * plan.steps, plan.planes)
+    shape = (plan.padded_n, plan.stored_groups * plan.steps, plan.planes)
     result = np.empty((*shape, half), np.uint8)
     for plane in range(plan.planes):
         bits = (quads >> np.uint32(plane)) & np.uint32(0x01010101)
@@ -83,7 +92,7 @@ def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
 
 def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
     """One byte per (row, group, step, plane): seven bits of index, and a sign (set: the entry itself)."""
-    chunks = codes.reshape(plan.padded_n, plan.groups, plan.steps, plan.step_k)
+    chunks = codes.reshape(plan.padded_n, plan.stored_groups, plan.steps, plan.step_k)
     if plan.is_ternary_mirror:
         parity = np.arange(plan.steps, dtype=np.uint8) & 1
         digits = np.where(_stored(plan)[None, :, :, :], chunks, 1)
@@ -101,20 +110,22 @@ def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
             result[..., plane] = index ^ flipped
     order = np.arange(64).reshape(2, 32).T.reshape(-1)  # byte 2i holds row i, byte 2i+1 row 32+i
     rows = result.reshape(plan.padded_n // 64, 64, -1)[:, order]
-    return _blocked(np.ascontiguousarray(rows).reshape(plan.padded_n, plan.groups * plan.steps, plan.planes), plan)
+    return _blocked(
+        np.ascontiguousarray(rows).reshape(plan.padded_n, plan.stored_groups * plan.steps, plan.planes), plan
+    )
 
 
 def _stored(plan: Plan) -> NDArray[np.bool_]:
-    """``[groups, steps, step_k]``: the elements that are not padding."""
+    """``[stored groups, steps, step_k]``: the elements that are not padding."""
     inside = np.arange(plan.padded_group)
     valid = (inside < plan.group) & (np.arange(plan.groups)[:, None] * plan.group + inside < plan.k)
-    return valid.reshape(plan.groups, plan.steps, plan.step_k)
+    return np.repeat(valid, plan.planes_apart, axis=0).reshape(plan.stored_groups, plan.steps, plan.step_k)
 
 
 def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
     """From ``[tile, block, row][group][step, plane]`` order to ``[tile][group][block][step, plane][row]``."""
     inner = plan.steps * plan.planes
-    rows, blocks, groups = plan.block_rows, plan.tile_blocks, plan.groups
+    rows, blocks, groups = plan.block_rows, plan.tile_blocks, plan.stored_groups
     block = inner * rows
     layout = Layout(
         (inner, groups, rows, blocks, plan.tiles),
@@ -124,8 +135,8 @@ def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
 
 
 def _per_group(values: NDArray[np.generic], weight: QuantizedWeight, plan: Plan) -> NDArray[np.generic]:
-    """``[N, groups of the format]`` to flat ``[tile][group][row]``; padded rows are zero."""
+    """``[N, groups of the format(, planes)]`` to flat ``[tile][group][row]``; padded rows are zero."""
     source = np.arange(plan.groups) * plan.group // weight.group
-    padded = np.zeros((plan.padded_n, plan.groups), values.dtype)
-    padded[: plan.n] = values[:, source]
-    return Layout.compact((plan.groups, plan.tile, plan.tiles), (1, 0, 2)).scatter(padded.reshape(-1))
+    padded = np.zeros((plan.padded_n, plan.stored_groups), values.dtype)
+    padded[: plan.n] = values[:, source].reshape(plan.n, plan.stored_groups)
+    return Layout.compact((plan.stored_groups, plan.tile, plan.tiles), (1, 0, 2)).scatter(padded.reshape(-1))

@@ -39,7 +39,11 @@ def field_bits(bits: int) -> int:
 
 @attrs.frozen
 class Plan:
-    """One candidate of the family: workload, schedule (see ``spaces``), and whether float16 has instructions."""
+    """One candidate of the family: workload, schedule (see ``spaces``), and whether float16 has instructions.
+
+    A binary-coded weight is ``planes_apart`` weights of format ``bip1`` whose groups alternate, each with its scales:
+    stored group g is plane ``g mod planes_apart`` over the activations of group ``g div planes_apart``.
+    """
 
     m: int
     n: int
@@ -57,16 +61,20 @@ class Plan:
     threads: int
     preparation: str
     converts_half: bool = True
+    planes_apart: int = 1
 
     @classmethod
     def of(cls, workload: Workload, schedule: Schedule) -> Plan:
         """The plan of a supported workload and a schedule of its space."""
         values = workload.values
+        weight: Format = values["weight"]
+        element = attrs.evolve(weight, kind="bip1") if weight.is_binary_coded else weight
         return cls(
+            planes_apart=weight.scale_planes,
             m=values["m"],
             n=values["n"],
             k=values["k"],
-            format=values["weight"],
+            format=element,
             act=values["act"].kind,
             out=values["out"].kind,
             **schedule.as_dict(),  # type: ignore[arg-type]
@@ -183,6 +191,11 @@ class Plan:
         return ceil_div(self.k, self.group)
 
     @property
+    def stored_groups(self) -> int:
+        """Groups of the packed weights."""
+        return self.groups * self.planes_apart
+
+    @property
     def padded_group(self) -> int:
         """Elements of K of a group as stored."""
         unit = self.step_k if self.is_mirror else max(self.step_k, _ROUND_GROUP)
@@ -225,13 +238,13 @@ class Plan:
     @property
     def weight_bytes(self) -> int:
         """Packed codes, padding included."""
-        return self.tiles * self.groups * self.tile_blocks * self.block_bytes
+        return self.tiles * self.stored_groups * self.tile_blocks * self.block_bytes
 
     @property
     def packed_bytes(self) -> int:
         """Everything packed: codes, scales and zero points."""
         per_group = self.format.scale_dtype.itemsize + (1 if self.format.zero_points else 0)
-        return self.weight_bytes + self.padded_n * self.groups * per_group
+        return self.weight_bytes + self.padded_n * self.stored_groups * per_group
 
     @property
     def table_bytes(self) -> int:
@@ -247,6 +260,8 @@ class Plan:
         line = f"planes-r{self.block_rows}" if self.is_lut else f"fields{self.field}"
         if self.is_mirror:
             line = "quintets" if self.is_ternary_mirror else "octets"
+        if self.planes_apart > 1:
+            line = f"{self.planes_apart}x{line}"
         return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}:1"
 
     # -- sums

@@ -95,7 +95,7 @@ def _mirrors(plan: Plan) -> bool:
 
 def _fits(plan: Plan) -> bool:
     """Offsets stay in 31 bits."""
-    largest = max(plan.weight_bytes, plan.table_bytes, plan.m * plan.n, plan.padded_n * plan.groups)
+    largest = max(plan.weight_bytes, plan.table_bytes, plan.m * plan.n, plan.padded_n * plan.stored_groups)
     return largest + max(_PREFETCH) < 2**31
 
 

@@ -18,7 +18,7 @@ from fettle.graph import data
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
-FORMATS = ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "tern", "bip1")
+FORMATS = ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "tern", "bip1", "bcq2", "bcq3")
 RUNNABLE = [
     pair for pair, sets in spaces.ISAS.items() if any(needed <= cpu.features(cpu.default_device()) for needed in sets)
 ]
@@ -31,7 +31,7 @@ def skip_if_missing(algorithm: str, isa: str, kind: str) -> None:
         pytest.skip("16-bit sums do not hold 8 planes: not in the space")
 
 
-@pytest.mark.parametrize("kind", ["u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1", "bcq3"])
 @pytest.mark.parametrize(("algorithm", "isa"), INT8)
 def test_every_format_is_within_tolerance(build: Any, algorithm: str, isa: str, kind: str) -> None:
     skip_if_missing(algorithm, isa, kind)
@@ -39,7 +39,7 @@ def test_every_format_is_within_tolerance(build: Any, algorithm: str, isa: str, 
     assert built.error() <= 1.0
 
 
-@pytest.mark.parametrize("kind", ["u3", "u8", "bip1"])
+@pytest.mark.parametrize("kind", ["u3", "u8", "bip1", "bcq2"])
 @pytest.mark.parametrize("isa", [isa for algorithm, isa in RUNNABLE if algorithm == "dequantise"])
 def test_unrounded_activations_meet_the_tighter_tolerance(build: Any, isa: str, kind: str) -> None:
     assert build(f"matmul m=3 n=50 k=150 act=f32 weight={kind}:64 compute=f32", isa=isa).error() <= 1.0
@@ -55,7 +55,9 @@ def test_unrounded_activations_meet_the_tighter_tolerance(build: Any, isa: str, 
 def test_any_schedule_of_any_shape_is_right(backend: CpuBackend, load: Any, choose: st.DataObject) -> None:
     kind = choose.draw(st.sampled_from(FORMATS))
     group = choose.draw(st.sampled_from(["8", "12", "20", "32", "64", "128", "row"]))
-    suffix = choose.draw(st.sampled_from(["", "/f32"] if kind in ("tern", "bip1") else ["", ":zp", ":zp/f32"]))
+    suffix = choose.draw(
+        st.sampled_from(["", "/f32"] if kind in ("tern", "bip1", "bcq2", "bcq3") else ["", ":zp", ":zp/f32"])
+    )
     act, out = (
         choose.draw(st.sampled_from(["f32", "f16", "bf16"])),
         choose.draw(st.sampled_from(["f32", "f16", "bf16"])),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fettle.backends.api import Schedule
 from fettle.backends.cpu.gemv import Gemv, layouts
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.graph import data
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
@@ -127,3 +128,66 @@ def test_widening_a_field_keeps_the_codes() -> None:
     np.testing.assert_array_equal(
         layouts.pack(weight, Plan.of(three, choice))[0], layouts.pack(wider, Plan.of(four, choice))[0]
     )
+
+
+def stored_octet(byte: int) -> int:
+    """The bits an octet's byte stands for: itself where the sign is set, else its mirror image's complement."""
+    return byte if byte & 0x80 else byte ^ 0x7F
+
+
+def stored_quintet(byte: int) -> int:
+    """The value Σ t_i·3^i a quintet's byte stands for."""
+    index = {int(quintet_index(np.array(value))): value for value in range(122)}
+    return index[byte & 0x7F] * (1 if byte & 0x80 else -1)
+
+
+@given(st.sampled_from(["bip1", "u3", "tern"]), st.sampled_from(["40", "80", "row"]), st.integers(1, 64), st.data())
+@settings(max_examples=30, deadline=None)
+def test_half_table_bytes_hold_every_code(kind: str, group: str, n: int, draw: st.DataObject) -> None:
+    workload = Workload.parse(f"matmul m=1 n={n} k=160 act=f32 weight={kind}:{group}")
+    plan, weight = Plan.of(workload, schedule("mirror", "avx512", 64)), weight_of(workload)
+    lines = layouts.pack(weight, plan)[0].reshape(plan.groups, plan.steps, plan.planes, 64)
+    row, step = draw.draw(st.integers(0, n - 1)), draw.draw(st.integers(0, 160 // plan.step_k - 1))
+    group_index, inside = divmod(step, plan.steps)
+    place = 2 * row if row < 32 else 2 * (row - 32) + 1
+    stored = lines[group_index, inside, :, place]
+    codes = weight.codes[row, step * plan.step_k : (step + 1) * plan.step_k].astype(int)
+    if kind == "tern":
+        assert stored_quintet(int(stored[0])) == sum((c - 1) * 3**i for i, c in enumerate(codes))
+    else:
+        for plane in range(plan.planes):
+            assert stored_octet(int(stored[plane])) == sum((c >> plane & 1) << i for i, c in enumerate(codes))
+
+
+def test_every_value_of_five_digits_has_an_entry_of_its_own() -> None:
+    assert len(set(quintet_index(np.arange(122)).tolist())) == 122
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "bits"),
+    [
+        ("tern", "mirror", 8 * 26 / 128),
+        ("bip1", "mirror", 1),
+        ("u3", "mirror", 3),
+        ("tern", "lut", 2),
+        ("u3", "lut", 3),
+    ],
+)
+def test_bits_per_weight_are_the_formats_and_padding_only(kind: str, algorithm: str, bits: float) -> None:
+    """Ternary: 26 bytes of five digits hold 128, 1.625 bits a weight; a float16 scale adds 1/8."""
+    workload = Workload.parse(f"matmul m=1 n=128 k=4096 act=f32 weight={kind}:128")
+    packed = layouts.pack(weight_of(workload), Plan.of(workload, schedule(algorithm, "avx512", 64)))
+    assert sum(a.nbytes for a in packed) * 8 / (128 * 4096) == bits + 1 / 8
+
+
+def test_planes_of_a_binary_coded_weight_alternate_group_by_group() -> None:
+    coded = Workload.parse("matmul m=1 n=64 k=256 act=f32 weight=bcq3:64")
+    weight = weight_of(coded)
+    choice = schedule("lut", "avx512", 64)
+    codes, scales = layouts.pack(weight, Plan.of(coded, choice))
+    plain = Workload.parse("matmul m=1 n=64 k=256 act=f32 weight=bip1:64")
+    for plane in range(3):
+        bits = QuantizedWeight(plain["weight"], weight.codes >> plane & 1, weight.scales[..., plane].copy())
+        alone, its_scales = layouts.pack(bits, Plan.of(plain, choice))
+        np.testing.assert_array_equal(codes.reshape(4, 3, -1)[:, plane].reshape(-1), alone)
+        np.testing.assert_array_equal(scales.reshape(4, 3, -1)[:, plane].reshape(-1), its_scales)

@@ -16,6 +16,8 @@ from fettle.graph.workload import Workload
 
 U4 = "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128"
 U2 = "matmul m=1 n=4096 k=4096 act=f32 weight=u2:128"
+U3 = "matmul m=1 n=4096 k=4096 act=f32 weight=u3:128"
+TERNARY = "matmul m=1 n=4096 k=4096 act=f32 weight=tern:128"
 U1 = "matmul m=1 n=4096 k=4096 act=f32 weight=bip1:128"
 INSTRUCTION = {
     ("integer", "avx512"): "vpdpbusd",
@@ -105,6 +107,23 @@ def test_a_look_up_serves_four_weights_a_byte(text: str, bits: int) -> None:
         look_ups = sum(line.startswith("vpermb") for line in loop)
         assert sum(line.startswith("vpdpbusd") for line in loop) == look_ups
         assert look_ups % (2 * 4 * bits) == 0  # 4 steps a group of 128
+
+
+@pytest.mark.parametrize(("text", "unroll"), [(U1, 16), (U3, 8), (TERNARY, 2)])
+def test_a_half_table_look_up_takes_six_instructions_a_line(text: str, unroll: int) -> None:
+    """Of 64 rows: a look-up, a sign, an exclusive or, a shift and two additions; nothing is unpacked."""
+    needs("mirror", "avx512")
+    emitted = assembly(text, algorithm="mirror", isa="avx512", tile=256, unroll=unroll, blocks=2)
+    loops = hot_loops(emitted, "vpshufb")
+    assert loops
+    for loop in loops:
+        assert not [line for line in loop if _SPILL.match(line)]
+        look_ups = sum(bool(re.match(r"vperm[it]2b", line)) for line in loop)
+        assert look_ups == sum(line.startswith("vpshufb") for line in loop)
+        assert not [line for line in loop if line.startswith(("call", "vpunpck", "vpdpbusd"))]
+        widening = 12 * 2 * 2  # conversions, scales and shifts at a group's end
+        assert sum(line.startswith("vpsrlw") for line in loop) == look_ups
+        assert sum(line.startswith("vpaddw") for line in loop) <= 2 * look_ups + widening
 
 
 def test_float16_scales_are_converted_by_one_instruction() -> None:

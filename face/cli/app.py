@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fettle.cli import bench, cache, db, devices, jobs, lookup, replay, run, serve, tune
-from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE
+from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
 app = typer.Typer(
@@ -57,10 +57,12 @@ def exit_code(error: FettleError) -> int:
 
 
 def main() -> NoReturn:
-    """Entry point of the ``fettle`` command."""
+    """Run the command that the arguments say. An error goes to stderr and, with ``--json``, to stdout as well."""
     try:
         app()
     except FettleError as error:
+        if "--json" in sys.argv:
+            print_json(error_json(error))
         print(f"fettle: {error}", file=sys.stderr)
         for name, value in error.details.items():
             print(f"  {name}: {value}", file=sys.stderr)

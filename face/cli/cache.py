@@ -21,7 +21,10 @@ def list_kernels(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List cached kernels, newest first."""
+    """List cached kernels, newest first.
+
+    Example: fettle cache list --device cpu --operator matmul
+    """
     from fettle.store.open import open_store
 
     key = resolve_device(device)[1].key if device is not None else None
@@ -48,7 +51,10 @@ def list_kernels(
 
 @app.command()
 def stats(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Count what the cache holds."""
+    """Count what the cache holds.
+
+    Example: fettle cache stats --json
+    """
     from fettle.store.open import open_store
 
     with open_store(store) as opened:

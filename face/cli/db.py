@@ -17,7 +17,10 @@ def _db() -> None:
 
 @app.command()
 def upgrade(store: StoreOption = None) -> None:
-    """Bring the database to this version's schema; nothing stored is lost."""
+    """Bring the database to this version's schema; nothing stored is lost.
+
+    Example: fettle db upgrade --store /var/lib/fettle/fettle.sqlite3
+    """
     from fettle.store.open import open_store
 
     with open_store(store, upgrade=True) as opened:

@@ -41,14 +41,17 @@ def list_jobs(
     state: Annotated[
         list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
     store: StoreOption = None,
     server: ServerOption = None,
     token: TokenOption = None,
     tls_ca: CaOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    Example: fettle jobs list --state running --state queued
+    """
     found: list[Job] = []
     if server is not None:
         from fettle.service.client import connect
@@ -99,7 +102,10 @@ def show(
     tls_ca: CaOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one job with its results."""
+    """Show one job with its results.
+
+    Example: fettle jobs show JOB --json
+    """
     if server is not None:
         from fettle.service.client import connect
 
@@ -128,13 +134,16 @@ def _print(job: Job, json: bool) -> None:
 def watch(
     job_id: IdArgument,
     server: ServerOption = None,
-    after: Annotated[int, typer.Option("--after", help="Start behind this event number.")] = 0,
+    after: Annotated[int, typer.Option("--after", min=0, help="Start behind this event number.")] = 0,
     store: StoreOption = None,
     token: TokenOption = None,
     tls_ca: CaOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Follow a job until it ends; with --json one event a line."""
+    """Follow a job until it ends; with --json one event a line. Ctrl-C leaves the job alone.
+
+    Example: fettle jobs watch JOB --server 127.0.0.1:50151
+    """
     import time
 
     if server is not None:
@@ -171,7 +180,10 @@ def cancel(
     token: TokenOption = None,
     tls_ca: CaOption = None,
 ) -> None:
-    """Cancel a job; it keeps the best kernels found so far."""
+    """Cancel a job; it keeps the best kernels found so far.
+
+    Example: fettle jobs cancel JOB
+    """
     if server is not None:
         from fettle.service.client import connect
 
@@ -194,7 +206,10 @@ def resume(
     tls_ca: CaOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Go on with a job that was paused, interrupted or cut off, from its stored trials."""
+    """Go on with a job that was paused, interrupted or cut off, from its stored trials.
+
+    Example: fettle jobs resume JOB
+    """
     if server is not None:
         from fettle.service.client import connect
 

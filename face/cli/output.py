@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fettle.graph import codec
+from fettle.graph.errors import FettleError
 from fettle.store.values import Job, Kernel, WorkloadResult
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
@@ -87,6 +88,18 @@ def job_json(job: Job) -> dict[str, Any]:
         "device": str(job.spec.device),
         "workloads": [result_json(r) for r in job.results],
         "error": job.error or None,
+    }
+
+
+def error_json(error: FettleError) -> dict[str, Any]:
+    """What a command with ``--json`` prints when it fails."""
+    return {
+        "error": {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint or None,
+            "details": error.details,
+        }
     }
 
 

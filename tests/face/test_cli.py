@@ -89,6 +89,7 @@ def test_jobs_and_cache_list_what_was_done(tuned: Fettle) -> None:
         (["tune", "missing.onnx"], 3, "missing.onnx"),
         (["tune", SOFTMAX, "--store", "nodb://x/y"], 2, "nodb"),
         (["tune", SOFTMAX, "--store", "/dev/null/store.sqlite3"], 1, "/dev/null"),
+        (["jobs", "list", "--limit", "0"], 2, "--limit"),
         (["jobs", "show", "nosuchjob"], 3, "nosuchjob"),
         (["lookup", SOFTMAX, "--server", "127.0.0.1:1"], 1, "127.0.0.1:1"),
         (["no-such-command"], 2, "no-such-command"),
@@ -99,6 +100,15 @@ def test_bad_input_is_a_clear_error_with_its_exit_code(fresh: Fettle, words: lis
     assert done.returncode == code, done.stderr
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_error_with_json_is_one_json_object_too(fresh: Fettle) -> None:
+    done = fresh("tune", "softmax rows=0 cols=4 act=f32", "--json")
+    assert done.returncode == 2
+    error = parsed(done)["error"]
+    assert error["kind"] == "InvalidWorkload"
+    assert "extent 0" in error["message"]
+    assert error["message"] in done.stderr
 
 
 def test_malformed_model_is_refused_by_name(fresh: Fettle, tmp_path: Path) -> None:

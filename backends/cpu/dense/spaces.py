@@ -14,7 +14,7 @@ from fettle.backends.cpu.dense.geometry import multiplies_pairs
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "dense-2"
+VERSION = "dense-3"
 
 _L1, _L2 = 32 << 10, 512 << 10
 """Bytes assumed where the machine does not tell."""
@@ -84,6 +84,9 @@ def space(workload: Workload, device: Device) -> Space:
             "partial sums must not leave the caches",
         ),
     ]
+    if m >= 8 and n >= 4 * lanes:
+        loads = f"2 * micro_m * (micro_n // {lanes}) >= 3 * (micro_m + micro_n // {lanes})"
+        constraints.append(Constraint(loads, "more multiply-adds than loads"))
     if m >= 32:
         reuse = "(tile_m if inner == 'rows' else tile_n) * (micro_m if inner == 'rows' else micro_n) >= 16"
         constraints.append(Constraint(reuse, "what comes to the L1 cache must be used again"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from fettle.cli.options import CaOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
-from fettle.graph.errors import InvalidArgument, NotFound
+from fettle.graph.errors import Conflict, InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 from fettle.store.values import Job, JobState
 
@@ -190,10 +191,14 @@ def cancel(
         with connect(server, token=token, tls_ca=tls_ca) as client:
             job = client.cancel(job_id)
     else:
+        from fettle.search.jobs import run_job
         from fettle.store.open import open_store
 
         with open_store(store) as opened:
             job = opened.request_cancel(job_id)
+            if not job.state.is_final:
+                with suppress(Conflict):  # somebody runs it, and will notice; else it was cut off, and ends here
+                    job = run_job(opened, job_id)
     stdout.print(f"job {job.id}: {job.state.value if job.state.is_final else 'cancelling'}", highlight=False)
 
 

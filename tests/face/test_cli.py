@@ -159,6 +159,13 @@ def test_second_interrupt_exits_at_once_and_tuning_again_goes_on(tmp_path: Path)
     assert row["trials"] == resumed["workloads"][0]["trials"]
 
 
+def test_job_of_a_process_that_is_gone_can_be_cancelled_and_keeps_its_best(tmp_path: Path) -> None:
+    _, job = interrupted(tmp_path, 2)
+    assert "cancelled" in run_fettle(["jobs", "cancel", job["job"]], tmp_path).stdout
+    (row,) = parsed(run_fettle(["jobs", "show", job["job"], "--json"], tmp_path))["workloads"]
+    assert row["verified"] is True
+
+
 def test_tuning_looking_up_and_running_need_no_compiler(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np, fettle\n"

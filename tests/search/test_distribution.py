@@ -104,4 +104,4 @@ def test_weights_are_normalised_and_senseless_ones_rejected() -> None:
 
 def test_a_template_with_rows_of_its_own_is_rejected() -> None:
     with pytest.raises(InvalidArgument):
-        fettle.tune_distribution(f"{TEMPLATE} m=4", {1: 1.0}, "cpu", store="memory:")
+        fettle.tune_distribution(f"{TEMPLATE} m=4", {1: 1.0}, "cpu", store=MemoryStore())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
+from fettle.graph.formats import F32, PER_ROW, Format
 from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
@@ -31,12 +32,27 @@ def flag(text: str) -> Flag:
     return Flag(text == "true")
 
 
+def cache_format(text: str) -> Format:
+    """f32, bf16, or 8- or 4-bit codes with f32 scales: ``u8:64/f32``."""
+    value = Format.parse(text)
+    if value.kind in ("f32", "bf16"):
+        return value
+    plain = value.is_quantised and value.group != PER_ROW and not value.zero_points and value.scale == "f32"
+    if value.kind not in ("u8", "u4") or not plain:
+        raise InvalidWorkload(f"{text!r} is no format of a cache", hint="f32, bf16, or as u8:64/f32 and u4:32/f32")
+    return value
+
+
 class Attention(Operator):
     """``y[b,h,i] = Σ_j p[j] · v[b,g,j]`` with ``p = softmax_j(q[b,h,i] · k[b,g,j] / √dim)``, ``g = h·kv_heads/heads``.
 
     The heads of one group of ``heads / kv_heads`` share keys and values. ``causal`` aligns the queries with the
     end of the keys: query i sees the keys j ≤ kv - q + i. Where ``act`` is bf16, probabilities may be rounded
     to bf16 before they meet the values.
+
+    A quantised cache (``kvcache=u8:64/f32``; KIVI, 2402.02750) holds codes, and an element is
+    ``code · scale + zero``: of keys per channel and group of that many positions, of values per position. Two
+    4-bit codes share a byte, the even element in its low half.
     """
 
     name: ClassVar[str] = "attention"
@@ -48,22 +64,38 @@ class Attention(Operator):
         Field("kv", extent),
         Field("dim", extent),
         Field("act", choice("f32", "bf16")),
-        Field("kvcache", choice("f32", "bf16"), default=lambda v: v["act"]),
+        Field("kvcache", cache_format, default=lambda v: v["act"]),
         Field("causal", flag, default=lambda v: Flag(0)),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
         if values["heads"] % values["kv_heads"]:
             raise InvalidWorkload(f"heads={values['heads']} is no multiple of kv_heads={values['kv_heads']}")
+        if values["kvcache"].kind == "u4" and values["dim"] % 2:
+            raise InvalidWorkload(f"two 4-bit codes share a byte: dim={values['dim']} is odd")
         if values["causal"] and values["kv"] < values["q"]:
             raise InvalidWorkload("with causal=true and fewer keys than queries, some queries see no key")
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         batch, heads, kv_heads, dim = values["batch"], values["heads"], values["kv_heads"], values["dim"]
+        cache: Format = values["kvcache"]
+        q = TensorSpec("q", (batch, heads, values["q"], dim), values["act"])
+        if cache.group is None:
+            rows = (batch, kv_heads, values["kv"], dim)
+            return q, TensorSpec("k", rows, cache), TensorSpec("v", rows, cache)
+        codes = (batch, kv_heads, values["kv"], dim * cache.bits // 8)
+        per_channel, per_position = (
+            (batch, kv_heads, cache.groups(values["kv"]), dim),
+            (batch, kv_heads, values["kv"], 1),
+        )
         return (
-            TensorSpec("q", (batch, heads, values["q"], dim), values["act"]),
-            TensorSpec("k", (batch, kv_heads, values["kv"], dim), values["kvcache"]),
-            TensorSpec("v", (batch, kv_heads, values["kv"], dim), values["kvcache"]),
+            q,
+            TensorSpec("k", codes, Format("u8")),
+            TensorSpec("k_scale", per_channel, F32),
+            TensorSpec("k_zero", per_channel, F32),
+            TensorSpec("v", codes, Format("u8")),
+            TensorSpec("v_scale", per_position, F32),
+            TensorSpec("v_zero", per_position, F32),
         )
 
     def result(self, values: Mapping[str, Any]) -> TensorSpec:
@@ -77,6 +109,12 @@ class Attention(Operator):
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
         """Standard normal keys and values; queries, hence logits, of deviation 3: few keys carry most of the weight."""
+        if not tensor.format.is_float:
+            return rng.integers(0, 256, tensor.shape, np.uint8)
+        if tensor.name.endswith(("_scale", "_zero")):  # codes spread evenly become values of deviation 1
+            middle = (values["kvcache"].levels - 1) / 2.0
+            spread = np.float32(1.0 if tensor.name.endswith("_scale") else -middle) / np.float32(middle / np.sqrt(3.0))
+            return (0.5 + rng.random(tensor.shape, np.float32)) * spread
         data = rng.standard_normal(tensor.shape, np.float32)
         return (data * np.float32(3.0 if tensor.name == "q" else 1.0)).astype(tensor.format.dtype)
 
@@ -91,25 +129,49 @@ class Attention(Operator):
         E_j is what may be wrong with the weight of key j, relatively: c for the exponential and the division
         (16; 64 for act=bf16), the rounding of its argument, the sums over keys, and the sum over ``dim`` in the
         logit, with Σ|q||k| bounded by the norms. An error common to all weights cancels, hence |v_j| + |y|.
+        Of a quantised cache, |k| and |v| stand for |code·scale| + |zero|: what may be rounded before it cancels.
         """
-        q, k, v = (np.asarray(o).astype(np.float64) for o in operands)
+        q = np.asarray(operands[0]).astype(np.float64)
+        half = (len(operands) + 1) // 2
+        k, key_sizes = _plain(values, [np.asarray(o) for o in operands[1:half]])
+        v, value_sizes = _plain(values, [np.asarray(o) for o in operands[half:]])
         expected, tolerance = np.empty(q.shape), np.empty(q.shape)
         group = values["heads"] // values["kv_heads"]
         for b in range(values["batch"]):
             for head in range(values["heads"]):
-                keys, cached = k[b, head // group], v[b, head // group]
+                at = b, head // group
+                cache = (k[at], key_sizes[at], v[at], value_sizes[at])
                 for start in range(0, values["q"], _ROW_BLOCK):
                     rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
                     last = values["kv"] - values["q"] + np.arange(rows.start, rows.stop) if values["causal"] else None
-                    result = _attend(q[b, head, rows], keys, cached, last, bf16=values["act"].kind == "bf16")
+                    result = _attend(q[b, head, rows], *cache, last, bf16=values["act"].kind == "bf16")
                     expected[b, head, rows], tolerance[b, head, rows] = result
         return Reference(expected, tolerance)
+
+
+def _plain(
+    values: Mapping[str, Any], stored: Sequence[NDArray[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Keys or values ``[batch, kv_heads, kv, dim]``, and the sizes of the summands they are made of."""
+    cache: Format = values["kvcache"]
+    if cache.group is None:
+        plain = stored[0].astype(np.float64)
+        return plain, np.abs(plain)
+    codes, scale, zero = stored
+    if cache.kind == "u4":
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:-1], -1)
+    if scale.shape[-1] > 1 or scale.shape[2] != values["kv"]:
+        scale, zero = (np.repeat(x, cache.group, axis=2)[:, :, : values["kv"]] for x in (scale, zero))
+    product = codes * scale.astype(np.float64)
+    return product + zero, np.abs(product) + np.abs(zero)
 
 
 def _attend(
     q: NDArray[np.float64],
     k: NDArray[np.float64],
+    key_sizes: NDArray[np.float64],
     v: NDArray[np.float64],
+    value_sizes: NDArray[np.float64],
     last: NDArray[np.int64] | None,
     *,
     bf16: bool,
@@ -123,14 +185,13 @@ def _attend(
     weights = np.exp(logits)
     weights /= weights.sum(axis=1, keepdims=True)
     expected = weights @ v
-    magnitudes = np.abs(v)
-    relative = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(k, axis=1) * CONFIDENCE
+    relative = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(key_sizes, axis=1) * CONFIDENCE
     relative -= 2.0 * np.where(weights > 0.0, logits, 0.0)
     relative += (64.0 if bf16 else 16.0) + 2.0 * CONFIDENCE * math.sqrt(kv)
     relative *= weights
-    tolerance = UNIT_ROUNDOFF * (relative @ magnitudes + relative.sum(axis=1, keepdims=True) * np.abs(expected))
+    tolerance = UNIT_ROUNDOFF * (relative @ value_sizes + relative.sum(axis=1, keepdims=True) * np.abs(expected))
     if bf16:
         tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((weights * weights) @ (v * v))
     tolerance += (2.0**-8 if bf16 else UNIT_ROUNDOFF) * np.abs(expected)
-    tolerance += 2.0**-125 * (1.0 + magnitudes.sum(axis=0))
+    tolerance += 2.0**-125 * (1.0 + value_sizes.sum(axis=0))
     return expected, tolerance

@@ -77,9 +77,38 @@ def test_fields_shapes_and_counts() -> None:
         ("heads=3 kv_heads=2 q=1 kv=8 dim=8", "multiple"),
         ("heads=1 q=9 kv=8 dim=8 causal=true", "no key"),
         ("heads=1 q=1 kv=8 dim=8 causal=yes", "neither true nor false"),
-        ("heads=1 q=1 kv=8 dim=8 kvcache=f16", "not one of"),
+        ("heads=1 q=1 kv=8 dim=8 kvcache=f16", "no format of a cache"),
+        ("heads=1 q=1 kv=8 dim=8 kvcache=u8:32", "no format of a cache"),
+        ("heads=1 q=1 kv=8 dim=9 kvcache=u4:32/f32", "odd"),
     ],
 )
 def test_meaningless_workloads_are_refused(fields: str, reason: str) -> None:
     with pytest.raises(InvalidWorkload, match=reason):
         Workload.parse(f"attention {fields} act=f32")
+
+
+def test_a_quantised_cache_has_scales_per_channel_of_keys_and_per_position_of_values() -> None:
+    workload = Workload.parse("attention heads=4 kv_heads=2 q=2 kv=70 dim=16 act=f32 kvcache=u4:32/f32")
+    shapes = {t.name: (t.shape, str(t.format)) for t in workload.operands}
+    assert shapes["k"] == shapes["v"] == ((1, 2, 70, 8), "u8")
+    assert shapes["k_scale"] == shapes["k_zero"] == ((1, 2, 3, 16), "f32")
+    assert shapes["v_scale"] == shapes["v_zero"] == ((1, 2, 70, 1), "f32")
+    q, k, k_scale, k_zero, v, v_scale, v_zero = (np.asarray(o) for o in data.operands(workload, 0))
+    keys, cached = np.empty((1, 2, 70, 16)), np.empty((1, 2, 70, 16))
+    for g, j, d in np.ndindex(2, 70, 16):
+        half = 4 * (d % 2)
+        keys[0, g, j, d] = (k[0, g, j, d // 2] >> half & 15) * float(k_scale[0, g, j // 32, d]) + k_zero[
+            0, g, j // 32, d
+        ]
+        cached[0, g, j, d] = (v[0, g, j, d // 2] >> half & 15) * float(v_scale[0, g, j, 0]) + v_zero[0, g, j, 0]
+    right = data.reference(workload, [q, k, k_scale, k_zero, v, v_scale, v_zero])
+    np.testing.assert_allclose(right.expected, plain(q.astype(np.float64), keys, cached, False), rtol=1e-9, atol=1e-12)
+    assert 0.5 < cached.std() < 2.0
+    assert right.tolerance.max() < 1e-3
+
+
+def test_values_with_as_many_groups_as_positions_are_told_from_keys() -> None:
+    workload = Workload.parse("attention heads=1 q=1 kv=1 dim=8 act=f32 kvcache=u8:8/f32")
+    q, k, k_scale, k_zero, v, v_scale, v_zero = (np.asarray(o) for o in data.operands(workload, 0))
+    right = data.reference(workload, [q, k, k_scale, k_zero, v, v_scale, v_zero])
+    np.testing.assert_allclose(right.expected[0, 0], v[0, 0] * v_scale[0, 0].astype(np.float64) + v_zero[0, 0])

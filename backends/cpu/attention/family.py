@@ -15,7 +15,7 @@ from fettle.graph.workload import Workload
 
 
 class Attention(Family):
-    """Attention in f32 and bf16, grouped queries, causal or not; nothing is packed before the call."""
+    """Attention over a cache in f32, bf16, 8 or 4 bits; grouped queries, causal or not; nothing is packed beforehand."""
 
     name: ClassVar[str] = "attention"
 

@@ -9,34 +9,43 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
+from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.split import Split
 from fettle.backends.cpu.attention.tiles import Tiles
+from fettle.backends.cpu.attention.words import Words
 
-_DTYPE = {"f32": "float32", "bf16": "bfloat16"}
-_BYTES = {"f32": 4, "bf16": 2}
+_DTYPES = {"f32": ("float32", 4), "bf16": ("bfloat16", 2), "u8": ("uint8", 1), "u4": ("uint8", 1)}
+"""Type of a stored element, and its bytes."""
 
 
 def kernel(plan: Plan, device: Device) -> Any:
-    """``(q, k, v, y)``, arrays of any alignment."""
-    queries = (plan.batch, plan.heads, plan.q, plan.dim)
-    cache = (plan.batch, plan.kv_heads, plan.kv, plan.dim)
-    tensors = (("q", queries, plan.act), ("k", cache, plan.cache), ("v", cache, plan.cache), ("y", queries, plan.act))
+    """``(q, k, v, y)``, or ``(q, k, k_scale, k_zero, v, v_scale, v_zero, y)``; arrays of any alignment."""
+    queries, heads = (plan.batch, plan.heads, plan.q, plan.dim), (plan.batch, plan.kv_heads)
+    rows = ((*heads, plan.kv, plan.cache_columns), plan.cache)
+    per_channel, per_key = ((*heads, plan.cache_groups, plan.dim), "f32"), ((*heads, plan.kv, 1), "f32")
+    if plan.is_quantised:
+        tensors = [(queries, plan.act), rows, per_channel, per_channel, rows, per_key, per_key, (queries, plan.act)]
+    else:
+        tensors = [(queries, plan.act), rows, rows, (queries, plan.act)]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("attention")
         arguments = [
-            T.arg(name, T.buffer([T.int64(extent) for extent in shape], _DTYPE[kind], align=_BYTES[kind]))
-            for name, shape, kind in tensors
+            T.arg(f"x{i}", T.buffer([T.int64(extent) for extent in shape], _DTYPES[kind][0], align=_DTYPES[kind][1]))
+            for i, (shape, kind) in enumerate(tensors)
         ]
         T.func_attr({"tirx.noalias": True})
-        matrices = [
+        q, *cache, y = [
             T.decl_buffer(
-                [T.int64(math.prod(shape[:-1])), T.int64(plan.dim)],
-                _DTYPE[kind],
+                [T.int64(math.prod(shape[:-1])), T.int64(shape[-1])],
+                _DTYPES[kind][0],
                 data=argument.data,
-                align=_BYTES[kind],
+                align=_DTYPES[kind][1],
             )
-            for argument, (_, shape, kind) in zip(arguments, tensors, strict=True)
+            for argument, (shape, kind) in zip(arguments, tensors, strict=True)
         ]
-        (Split if plan.algorithm == "split" else Tiles)(plan, device, *matrices).emit()
+        words = Words(plan, device)
+        half = len(cache) // 2
+        k, v = Cache(plan, words, *cache[:half]), Cache(plan, words, *cache[half:])
+        (Split if plan.algorithm == "split" else Tiles)(plan, words, q, k, v, y).emit()
     return builder.get()

@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
+from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import Words
 
@@ -19,7 +20,7 @@ class Packing:
         values: ``[heads · key_units, dim_vectors · lanes]`` registers.
     """
 
-    def __init__(self, plan: Plan, words: Words, k: Any, v: Any) -> None:
+    def __init__(self, plan: Plan, words: Words, k: Cache, v: Cache) -> None:
         self._plan, self._words = plan, words
         self._k, self._v = k, v
         heads = plan.batch * plan.kv_heads
@@ -49,7 +50,7 @@ class Packing:
 
     def _pack_keys(self, group: Any, row: Callable[[int], Any], start: Any) -> None:
         plan, words, n = self._plan, self._words, self._plan.lanes
-        lines = [words.line(self._k, [row(key), start]) for key in range(n)]
+        lines = [self._k.line(row(key), start) for key in range(n)]
         parts = len(lines[0])
         unit = T.floordiv(start, T.int64(plan.unit))
         for part in range(parts):
@@ -60,9 +61,9 @@ class Packing:
         plan, words, n = self._plan, self._words, self._plan.lanes
         for unit in range(n // plan.unit):
             if plan.bf16:
-                registers = words.side_by_side(self._v, row(2 * unit), row(2 * unit + 1), start)
+                registers = words.side_by_side(self._v.data, row(2 * unit), row(2 * unit + 1), start)
             else:
-                registers = words.line(self._v, [row(unit), start])
+                registers = self._v.line(row(unit), start)
                 if len(registers) == 2:
                     registers = list(words.interleave(*registers))
             for part, register in enumerate(registers):

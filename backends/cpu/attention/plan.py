@@ -15,8 +15,8 @@ DOTS_BF16 = "avx512bf16"
 
 
 def line(cache: str, lanes: int) -> int:
-    """Elements of keys or values read at once: a register of f32, or of pairs of bf16."""
-    return lanes if cache == "f32" else 2 * lanes
+    """Elements of keys or values read at once: what fills a register, or two where codes or bf16 come in pairs."""
+    return lanes if cache in ("f32", "u8") else 2 * lanes
 
 
 def lanes(workload: Workload, device: Device) -> int:
@@ -32,6 +32,7 @@ class Plan:
     Attributes:
         rows: queries that share their keys: ``group`` heads times ``q`` positions, head by head.
         bf16: products are bf16 dot products, two at a time; otherwise f32.
+        cache_group: keys that share scales and zeros, where keys are quantised.
         chunk: keys of one task (split) or of one block (tiles).
         block: query rows of one task (tiles).
         tile_rows, tile_vectors: the register tile of both products.
@@ -46,6 +47,7 @@ class Plan:
     dim: int
     act: str
     cache: str
+    cache_group: int
     causal: bool
     algorithm: str
     bf16: bool
@@ -70,6 +72,7 @@ class Plan:
             dim=values["dim"],
             act=values["act"].kind,
             cache=values["kvcache"].kind,
+            cache_group=values["kvcache"].group or 1,
             causal=bool(values["causal"]) and values["q"] > 1,
             algorithm=schedule["algorithm"],
             bf16=schedule["dot"] == "bf16",
@@ -82,6 +85,15 @@ class Plan:
             threads=schedule["threads"],
             lanes=lanes(workload, device),
         )
+
+    @property
+    def is_quantised(self) -> bool:
+        return self.cache in ("u8", "u4")
+
+    @property
+    def cache_groups(self) -> int:
+        """Groups of keys of a head, the last possibly short."""
+        return -(-self.kv // self.cache_group)
 
     @property
     def scale(self) -> float:
@@ -135,3 +147,13 @@ class Plan:
     @property
     def key_units(self) -> int:
         return self.chunks * self.chunk // self.unit
+
+    @property
+    def cache_columns(self) -> int:
+        """Stored elements of a row of keys or values."""
+        return self.dim // 2 if self.cache == "u4" else self.dim
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of one stored element."""
+        return {"f32": 4, "bf16": 2}.get(self.cache, 1)

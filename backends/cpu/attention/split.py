@@ -17,7 +17,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from fettle.backends.api import Device
+from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
@@ -28,8 +28,8 @@ from fettle.backends.cpu.rows.vectors import Registers
 class Split:
     """Emits the kernel; all buffers are matrices of rows of ``dim``."""
 
-    def __init__(self, plan: Plan, device: Device, q: Any, k: Any, v: Any, y: Any) -> None:
-        self.plan, self.v = plan, Words(plan, device)
+    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, y: Any) -> None:
+        self.plan, self.v = plan, words
         self.q, self.k, self.values, self.y = q, k, v, y
         self.padded = -(-min(plan.chunk, plan.kv) // plan.lanes) * plan.lanes
 
@@ -124,20 +124,16 @@ class Split:
         totals = [[v.constant(0.0)] * len(keys) for _ in range(rows)]
         if plan.prefetch:
             for key in keys:
-                for start in range(0, plan.dim, max(1, 64 * plan.dim // self._row_bytes)):
-                    v.prefetch(self.k, [key + plan.prefetch, start])
+                for column in range(0, plan.cache_columns, 64 // plan.cache_bytes):
+                    v.prefetch(self.k.data, [key + plan.prefetch, column])
         for index, start in enumerate(plan.lines):
-            lines = [v.line(self.k, [key, T.int64(start)]) for key in keys]
+            lines = [self.k.line(key, T.int64(start)) for key in keys]
             for part in range(len(lines[0])):
                 for r in range(rows):
                     query = queries[row + r, index * len(lines[0]) + part, T.Ramp(0, 1, n)]
                     for i, registers in enumerate(lines):
                         totals[r][i] = v.let(v.dot(totals[r][i], registers[part], query))
         return totals
-
-    @property
-    def _row_bytes(self) -> int:
-        return self.plan.dim * (4 if self.plan.cache == "f32" else 2)
 
     def _softmax(
         self, scores: Any, weights: Any, row: Any, start: Any, count: Any, maxima: Any, sums: Any, at: Any
@@ -215,9 +211,9 @@ class Split:
         """A line of v as registers; if bf16, of two keys with their elements side by side."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         if not plan.bf16:
-            return v.line(self.values, [key, T.int64(start)])
+            return self.values.line(key, T.int64(start))
         place = T.Ramp(T.int64(start), T.int64(1), plan.line)
-        pair = [T.reinterpret(f"uint16x{plan.line}", self.values[row, place]) for row in (key, other)]
+        pair = [T.reinterpret(f"uint16x{plan.line}", self.values.data[row, place]) for row in (key, other)]
         registers = []
         for half in (0, 4):
             order = [

@@ -21,7 +21,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from fettle.backends.api import Device
+from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.packing import Packing
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
@@ -33,8 +33,8 @@ from fettle.backends.cpu.rows.vectors import Registers
 class Tiles:
     """Emits the kernel; all buffers are matrices of rows of ``dim``."""
 
-    def __init__(self, plan: Plan, device: Device, q: Any, k: Any, v: Any, y: Any) -> None:
-        self.plan, self.v = plan, Words(plan, device)
+    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, y: Any) -> None:
+        self.plan, self.v = plan, words
         self.q, self.y = q, y
         self.packing = Packing(plan, self.v, k, v)
 

@@ -62,6 +62,12 @@ class Words(Vectors):
         T.buffer_store(variable, value, [T.Ramp(0, 1, self.lanes)])
         return variable[T.Ramp(0, 1, self.lanes)]
 
+    def opaque(self, index: Any) -> Any:
+        """An index that TVM's simplifier does not look into: quotients of long sums take it seconds."""
+        variable = T.alloc_buffer((1,), "int64")
+        T.buffer_store(variable, index, [0])
+        return variable[0]
+
     def dot(self, total: Any, a: Any, b: Any) -> Any:
         """total + a·b, lane by lane; of two pairs of bf16 both products."""
         if self.plan.bf16:
@@ -110,20 +116,6 @@ class Words(Vectors):
         return self.let(T.Shuffle([a, b], low) + T.Shuffle([a, b], high))
 
     # memory
-
-    def line(self, cache: Any, indices: Sequence[Any]) -> list[Any]:
-        """A line of keys or values as registers: whole, or the even and the odd elements of a bf16 line."""
-        *outer, start = indices
-        n = self.lanes
-        raw = cache[(*outer, T.Ramp(start, T.int64(1), self.plan.line))]
-        if self.plan.cache == "f32":
-            return [self.let(raw)]
-        words = self.hold(T.reinterpret(f"int32x{n}", raw), "int32")
-        if self.plan.bf16:
-            return [words]
-        even = T.shift_left(words, self.integer(16))
-        odd = T.bitwise_and(words, self.integer(-(1 << 16)))
-        return [self.let(self.from_bits(even)), self.let(self.from_bits(odd))]
 
     def side_by_side(self, cache: Any, row: Any, other: Any, start: Any) -> list[Any]:
         """A line of two rows of bf16 values: registers of pairs, in the order of ``dim``."""

@@ -63,6 +63,8 @@ def error_ratio(workload: Workload, device: Device, schedule: Schedule) -> float
 def workloads(draw: st.DrawFn) -> Workload:
     kv_heads, group = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     kv, causal = draw(st.integers(1, 200)), draw(st.booleans())
+    dim = draw(st.sampled_from([8, 9, 16, 24, 31, 32, 33, 40, 64, 80, 96, 100, 128]))
+    caches = ["f32", "bf16", "u8:8/f32", "u8:64/f32", *([] if dim % 2 else ["u4:32/f32"])]
     return Workload.of(
         "attention",
         batch=draw(st.integers(1, 2)),
@@ -70,9 +72,9 @@ def workloads(draw: st.DrawFn) -> Workload:
         kv_heads=kv_heads,
         q=draw(st.one_of(st.integers(1, 4), st.integers(1, 60)).filter(lambda q: q <= kv or not causal)),
         kv=kv,
-        dim=draw(st.sampled_from([8, 9, 16, 24, 31, 32, 33, 40, 64, 80, 96, 100, 128])),
+        dim=dim,
         act=draw(st.sampled_from(["f32", "bf16"])),
-        kvcache=draw(st.sampled_from(["f32", "bf16"])),
+        kvcache=draw(st.sampled_from(caches)),
         causal="true" if causal else "false",
     )
 
@@ -94,6 +96,8 @@ def test_any_schedule_of_any_shape_is_within_tolerance(workload: Workload, level
         "attention heads=4 kv_heads=2 q=3 kv=67 dim=64 act=f32 causal=true",
         "attention heads=4 kv_heads=2 q=50 kv=131 dim=72 act=bf16 causal=true",
         "attention heads=2 q=40 kv=33 dim=48 act=f32 kvcache=bf16",
+        "attention heads=4 kv_heads=2 q=1 kv=100 dim=46 act=bf16 kvcache=u4:32/f32",
+        "attention heads=2 q=20 kv=35 dim=48 act=f32 kvcache=u8:16/f32",
     ],
 )
 def test_default_is_within_tolerance(text: str, level: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fettle.backends import spaces
+from fettle.backends import _groups
 from fettle.backends.api import Constraint, Parameter, Schedule, Space
 from fettle.backends.spaces import enumerate_space, is_valid, why_invalid
 from fettle.graph.errors import InvalidArgument, ResourceExhausted
@@ -231,7 +231,7 @@ def test_constraints_are_applied_as_soon_as_their_names_are_bound() -> None:
 
 
 def test_group_of_more_rows_than_allowed_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "MAX_GROUP_ROWS", 1000)
+    monkeypatch.setattr(_groups, "MAX_GROUP_ROWS", 1000)
     space = Space([Parameter.integers(n, 1, 50) for n in "abc"], [Constraint("a + b + c > 3")])
     with pytest.raises(ResourceExhausted, match="a b"):
         enumerate_space(space)

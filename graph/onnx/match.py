@@ -195,6 +195,27 @@ def _attention(node: NodeProto, facts: Facts) -> Match:
     return Match(workload, tuple((name,) for name in names[:3]))
 
 
+def _layer_normalization(node: NodeProto, facts: Facts) -> Match:
+    shape = facts.shape(node.input[0])
+    axis = integer(node, "axis", -1)
+    if not shape or axis % len(shape) != len(shape) - 1:
+        raise NoWorkload(f"LayerNormalization from axis {axis} of {list(shape)}; only the last axis is tuned")
+    if any(node.output[1:]):
+        raise NoWorkload("LayerNormalization whose mean or deviation is used")
+    constants = tuple(node.input[1:3])
+    if len(constants) < 2 or not constants[1]:
+        raise NoWorkload("LayerNormalization without a bias")
+    rows, cols = _rows(shape)
+    for name in constants:
+        if name not in facts.constants:
+            raise NoWorkload(f"{name!r} is not a constant")
+        if math.prod(facts.shape(name)) != cols:
+            raise NoWorkload(f"{name!r} of shape {list(facts.shape(name))} is broadcast over {cols} columns")
+    epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
+    workload = Workload.of("layernorm", rows=rows, cols=cols, act="f32", eps=_shortest(epsilon))
+    return Match(workload, ((node.input[0],), (constants[0],), (constants[1],)))
+
+
 def _shortest(value: float) -> str:
     """The shortest decimal that is this float32: ONNX stores 1e-5 as 9.99999974e-06."""
     return repr(float(str(np.float32(value))))
@@ -232,6 +253,7 @@ _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     (MICROSOFT, "MatMulNBits"): _matmul_nbits,
     ("", "Softmax"): _softmax,
     ("", "Attention"): _attention,
+    ("", "LayerNormalization"): _layer_normalization,
     ("", "RMSNormalization"): _rms_normalization,
     (FETTLE, "RMSNormalization"): _rms_normalization,
     **{("", operator): _elementwise for operator in (*BINARY, *UNARY)},

@@ -7,13 +7,15 @@ from fettle.graph.operators.attention import Attention
 from fettle.graph.operators.base import Operator, Reference
 from fettle.graph.operators.conv2d import Conv2d
 from fettle.graph.operators.elementwise import Elementwise
+from fettle.graph.operators.layernorm import LayerNorm
 from fettle.graph.operators.matmul import Matmul
 from fettle.graph.operators.recorded import Recorded
 from fettle.graph.operators.rmsnorm import RmsNorm
 from fettle.graph.operators.softmax import Softmax
 
 OPERATORS: dict[str, Operator] = {
-    op.name: op for op in (Matmul(), Conv2d(), Softmax(), RmsNorm(), Elementwise(), Attention(), Recorded())
+    op.name: op
+    for op in (Matmul(), Conv2d(), Softmax(), RmsNorm(), LayerNorm(), Elementwise(), Attention(), Recorded())
 }
 
 __all__ = ["OPERATORS", "Operator", "Reference"]

@@ -44,4 +44,5 @@ class Elementwise(Operator):
         expression: Expression = values["expr"]
         expected, tolerance = expression.evaluate_with_bound([np.asarray(o).astype(np.float64) for o in operands])
         rounding = {"f32": 2.0**-24, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
-        return Reference(expected, tolerance + rounding * np.abs(expected) + 2.0**-125)
+        smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
+        return Reference(expected, tolerance + rounding * np.abs(expected) + smallest)

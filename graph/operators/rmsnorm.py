@@ -52,11 +52,15 @@ class RmsNorm(Operator):
         return data.astype(tensor.format.dtype)
 
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
-        """float64, with tolerance ``|y|·(u·(8 + λ√cols) + v)``: the sum of squares, then four roundings."""
+        """float64, with tolerance ``|y|·(u·(8 + λ√cols) + v) + smallest``.
+
+        The sum of squares, then four roundings; v rounds to the result's format, smallest covers its subnormals.
+        """
         x = np.asarray(operands[0]).astype(np.float64)
         weight = np.asarray(operands[1]).astype(np.float64)
         root = np.sqrt((x * x).mean(axis=1, keepdims=True) + values["eps"])
         expected = x / root * weight
         relative = UNIT_ROUNDOFF * (8.0 + CONFIDENCE * np.sqrt(values["cols"]))
         relative += {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
-        return Reference(expected, np.abs(expected) * relative + 2.0**-125)
+        smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
+        return Reference(expected, np.abs(expected) * relative + smallest)

@@ -131,6 +131,20 @@ def test_rmsnorm_in_float32_stays_inside_the_bound_and_epsilon_matters() -> None
     assert worst(kernel(1e-5), right) > 1.0
 
 
+def test_layernorm_in_float32_stays_inside_the_bound_and_mean_and_epsilon_matter() -> None:
+    workload = Workload.of("layernorm", rows=4, cols=2048, act="f32", eps=1e-3)
+    x, scale, bias = (np.asarray(o) for o in operands(workload, 0))
+    right = reference(workload, (x, scale, bias))
+
+    def kernel(eps: float, shift: float = 0.0) -> np.ndarray:
+        centred = x - x.mean(axis=1, keepdims=True) + np.float32(shift)
+        return centred / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + np.float32(eps)) * scale + bias
+
+    assert worst(kernel(1e-3), right) <= 1.0
+    assert worst(kernel(1e-5), right) > 1.0
+    assert worst(kernel(1e-3, 1e-3), right) > 1.0
+
+
 def test_elementwise_is_the_expression() -> None:
     workload = Workload.of("elementwise", shape="8x96", act="f32", expr="silu(x0)*x1")
     x, y = (np.asarray(o) for o in operands(workload, 0))
@@ -139,7 +153,9 @@ def test_elementwise_is_the_expression() -> None:
     assert worst(x / (1 + np.exp(-x)) + y, right) > 1.0
 
 
-@pytest.mark.parametrize("text", ["softmax rows=4 cols=64 act=bf16", "rmsnorm rows=4 cols=64 act=f16"])
+@pytest.mark.parametrize(
+    "text", ["softmax rows=4 cols=64 act=bf16", "rmsnorm rows=4 cols=64 act=f16", "layernorm rows=4 cols=64 act=bf16"]
+)
 def test_rounding_the_result_to_its_format_stays_inside_the_bound(text: str) -> None:
     workload = Workload.parse(text)
     data = operands(workload, 0)

@@ -60,6 +60,7 @@ SOFTMAX = st.fixed_dictionaries({"rows": EXTENTS, "cols": EXTENTS, "act": ACTIVA
 WORKLOADS = st.one_of(
     matmuls().map(lambda fields: ("matmul", fields)),
     NORMS.map(lambda fields: ("rmsnorm", fields)),
+    NORMS.map(lambda fields: ("layernorm", fields)),
     SOFTMAX.map(lambda fields: ("softmax", fields)),
     ELEMENTWISE.map(lambda fields: ("elementwise", fields)),
 )

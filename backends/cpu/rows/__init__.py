@@ -1,4 +1,4 @@
-"""Kernels that work on rows of values: softmax, RMS normalisation, elementwise chains."""
+"""Kernels that work on rows of values: softmax, normalisations, elementwise chains."""
 
 from fettle.backends.cpu.rows.family import Rows
 

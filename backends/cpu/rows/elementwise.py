@@ -14,7 +14,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.exp import exp, expm1_negative
-from fettle.backends.cpu.rows.vectors import Vectors, function
+from fettle.backends.cpu.rows.vectors import Vectors, function, viewed
 from fettle.graph.expressions import Expression
 
 DEGREE = 6
@@ -31,14 +31,15 @@ def lower(candidate: Candidate) -> Any:
     workload = candidate.workload
     shape = tuple(workload["shape"])
     names = [*(f"x{i}" for i in range(workload["expr"].arity)), "y"]
-    return function([(name, shape) for name in names], partial(_body, candidate))
+    return function([(name, shape) for name in names], partial(_body, candidate), str(workload["act"]))
 
 
 def _body(candidate: Candidate, *buffers: Any) -> None:
-    v = Vectors(candidate.device)
+    act = str(candidate.workload["act"])
+    v = Vectors(candidate.device, act)
     schedule, expression = candidate.schedule, candidate.workload["expr"]
     size = math.prod(candidate.workload["shape"])
-    *xs, y = [T.decl_buffer([T.int64(size)], "float32", data=buffer.data, align=4) for buffer in buffers]
+    *xs, y = [viewed(buffer, (size,), act) for buffer in buffers]
     unroll, chunk, streams = schedule["unroll"], schedule["chunk"], schedule["stream"]
 
     def write(stream: bool, offset: Any, slot: int, mask: Any) -> None:

@@ -23,11 +23,11 @@ def lower(candidate: Candidate) -> Any:
     """TensorIR of an rmsnorm candidate."""
     rows, cols = candidate.workload["rows"], candidate.workload["cols"]
     shapes = [("x", (rows, cols)), ("weight", (cols,)), ("y", (rows, cols))]
-    return function(shapes, partial(_body, candidate))
+    return function(shapes, partial(_body, candidate), str(candidate.workload["act"]))
 
 
 def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
-    v = Vectors(candidate.device)
+    v = Vectors(candidate.device, str(candidate.workload["act"]))
     schedule, workload = candidate.schedule, candidate.workload
     rows, cols, eps = workload["rows"], workload["cols"], workload["eps"]
     unroll, block, streams = schedule["unroll"], schedule["row_block"], schedule["stream"]
@@ -61,20 +61,19 @@ def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
         for row in range(block):
             safe = T.And(sums[row] <= T.float32(_LARGEST_SUM), means[row] >= T.float32(_SMALLEST_MEAN))
             with T.If(T.Not(safe)), T.Then():
-                _wide_row(x, weight, y, first + row, cols, eps)
+                _wide_row(v, x, weight, y, first + row, cols, eps)
 
     with v.scope(y, streams), v.tasks(rows // block, schedule["threads"]) as index:
         task(v.let(index * block))
 
 
-def _wide_row(x: Any, weight: Any, y: Any, row: Any, cols: int, eps: float) -> None:
+def _wide_row(v: Vectors, x: Any, weight: Any, y: Any, row: Any, cols: int, eps: float) -> None:
     """One row in float64, one value at a time."""
     total = T.alloc_buffer((1,), "float64")
     T.buffer_store(total, T.float64(0), [0])
     with T.serial(T.int64(0), T.int64(cols)) as col:
-        value = T.cast(x[row, col], "float64")
+        value = v.load_one(x, [row, col])
         T.buffer_store(total, total[0] + value * value, [0])
     T.buffer_store(total, T.float64(1) / tirx.sqrt(total[0] / T.float64(cols) + T.float64(eps)), [0])
     with T.serial(T.int64(0), T.int64(cols)) as col:
-        result = T.cast(x[row, col], "float64") * total[0] * T.cast(weight[col], "float64")
-        T.buffer_store(y, T.cast(result, "float32"), [row, col])
+        v.store_one(y, [row, col], v.load_one(x, [row, col]) * total[0] * v.load_one(weight, [col]))

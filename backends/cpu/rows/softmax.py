@@ -26,12 +26,12 @@ def lower(candidate: Candidate) -> Any:
     """TensorIR of a softmax candidate."""
     rows, cols = candidate.workload["rows"], candidate.workload["cols"]
     shapes = [("x", (rows, cols)), ("y", (rows, cols))]
-    return function(shapes, partial(_body, candidate))
+    return function(shapes, partial(_body, candidate), str(candidate.workload["act"]))
 
 
 def _body(candidate: Candidate, x: Any, y: Any) -> None:
     schedule = candidate.schedule
-    v = Vectors(candidate.device)
+    v = Vectors(candidate.device, str(candidate.workload["act"]))
     rows, cols = candidate.workload["rows"], candidate.workload["cols"]
     algorithms: dict[str, Callable[..., None]] = {"three_pass": _three_pass, "two_pass": _two_pass}
     kernel = _Kernel(

@@ -5,7 +5,7 @@ degree       softmax only: degree of the exponential's polynomial
 unroll       vectors per loop step, each with its own accumulator
 row_block    neighbouring rows interleaved in one task; helps short rows, whose reductions are all latency
 chunk        softmax two_pass: values whose maximum is taken before they are summed; elementwise: values per task
-stream       write results past the caches
+stream       write results past the caches; f32 only
 threads      threads that share the rows (elementwise: the chunks)
 """
 
@@ -22,19 +22,17 @@ from fettle.graph.workload import Workload
 
 VERSION = "rows-1"
 
-_STREAM = Parameter("stream", (False, True))
-
 
 def space(workload: Workload, device: Device) -> Space:
-    """Schedules of a softmax, rmsnorm or elementwise workload."""
+    """Schedules of a softmax, rmsnorm, layernorm or elementwise workload."""
     if workload.operator == "elementwise":
         size = workload.result.size
         chunks = Parameter("chunk", tuple(c for c in (4096, 16384, 65536) if c < size) or (4096,))
         busy = Constraint(f"threads == 1 or (threads - 1) * chunk < {size}", "every thread has a task")
-        return Space((chunks, _unroll(size, device), _STREAM, _threads(device)), (busy,), VERSION)
+        return Space((chunks, _unroll(size, device), _stream(workload), _threads(device)), (busy,), VERSION)
     rows, cols = workload["rows"], workload["cols"]
     row_block = Parameter("row_block", tuple(b for b in (1, 2, 4) if rows % b == 0))
-    parameters = [_unroll(cols, device), row_block, _STREAM, _threads(device)]
+    parameters = [_unroll(cols, device), row_block, _stream(workload), _threads(device)]
     constraints = [
         Constraint("unroll * row_block <= 8", "accumulators stay in registers"),
         Constraint(f"threads == 1 or threads * row_block <= {rows}", "every thread has a task"),
@@ -42,7 +40,9 @@ def space(workload: Workload, device: Device) -> Space:
     if workload.operator == "softmax":
         chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c <= cols) or (1024,))
         degrees = Parameter("degree", softmax_degrees(cols, lanes(device)))
-        parameters = [Parameter("algorithm", ("three_pass", "two_pass")), degrees, chunks, *parameters]
+        # three passes keep exponentials in the result, which would round them twice where it is narrow
+        algorithms = ("three_pass", "two_pass") if str(workload["act"]) == "f32" else ("two_pass",)
+        parameters = [Parameter("algorithm", algorithms), degrees, chunks, *parameters]
         constraints += [
             Constraint("algorithm == 'two_pass' or not stream", "three passes read back what they write"),
             Constraint(f"algorithm == 'two_pass' or chunk == {chunks.choices[0]}", "three passes have no chunks"),
@@ -71,8 +71,9 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     operator = workload.operator
     size, threads = workload.result.size, schedule["threads"]
     two_pass = schedule.get("algorithm") == "two_pass"
-    row_bytes = 4 * (size if operator == "elementwise" else workload["cols"])
-    reads = {"softmax": 2 if two_pass else 3, "rmsnorm": 2, "elementwise": 0}[operator]
+    width = workload.result.format.bits // 8
+    row_bytes = width * (size if operator == "elementwise" else workload["cols"])
+    reads = {"softmax": 2 if two_pass else 3, "rmsnorm": 2, "layernorm": 3, "elementwise": 0}[operator]
     writes = 2 if operator == "softmax" and not two_pass else 1
     if operator == "elementwise":
         reads = workload["expr"].arity
@@ -85,10 +86,10 @@ def features(candidate: Candidate) -> Mapping[str, float]:
         "reads_per_value": float(reads),
         "writes_per_value": float(writes),
         "exponentials_per_value": float((2 if two_pass else 1) if operator == "softmax" else 0),
-        "log2_bytes_moved": math.log2(4 * size * (reads + writes)),
+        "log2_bytes_moved": math.log2(width * size * (reads + writes)),
         "log2_row_bytes": math.log2(row_bytes),
-        "row_block_over_l1": 4 * step * block / l1 if l1 else 0.0,
-        "row_block_over_l2": 4 * step * block / l2 if l2 else 0.0,
+        "row_block_over_l1": width * step * block / l1 if l1 else 0.0,
+        "row_block_over_l2": width * step * block / l2 if l2 else 0.0,
         "log2_chunk": math.log2(schedule.get("chunk", step)),
         "degree": float(schedule.get("degree", 0)),
         "unroll": float(schedule["unroll"]),
@@ -127,6 +128,10 @@ def softmax_degrees(cols: int, width: int) -> tuple[int, ...]:
 
 def _unroll(length: int, device: Device) -> Parameter:
     return Parameter("unroll", tuple(u for u in (1, 2, 4, 8) if u == 1 or u * lanes(device) <= length))
+
+
+def _stream(workload: Workload) -> Parameter:
+    return Parameter("stream", (False, True) if str(workload["act"]) == "f32" else (False,))
 
 
 def _threads(device: Device) -> Parameter:

@@ -1,4 +1,8 @@
-"""Statements over float32 vectors of one width, emitted into the TensorIR function being built."""
+"""Statements over float32 vectors of one width, emitted into the TensorIR function being built.
+
+Arrays in memory may be narrower: bf16 and f16 are widened when loaded, and rounded to nearest even when stored.
+Their elements are uint16 here, since TensorIR rewrites arithmetic on bf16.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
 
 _CACHE_LINE = 64
+
+ELEMENT_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
+_ARGUMENT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+_ELEMENT = {4: "float32", 2: "uint16"}
 
 _STREAM = """
 define void @fettle_stream(ptr %address, <{lanes} x float> %value) alwaysinline {{
@@ -93,10 +101,14 @@ class Vectors:
         lanes: float32 values per vector.
         fuses: multiply and add round once.
         scales: the device multiplies by powers of two, and rounds to whole numbers, in one instruction each.
+        act: format of arrays in memory: ``f32``, ``bf16`` or ``f16`` (which needs the feature f16c).
+        size: bytes of an element in memory.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, act: str = "f32") -> None:
         features = cpu.features(device)
+        self.act = act
+        self.size = ELEMENT_BYTES[act]
         self.lanes = cpu.vector_bits(device) // 32
         self.dtype = f"float32x{self.lanes}"
         self.fuses = "fma" in features
@@ -159,22 +171,57 @@ class Vectors:
 
     def load(self, buffer: Any, indices: Sequence[Any], mask: Any = None, absent: float = 0.0) -> Any:
         """A vector from consecutive elements; lanes outside the mask are not read and hold ``absent``."""
+        dtype = f"{_ELEMENT[self.size]}x{self.lanes}"
         if mask is None:
-            return self.let(buffer.vload(list(indices), self.dtype))
+            return self.let(self._widen(buffer.vload(list(indices), dtype), self.lanes))
         *outer, last = indices
-        value = self.let(masked_load(self.dtype, buffer, *outer, self._ramp(last), mask))
+        value = self.let(self._widen(masked_load(dtype, buffer, *outer, self._ramp(last), mask), self.lanes))
         return self.let(self.where(mask, value, self.constant(absent)))
 
     def store(self, buffer: Any, indices: Sequence[Any], value: Any, mask: Any = None) -> None:
         """A vector to consecutive elements; lanes outside the mask are not written."""
         *outer, last = indices
+        value = self._narrow(value, self.lanes)
         if mask is None:
             T.buffer_store(buffer, value, [*outer, self._ramp(last)])
         else:
             T.evaluate(masked_store(buffer, value, *outer, self._ramp(last), mask))
 
+    def load_one(self, buffer: Any, indices: Sequence[Any]) -> Any:
+        """One element as float64."""
+        return T.cast(self._widen(buffer[tuple(indices)], 1), "float64")
+
+    def store_one(self, buffer: Any, indices: Sequence[Any], value: Any) -> None:
+        """One float64 as an element."""
+        T.buffer_store(buffer, self._narrow(T.cast(value, "float32"), 1), list(indices))
+
+    def _widen(self, raw: Any, lanes: int) -> Any:
+        """Elements as float32."""
+        if self.act == "f32":
+            return raw
+        if self.act == "f16":
+            return T.Cast(_vector("float32", lanes), T.reinterpret(_vector("float16", lanes), raw))
+        wide = T.Cast(_vector("uint32", lanes), raw)
+        return T.reinterpret(_vector("float32", lanes), T.shift_left(wide, _constant(16, lanes)))
+
+    def _narrow(self, value: Any, lanes: int) -> Any:
+        """float32 as elements, ties to even; NaN stays NaN."""
+        if self.act == "f32":
+            return value
+        value = self.let(value)
+        if self.act == "f16":
+            return T.reinterpret(_vector("uint16", lanes), T.Cast(_vector("float16", lanes), value))
+        bits = T.reinterpret(_vector("uint32", lanes), value)
+        odd = T.bitwise_and(T.shift_right(bits, _constant(16, lanes)), _constant(1, lanes))
+        rounded = T.shift_right(bits + odd + _constant(0x7FFF, lanes), _constant(16, lanes))
+        kept = T.Select(value == value, rounded, _constant(0x7FC0, lanes))  # noqa: PLR0124  false for NaN
+        return T.Cast(_vector("uint16", lanes), kept)
+
     def stream(self, buffer: Any, offset: Any, value: Any) -> None:
-        """A vector past the caches, to an address that is a multiple of its size; ``offset`` in elements."""
+        """A vector past the caches, to an address that is a multiple of its size; ``offset`` in elements; f32 only.
+
+        LLVM joins rounding to 16 bits and a store to one instruction, which goes through the caches.
+        """
         T.evaluate(T.call_extern("void", "fettle_stream", buffer.access_ptr("w", offset=offset), value))
 
     @contextmanager
@@ -256,13 +303,35 @@ def for_each_row(block: int, body: Callable[[int, Any, int, Any], None]) -> Call
     return rows
 
 
-def function(shapes: Sequence[tuple[str, tuple[int, ...]]], body: Callable[..., None]) -> Any:
-    """A ``tirx.PrimFunc`` over float32 arrays of any alignment; ``body`` emits its statements."""
+def function(shapes: Sequence[tuple[str, tuple[int, ...]]], body: Callable[..., None], act: str = "f32") -> Any:
+    """A ``tirx.PrimFunc`` over arrays of a format and any alignment; ``body`` emits its statements.
+
+    Buffers of bf16 and f16 come as uint16.
+    """
+    size = ELEMENT_BYTES[act]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
         buffers = [
-            T.arg(name, T.buffer([T.int64(extent) for extent in shape], "float32", align=4)) for name, shape in shapes
+            T.arg(name, T.buffer([T.int64(extent) for extent in shape], _ARGUMENT[act], align=size))
+            for name, shape in shapes
         ]
         T.func_attr({"tirx.noalias": True})
+        if size == 2:
+            buffers = [viewed(buffer, shape, act) for buffer, (_, shape) in zip(buffers, shapes, strict=True)]
         body(*buffers)
     return builder.get()
+
+
+def viewed(buffer: Any, shape: Sequence[int], act: str) -> Any:
+    """The same memory in another shape."""
+    size = ELEMENT_BYTES[act]
+    extents = [T.int64(extent) for extent in shape]
+    return T.decl_buffer(extents, _ELEMENT[size], data=buffer.data, align=size)
+
+
+def _vector(dtype: str, lanes: int) -> str:
+    return f"{dtype}x{lanes}" if lanes > 1 else dtype
+
+
+def _constant(value: int, lanes: int) -> Any:
+    return T.Broadcast(T.uint32(value), lanes) if lanes > 1 else T.uint32(value)

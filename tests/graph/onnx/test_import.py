@@ -209,12 +209,27 @@ def test_a_fused_chain_covers_its_nodes_in_order() -> None:
         ("g (float[2,4] x) => (float[4,2] y) { [n] y = Transpose(x) }", "Transpose"),
         ("g (float[2,4] x) => (float[2,4] y) { [n] y = Swish<alpha=1.7>(x) }", "alpha"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = RMSNormalization(x, s) }", "not a constant"),
+        ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = LayerNormalization(x, s) }", "without a bias"),
+        (
+            "g (float[2,4] x, float[4] s, float[4] b) => (float[2,4] y) { [n] y = LayerNormalization(x, s, b) }",
+            "not a constant",
+        ),
         ("g (float[0,4] x) => (float[0,4] y) { [n] y = Relu(x) }", "empty"),
         ("g (float[2,1,3,4] x, float[1,5,4,2] w) => (float[2,5,3,2] y) { [n] y = MatMul(x, w) }", "broadcast"),
     ],
 )
 def test_what_is_left_over_says_why(body: str, why: str) -> None:
     assert why in reasons(body)["n"]
+
+
+def test_layer_normalisation_with_constant_weights_is_a_workload() -> None:
+    text = (
+        "g (float[2,3,8] x) => (float[2,3,8] y) <float[8] s = {1,1,1,1,1,1,1,1}, float[8] b = {0,0,0,0,0,0,0,0}>"
+        " { y = LayerNormalization<epsilon=0.000001>(x, s, b) }"
+    )
+    imported = import_model(onnx.load_from_string(model(text)).SerializeToString())
+    check_covered(imported)
+    assert [str(w) for w, _ in imported.graph.workloads()] == ["layernorm rows=6 cols=8 act=f32 eps=1e-06"]
 
 
 def test_unknown_domains_are_left_over_and_what_they_declare_is_believed() -> None:

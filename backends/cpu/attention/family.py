@@ -15,7 +15,7 @@ from fettle.graph.workload import Workload
 
 
 class Attention(Family):
-    """Attention over a cache in f32, bf16, 8 or 4 bits; grouped queries, causal or not; nothing is packed beforehand."""
+    """Attention over a cache in f32, bf16, 8 or 4 bits; grouped queries, causal or not; nothing is packed before."""
 
     name: ClassVar[str] = "attention"
 

@@ -13,6 +13,7 @@ _OPERATIONS = {
     ("integer", "avxvnni"): 2.0,
     ("integer", "avx2"): 5.0,  # shift, mask, vpmaddubsw, and a share of adds and vpmaddwd
     ("lut", "avx512"): 3.5,  # half a shift, and-or, vpermb, vpdpbusd
+    ("lut", "avx512bw"): 5.5,
     ("lut", "avx2"): 5.5,  # half a shift, mask, vpshufb, unpack, vpmaddubsw, add
     ("mirror", "avx512"): 6.0,  # vpermi2b, the sign, xor, shift, two adds
     ("dequantise", "avx512"): 4.0,  # shift, mask, convert, multiply-add

@@ -26,6 +26,7 @@ DOTS: dict[tuple[str, str], type[Dot]] = {
     ("integer", "avxvnni"): Vnni,
     ("integer", "avx2"): Pairs,
     ("lut", "avx512"): Permute,
+    ("lut", "avx512bw"): Shuffle,
     ("lut", "avx2"): Shuffle,
     ("mirror", "avx512"): Mirror,
     ("dequantise", "avx512"): Dequantise,

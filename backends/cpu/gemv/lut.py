@@ -2,8 +2,9 @@
 
 ``Permute`` (AVX-512 VBMI and VNNI): a 64-byte register holds the tables of four quads; the four bytes of a
 32-bit lane are indices of one row into the four tables, so after ``vpermb`` one ``vpdpbusd`` with 2^plane in every
-byte widens and adds, exactly. ``Shuffle`` (AVX2): ``vpshufb`` looks up one table for 32 rows, and ``vpmaddubsw``
-with 2^plane adds two quads in int16, as many as int16 holds (T-MAC, 2407.00088, without its rounding averages).
+byte widens and adds, exactly. ``Shuffle`` (AVX2, AVX-512BW): ``vpshufb`` looks up one table for 32 or 64 rows, and
+``vpmaddubsw`` with 2^plane adds two quads in int16, as many as int16 holds (T-MAC, 2407.00088, without its rounding
+averages).
 """
 
 from __future__ import annotations
@@ -77,25 +78,29 @@ class Shuffle(Dot):
             for block in range(plan.blocks):
                 for plane in range(plan.planes):
                     line = self.line(base, block, 0, step, plane)
-                    indices = _nibbles(line, 32)
+                    indices = _nibbles(line, plan.vector_bytes)
                     for b in range(plan.batch):
-                        first, second = (_look_up(tables[b][half], indices[half]) for half in range(2))
+                        first, second = (
+                            _look_up(tables[b][half], indices[half], plan.vector_bytes) for half in range(2)
+                        )
                         index = self.slot(b, block)
-                        # a 256-bit register is two lanes: rows 0-7 and 16-23 are near, 8-15 and 24-31 far
-                        accumulate(near, index, _add_pairs(first, second, 0, plane))
-                        accumulate(far, index, _add_pairs(first, second, 8, plane))
+                        # a register is lanes of 128 bits, 16 rows: the first 8 of each are near, the others far
+                        accumulate(near, index, _add_pairs(first, second, 0, plane, plan.vector_bytes))
+                        accumulate(far, index, _add_pairs(first, second, 8, plane, plan.vector_bytes))
+        size, lanes = plan.vector_bytes, plan.lanes
         for index, first in near.items():
-            halves = [(first, 0), (far[index], 0), (first, 8), (far[index], 8)]
-            for quarter, (source, half) in enumerate(halves):
-                wide = T.Cast("int32x8", T.Shuffle([source], list(range(half, half + 8))))
+            for quarter in range(4):
+                picked = [_word(quarter * lanes + row, size) for row in range(lanes)]
+                wide = T.Cast(f"int32x{lanes}", T.Shuffle([first, far[index]], picked))
                 sums[index * 4 + quarter] = sums[index * 4 + quarter] + wide
 
     def _table(self, row: Expr, group: Expr, quad: Expr) -> Expr:
-        """The table of one quad, in both lanes."""
+        """The table of one quad, in every lane."""
         plan = self.plan
         first = (row * plan.groups + group) * plan.padded_group * 4
         table = load(self.prepared.values, first + quad * _TABLE, _TABLE)
-        return T.Bind(T.Shuffle([table, table], list(range(32))))
+        copies = plan.vector_bytes // _TABLE
+        return T.Bind(T.Shuffle([table] * copies, list(range(copies * _TABLE))))
 
 
 def _nibbles(line: Expr, size: int) -> tuple[Expr, Expr]:
@@ -111,13 +116,26 @@ def _own_table() -> Expr:
     return T.reinterpret("uint8x64", constant(0x30201000, "uint32", 16))
 
 
-def _look_up(table: Expr, index: Expr) -> Expr:
-    return T.Bind(intrinsic("int8x32", "llvm.x86.avx2.pshuf.b", table, T.reinterpret("int8x32", index)))
+def _look_up(table: Expr, index: Expr, size: int) -> Expr:
+    name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}[size]
+    return T.Bind(intrinsic(f"int8x{size}", name, table, T.reinterpret(f"int8x{size}", index)))
 
 
-def _add_pairs(first: Expr, second: Expr, offset: int, plane: int) -> Expr:
+def _add_pairs(first: Expr, second: Expr, offset: int, plane: int, size: int) -> Expr:
     """2^plane · (first + second) in int16, for 8 rows of each 128-bit lane."""
-    order = [lane * 16 + offset + row + source * 32 for lane in range(2) for row in range(8) for source in range(2)]
+    name = {64: "llvm.x86.avx512.pmaddubs.w.512", 32: "llvm.x86.avx2.pmadd.ub.sw"}[size]
+    order = [
+        lane * 16 + offset + row + source * size
+        for lane in range(size // 16)
+        for row in range(8)
+        for source in range(2)
+    ]
     pairs = T.Shuffle([first, second], order)
-    weight = T.reinterpret("int8x32", constant(1 << plane, "uint8", 32))
-    return intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", weight, pairs)
+    weight = T.reinterpret(f"int8x{size}", constant(1 << plane, "uint8", size))
+    return intrinsic(f"int16x{size // 2}", name, weight, pairs)
+
+
+def _word(row: int, size: int) -> int:
+    """Where the sum of a row is, counted over the near words and then the far ones."""
+    lane, inside = divmod(row, 16)
+    return inside // 8 * (size // 2) + lane * 8 + inside % 8

@@ -23,7 +23,7 @@ LARGEST_STEPS = 257
 _ROUND_GROUP = 16
 """Groups are padded to whole vectors of 16 activations."""
 
-VECTOR_BYTES = {"avx512": 64, "avx2": 32, "avxvnni": 32, "portable": 16}
+VECTOR_BYTES = {"avx512": 64, "avx512bw": 64, "avx2": 32, "avxvnni": 32, "portable": 16}
 """Bytes of the vector register each instruction set variant computes with."""
 
 
@@ -103,18 +103,18 @@ class Plan:
     @property
     def rows_across(self) -> bool:
         """Every byte of a line is another row (``pshufb`` looks up one table for 16 bytes)."""
-        return self.is_lut and self.isa == "avx2"
+        return self.is_lut and self.isa in ("avx512bw", "avx2")
 
     @property
     def block_rows(self) -> int:
         """Rows of a line."""
         if self.is_mirror:
             return 64
-        return 32 if self.rows_across else 16
+        return self.vector_bytes if self.rows_across else 16
 
     @property
     def line_bytes(self) -> int:
-        return 32 if self.rows_across else 64
+        return self.vector_bytes if self.rows_across else 64
 
     @property
     def lanes(self) -> int:

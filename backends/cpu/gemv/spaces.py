@@ -29,6 +29,7 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("integer", "avxvnni"): (frozenset({"avx2", "avxvnni"}), _VNNI),
     ("integer", "avx2"): (frozenset({"avx2"}),),
     ("lut", "avx512"): (_VNNI | {"avx512vbmi"},),
+    ("lut", "avx512bw"): (frozenset({"avx512f", "avx512bw", "avx512vl"}),),
     ("lut", "avx2"): (frozenset({"avx2"}),),
     ("mirror", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
     ("dequantise", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),),
@@ -36,6 +37,9 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("dequantise", "portable"): (frozenset(),),
 }
 """(algorithm, isa) -> alternative sets of features it needs, best isa first."""
+
+NARROW_SUMS = (("lut", "avx512bw"), ("lut", "avx2"))
+"""Pairs whose 16-bit sums do not hold eight planes."""
 
 _PREFETCH = (0, 1024, 2048, 4096, 8192)
 _TILES = (16, 32, 64, 128, 256, 320, 512, 640, 1024)
@@ -80,17 +84,19 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
         for pair, sets in ISAS.items()
         if any(needed <= usable for needed in sets) and _fits(_plan(workload, *pair, tile=_TILES[-1]))
     ]
-    runnable = [pair for pair in runnable if pair[0] != "mirror" or _mirrors(_plan(workload, *pair))]
+    runnable = [pair for pair in runnable if _has_lines(_plan(workload, *pair))]
     bits = workload["weight"].bits
-    rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair != ("lut", "avx2") or bits < 8)]
+    rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair not in NARROW_SUMS or bits < 8)]
     if workload["compute"].kind != "i8" or not rounded:
         rounded = [pair for pair in runnable if pair[0] == "dequantise"]
     return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
 
 
-def _mirrors(plan: Plan) -> bool:
-    """Some tile is whole lines, and a group's bytes add up in 16 bits."""
-    return plan.steps <= LARGEST_STEPS and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
+def _has_lines(plan: Plan) -> bool:
+    """Some tile is whole lines, and a group's bytes add up in 16 bits if they have to."""
+    return (not plan.is_mirror or plan.steps <= LARGEST_STEPS) and any(
+        tile % plan.block_rows == 0 for tile in _tiles(plan.n)
+    )
 
 
 def _fits(plan: Plan) -> bool:
@@ -163,7 +169,7 @@ def _tiles(n: int) -> tuple[int, ...]:
 
 def _registers(isa: str) -> int:
     """Vectors of sums in flight that leave registers for the rest: half of them."""
-    return 16 if isa == "avx512" else 8
+    return 16 if isa in ("avx512", "avx512bw") else 8
 
 
 def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:

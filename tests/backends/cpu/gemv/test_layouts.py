@@ -17,6 +17,7 @@ from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
 INNER_LOOPS = (("integer", "avx512"), ("integer", "avx2"), ("lut", "avx512"), ("lut", "avx2"))
+"""Each has its own line order; the 64 rows of ``("lut", "avx512bw")`` are those of AVX2 twice."""
 
 
 def schedule(algorithm: str, isa: str, tile: int = 32, **rest: int) -> Schedule:

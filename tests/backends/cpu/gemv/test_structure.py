@@ -24,6 +24,7 @@ INSTRUCTION = {
     ("integer", "avxvnni"): "vpdpbusd",
     ("integer", "avx2"): "vpmaddubsw",
     ("lut", "avx512"): "vpermb",
+    ("lut", "avx512bw"): "vpshufb",
     ("lut", "avx2"): "vpshufb",
 }
 _SPILL = re.compile(r"vmov\w+\s+%[yz]mm\d+, -?\d*\(%rsp\)")
@@ -76,8 +77,8 @@ def hot_loops(text: str, instruction: str) -> list[list[str]]:
 @pytest.mark.parametrize("tile", [32, 256])
 def test_inner_loop_has_its_instruction_and_no_spills(text: str, algorithm: str, isa: str, tile: int) -> None:
     needs(algorithm, isa)
-    if tile == 32 and algorithm == "integer":
-        tile = 16  # one superblock a tile
+    if tile == 32:  # one superblock a tile
+        tile = {"integer": 16}.get(algorithm, 64 if isa == "avx512bw" else 32)
     loops = hot_loops(assembly(text, algorithm=algorithm, isa=isa, tile=tile, unroll=2), INSTRUCTION[algorithm, isa])
     assert loops
     for loop in loops:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from fettle.backends.api import Backend, Device, MeasurePolicy, Schedule
-from fettle.backends.host.executor import Executor
+from fettle.backends.host.executor import make_executor
 from fettle.backends.registry import get_backend
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
@@ -118,7 +118,7 @@ def tune_distribution(
         for w, weight in zip(workloads, weights.values(), strict=True)
     ]
     with (
-        (executor_factory or _local_executor)(backend, device) as executor,
+        (executor_factory or make_executor)(backend, device) as executor,
         Sessions(executor, policy, seed) as sessions,
     ):
         _fill_gaps(entrants, sessions)
@@ -130,12 +130,6 @@ def tune_distribution(
     expected = math.fsum(c.probability * c.seconds for c in choices)
     unconstrained = math.fsum(c.probability * c.best_s for c in choices)
     return Distribution(chosen, choices, expected, unconstrained, layouts, job.id)
-
-
-def _local_executor(backend: Backend, device: Device) -> Executor:
-    from fettle.backends.host.local import LocalExecutor
-
-    return LocalExecutor(backend, device)
 
 
 def _fill_gaps(entrants: list[Entrant], sessions: Sessions) -> None:

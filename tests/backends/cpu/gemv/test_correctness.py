@@ -114,7 +114,7 @@ def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> 
         np.testing.assert_array_equal(one(operands), two(operands))
 
 
-def test_many_rows_match_the_reference(build: Any) -> None:
+def test_as_many_rows_as_are_the_familys_match_the_reference(build: Any) -> None:
     assert build("matmul m=67 n=70 k=96 act=f32 weight=u4:32 compute=f32").error() <= 1.0
 
 

@@ -118,10 +118,14 @@ def test_malformed_model_is_refused_by_name(fresh: Fettle, tmp_path: Path) -> No
     assert "ONNX" in done.stderr
 
 
+LARGE = "matmul m=64 n=256 k=256 act=f32 weight=f32"
+"""Thousands of schedules: no machine is through with them before it is interrupted."""
+
+
 def interrupted(folder: Path, times: int) -> tuple[int, dict[str, Any]]:
     """Exit code and JSON of a tuning that gets that many interrupts in the middle of its search."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fettle", "tune", SOFTMAX, "--device", DEVICE, "--trials", "5000", "--json"],
+        [sys.executable, "-m", "fettle", "tune", LARGE, "--device", DEVICE, "--trials", "5000", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -238,8 +238,9 @@ class _Run:
 
     def _recorder(self, tuner: WorkloadTuner) -> Callable[[Record], None]:
         def record_trial(record: Record) -> None:
-            self._store.add_record(self._job.id, record)
-            self.event("trial", self._trial_data(tuner, record))
+            event = self._store.add_record(self._job.id, record, self._trial_data(tuner, record))
+            if event is not None and self._on_event is not None:
+                self._on_event(event)
 
         return record_trial
 

@@ -100,8 +100,12 @@ class Store(abc.ABC):
 
     # -- records
     @abc.abstractmethod
-    def add_record(self, job_id: str, record: Record) -> None:
-        """Store one trial and count it in its job. Idempotent per (job, candidate). Raises NotFound."""
+    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
+        """Store one trial and count it in its job; with ``event``, also append that ``trial`` event.
+
+        All of it or nothing, so that whoever dies in between loses neither. Idempotent per (job, candidate): the
+        second time nothing is stored or appended, and None is returned. Raises NotFound.
+        """
 
     @abc.abstractmethod
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:

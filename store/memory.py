@@ -154,9 +154,7 @@ class MemoryStore(Store):
         text = to_json(data)
         with self._locked():
             self._job(job_id)
-            events = self._events[job_id]
-            events.append((self._clock(), kind, text))
-            return self._event(job_id, len(events))
+            return self._append(job_id, kind, text)
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
         check_limit(limit)
@@ -166,23 +164,30 @@ class MemoryStore(Store):
             last = min(len(self._events[job_id]), first + limit - 1)
             return tuple(self._event(job_id, number) for number in range(first, last + 1))
 
+    def _append(self, job_id: str, kind: str, text: str) -> JobEvent:
+        events = self._events[job_id]
+        events.append((self._clock(), kind, text))
+        return self._event(job_id, len(events))
+
     def _event(self, job_id: str, number: int) -> JobEvent:
         at, kind, text = self._events[job_id][number - 1]
         return JobEvent(job_id, number, at, kind, from_json(text))
 
     # -- records
 
-    def add_record(self, job_id: str, record: Record) -> None:
+    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
+        text = None if event is None else to_json(event)
         candidate = record.candidate
         identity = job_id, candidate.key
         with self._locked():
             job = self._job(job_id)
             if identity in self._trials:
-                return
+                return None
             self._trials[identity] = _Trial(job_id, record)
             self._devices.setdefault(candidate.device.key, candidate.device)
             self._workloads[candidate.workload.key] = candidate.workload
             self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
+            return None if text is None else self._append(job_id, "trial", text)
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._locked():

@@ -17,8 +17,8 @@ from fettle.store.sql.models import RecordRow
 _log = logging.getLogger(__name__)
 
 
-def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now: float) -> None:
-    """Store one trial and count it in its job, once."""
+def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now: float) -> bool:
+    """Store one trial and count it in its job, once; whether it was new."""
     job = find(session, job_id, lock=True)
     candidate, measurement = record.candidate, record.measurement
     row = {
@@ -38,10 +38,12 @@ def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now
         "created": now,
         "data": catalogue.dumps(record),
     }
-    if upsert(session, RecordRow, row, replace=False, unique="job_id,candidate_key"):
-        job.trials += 1
-        job.failed += not measurement.ok
-        job.updated = now
+    if not upsert(session, RecordRow, row, replace=False, unique="job_id,candidate_key"):
+        return False
+    job.trials += 1
+    job.failed += not measurement.ok
+    job.updated = now
+    return True
 
 
 def of_job(session: Session, catalogue: Catalogue, job_id: str, workload_key: str) -> tuple[Record, ...]:

@@ -169,9 +169,12 @@ class SqlStore(Store):
 
     # -- records
 
-    def add_record(self, job_id: str, record: Record) -> None:
+    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
         with self._write() as session:
-            records.add(session, self._catalogue, job_id, record, self._clock())
+            now = self._clock()
+            if not records.add(session, self._catalogue, job_id, record, now) or event is None:
+                return None
+            return jobs.append_event(session, job_id, "trial", event, now)
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._read() as session:

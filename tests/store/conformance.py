@@ -288,6 +288,18 @@ class RecordConformance:
         found = store.get_job(job.id)
         assert (found.trials, found.failed) == (4, 2)
 
+    def test_a_record_and_its_event_are_stored_together_and_once(self, store: Store) -> None:
+        job, _ = store.create_job(spec())
+        event = store.add_record(job.id, record(4), {"trial": 1})
+        assert event is not None
+        assert store.add_record(job.id, record(4), {"trial": 1}) is None
+        assert store.events(job.id) == (event,)
+        assert (event.number, event.kind, event.data) == (1, "trial", {"trial": 1})
+        with pytest.raises(InvalidArgument):
+            store.add_record(job.id, record(2), {"trial": object()})
+        assert store.job_records(job.id, GEMV.key) == (record(4),)
+        assert store.events(job.id) == (event,)
+
     def test_adding_a_candidate_again_changes_nothing(self, store: Store) -> None:
         job, _ = store.create_job(spec())
         other, _ = store.create_job(spec(1))

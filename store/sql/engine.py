@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
+import time
+
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 30
@@ -37,7 +41,7 @@ def _sqlite_engine(url: URL) -> Engine:
         # The driver would begin transactions by itself, and too late; ``begin`` below does.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _enter_wal(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -47,3 +51,20 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("fettle_begin", "BEGIN"))
 
     return engine
+
+
+def _enter_wal(cursor: DBAPICursor) -> None:
+    """Write-ahead logging, waiting for other processes that enter it.
+
+    Two processes that open a fresh file at once both read its header and both want to rewrite it; SQLite does not
+    let either wait for the other (each would hold what the other needs), so it ignores the busy time-out here.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.001, 0.02))

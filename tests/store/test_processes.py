@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 def _start(url: str, task: str, number: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.store.worker", url, task, str(number)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -34,6 +35,23 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "server":
         return str(request.getfixturevalue("server_url"))
     return str(tmp_path / "a.sqlite3")
+
+
+def test_processes_that_open_a_fresh_file_at_once_all_get_it(tmp_path: Path) -> None:
+    workers = [_start("", "open", number) for number in range(3)]
+    for file in ["", *(str(tmp_path / f"{i}.sqlite3") for i in range(20))]:
+        moment = time.time() + 0.02
+        for worker in workers:
+            assert worker.stdin is not None
+            if file:
+                worker.stdin.write(f"{moment} {file}\n")
+                worker.stdin.flush()
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == ("opened\n" if file else "ready\n")
+    for worker in workers:
+        worker.communicate(timeout=10)
+        assert worker.returncode == 0
 
 
 def test_processes_share_a_fresh_store_from_its_first_moment(url: str) -> None:

@@ -11,6 +11,15 @@ from tests.store.samples import record, spec
 
 def main(url: str, task: str, number: int) -> None:
     """Print one line per committed step."""
+    if task == "open":
+        print("ready", flush=True)
+        for line in sys.stdin:
+            moment, file = line.strip().split(" ", 1)
+            while time.time() < float(moment):  # a sleep would spread the processes apart
+                pass
+            open_store(file).close()
+            print("opened", flush=True)
+        return
     with open_store(url) as store:
         if task == "hammer":  # everybody joins one job and works on it
             job, created = store.create_job(spec())

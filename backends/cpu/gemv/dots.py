@@ -84,7 +84,7 @@ class Dot(abc.ABC):
         """A vector of a line of the weights as unsigned bytes; the first also asks for a later line."""
         plan = self.plan
         size = plan.line_bytes // plan.parts
-        offset = base + block * plan.block_bytes + (step * plan.planes + plane) * plan.line_bytes
+        offset = base + ((step * plan.planes + plane) * plan.blocks + block) * plan.line_bytes
         if plan.prefetch and part == 0:
             prefetch(self.weights, offset + plan.prefetch)
         return load(self.weights, offset + part * size, size)

@@ -123,13 +123,14 @@ def _stored(plan: Plan) -> NDArray[np.bool_]:
 
 
 def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
-    """From ``[tile, block, row][group][step, plane]`` order to ``[tile][group][block][step, plane][row]``."""
+    """Words in ``[tile, superblock, block, row][group][step, plane]`` order, in the plan's."""
     inner = plan.steps * plan.planes
-    rows, blocks, groups = plan.block_rows, plan.tile_blocks, plan.stored_groups
-    block = inner * rows
+    rows, blocks, groups = plan.block_rows, plan.blocks, plan.stored_groups
+    superblock = inner * blocks * rows
+    tile_group = plan.tile_blocks // blocks * superblock
     layout = Layout(
-        (inner, groups, rows, blocks, plan.tiles),
-        (rows, blocks * block, 1, block, groups * blocks * block),
+        (inner, groups, rows, blocks, plan.tile_blocks // blocks, plan.tiles),
+        (blocks * rows, tile_group, 1, rows, superblock, groups * tile_group),
     )
     return layout.scatter(words.reshape(-1))
 

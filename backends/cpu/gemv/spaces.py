@@ -4,7 +4,7 @@
 ``algorithm``  ``integer`` dot products, ``lut`` or ``mirror`` (half tables) lookups, ``dequantise`` to float
 ``isa``        registers and instructions of the inner loop
 ``tile``       rows of W whose sums are kept while K is walked; a thread's unit of work
-``blocks``     lines of rows in flight inside a tile
+``blocks``     blocks of rows in flight inside a tile, whose lines alternate in the packed weights
 ``batch``      rows of x in flight
 ``unroll``     steps along K without a branch
 ``prefetch``   bytes of weights asked for ahead; 0 leaves it to the hardware
@@ -20,7 +20,7 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan, ceil_div
 from fettle.graph.workload import Workload
 
-VERSION = "1"
+VERSION = "2"
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 
@@ -43,6 +43,7 @@ NARROW_SUMS = (("lut", "avx512bw"), ("lut", "avx2"))
 
 _PREFETCH = (0, 1024, 2048, 4096, 8192)
 _TILES = (16, 32, 64, 128, 256, 320, 512, 640, 1024)
+_BLOCKS = (1, 2, 4)
 _LARGEST_PADDING = 1.125
 """A tile may pad N by this factor."""
 
@@ -115,7 +116,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter.categorical("algorithm", algorithms),
         Parameter.categorical("isa", isas),
         Parameter("tile", _tiles(n)),
-        Parameter("blocks", (1, 2, 4)),
+        Parameter("blocks", _BLOCKS),
         Parameter("batch", tuple(b for b in (1, 2, 4, 8) if b <= m)),
         Parameter("unroll", (1, 2, 4, 8, 13, 16)),
         Parameter("prefetch", _PREFETCH),
@@ -139,14 +140,25 @@ def default(workload: Workload, device: Device) -> Schedule:
     m, n = workload["m"], workload["n"]
     tile = max(t for t in _tiles(n) if t <= 64)
     plan = _plan(workload, algorithm, isa)
-    batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * plan.parts * plan.accumulators <= _registers(isa)))
+    sums = plan.parts * plan.accumulators
+    batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * sums <= _registers(isa)))
+    blocks = max(
+        b
+        for b in _BLOCKS
+        if b == 1
+        or (
+            tile % (plan.block_rows * b) == 0
+            and b * batch * sums <= _registers(isa)
+            and b * batch * plan.parts * plan.step_products <= _LARGEST_BODY
+        )
+    )
     threads = max(t for t in _thread_counts(device) if tile * (t - 1) < n)
-    body = batch * plan.parts * plan.step_products
+    body = batch * blocks * plan.parts * plan.step_products
     return Schedule.of(
         algorithm=algorithm,
         isa=isa,
         tile=tile,
-        blocks=1,
+        blocks=blocks,
         batch=batch,
         unroll=max(u for u in (1, 2, 4) if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
         prefetch=0,

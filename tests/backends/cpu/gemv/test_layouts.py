@@ -33,12 +33,14 @@ def weight_of(workload: Workload) -> QuantizedWeight:
 
 def stored_code(packed: np.ndarray, plan: Plan, row: int, k: int) -> int:
     """Read one code back, bit by bit, from the formulas in the docstrings of ``plan`` and ``layouts``."""
+    together = plan.blocks * plan.block_rows
     lines = packed.reshape(
-        plan.tiles, plan.groups, plan.tile // plan.block_rows, plan.steps, plan.planes, plan.line_bytes
+        plan.tiles, plan.groups, plan.tile // together, plan.steps, plan.planes, plan.blocks, plan.line_bytes
     )
     group, inside = divmod(k, plan.group)
     step, rest = divmod(inside, plan.step_k)
-    block = lines[row // plan.tile, group, row % plan.tile // plan.block_rows, step]
+    superblock, inside = divmod(row % plan.tile, together)
+    block = lines[row // plan.tile, group, superblock, step, :, inside // plan.block_rows]
     r = row % plan.block_rows
     if not plan.is_lut:
         field, j = divmod(rest, 4)
@@ -54,11 +56,14 @@ def stored_code(packed: np.ndarray, plan: Plan, row: int, k: int) -> int:
     st.sampled_from(["8", "20", "32", "row"]),
     st.integers(1, 70),
     st.integers(1, 90),
+    st.sampled_from([1, 2, 4]),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_code_is_where_the_line_order_says(pair: tuple[str, str], kind: str, group: str, n: int, k: int) -> None:
+def test_every_code_is_where_the_line_order_says(
+    pair: tuple[str, str], kind: str, group: str, n: int, k: int, blocks: int
+) -> None:
     workload = Workload.parse(f"matmul m=1 n={n} k={k} act=f32 weight={kind}:{group}")
-    plan, weight = Plan.of(workload, schedule(*pair)), weight_of(workload)
+    plan, weight = Plan.of(workload, schedule(*pair, tile=32 * blocks, blocks=blocks)), weight_of(workload)
     packed = layouts.pack(weight, plan)[0]
     read = [[stored_code(packed, plan, row, column) for column in range(k)] for row in range(n)]
     np.testing.assert_array_equal(read, weight.codes)
@@ -109,14 +114,14 @@ def test_layout_ids_are_equal_exactly_when_the_bytes_are() -> None:
     schedules = [
         schedule(algorithm, isa, tile, blocks=blocks, unroll=unroll, prefetch=prefetch)
         for algorithm, isa in (*INNER_LOOPS, ("integer", "avxvnni"))
-        for tile in (32, 64)
-        for blocks, unroll, prefetch in ((1, 1, 0), (2, 4, 1024))
+        for tile in (64, 128)
+        for blocks, unroll, prefetch in ((1, 1, 0), (1, 4, 1024), (2, 4, 1024))
     ]
     seen: dict[str, bytes] = {}
     for choice in schedules:
         content = b"".join(a.tobytes() for a in family.pack(workload, choice, [weight]))
         assert seen.setdefault(family.weight_layout(workload, choice), content) == content
-    assert len(seen) == len(set(seen.values())) == 6
+    assert len(seen) == len(set(seen.values())) == 12
 
 
 def test_widening_a_field_keeps_the_codes() -> None:

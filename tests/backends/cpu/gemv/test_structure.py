@@ -158,4 +158,4 @@ def test_lowered_names_the_features_it_uses() -> None:
     schedule = Schedule.of(**(spaces.default(workload, device).as_dict() | {"algorithm": "lut", "isa": "avx512"}))
     lowered = Gemv().lower(Candidate(workload, device, schedule))
     assert {"avx512vbmi", "avx512vnni"} <= set(lowered.isa)
-    assert lowered.weight_layout == "gemv-planes-r16-k32-g128-t64:1"
+    assert lowered.weight_layout == "gemv-planes-r16-k32-g128-t64-b4:2"

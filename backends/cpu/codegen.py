@@ -21,6 +21,8 @@ COUNTED = {
     "vpermb": re.compile(r"vperm(?:b|[it]2b)"),
     "vpshufb": re.compile(r"v?pshufb"),
     "vpdpbusd": re.compile(r"vpdpbusds?"),
+    "tile_products": re.compile(r"tdp\w+"),
+    "tile_loads": re.compile(r"tileloadd\w*"),
     "vpmaddubsw": re.compile(r"v?pmaddubsw"),
     "stream_stores": re.compile(r"v?movnt\w+"),
     "prefetches": re.compile(r"prefetch\w+"),
@@ -41,8 +43,8 @@ def target(device: Device) -> Any:
 
 
 def isa(device: Device) -> tuple[str, ...]:
-    """Features that code compiled for the device may contain, sorted."""
-    return tuple(sorted(cpu.features(device)))
+    """Features that code compiled for the device may contain without naming them, sorted."""
+    return tuple(sorted(cpu.features(device) - cpu.TILES))
 
 
 def _machine_options(device: Device) -> dict[str, Any]:

@@ -42,17 +42,25 @@ FEATURES: Mapping[str, str] = {
     "avx512_vnni": "avx512vnni",
     "avx512_bf16": "avx512bf16",
     "avx512_fp16": "avx512fp16",
+    "amx_tile": "amx-tile",
+    "amx_int8": "amx-int8",
+    "amx_bf16": "amx-bf16",
 }
 """Flag of ``/proc/cpuinfo`` -> feature name of LLVM, for the features code generation may use."""
 
 _AVX2 = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "lzcnt", "movbe", "bmi", "bmi2", "avx", "f16c", "fma", "avx2")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
+_VNNI = (*_AVX512, "avx512vnni", "avx512vbmi")
+
+TILES = frozenset(("amx-tile", "amx-int8", "amx-bf16"))
+"""Features whose instructions only appear where a kernel names them, and which the kernel of the system must permit."""
 
 LEVELS: Mapping[str, frozenset[str]] = {
     "portable": frozenset(),
     "avx2": frozenset(_AVX2),
     "avx512": frozenset(_AVX512),
-    "avx512vnni": frozenset((*_AVX512, "avx512vnni", "avx512vbmi")),
+    "avx512vnni": frozenset(_VNNI),
+    "amx": frozenset((*_VNNI, "avx512bf16", *TILES)),
 }
 """ISA levels a device text may ask for, ascending: each is the exact feature set code may use.
 
@@ -84,9 +92,9 @@ class Machine:
     cores: int
 
     @classmethod
-    def detect(cls) -> Machine:
+    def detect(cls, cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
         """Read this machine."""
-        fields = _cpuinfo(Path("/proc/cpuinfo"))
+        fields = _cpuinfo(cpuinfo)
         flags = fields.get("flags", "").split()
         return cls(
             arch=platform.machine(),

@@ -16,6 +16,7 @@ import numpy as np
 from fettle.backends.api import Artifact
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
+from fettle.backends.cpu.amx import permit
 from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.views import aligned, immediate
 from fettle.graph.errors import InvalidArgument, Unsupported
@@ -82,7 +83,8 @@ def load(artifact: Artifact, family: Family) -> CpuKernel:
     """Make an artifact callable in this process.
 
     Raises:
-        Unsupported: its kind, ABI or instruction set is not this machine's, or it does not link.
+        Unsupported: its kind, ABI or instruction set is not this machine's, it does not link, or the system does
+            not permit the tile registers it needs.
     """
     if artifact.kind != KIND:
         raise Unsupported(f"artifact of kind {artifact.kind!r}; the CPU backend loads {KIND!r}")
@@ -94,6 +96,8 @@ def load(artifact: Artifact, family: Family) -> CpuKernel:
             f"the kernel needs CPU features this machine lacks: {' '.join(missing)}",
             hint="look up kernels for this machine's device, or tune with isa= restricted",
         )
+    if not cpu.TILES.isdisjoint(artifact.isa):
+        permit()
     try:
         return CpuKernel(artifact, family, link(artifact.payload))
     except (RuntimeError, AttributeError, KeyError, ValueError) as error:

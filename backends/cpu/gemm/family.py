@@ -36,7 +36,8 @@ class Gemm(Family):
         from fettle.backends.cpu.gemm.kernel import kernel
 
         plan = GemmPlan.of(candidate.workload, candidate.schedule)
-        return Lowered(kernel(plan), tuple(sorted(spaces.REQUIRED[plan.order])), plan.packed.layout)
+        needed = spaces.REQUIRED[plan.order] | (spaces.AMX if plan.is_amx else frozenset())
+        return Lowered(kernel(plan), tuple(sorted(needed)), plan.packed.layout)
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
         return GemmPlan.of(workload, schedule).packed.layout

@@ -8,6 +8,7 @@ import numpy as np
 from tvm.script.ir_builder import IRBuilder
 
 from fettle.backends.cpu.gemm.activations import Copied, Quantised
+from fettle.backends.cpu.gemm.amx import AmxTiles
 from fettle.backends.cpu.gemm.floating import FloatTiles
 from fettle.backends.cpu.gemm.integer import IntegerTiles
 from fettle.backends.cpu.gemm.plan import GemmPlan
@@ -44,7 +45,7 @@ def _emit(plan: GemmPlan, arguments: Arguments) -> None:
     with parallel(threads) as thread:
         tiles: Tiles
         if isinstance(activations, Quantised):
-            tiles = IntegerTiles(plan, arguments, activations)
+            tiles = (AmxTiles if plan.is_amx else IntegerTiles)(plan, arguments, activations)
         else:
             tiles = FloatTiles(plan, arguments, activations)
         tiles.emit(units * thread // threads, units * (thread + 1) // threads)

@@ -5,9 +5,14 @@ many. A *panel* is some blocks of a tile: the rows of W a thread works on at a t
 share one pass over a panel; it is cut into equal *row blocks*, and the last band and block may hold rows past M,
 which are copies of the last row and are not written. A *slab* is the part of a group of K whose weights are decoded
 at a time (a whole group, unless that is long).
+
+AMX takes up to 16 rows and 64 elements of K at once: a row block is ``tiles_down`` tiles of ``tile_rows`` rows, and
+``tile_k`` elements, the most that divide every slab, are one of its steps.
 """
 
 from __future__ import annotations
+
+import math
 
 import attrs
 
@@ -20,6 +25,12 @@ LANES = 16
 
 LARGEST_BAND = 128
 """Rows of x that share one pass: their sums of a panel of 64 fill most of a first-level cache."""
+
+TILE_ROWS = 16
+"""Rows of x in one AMX tile at most."""
+
+TILE_K = 64
+"""Elements of K in one AMX tile of bytes at most."""
 
 _LARGEST_SLAB = 512
 """K of a slab at most: 64 rows of W by 512 are 32 KB of codes."""
@@ -47,6 +58,19 @@ def packed_plan(workload: Workload, order: str, tile: int) -> Plan:
     return Plan.of(workload, schedule)
 
 
+def slab_steps(packed: Plan, is_float: bool) -> int:
+    """Steps of the packed weights in a slab; the last slab of a group may have fewer."""
+    largest = _LARGEST_FLOAT_SLAB if is_float else _LARGEST_SLAB
+    return min(packed.steps, max(1, largest // packed.step_k))
+
+
+def tile_k(packed: Plan) -> int:
+    """Elements of K of one AMX product: the most that divide every slab."""
+    full = slab_steps(packed, is_float=False)
+    width = math.gcd(full, packed.steps % full) * packed.step_k
+    return max(k for k in range(4, TILE_K + 1, 4) if width % k == 0)
+
+
 def balanced_rows(m: int, rows: int) -> int:
     """Rows of a block when each band of M is cut into as many equal blocks as blocks of at most ``rows`` need."""
     band = ceil_div(m, ceil_div(m, LARGEST_BAND))
@@ -62,12 +86,14 @@ class GemmPlan:
     out: str
     compute: str
     m: int
+    algorithm: str
     order: str
     panel: int
     rows: int
     vectors: int
     unroll: int
     ahead: int
+    zeros: str
     threads: int
 
     @classmethod
@@ -130,8 +156,7 @@ class GemmPlan:
     @property
     def slab_steps(self) -> int:
         """Steps of a slab; the last slab of a group may have fewer."""
-        largest = _LARGEST_FLOAT_SLAB if self.is_float else _LARGEST_SLAB
-        return min(self.packed.steps, max(1, largest // self.packed.step_k))
+        return slab_steps(self.packed, self.is_float)
 
     @property
     def slabs(self) -> tuple[int, int]:
@@ -143,12 +168,38 @@ class GemmPlan:
         """Groups have several slabs, so integer sums are kept between them."""
         return self.packed.steps > self.slab_steps
 
+    # -- AMX
+
+    @property
+    def is_amx(self) -> bool:
+        return self.algorithm == "amx"
+
+    @property
+    def tiles_down(self) -> int:
+        """Tiles of a row block."""
+        return ceil_div(self.rows, TILE_ROWS)
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of x of a tile."""
+        return self.rows // self.tiles_down
+
+    @property
+    def tile_k(self) -> int:
+        """Elements of K of one product of tiles."""
+        return tile_k(self.packed)
+
     # -- codes
 
     @property
     def is_staged(self) -> bool:
-        """Codes are decoded into the first-level cache, since more than one block of rows reads them."""
-        return self.row_blocks > 1 and not self.is_plain
+        """Codes are decoded into the first-level cache: more than one block of rows reads them, or tiles do."""
+        return not self.is_plain and (self.row_blocks > 1 or self.is_amx)
+
+    @property
+    def is_centred(self) -> bool:
+        """Decoding takes off the zero points: codes are signed, and sums need no correction."""
+        return self.zeros == "codes"
 
     @property
     def is_plain(self) -> bool:

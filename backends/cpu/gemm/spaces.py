@@ -1,26 +1,37 @@
 """The schedules of the family: how the weights are packed, and how much of M, N and K is in flight.
 
-===========  ==========================================================================================
-``order``    order of the packed codes: ``fields`` of bytes, or bit ``planes``
-``tile``     rows of W of a packed tile
-``panel``    rows of W a thread works on at a time; a thread's unit of work
-``rows``     rows of x of a register tile
-``vectors``  vectors of 16 rows of W of a register tile
-``unroll``   steps along K without a branch
-``ahead``    groups of K ahead of which weights are asked for; 0 leaves it to the hardware
-``threads``  threads that share the panels
-===========  ==========================================================================================
+=============  ========================================================================================
+``algorithm``  ``vnni`` dot products or ``amx`` tiles of int8; ``fma`` where activations stay floats
+``order``      order of the packed codes: ``fields`` of bytes, or bit ``planes``
+``tile``       rows of W of a packed tile
+``panel``      rows of W a thread works on at a time; a thread's unit of work
+``rows``       rows of x of a register tile
+``vectors``    vectors of 16 rows of W of a register tile
+``unroll``     steps (of tiles: products) along K without a branch
+``ahead``      groups of K ahead of which weights are asked for; 0 leaves it to the hardware
+``zeros``      zero points are taken off the ``sums``, or (tiles only) off the ``codes`` as they are decoded:
+               once a group and row of x, or once a code and band
+``threads``    threads that share the panels
+=============  ========================================================================================
 """
 
 from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.gemm.plan import LANES, LARGEST_BAND, balanced_rows, packed_plan
-from fettle.backends.cpu.gemv.plan import ceil_div
+from fettle.backends.cpu.gemm.plan import (
+    LANES,
+    LARGEST_BAND,
+    TILE_ROWS,
+    balanced_rows,
+    packed_plan,
+    slab_steps,
+    tile_k,
+)
+from fettle.backends.cpu.gemv.plan import Plan, ceil_div
 from fettle.graph.workload import Workload
 
-VERSION = "gemm-1"
+VERSION = "gemm-2"
 
 LEAST_ROWS = 8
 """Fewer rows of x are the family ``gemv``'s."""
@@ -31,6 +42,9 @@ REQUIRED = {
 }
 """Features each order of the codes needs."""
 
+AMX = frozenset({"amx-tile", "amx-int8"})
+"""Features ``amx`` needs besides."""
+
 _TILES = (16, 32, 64, 128, 256, 512)
 _PANELS = (16, 32, 64, 128)
 _LARGEST_PADDING = 1.125
@@ -38,6 +52,11 @@ _LARGEST_PADDING = 1.125
 
 _REGISTERS = 28
 """Sums in flight; the other four registers hold codes and activations."""
+
+_TILES_DOWN = 3
+"""Tiles of x in a register tile at most."""
+
+_TILE_REGISTERS = 8
 
 _LARGEST_BODY = 160
 """Dot products of one unrolled loop body, which bounds the time LLVM takes."""
@@ -77,52 +96,106 @@ def _fits(workload: Workload) -> bool:
     return max(2 * plan.weight_bytes, 4 * m * plan.padded_k, m * plan.n, plan.padded_n * plan.groups) < 2**31
 
 
+def algorithms(workload: Workload, device: Device) -> tuple[str, ...]:
+    """What may multiply."""
+    if workload["compute"].kind != "i8":
+        return ("fma",)
+    return ("vnni", "amx") if cpu.features(device) >= AMX else ("vnni",)
+
+
 def space(workload: Workload, device: Device) -> Space:
     """All schedules of a supported workload."""
     m, n = workload["m"], workload["n"]
     names = orders(workload, device)
-    chunks = {order: packed_plan(workload, order, _TILES[0]).step_k // 4 for order in names}
-    steps = {order: packed_plan(workload, order, _TILES[0]).steps for order in names}
+    multipliers = algorithms(workload, device)
+    has_tiles = "amx" in multipliers
+    plans = {order: packed_plan(workload, order, _TILES[0]) for order in names}
     parameters = (
+        Parameter.categorical("algorithm", multipliers),
         Parameter.categorical("order", names),
         Parameter("tile", _tiles(n)),
         Parameter("panel", _PANELS),
-        Parameter("rows", _rows(m)),
+        Parameter("rows", tuple(sorted({*_rows(m), *(_tile_rows(m) if has_tiles else ())}))),
         Parameter("vectors", (1, 2, 4)),
         Parameter("unroll", (1, 2, 4)),
         Parameter("ahead", (0, 1, 2, 4)),
+        Parameter.categorical("zeros", ("sums", "codes") if has_tiles else ("sums",)),
         Parameter("threads", _thread_counts(device)),
     )
     constraints = [
         Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
-        Constraint(f"rows * vectors <= {_REGISTERS}", "sums in registers"),
-        *(
-            Constraint(
-                f"order != '{order}' or ({steps[order]} % unroll == 0 and"
-                f" (unroll == 1 or unroll * rows * vectors * {chunks[order]} <= {_LARGEST_BODY}))",
-                "whole steps, a loop body of bounded size",
-            )
-            for order in names
-        ),
         Constraint(f"panel * (threads - 1) < {n}", "every thread has a panel"),
+        Constraint(f"algorithm == 'amx' or rows * vectors <= {_REGISTERS}", "sums in registers"),
+        *(_steps_of(order, plan) for order, plan in plans.items()),
     ]
+    if has_tiles:
+        constraints += _tile_constraints(m, plans)
     return Space(parameters, constraints, VERSION)
 
 
+def _steps_of(order: str, plan: Plan) -> Constraint:
+    return Constraint(
+        f"algorithm == 'amx' or order != '{order}' or ({plan.steps} % unroll == 0 and"
+        f" (unroll == 1 or unroll * rows * vectors * {plan.step_k // 4} <= {_LARGEST_BODY}))",
+        "whole steps, a loop body of bounded size",
+    )
+
+
+def _tile_constraints(m: int, plans: dict[str, Plan]) -> list[Constraint]:
+    """What ``amx`` needs, and what only it has."""
+    down = f"((rows + {TILE_ROWS - 1}) // {TILE_ROWS})"
+    return [
+        Constraint(f"algorithm == 'amx' or rows in {_rows(m)}", "heights of register tiles"),
+        Constraint(f"algorithm != 'amx' or rows in {_tile_rows(m)}", "heights of whole tiles"),
+        Constraint(
+            f"algorithm != 'amx' or {down} * vectors + {down} < {_TILE_REGISTERS}",
+            "tiles of sums, of x, and at least one of codes",
+        ),
+        Constraint("algorithm == 'amx' or zeros == 'sums'", "only tiles multiply signed codes"),
+        *(
+            Constraint(
+                f"algorithm != 'amx' or order != '{order}' or"
+                f" {slab_steps(plan, False) * plan.step_k // tile_k(plan)} % unroll == 0",
+                "whole products",
+            )
+            for order, plan in plans.items()
+        ),
+        *(
+            Constraint(f"order != '{order}' or zeros == 'sums'", "bytes are multiplied as they are")
+            for order, plan in plans.items()
+            if plan.format.bits == 8 or (order == "fields" and plan.field == 8)
+        ),
+    ]
+
+
 def default(workload: Workload, device: Device) -> Schedule:
-    """What one would write first: register tiles of up to 8 rows by 2 vectors, panels of 32, all threads."""
+    """What one would write first: panels of 32, all threads; the largest square of tiles where there are tiles, else
+    register tiles of up to 8 rows by 2 vectors."""
     m, n = workload["m"], workload["n"]
-    panel = 32
+    panel, order = 32, orders(workload, device)[0]
+    algorithm = algorithms(workload, device)[-1 if m >= LEAST_ROWS else 0]
+    heights = _tile_rows(m) if algorithm == "amx" else _rows(m)
+    rows = max(r for r in heights if r <= (2 * TILE_ROWS if algorithm == "amx" else 8))
+    is_decoded_often = m > rows and packed_plan(workload, order, _TILES[0]).field < 8
     return Schedule.of(
-        order=orders(workload, device)[0],
+        algorithm=algorithm,
+        order=order,
         tile=max(t for t in _tiles(n) if t <= 64),
         panel=panel,
-        rows=max(r for r in _rows(m) if r <= 8),
+        rows=rows,
         vectors=2,
         unroll=1,
         ahead=2,
+        zeros="codes" if algorithm == "amx" and is_decoded_often else "sums",
         threads=max(t for t in _thread_counts(device) if panel * (t - 1) < n),
     )
+
+
+def _tile_rows(m: int) -> tuple[int, ...]:
+    """Rows of one, two and three tiles whose height cuts M into equal ones."""
+    height = balanced_rows(m, TILE_ROWS)
+    tiles = ceil_div(ceil_div(m, ceil_div(m, LARGEST_BAND)), TILE_ROWS)
+    return tuple(height * down for down in range(1, min(_TILES_DOWN, tiles) + 1))
 
 
 def _rows(m: int) -> tuple[int, ...]:

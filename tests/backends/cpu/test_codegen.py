@@ -73,7 +73,7 @@ def test_building_needs_no_compiler_or_linker(
 def test_artifact_says_what_built_it_and_what_it_needs(artifact: Artifact, device: Device) -> None:
     assert artifact.toolchain.startswith("tvm-0.27")
     assert "llvm-" in artifact.toolchain
-    assert set(artifact.isa) == cpu.features(device)
+    assert set(artifact.isa) == cpu.features(device) - cpu.TILES  # no kernel has tile instructions by accident
     assert dict(artifact.facts)["family"] == "dense"
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import platform
 from itertools import pairwise
+from pathlib import Path
 
 import attrs
 import pytest
@@ -18,7 +20,7 @@ SERVER = cpu.Machine(
     model=143,
     stepping=8,
     name="A server",
-    features=cpu.LEVELS["avx512vnni"] | {"avx512bf16", "avxvnni"},
+    features=cpu.LEVELS["amx"] | {"avx512fp16", "avxvnni"},
     caches=(("L1d", 48 << 10), ("L2", 2 << 20), ("L3", 105 << 20)),
     cores=8,
 )
@@ -98,6 +100,35 @@ def test_a_machine_that_is_not_x86_is_a_portable_device() -> None:
     assert cpu.features(device) == frozenset()
     assert cpu.vector_bits(device) == 128
     assert cpu.parse_device(DeviceText.parse("cpu,isa=portable"), ARM).limit("isa") == "portable"
+
+
+CPUINFO = """\
+processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 143
+model name\t: Intel(R) Xeon(R) Platinum 8480+
+stepping\t: 8
+flags\t\t: fpu sse2 pni ssse3 sse4_1 sse4_2 popcnt abm movbe bmi1 bmi2 avx f16c fma avx2 avx_vnni avx512f avx512dq \
+avx512cd avx512bw avx512vl avx512vbmi avx512_vbmi2 avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8
+
+processor\t: 1
+flags\t\t: fpu
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86")
+def test_tile_registers_are_detected_from_the_flags_of_the_processor(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(CPUINFO)
+    machine = cpu.Machine.detect(path)
+    assert (machine.vendor, machine.family, machine.model, machine.stepping) == ("GenuineIntel", 6, 143, 8)
+    device = cpu.parse_device(DeviceText.parse("cpu,isa=amx,threads=1"), machine)
+    assert cpu.features(device) == cpu.LEVELS["amx"]
+    assert "avx512fp16" in cpu.features(cpu.default_device(machine)) - cpu.features(device)
+    path.write_text(CPUINFO.replace(" amx_int8", ""))
+    with pytest.raises(Unsupported, match="amx-int8"):
+        cpu.parse_device(DeviceText.parse("cpu,isa=amx,threads=1"), cpu.Machine.detect(path))
 
 
 def test_missing_features_are_those_the_machine_lacks() -> None:

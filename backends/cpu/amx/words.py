@@ -1,0 +1,71 @@
+"""Tile instructions for the IR builder. Imports TVM: import it lazily.
+
+A product adds to the tile ``total`` [m, n] of 32-bit sums what ``a`` and ``b`` multiply to. Row i of ``a`` is row i of
+x; row j of ``b`` holds, for each of 16 columns, the four bytes (or two bfloat16) of k = 4·j … (2·j …). Tile numbers
+are constants: like registers, tiles cannot be indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T
+
+
+TILES = 8
+"""Tile registers of a thread."""
+
+ROWS = 16
+"""Rows of a tile at most."""
+
+ROW_BYTES = 64
+"""Bytes of a row at most."""
+
+
+def configure(shapes: Sequence[tuple[int, int]]) -> None:
+    """Emit the shapes of tiles 0, 1, …: (rows, bytes of a row). All tiles become zero."""
+    data = bytearray(64)  # palette, start row, 14 reserved, u16 bytes of a row by tile, at 48 u8 rows by tile
+    data[0] = 1
+    for tile, (rows, row_bytes) in enumerate(shapes):
+        data[16 + 2 * tile] = row_bytes
+        data[48 + tile] = rows
+    memory = T.alloc_buffer((16,), "int32", scope="local", align=64)
+    for word in range(16):
+        value = int.from_bytes(data[4 * word : 4 * word + 4], "little", signed=True)
+        T.buffer_store(memory, T.int32(value), [word])
+    _emit("ldtilecfg", T.address_of(memory[0]))
+
+
+def release() -> None:
+    """Emit the end of tile use: all tiles back to their initial state, which the system need not save."""
+    _emit("tilerelease")
+
+
+def zero(tile: int) -> None:
+    """Emit a tile of zeros."""
+    _emit("tilezero", T.int8(tile))
+
+
+def load(tile: int, buffer: Buffer, offset: Expr, stride: int) -> None:
+    """Emit the load of a tile whose rows begin ``stride`` bytes apart, the first at ``buffer[offset]``."""
+    _emit("tileloadd64", T.int8(tile), T.address_of(buffer[offset]), T.int64(stride))
+
+
+def store(tile: int, buffer: Buffer, offset: Expr, stride: int) -> None:
+    """Emit the store of a tile; see :func:`load`."""
+    _emit("tilestored64", T.int8(tile), T.address_of(buffer[offset]), T.int64(stride))
+
+
+def multiply(kind: str, total: int, a: int, b: int) -> None:
+    """Emit ``total += a · b``.
+
+    Args:
+        kind: ``bssd`` for int8 by int8, ``bsud`` for int8 by uint8, ``bf16ps`` for bfloat16.
+    """
+    _emit(f"tdp{kind}", T.int8(total), T.int8(a), T.int8(b))
+
+
+def _emit(name: str, *arguments: Expr) -> None:
+    T.evaluate(T.call_llvm_intrin("void", llvm_lookup_intrinsic_id(f"llvm.x86.{name}"), *arguments))

@@ -13,7 +13,6 @@ from tvm.target.codegen import llvm_lookup_intrinsic_id
 
 from fettle.backends.cpu.gemv.words import Buffer, Expr, T
 
-
 TILES = 8
 """Tile registers of a thread."""
 

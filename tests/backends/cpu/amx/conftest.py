@@ -7,14 +7,12 @@ built, checked, loaded and run by the code that production uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
 
-from fettle.backends.api import DeviceText
-from fettle.backends.cpu import CpuBackend
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.amx import permission
 from tests.backends.cpu.amx import emulator

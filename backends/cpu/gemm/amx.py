@@ -1,9 +1,9 @@
 """``algorithm=amx``: int8 tiles of x times tiles of decoded codes, which four chunks of 16 rows of W already are.
 
-A chunk, 16 rows of W by four k, is one row of the right-hand tile, so 16 chunks as the first-level cache holds them are
-a tile; codes that are bytes in memory are loaded from there. A register tile of ``tiles_down`` by ``vectors`` sums loads
-``tiles_down + vectors`` tiles for its ``tiles_down · vectors`` products. Its sums leave the tile registers once a slab,
-to be scaled by vectors.
+A chunk, 16 rows of W by four k, is one row of the right-hand tile, so that 16 chunks as the first-level cache holds
+them are a tile; codes that are bytes in memory are loaded from there. A register tile of ``tiles_down`` by ``vectors``
+sums loads ``tiles_down + vectors`` tiles for its ``tiles_down · vectors`` products. Its sums leave the tile registers
+once a group (once a slab where a group has several), to be scaled by vectors: three of their instructions a vector.
 """
 
 from __future__ import annotations

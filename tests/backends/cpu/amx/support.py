@@ -1,0 +1,90 @@
+"""Builds, checks and runs kernels as production does, on the machine of this folder's conftest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from fettle.backends.api import Artifact, Candidate, Device, DeviceText, LoadedKernel, Schedule
+from fettle.backends.cpu import CpuBackend, codegen
+from fettle.backends.spaces import is_valid
+from fettle.graph import data
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+BACKEND = CpuBackend()
+
+
+def device(threads: int = 1) -> Device:
+    """A device with AMX."""
+    return BACKEND.device(DeviceText.parse(f"cpu,isa=amx,threads={threads}"))
+
+
+def candidate(text: str, threads: int = 1, **changes: Any) -> Candidate:
+    """The default schedule with values changed, which must be a point of the space."""
+    workload, where = Workload.parse(text), device(threads)
+    schedule = Schedule.of(**(BACKEND.default(workload, where).as_dict() | changes))
+    assert is_valid(BACKEND.space(workload, where), schedule), schedule
+    return Candidate(workload, where, schedule)
+
+
+@attrs.frozen(eq=False)
+class Built:
+    """A loaded kernel."""
+
+    workload: Workload
+    artifact: Artifact
+    kernel: LoadedKernel
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Built:
+        artifact = BACKEND.build(candidate)
+        return cls(candidate.workload, artifact, BACKEND.load(artifact))
+
+    def __call__(self, operands: Sequence[Operand], packed: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """Run; what the kernel does not write is NaN."""
+        constant = [tensor.constant for tensor in self.workload.operands]
+        inputs = [np.asarray(o) for o, c in zip(operands, constant, strict=True) if not c]
+        out = np.full(self.workload.result.shape, np.nan, self.workload.result.format.dtype)
+        self.kernel.run(
+            inputs, packed or self.kernel.pack([o for o, c in zip(operands, constant, strict=True) if c]), out
+        )
+        return out
+
+    def error(self, seed: int = 0) -> float:
+        """Largest error against the float64 reference, in units of the declared tolerance; NaN counts as infinite."""
+        operands = data.operands(self.workload, seed)
+        reference = data.reference(self.workload, operands)
+        ratio = np.abs(self(operands).astype(np.float64) - reference.expected) / reference.tolerance
+        return float(np.nan_to_num(ratio, nan=np.inf).max())
+
+
+def blocks(candidate: Candidate, mnemonic: str) -> list[list[str]]:
+    """The straight runs of instructions (no label, no jump within) that contain one."""
+    import tvm
+
+    family = BACKEND.family(candidate.workload, candidate.device)
+    function = family.lower(candidate).function.with_attr("global_symbol", "f")
+    module = tvm.compile(tvm.IRModule({"f": function}), target=codegen.target(candidate.device)).mod
+    found: list[list[str]] = [[]]
+    for line in str(module.inspect_source("asm")).splitlines():
+        if line.startswith(".LBB") or line.startswith("\tj"):
+            found.append([])
+        elif line.startswith("\t") and not line.startswith(("\t.", "\t#")):
+            found[-1].append(line.strip())
+    return [block for block in found if any(i.startswith(mnemonic) for i in block)]
+
+
+def span(block: Sequence[str], first: str, last: str) -> list[str]:
+    """From the first instruction that begins with ``first`` to the last that begins with ``last``."""
+    start = next(n for n, i in enumerate(block) if i.startswith(first))
+    end = max(n for n, i in enumerate(block) if i.startswith(last))
+    return list(block[start : end + 1])
+
+
+def count(block: Sequence[str], prefix: str) -> int:
+    """Instructions that begin so."""
+    return sum(instruction.startswith(prefix) for instruction in block)

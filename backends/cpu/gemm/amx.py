@@ -90,12 +90,12 @@ class AmxTiles(CodeTiles):
             words.load(self.left + i, self.activations.values, q + (row * width + step * plan.tile_k) // 4, width)
         for v in range(plan.vectors):
             number = self.right + v % self._code_tiles
-            start = step * (plan.tile_k // 4 * BYTES)
+            chunk = step * (plan.tile_k // 4)
             if plan.is_staged:
-                words.load(number, self.codes, (block + v) * self.slab_bytes + start, BYTES)
+                words.load(number, self.codes, (block + v) * self.slab_bytes + chunk * BYTES, BYTES)
             else:
-                lines = self.line_base(index, slab) + (block + v) * plan.packed.block_bytes
-                words.load(number, self.arguments.weights, lines + start, BYTES)
+                place = self.lines(index, slab, block + v) + chunk * plan.line_stride
+                words.load(number, self.arguments.weights, place, plan.line_stride)
             for i in range(plan.tiles_down):
                 words.multiply("bssd" if plan.is_centred else "bsud", i * plan.vectors + v, self.left + i, number)
 

@@ -27,23 +27,21 @@ class CodeTiles(Tiles):
     def stage(self, index: Expr, slab: Expr, steps: int) -> None:
         """Emit the decoding of a slab's codes, less their zero points if the plan is centred."""
         plan = self.plan
-        base = self.line_base(index, slab)
         with loop(plan.panel_blocks) as block:
             zeros = self._zero_bytes(index + block * LANES) if plan.is_centred else None
+            lines = self.lines(index, slab, block)
             with loop(steps) as step:
-                lines = base + block * plan.packed.block_bytes
                 for i, chunk in enumerate(step_chunks(plan, self.arguments.weights, lines, step, self.ahead)):
                     place = block * self.slab_bytes + (step * plan.step_chunks + i) * BYTES
                     store(self.codes, place, chunk if zeros is None else chunk - zeros, BYTES)
 
     def ask_ahead(self, index: Expr, slab: Expr, steps: int) -> None:
         """Emit prefetches of what decoding would have asked for."""
-        ahead, packed = self.ahead, self.plan.packed
+        plan, ahead = self.plan, self.ahead
         if ahead is None:
             return
-        base = self.line_base(index, slab)
-        with loop(self.plan.panel_blocks) as block, loop(steps * packed.planes) as line:
-            prefetch(self.arguments.weights, base + block * packed.block_bytes + line * BYTES + ahead)
+        with loop(plan.panel_blocks) as block, loop(steps * plan.packed.planes) as line:
+            prefetch(self.arguments.weights, self.lines(index, slab, block) + line * plan.line_stride + ahead)
 
     def offset(self, group: Expr, index: Expr, row: Expr, block: Expr) -> Expr:
         """What a vector of a group's sums of plain codes lacks: ``-z·Σq``."""

@@ -17,14 +17,14 @@ def step_chunks(plan: GemmPlan, weights: Buffer, base: Expr, step: Expr, ahead: 
     """Emit the chunks of one step, ``uint8x64`` each, ascending in k.
 
     Args:
-        base: offset of the block in the weights, in bytes.
+        base: offset of the block's first line in the weights, in bytes.
         step: index of the step in the block.
         ahead: bytes ahead of which to ask for the same lines; None for not at all.
     """
     planes = plan.packed.planes
     lines = []
     for plane in range(planes):
-        offset = base + (step * planes + plane) * BYTES
+        offset = base + (step * planes + plane) * plan.line_stride
         if ahead is not None:
             prefetch(weights, offset + ahead)
         lines.append(load(weights, offset, BYTES))

@@ -28,7 +28,6 @@ class FloatTiles(Tiles):
     def _dequantise(self, index: Expr, slab: Expr, steps: int) -> None:
         """Emit ``scale · (code - z)`` of a slab."""
         plan = self.plan
-        base = self.line_base(index, slab)
         with loop(plan.panel_blocks) as block:
             column = index + block * LANES
             scale = self.scale_floats.load(self.arguments.scales, column, LANES)
@@ -36,8 +35,8 @@ class FloatTiles(Tiles):
             if self.arguments.zero_points is not None:
                 zero = T.Cast(f"float32x{LANES}", load(self.arguments.zero_points, column, LANES))
             zero = T.Bind(zero)
+            lines = self.lines(index, slab, block)
             with loop(steps) as step:
-                lines = base + block * plan.packed.block_bytes
                 for c, chunk in enumerate(step_chunks(plan, self.arguments.weights, lines, step, self.ahead)):
                     words = T.Bind(T.reinterpret(f"uint32x{LANES}", chunk))
                     for byte in range(4):

@@ -36,7 +36,7 @@ class IntegerTiles(CodeTiles):
     def _slab(self, group: Expr, index: Expr, slab: Expr, steps: int) -> None:
         """Add the products of one slab, which has ``steps`` steps, from step ``slab · slab_steps`` of the group."""
         plan = self.plan
-        base, ahead = self.line_base(index, slab), self.ahead
+        ahead = self.ahead
         if plan.is_staged:
             self.stage(index, slab, steps)
         elif plan.row_blocks > 1:
@@ -52,10 +52,11 @@ class IntegerTiles(CodeTiles):
                 else:
                     start = self.offset(group, index, row + r, block + v)
                 store(registers, slot * LANES, start, LANES)
+            lines = [] if plan.is_staged else [self.lines(index, slab, block + v) for v in range(plan.vectors)]
             unroll = plan.unroll if steps % plan.unroll == 0 else 1
             with loop(steps // unroll) as run:
                 for u in range(unroll):
-                    self._step(registers, base, words + row * width, width, block, run * unroll + u, ahead)
+                    self._step(registers, lines, words + row * width, width, block, run * unroll + u, ahead)
             for slot, (r, v) in enumerate(self.slots()):
                 value = read(registers, slot * LANES, LANES)
                 if plan.is_split:
@@ -64,11 +65,14 @@ class IntegerTiles(CodeTiles):
                     self.add(group, index, row + r, block + v, value)
 
     def _step(
-        self, registers: Buffer, base: Expr, words: Expr, width: int, block: Expr, step: Expr, ahead: int | None
+        self, registers: Buffer, lines: list[Expr], words: Expr, width: int, block: Expr, step: Expr, ahead: int | None
     ) -> None:
-        """The products of one step of a register tile."""
+        """The products of one step of a register tile, whose codes are staged or decoded from ``lines`` here."""
         plan = self.plan
-        chunks = [self._chunks(base, block + v, step, ahead) for v in range(plan.vectors)]
+        if plan.is_staged:
+            chunks = [self._staged(block + v, step) for v in range(plan.vectors)]
+        else:
+            chunks = [step_chunks(plan, self.arguments.weights, first, step, ahead) for first in lines]
         for c in range(plan.step_chunks):
             for r in range(plan.rows):
                 word = T.Bind(self.activations.values[words + r * width + step * plan.step_chunks + c])
@@ -77,9 +81,7 @@ class IntegerTiles(CodeTiles):
                     slot = (r * plan.vectors + v) * LANES
                     store(registers, slot, dot(read(registers, slot, LANES), chunks[v][c], q, LANES), LANES)
 
-    def _chunks(self, base: Expr, block: Expr, step: Expr, ahead: int | None) -> list[Expr]:
+    def _staged(self, block: Expr, step: Expr) -> list[Expr]:
         plan = self.plan
-        if not plan.is_staged:
-            return step_chunks(plan, self.arguments.weights, base + block * plan.packed.block_bytes, step, ahead)
         place = block * self.slab_bytes + step * plan.step_chunks * BYTES
         return [load(self.codes, place + c * BYTES, BYTES) for c in range(plan.step_chunks)]

@@ -42,13 +42,14 @@ _ALGORITHMS = {"fields": "integer", "planes": "lut"}
 """Order of the packed codes -> the matrix-vector algorithm that reads it too."""
 
 
-def packed_plan(workload: Workload, order: str, tile: int) -> Plan:
-    """How the weights are packed: ``fields`` or ``planes`` of AVX-512, in tiles of ``tile`` rows."""
+def packed_plan(workload: Workload, order: str, tile: int, interleave: int = 1) -> Plan:
+    """How the weights are packed: ``fields`` or ``planes`` of AVX-512, in tiles of ``tile`` rows, the lines of so many
+    blocks in turn."""
     schedule = Schedule.of(
         algorithm=_ALGORITHMS[order],
         isa="avx512",
         tile=tile,
-        blocks=1,
+        blocks=interleave,
         batch=1,
         unroll=1,
         prefetch=0,
@@ -100,7 +101,7 @@ class GemmPlan:
     def of(cls, workload: Workload, schedule: Schedule) -> GemmPlan:
         """The plan of a supported workload and a schedule of its space."""
         values = schedule.as_dict()
-        packed = packed_plan(workload, str(values["order"]), int(values.pop("tile")))
+        packed = packed_plan(workload, str(values["order"]), int(values.pop("tile")), int(values.pop("interleave")))
         return cls(
             packed=packed,
             act=workload["act"].kind,
@@ -167,6 +168,11 @@ class GemmPlan:
     def is_split(self) -> bool:
         """Groups have several slabs, so integer sums are kept between them."""
         return self.packed.steps > self.slab_steps
+
+    @property
+    def line_stride(self) -> int:
+        """Bytes between neighbouring lines of a block of the packed weights."""
+        return self.packed.blocks * self.packed.line_bytes
 
     # -- AMX
 

@@ -1,18 +1,19 @@
 """The schedules of the family: how the weights are packed, and how much of M, N and K is in flight.
 
-=============  ========================================================================================
-``algorithm``  ``vnni`` dot products or ``amx`` tiles of int8; ``fma`` where activations stay floats
-``order``      order of the packed codes: ``fields`` of bytes, or bit ``planes``
-``tile``       rows of W of a packed tile
-``panel``      rows of W a thread works on at a time; a thread's unit of work
-``rows``       rows of x of a register tile
-``vectors``    vectors of 16 rows of W of a register tile
-``unroll``     steps (of tiles: products) along K without a branch
-``ahead``      groups of K ahead of which weights are asked for; 0 leaves it to the hardware
-``zeros``      zero points are taken off the ``sums``, or (tiles only) off the ``codes`` as they are decoded:
-               once a group and row of x, or once a code and band
-``threads``    threads that share the panels
-=============  ========================================================================================
+==============  ========================================================================================
+``algorithm``   ``vnni`` dot products or ``amx`` tiles of int8; ``fma`` where activations stay floats
+``order``       order of the packed codes: ``fields`` of bytes, or bit ``planes``
+``tile``        rows of W of a packed tile
+``interleave``  blocks of 16 rows of W whose lines alternate in the packed weights
+``panel``       rows of W a thread works on at a time; a thread's unit of work
+``rows``        rows of x of a register tile
+``vectors``     vectors of 16 rows of W of a register tile
+``unroll``      steps (of tiles: products) along K without a branch
+``ahead``       groups of K ahead of which weights are asked for; 0 leaves it to the hardware
+``zeros``       zero points are taken off the ``sums``, or (tiles only) off the ``codes`` as they are decoded:
+                once a group and row of x, or once a code and band
+``threads``     threads that share the panels
+==============  ========================================================================================
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fettle.backends.cpu.gemm.plan import (
 from fettle.backends.cpu.gemv.plan import Plan, ceil_div
 from fettle.graph.workload import Workload
 
-VERSION = "gemm-2"
+VERSION = "gemm-3"
 
 LEAST_ROWS = 8
 """Fewer rows of x are the family ``gemv``'s."""
@@ -114,6 +115,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter.categorical("algorithm", multipliers),
         Parameter.categorical("order", names),
         Parameter("tile", _tiles(n)),
+        Parameter("interleave", (1, 2, 4)),
         Parameter("panel", _PANELS),
         Parameter("rows", tuple(sorted({*_rows(m), *(_tile_rows(m) if has_tiles else ())}))),
         Parameter("vectors", (1, 2, 4)),
@@ -124,6 +126,7 @@ def space(workload: Workload, device: Device) -> Space:
     )
     constraints = [
         Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
+        Constraint("panel % (16 * interleave) == 0", "panels of whole turns"),
         Constraint(f"panel * (threads - 1) < {n}", "every thread has a panel"),
         Constraint(f"algorithm == 'amx' or rows * vectors <= {_REGISTERS}", "sums in registers"),
         *(_steps_of(order, plan) for order, plan in plans.items()),
@@ -181,6 +184,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         algorithm=algorithm,
         order=order,
         tile=max(t for t in _tiles(n) if t <= 64),
+        interleave=panel // LANES,
         panel=panel,
         rows=rows,
         vectors=2,

@@ -83,10 +83,12 @@ class Tiles(abc.ABC):
         """Where a vector of sums is."""
         return row * self.plan.panel + block * LANES
 
-    def line_base(self, index: Expr, slab: Expr) -> Expr:
-        """Where a slab of the panel's first block begins in the weights, in bytes."""
-        packed = self.plan.packed
-        return index // LANES * packed.block_bytes + slab * self.plan.slab_steps * packed.planes * packed.line_bytes
+    def lines(self, index: Expr, slab: Expr, block: Expr) -> Expr:
+        """Where the first line of a slab of a block of the panel is in the weights, in bytes."""
+        plan, packed = self.plan, self.plan.packed
+        first_block, turn = block // packed.blocks * packed.blocks, block % packed.blocks
+        first_line = (index // LANES + first_block) * packed.block_bytes + turn * packed.line_bytes
+        return first_line + slab * plan.slab_steps * packed.planes * plan.line_stride
 
     @property
     def ahead(self) -> int | None:

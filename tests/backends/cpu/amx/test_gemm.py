@@ -17,7 +17,7 @@ from fettle.graph.workload import Workload
 from tests.backends.cpu.amx.support import BACKEND, Built, blocks, candidate, count, device, span
 
 FORMATS = ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "tern", "bip1")
-SMALL = {"tile": 32, "panel": 16, "vectors": 1}
+SMALL = {"tile": 32, "interleave": 1, "panel": 16, "vectors": 1}
 
 
 @pytest.mark.parametrize("order", ["fields", "planes"])

@@ -26,7 +26,7 @@ ORDERS = [order for order, needed in spaces.REQUIRED.items() if needed <= cpu.fe
 @pytest.mark.parametrize("kind", ["u1", "u2", "u3", "u4", "u8", "tern", "bip1"])
 def test_every_format_is_within_tolerance(build: Any, order: str, kind: str) -> None:
     text = f"matmul m=19 n=50 k=150 act=f32 weight={kind}:64"
-    built = build(text, order=order, tile=32, panel=16, rows=7, vectors=1, threads=1)
+    built = build(text, order=order, tile=32, interleave=1, panel=16, rows=7, vectors=1, threads=1)
     assert built.error() <= 1.0
 
 

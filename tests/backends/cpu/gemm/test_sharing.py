@@ -22,12 +22,17 @@ ALGORITHMS = {"fields": "integer", "planes": "lut"}
     "order", [o for o, needed in spaces.REQUIRED.items() if needed <= cpu.features(cpu.default_device())]
 )
 @pytest.mark.parametrize("kind", ["u3:64", "tern:128", "u4:32:zp"])
-def test_the_arrays_packed_for_one_row_serve_many(backend: CpuBackend, build: Any, order: str, kind: str) -> None:
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_arrays_packed_for_one_row_serve_many(
+    backend: CpuBackend, build: Any, order: str, kind: str, together: int
+) -> None:
     one = Workload.parse(f"matmul m=1 n=70 k=200 act=f32 weight={kind}")
     device = backend.device(DeviceText.parse("cpu,threads=1"))
     start = backend.default(one, device).as_dict() | {"algorithm": ALGORITHMS[order], "isa": "avx512", "tile": 32}
-    gemv = backend.build(Candidate(one, device, Schedule.of(**(start | {"unroll": 1, "blocks": 1, "batch": 1}))))
-    gemm = build(str(one).replace("m=1 ", "m=16 "), order=order, tile=32, panel=16, vectors=1, unroll=1)
+    gemv = backend.build(Candidate(one, device, Schedule.of(**(start | {"unroll": 1, "blocks": together, "batch": 1}))))
+    gemm = build(
+        str(one).replace("m=1 ", "m=16 "), order=order, tile=32, interleave=together, panel=32, vectors=1, unroll=1
+    )
     assert gemv.weight_layout == gemm.artifact.weight_layout
     x, weight = data.operands(gemm.workload, 0)
     assert isinstance(weight, QuantizedWeight)

@@ -1,33 +1,30 @@
-"""A model of log(time / bound) with its own uncertainty: a Gaussian process for few trials, trees for many.
+"""The cost model: log(time / bound) of a candidate from its features, with intervals that hold.
 
-A Gaussian process (Matérn 5/2, one length scale a feature) ranks best and knows what it does not know below some
-hundred trials, but its cost grows with their cube; boosted trees take over there. Both run on one thread, so that a
-fit between two batches stays out of the way, and give the same answer for the same data and seed.
+A Gaussian process ranks best and knows what it does not know below some hundred trials; boosted trees take over
+there. Both run on one thread, so that a fit between two trials stays out of the way, and give the same answer for the
+same data and seed.
 """
 
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.costmodel.conformal import quantile
+from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
+from fettle.costmodel.trees import BoostedTrees
+
 Array = NDArray[np.float64]
 
-GAUSSIAN_PROCESS_BELOW = 150
+GAUSSIAN_PROCESS_BELOW = 320
 """Trials from which on trees are used."""
 
-_LENGTH_SCALE_SAMPLES = 64
-"""Length scales are learned from at most this many trials (the better half and a random rest), then all are fitted."""
-
-_OPTIMIZER_STEPS = 4
-"""Steps of the likelihood's optimizer. Stopping early keeps length scales near each other, where a few dozen trials
-cannot tell them apart: on 24 synthetic spaces the best of 64 trials is 2 to 8 % faster than after 12 steps."""
-_BAGS = 4
 _SMALLEST_STD = 0.01
+_FOLDS = 5
 
 
 @attrs.frozen(eq=False)
@@ -37,6 +34,62 @@ class Prediction:
     mean: Array
     std: Array
 
+    def interval(self, width: float) -> tuple[Array, Array]:
+        """``width`` standard deviations to both sides; see :meth:`CostModel.width`."""
+        return self.mean - width * self.std, self.mean + width * self.std
+
+
+@attrs.frozen(eq=False)
+class Scaling:
+    """Features to 0 … 1 over the trials, and targets to mean 0 and deviation 1. A missing feature is its mean."""
+
+    low: Array
+    span: Array
+    middle: Array
+    offset: float
+    scale: float
+
+    @classmethod
+    def of(cls, features: Array, targets: Array) -> Scaling:
+        seen = ~np.isnan(features)
+        counts = np.maximum(seen.sum(axis=0), 1)
+        middle = np.where(seen, features, 0.0).sum(axis=0) / counts
+        low = np.where(seen, features, np.inf).min(axis=0)
+        high = np.where(seen, features, -np.inf).max(axis=0)
+        low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
+        # a column that never varied keeps scale 1: a point that differs there is far away, hence uncertain
+        span = np.where(high - low > 1e-12, high - low, 1.0)
+        return cls(low, span, middle, float(targets.mean()), float(targets.std()) or 1.0)
+
+    def features(self, features: Array) -> Array:
+        return np.asarray((np.where(np.isnan(features), self.middle, features) - self.low) / self.span, np.float64)
+
+    def targets(self, targets: Array) -> Array:
+        return np.asarray((targets - self.offset) / self.scale, np.float64)
+
+
+@attrs.frozen(eq=False)
+class ProcessFit:
+    """A Gaussian process as arrays: its trials (scaled) and hyperparameters."""
+
+    scaling: Scaling
+    hyper: Hyperparameters
+    x: Array
+    y: Array
+
+    def predict(self, features: Array) -> tuple[Array, Array]:
+        process = GaussianProcess(self.hyper, self.scaling.features(features))
+        process.extend(self.x)
+        mean = process.mean(self.y) * self.scaling.scale + self.scaling.offset
+        return mean, np.sqrt(process.variance + self.hyper.noise) * self.scaling.scale
+
+    def left_out(self) -> tuple[Array, Array]:
+        """Mean and deviation of every trial given all others."""
+        process = GaussianProcess(self.hyper, self.x[:1])
+        process.extend(self.x)
+        mean, variance = process.left_out(self.y)
+        return mean * self.scaling.scale + self.scaling.offset, np.sqrt(variance) * self.scaling.scale
+
 
 class CostModel:
     """Fit, then predict. Deterministic: the same seed, rows and targets give the same predictions."""
@@ -44,11 +97,14 @@ class CostModel:
     def __init__(self, seed: int = 0, gaussian_process_below: int = GAUSSIAN_PROCESS_BELOW) -> None:
         self._seed = seed
         self._gaussian_process_below = gaussian_process_below
-        self._model: _GaussianProcess | _Trees | None = None
+        self.fitted: ProcessFit | BoostedTrees | None = None
+        """What :mod:`fettle.costmodel.files` stores."""
+        self.scores: Array = np.empty(0)
+        """Of every valid trial, how many standard deviations it lies from what all others predict of it."""
 
     @property
     def is_fitted(self) -> bool:
-        return self._model is not None
+        return self.fitted is not None
 
     def fit(self, features: Array, targets: Array) -> bool:
         """Learn from all trials so far (nothing is kept from earlier fits).
@@ -62,104 +118,50 @@ class CostModel:
             Whether there was enough to learn from: two valid trials with different times.
         """
         valid = np.isfinite(targets)
-        self._model = None
+        self.fitted = None
         if valid.sum() < 2 or np.ptp(targets[valid]) == 0.0:
             return False
         slow = targets[valid].max() + 0.5 * targets[valid].std()
         y = np.where(valid, targets, slow)
-        kind = _GaussianProcess if len(y) < self._gaussian_process_below else _Trees
+        x = np.asarray(features, np.float64)
         with single_threaded():
-            self._model = kind(np.asarray(features, np.float64), y, self._seed)
+            if len(y) < self._gaussian_process_below:
+                self.fitted = fit_process(x, y)
+                mean, std = self.fitted.left_out()
+            else:
+                self.fitted = BoostedTrees.fit(x, y, self._seed)
+                mean, std = self._folds(x, y)
+        self.scores = (np.abs(y - mean) / np.maximum(std, _SMALLEST_STD))[valid]
         return True
 
     def predict(self, features: Array) -> Prediction:
         """Predictions of [rows, columns]. Raises ValueError before a successful fit."""
-        if self._model is None:
+        if self.fitted is None:
             raise ValueError("the cost model has not been fitted")
         with single_threaded():
-            mean, std = self._model.predict(np.asarray(features, np.float64))
+            mean, std = self.fitted.predict(np.asarray(features, np.float64))
         return Prediction(mean, np.maximum(std, _SMALLEST_STD))
 
+    def width(self, coverage: float = 0.9) -> float:
+        """Standard deviations to both sides of a mean that contain a new trial with this probability, whatever the
+        distribution, as long as it is drawn as the trials were (see :mod:`fettle.costmodel.conformal`)."""
+        return quantile(self.scores, coverage)
 
-class _GaussianProcess:
-    def __init__(self, features: Array, y: Array, seed: int) -> None:
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-        seen = ~np.isnan(features)
-        counts = np.maximum(seen.sum(axis=0), 1)
-        self._mean = np.where(seen, features, 0.0).sum(axis=0) / counts
-        deviation = np.sqrt((np.where(seen, features - self._mean, 0.0) ** 2).sum(axis=0) / counts)
-        # a column that never varied keeps scale 1: a point that differs there is far away, hence uncertain
-        self._scale = np.where(deviation > 1e-12, deviation, 1.0)
-        x = self._standardise(features)
-        start = np.full(x.shape[1], 2.0 * np.sqrt(x.shape[1]))
-        kernel = ConstantKernel(1.0, (0.05, 50.0)) * Matern(start, (0.3, 300.0), nu=2.5) + WhiteKernel(
-            0.02, (1e-5, 1.0)
-        )
-        chosen = _length_scale_sample(y, seed)
-        with warnings.catch_warnings():  # length scales at their bounds, and a stopped optimizer, are intended
-            warnings.simplefilter("ignore")
-            learner = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=_descend, random_state=seed)
-            kernel = learner.fit(x[chosen], y[chosen]).kernel_
-            self._process = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=None, random_state=seed)
-            self._process.fit(x, y)
-
-    def _standardise(self, features: Array) -> Array:
-        return np.where(np.isnan(features), 0.0, (features - self._mean) / self._scale)
-
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mean, std = self._process.predict(self._standardise(features), return_std=True)
+    def _folds(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Predictions of every trial by trees that did not see its fold."""
+        mean, std = np.empty(len(y)), np.empty(len(y))
+        fold = np.random.default_rng(self._seed).permutation(len(y)) % _FOLDS
+        for number in range(_FOLDS):
+            out = fold == number
+            mean[out], std[out] = BoostedTrees.fit(x[~out], y[~out], self._seed).predict(x[out])
         return mean, std
 
 
-class _Trees:
-    """Boosted trees on bootstrap samples; their spread is the uncertainty."""
-
-    def __init__(self, features: Array, y: Array, seed: int) -> None:
-        import lightgbm
-
-        options = {
-            "objective": "regression",
-            "num_leaves": 15,
-            "min_data_in_leaf": 4,
-            "learning_rate": 0.12,
-            "feature_fraction": 0.8,
-            "num_threads": 1,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
-        }
-        rng = np.random.default_rng(seed)
-        self._boosters = []
-        for bag in range(_BAGS):
-            rows = np.sort(rng.integers(0, len(y), len(y))) if bag else np.arange(len(y))
-            data = lightgbm.Dataset(features[rows], y[rows])
-            self._boosters.append(lightgbm.train(options | {"seed": seed + bag}, data, num_boost_round=80))
-
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        each = np.stack([booster.predict(features, num_threads=1) for booster in self._boosters])
-        return each.mean(axis=0), each.std(axis=0)
-
-
-def _length_scale_sample(y: Array, seed: int) -> NDArray[np.int64]:
-    order = np.argsort(y, kind="stable")
-    if len(y) <= _LENGTH_SCALE_SAMPLES:
-        return np.sort(order)
-    half = _LENGTH_SCALE_SAMPLES // 2
-    rest = np.random.default_rng(seed).permutation(order[half:])[: _LENGTH_SCALE_SAMPLES - half]
-    return np.sort(np.concatenate([order[:half], rest]))
-
-
-def _descend(objective: Any, initial_theta: Array, bounds: Array) -> tuple[Array, float]:
-    """L-BFGS, stopped early."""
-    from scipy.optimize import minimize
-
-    options = {"maxiter": _OPTIMIZER_STEPS}
-    found = minimize(objective, initial_theta, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
-    return found.x, float(found.fun)
+def fit_process(x: Array, y: Array) -> ProcessFit:
+    """Learn hyperparameters from all trials."""
+    scaling = Scaling.of(x, y)
+    scaled, targets = scaling.features(x), scaling.targets(y)
+    return ProcessFit(scaling, learn(scaled, targets), scaled, targets)
 
 
 def import_libraries() -> None:
@@ -169,8 +171,10 @@ def import_libraries() -> None:
 
 @functools.cache
 def _thread_pools() -> Any:
-    import lightgbm  # noqa: F401  # both first, since a controller knows the libraries loaded so far
-    import sklearn.gaussian_process  # noqa: F401
+    import lightgbm  # noqa: F401  # all first, since a controller knows the libraries loaded so far
+    import scipy.linalg
+    import scipy.optimize
+    import scipy.special  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

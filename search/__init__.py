@@ -1,4 +1,4 @@
-"""The tuner: samplers, screening by cost model, scheduling over a graph, finals, jobs.
+"""The tuner: samplers, scheduling over a graph, finals, jobs.
 
 ``jobs.py`` runs a stored job from beginning to end (or from where it stopped).
 """

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 
 import attrs
+import numpy as np
 
 from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.executor import Session, make_executor
-from fettle.backends.spaces import Points, enumerate_space
-from fettle.graph.errors import InvalidArgument
+from fettle.backends.replay.recording import Recording
+from fettle.backends.spaces import enumerate_space
+from fettle.costmodel.transfer import Trials, make_prior
+from fettle.graph.errors import Internal
 from fettle.graph.workload import Workload
-from fettle.search.samplers import Observation, OptunaTpeSampler, RandomSampler, Sampler
-from fettle.search.tuner import BATCH, WorkloadTuner
-
-SCREEN = "screen"
-"""The loop that jobs run: a cost model screens what a sampler proposes."""
-
-SAMPLERS: Mapping[str, Callable[[Points, int], Sampler]] = {"tpe": OptunaTpeSampler, "random": RandomSampler}
-"""Samplers that work alone, by name."""
+from fettle.search.samplers import DEFAULT, Observation, Problem, make_sampler
 
 
 @attrs.frozen
@@ -30,41 +26,40 @@ class Evaluation:
     measurement: Measurement
 
 
-def sampler_names() -> tuple[str, ...]:
-    """What :func:`explore` can search with, the default first."""
-    return (SCREEN, *SAMPLERS)
-
-
 def explore(
-    backend: Backend, workload: Workload, device: Device, evaluations: int, *, seed: int = 0, sampler: str = SCREEN
+    backend: Backend,
+    workload: Workload,
+    device: Device,
+    evaluations: int,
+    *,
+    seed: int = 0,
+    sampler: str = DEFAULT,
+    known: Sequence[Trials] = (),
 ) -> list[Evaluation]:
-    """Try that many points, or all that the space has; the same seed tries the same points in the same order.
+    """Try that many points one by one, or all that the space has; the same seed tries the same points in order.
 
     Args:
-        sampler: one of :func:`sampler_names`.
+        sampler: a name of :data:`fettle.search.samplers.SAMPLERS`.
+        known: trials of the same operator elsewhere, for samplers that can use them.
 
     Raises:
         InvalidArgument: no such sampler.
+        Unsupported: the sampler needs a package that is not installed.
     """
-    if sampler not in sampler_names():
-        raise InvalidArgument(f"no sampler named {sampler[:64]!r}", hint=f"samplers: {' '.join(sampler_names())}")
+    points = enumerate_space(backend.space(workload, device))
+    default = points.index(backend.default(workload, device))
+    if default is None:
+        raise Internal(f"the default schedule of {workload} is no point of its space")
+    proposing = make_sampler(sampler, Problem(points, default, make_prior(points, known)), seed)
     policy = MeasurePolicy()
+    found: list[Evaluation] = []
     with make_executor(backend, device) as executor, executor.open(workload, policy, seed) as session:
         bound = backend.bound(workload, device, executor.profile())
-        if sampler == SCREEN:
-            tuner = WorkloadTuner(backend, workload, device, bound, policy=policy, seed=seed)
-            while tuner.trials < evaluations and not tuner.exhausted:
-                tuner.step(session, min(BATCH, evaluations - tuner.trials))
-            numbers = [tuner.points.index(r.candidate.schedule) for r in tuner.records]
-            return [Evaluation(n or 0, r.measurement) for n, r in zip(numbers, tuner.records, strict=True)]
-        points = enumerate_space(backend.space(workload, device))
-        alone = SAMPLERS[sampler](points, seed)
-        found: list[Evaluation] = []
-        while len(found) < evaluations and (proposed := alone.propose(1)):
-            candidate = Candidate(workload, device, points[proposed[0]])
-            found.append(Evaluation(proposed[0], _try(session, candidate)))
-            alone.tell([Observation(proposed[0], math.log(found[-1].measurement.time / bound.seconds))])
-        return found
+        while len(found) < evaluations and (proposed := proposing.propose(1)):
+            index = proposed[0].index
+            found.append(Evaluation(index, _try(session, Candidate(workload, device, points[index]))))
+            proposing.tell([Observation(index, math.log(found[-1].measurement.time / bound.seconds))])
+    return found
 
 
 def _try(session: Session, candidate: Candidate) -> Measurement:
@@ -73,3 +68,10 @@ def _try(session: Session, candidate: Candidate) -> Measurement:
         return build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
     trial = session.evaluate(candidate, build.artifact)
     return trial.measurement if trial.verified else attrs.evolve(trial.measurement, outcome=Outcome.WRONG_RESULT)
+
+
+def recorded_trials(recording: Recording) -> Trials:
+    """All rows of a recording, as trials that were made elsewhere."""
+    values = [math.inf if row.objective is None else math.log(row.objective) for row in recording.rows]
+    schedules = tuple(recording.schedule(number) for number in range(len(recording.rows)))
+    return Trials(schedules, np.array(values))

@@ -18,10 +18,10 @@ from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
 from fettle.search.roofs import Roofs
-from fettle.search.samplers import OptunaTpeSampler
+from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
 from fettle.search.scheduler import Scheduler
 from fettle.search.sessions import Sessions
-from fettle.search.tuner import SamplerFactory, WorkloadTuner, is_valid
+from fettle.search.tuner import WorkloadTuner, is_valid
 from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
@@ -41,7 +41,7 @@ def run_job(
     on_event: Callable[[JobEvent], None] | None = None,
     executor_factory: ExecutorFactory | None = None,
     backend: Backend | None = None,
-    sampler: SamplerFactory = OptunaTpeSampler,
+    sampler: SamplerFactory = SAMPLERS[DEFAULT],
     clock: Callable[[], float] = time.monotonic,
 ) -> Job:
     """Run a job in this thread.
@@ -59,7 +59,7 @@ def run_job(
         on_event: called with every event, in this thread.
         executor_factory: makes the device's executor; by default the backend's own, else worker processes here.
         backend: the backend to use instead of the registered one.
-        sampler: makes a sampler from (points, seed).
+        sampler: makes a sampler from (problem, seed).
         clock: seconds, monotonic.
 
     Raises:

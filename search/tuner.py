@@ -26,17 +26,15 @@ from fettle.backends.host.executor import BuildResult, Session
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel import metrics
 from fettle.costmodel.features import Featurizer
+from fettle.costmodel.transfer import Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals
 from fettle.search.finals import Finalist, Verdict
-from fettle.search.samplers import Observation, OptunaTpeSampler, Sampler
-from fettle.search.screen import Proposal, Screen
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
 
 BATCH = 8
 """Candidates chosen, and built in parallel, at a time."""
-
-SamplerFactory = Callable[..., Sampler]
 
 
 class WorkloadTuner:
@@ -48,6 +46,8 @@ class WorkloadTuner:
     Args:
         history: records of earlier steps, in order.
         clock: seconds, monotonic.
+        sampler: makes what proposes the trials.
+        known: trials of the same operator elsewhere; the same ones whenever the tuner is rebuilt.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class WorkloadTuner:
         seed: int = 0,
         history: Sequence[Record] = (),
         clock: Callable[[], float] = time.monotonic,
-        sampler: SamplerFactory = OptunaTpeSampler,
+        sampler: SamplerFactory = SAMPLERS[DEFAULT],
+        known: Sequence[Trials] = (),
     ) -> None:
         self.workload = workload
         self.device = device
@@ -82,7 +83,8 @@ class WorkloadTuner:
         self._default_index = default
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
-        self._screen = Screen(self.points, self._featurizer, sampler(self.points, seed), default, seed)
+        self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known)), seed)
+        self._told = 0
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
         self._visited = set(self._indices)
         self._batch: list[Proposal] = []
@@ -157,7 +159,9 @@ class WorkloadTuner:
         if number != self._batch_number:
             known = self.records[: number * BATCH]
             history = [Observation(i, self._target(r)) for i, r in zip(self._indices, known, strict=False)]
-            self._batch = self._screen.next_batch(history, BATCH)
+            self._sampler.tell(history[self._told :])
+            self._told = len(history)
+            self._batch = self._sampler.propose(BATCH)
             self._batch_number = number
         return [p for p in self._batch if p.index not in self._visited]
 

@@ -13,12 +13,15 @@ from rich.table import Table
 from fettle.backends.api import DeviceText
 from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.backend import OPERATOR
+from fettle.backends.replay.files import read_recording
 from fettle.backends.replay.recording import Recording
 from fettle.cli.options import JsonOption
 from fettle.cli.output import print_json, stdout
+from fettle.costmodel.transfer import Trials
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
-from fettle.search.explore import SCREEN, Evaluation, explore
+from fettle.search.explore import Evaluation, explore, recorded_trials
+from fettle.search.samplers import DEFAULT, SAMPLERS
 
 _MARKS = (10, 20, 50, 100, 200, 500, 1000)
 """Evaluations after which the table says how far the search has come."""
@@ -85,21 +88,47 @@ def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A FAIR T4 or Kernel Tuner cache file, gzip or plain.")],
     evaluations: Annotated[int, typer.Option("--evaluations", help="How many configurations to try.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Everything random follows from it.")] = 0,
-    sampler: Annotated[str, typer.Option("--sampler", help="What proposes them: screen, tpe or random.")] = SCREEN,
+    sampler: Annotated[str, typer.Option("--sampler", help=f"What proposes them: {', '.join(SAMPLERS)}.")] = DEFAULT,
+    warm: Annotated[
+        list[Path] | None,
+        typer.Option("--warm", help="A recording of the same kernel elsewhere, all of it known. Repeatable."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Tune on a recorded space. Invalid configurations cost an evaluation, as on the hardware.
 
     Example: fettle replay A4000.json.gz --evaluations 100 --seed 0 --json
+
+    Example: fettle replay A4000.json.gz --evaluations 20 --warm W6600.json.gz --warm W7800.json.gz
     """
     if evaluations < 1:
         raise InvalidArgument(f"--evaluations must be at least 1, not {evaluations}")
     backend = ReplayBackend()
     device = backend.device(DeviceText(backend.name, str(file)))
     recording = backend.recording(device)
-    found = explore(backend, Workload.of(OPERATOR), device, evaluations, seed=seed, sampler=sampler)
+    known = [_known(path, recording) for path in warm or ()]
+    found = explore(backend, Workload.of(OPERATOR), device, evaluations, seed=seed, sampler=sampler, known=known)
     report = Report.of(recording, sampler, found)
     if json:
         print_json(report.json())
         return
     stdout.print(report.table(f"{sampler} on {device.label}, {len(recording.rows)} configurations", recording.unit))
+
+
+def _known(path: Path, target: Recording) -> Trials:
+    """All rows of another recording, as trials made elsewhere.
+
+    Raises:
+        InvalidArgument: it has other parameters, or is the very recording that is searched.
+        NotFound, ResourceExhausted: see :func:`fettle.backends.replay.files.read_recording`.
+    """
+    other = read_recording(path)
+    names, wanted = ({p.name for p in r.parameters} for r in (other, target))
+    if names != wanted:
+        raise InvalidArgument(
+            f"{path} has other parameters: {' '.join(sorted(names ^ wanted))[:200]}",
+            hint="--warm takes recordings of the same kernel on other devices",
+        )
+    if other.digest == target.digest:
+        raise InvalidArgument(f"{path} is the recording to be searched; it would be no search")
+    return recorded_trials(other)

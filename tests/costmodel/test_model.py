@@ -42,9 +42,9 @@ def test_a_gaussian_process_is_used_below_the_threshold_and_trees_above() -> Non
     x, y = problem(30, 0)
     model = CostModel(gaussian_process_below=30)
     model.fit(x[:29], y[:29])
-    assert isinstance(model._model, module._GaussianProcess)
+    assert isinstance(model.fitted, module.ProcessFit)
     model.fit(x, y)
-    assert isinstance(model._model, module._Trees)
+    assert isinstance(model.fitted, module.BoostedTrees)
 
 
 def test_uncertainty_grows_away_from_the_data_and_for_a_choice_never_tried() -> None:

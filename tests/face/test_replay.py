@@ -80,7 +80,7 @@ def objectives(path: Path) -> list[float]:
     return [row["measurements"][0]["value"] for row in rows if row["correctness"]]
 
 
-@pytest.mark.parametrize("sampler", ["screen", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["guided", "random", "tpe", "nsga2", "evolution", "local"])
 def test_replay_prints_the_curve_and_how_far_from_the_optimum_it_ends(
     sampler: str, recording: Path, here: Here
 ) -> None:
@@ -122,7 +122,7 @@ def test_replay_shows_a_table_to_people(recording: Path, fresh: Fettle) -> None:
         (["replay", "none.json"], 3, "cannot be read"),
         (["replay", "bad.json"], 2, "line 1 column 13"),
         (["replay", "bad.json", "--evaluations", "0"], 2, "at least 1"),
-        (["replay", "good.json", "--sampler", "oracle"], 2, "screen tpe random"),
+        (["replay", "good.json", "--sampler", "oracle"], 2, "guided random tpe"),
         (["replay", "good.json", "--seed", "-1"], 2, "seed"),
         (["tune", "recorded", "--device", "replay:bad.json"], 2, "line 1 column 13"),
         (["tune", "recorded", "--device", "replay:none.json"], 3, "cannot be read"),

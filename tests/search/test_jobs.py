@@ -328,7 +328,7 @@ def test_equal_measurements_and_seed_give_equal_jobs() -> None:
 
 
 def test_a_caller_may_supply_another_sampler() -> None:
-    from fettle.search.samplers import RandomSampler
+    from fettle.search.samplers.uniform import RandomSampler
 
     made: list[RandomSampler] = []
 

@@ -1,0 +1,240 @@
+"""A Gaussian process on arrays: learned once for a batch of trials, then extended trial by trial.
+
+The prior is ``f ~ GP(trend · weights, variance · Matérn-5/2(r))`` with ``r² = Σ scale_c (x_c - x'_c)²``, one scale a
+column (Rasmussen and Williams, 2006, ch. 2, 4.2 and 5.4). ``trend`` columns are predictions that come from elsewhere
+(other devices, other shapes); their weights are Gaussian too, so the first trials correct the offset and how much each
+source is believed (ibid., 2.7). Hyperparameters maximise the likelihood times weak log-normal priors, which keep the
+scales of a few trials near each other.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_ROOT5 = math.sqrt(5.0)
+_JITTER = 1e-6
+_STEPS = 25
+_SCALE_BOUNDS = (-8.0, 6.0)
+_VARIANCE_BOUNDS = (-3.0, 4.0)
+_NOISE_BOUNDS = (-9.0, 1.0)
+_SCALE_DEVIATION = 1.5
+_VARIANCE_DEVIATION = 1.0
+_NOISE_DEVIATION = 1.5
+_START_NOISE = 0.01
+_TREND_DEVIATION = 0.5
+"""How far the weight of one source is from an equal share, a priori."""
+
+_OFFSET_DEVIATION = 1.0
+_SMALLEST_VARIANCE = 1e-9
+_ROOM = 16
+"""Rows allocated ahead for trials to come."""
+
+
+@attrs.frozen(eq=False)
+class Hyperparameters:
+    """Of targets with standard deviation about 1, and features in about 0 … 1.
+
+    Attributes:
+        scales: [columns], inverse squared length scales.
+        variance: of the part the trend does not explain.
+        noise: variance of a trial about the function.
+    """
+
+    scales: Array
+    variance: float
+    noise: float
+
+    @classmethod
+    def initial(cls, columns: int) -> Hyperparameters:
+        """Length scales of half the unit cube's diagonal: neighbours are alike, opposite corners are not."""
+        return cls(np.full(columns, 4.0 / max(columns, 1)), 1.0, _START_NOISE)
+
+    def kernel(self, one: Array, two: Array) -> Array:
+        """Prior covariance of the Matérn part, [len(one), len(two)]."""
+        roots = np.sqrt(self.scales)
+        a, b = one * roots, two * roots
+        squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
+        np.maximum(squared, 0.0, out=squared)
+        distance = np.sqrt(squared)
+        distance *= _ROOT5
+        result = np.exp(-distance)
+        squared *= 5.0 / 3.0
+        squared += distance
+        squared += 1.0
+        result *= squared
+        result *= self.variance
+        return result
+
+
+def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperparameters:
+    """The most probable hyperparameters, by L-BFGS with exact gradients; deterministic.
+
+    Args:
+        features: [trials, columns] in about 0 … 1.
+        targets: [trials] with mean about 0 and standard deviation about 1.
+        trend: [trials, sources].
+    """
+    from scipy.optimize import minimize
+
+    columns = features.shape[1]
+    first = Hyperparameters.initial(columns)
+    start = np.log(np.concatenate([first.scales, [first.variance, first.noise]]))
+    deviation = np.array([_SCALE_DEVIATION] * columns + [_VARIANCE_DEVIATION, _NOISE_DEVIATION])
+    squared = np.stack([(c[:, None] - c) ** 2 for c in features.T]).reshape(columns, -1)
+    fixed, centred = _trend_part(trend, targets)
+
+    def loss(logs: Array) -> tuple[float, Array]:
+        value, gradient = _negative_log_likelihood(logs, squared, centred, fixed)
+        away = (logs - start) / deviation
+        return value + 0.5 * float(away @ away), gradient + away / deviation
+
+    bounds = [_SCALE_BOUNDS] * columns + [_VARIANCE_BOUNDS, _NOISE_BOUNDS]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
+    scales, (variance, noise) = np.exp(found.x[:-2]), np.exp(found.x[-2:])
+    return Hyperparameters(scales, float(variance), float(noise))
+
+
+def _negative_log_likelihood(logs: Array, squared: Array, targets: Array, fixed: Array) -> tuple[float, Array]:
+    """Of the logarithms of scales, variance and noise, up to a constant, and its gradient.
+
+    Args:
+        squared: [columns, trials²], squared differences.
+        fixed: [trials, trials], covariance that does not depend on ``logs``.
+    """
+    n = len(targets)
+    scales, variance, noise = np.exp(logs[:-2]), math.exp(logs[-2]), math.exp(logs[-1])
+    r2 = (scales @ squared).reshape(n, n)
+    r = np.sqrt(r2)
+    decay = np.exp(-_ROOT5 * r)
+    matern = (1.0 + _ROOT5 * r + 5.0 / 3.0 * r2) * decay
+    covariance = variance * matern + fixed
+    covariance[np.diag_indices(n)] += noise + _JITTER
+    lower = np.linalg.cholesky(covariance)
+    inverse = np.linalg.inv(covariance)
+    weights = inverse @ targets
+    value = 0.5 * float(targets @ weights) + float(np.log(np.diag(lower)).sum())
+    slope = 0.5 * (inverse - np.outer(weights, weights))
+    by_r2 = slope * variance * (-5.0 / 6.0) * (1.0 + _ROOT5 * r) * decay
+    gradient = np.empty_like(logs)
+    gradient[:-2] = scales * (squared @ by_r2.ravel())
+    gradient[-2] = variance * float((slope * matern).sum())
+    gradient[-1] = noise * float(np.trace(slope))
+    return value, gradient
+
+
+def _trend_part(trend: Array | None, targets: Array) -> tuple[Array, Array]:
+    """Covariance from uncertain trend weights, and targets less the trend of equal shares."""
+    n = len(targets)
+    if trend is None or not trend.shape[1]:
+        return np.zeros((n, n)), targets
+    return _trend_covariance(trend, trend), targets - trend.mean(axis=1)
+
+
+class GaussianProcess:
+    """The process after some trials, seen at a fixed set of points (the pool).
+
+    :meth:`extend` costs O(trials · pool): the factor and the whitened covariances get one row more. Targets come in
+    only when asked for means, so several (times, feasibility) share the factor, and trials may be pretended.
+
+    Args:
+        pool: [points, columns], where predictions are wanted.
+        trend: [points, sources] there.
+    """
+
+    def __init__(self, hyper: Hyperparameters, pool: Array, trend: Array | None = None) -> None:
+        self.hyper = hyper
+        self._pool = pool
+        self._trend = np.empty((len(pool), 0)) if trend is None else trend
+        self._x = np.empty((0, pool.shape[1]))
+        self._t = np.empty((0, self._trend.shape[1]))
+        self._lower = np.empty((0, 0))
+        self._whitened = np.empty((_ROOM, len(pool)))
+        self.variance: Array = hyper.variance + _trend_variance(self._trend)
+        """[points] of the function (without noise) at the pool."""
+
+    @property
+    def trials(self) -> int:
+        """How many there are."""
+        return len(self._x)
+
+    def extend(self, features: Array, trend: Array | None = None) -> None:
+        """Add trials (their places; see :meth:`mean` for their targets), [trials, columns] and [trials, sources]."""
+        from scipy.linalg import solve_triangular
+
+        known, more = len(self._x), len(features)
+        t = np.empty((more, 0)) if trend is None else trend
+        left = np.empty((more, 0))
+        if known:
+            across = self._covariance(self._x, self._t, features, t)
+            left = solve_triangular(self._lower, across, lower=True, check_finite=False).T
+        own = self._covariance(features, t, features, t)
+        own[np.diag_indices(more)] += self.hyper.noise + _JITTER
+        corner = np.linalg.cholesky(own - left @ left.T)
+        seen = self._covariance(features, t, self._pool, self._trend) - left @ self._whitened[:known]
+        rows = solve_triangular(corner, seen, lower=True, check_finite=False, overwrite_b=True)
+        self._keep(rows, known)
+        self._lower = np.block([[self._lower, np.zeros((known, more))], [left, corner]])
+        self._x, self._t = np.concatenate([self._x, features]), np.concatenate([self._t, t])
+        self.variance = np.maximum(self.variance - np.einsum("tp,tp->p", rows, rows), _SMALLEST_VARIANCE)
+
+    def pretend(self, at: int) -> None:
+        """Add a trial at a point of the pool whose target will never be asked for: only variances change."""
+        self.extend(self._pool[[at]], self._trend[[at]])
+
+    def copy(self) -> GaussianProcess:
+        """Another process that starts from the same trials."""
+        other = copy.copy(self)
+        other._whitened = self._whitened[: self.trials + _ROOM].copy()
+        return other
+
+    def mean(self, targets: Array, trended: bool = True) -> Array:
+        """Means at the pool, given the targets of the first ``len(targets)`` trials.
+
+        Args:
+            trended: False if the targets are of another kind than the trend, so that their prior mean is 0.
+        """
+        from scipy.linalg import solve_triangular
+
+        n = len(targets)
+        base, centred = np.zeros(len(self._pool)), targets
+        if trended and self._trend.shape[1]:
+            base, centred = self._trend.mean(axis=1), targets - self._t[:n].mean(axis=1)
+        weights = solve_triangular(self._lower[:n, :n], centred, lower=True, check_finite=False)
+        return np.asarray(base + weights @ self._whitened[:n], np.float64)
+
+    def left_out(self, targets: Array) -> tuple[Array, Array]:
+        """Mean and variance (noise included) of every trial given all others (Rasmussen and Williams, eq. 5.12)."""
+        inverse = np.linalg.inv(self._lower)
+        inverse = inverse.T @ inverse
+        base = self._t.mean(axis=1) if self._t.shape[1] else 0.0
+        variance = 1.0 / np.diag(inverse)
+        return targets - (inverse @ (targets - base)) * variance, variance
+
+    def _covariance(self, one: Array, one_trend: Array, two: Array, two_trend: Array) -> Array:
+        matern = self.hyper.kernel(one, two)
+        return matern + _trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern
+
+    def _keep(self, rows: Array, known: int) -> None:
+        need = known + len(rows)
+        if need > len(self._whitened):
+            grown = np.empty((need + _ROOM, len(self._pool)))
+            grown[:known] = self._whitened[:known]
+            self._whitened = grown
+        self._whitened[known:need] = rows
+
+
+def _trend_covariance(one: Array, two: Array) -> Array:
+    return np.asarray(_TREND_DEVIATION**2 * (one @ two.T) + _OFFSET_DEVIATION**2, np.float64)
+
+
+def _trend_variance(trend: Array) -> Array:
+    if not trend.shape[1]:
+        return np.zeros(len(trend))
+    return np.asarray(_TREND_DEVIATION**2 * (trend**2).sum(axis=1) + _OFFSET_DEVIATION**2, np.float64)

@@ -1,0 +1,123 @@
+"""What is known of a space before its first trial: trials of the same operator on other devices or other shapes.
+
+Every source predicts log(time) over the target's points in its own offset: recorded values where it has the very
+schedule, a model of its trials elsewhere. How far each source is to be believed, and the offset, the first trials on
+the target decide (see :mod:`fettle.costmodel.gaussian`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.api import Schedule
+from fettle.backends.spaces import Points
+from fettle.costmodel.columns import ScheduleColumns
+from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.trees import BoostedTrees
+
+Array = NDArray[np.float64]
+
+_TREES_FROM = 200
+_FAST = 0.5
+"""Share of a source's valid trials whose times are told apart."""
+
+_LEAST_TRIALS = 8
+"""Valid trials without which a source says nothing."""
+
+_SEED = 0
+
+
+@attrs.frozen(eq=False)
+class Trials:
+    """What was tried elsewhere: schedules and log(time / bound), infinity for a failure."""
+
+    schedules: tuple[Schedule, ...]
+    values: Array
+
+
+class Source:
+    """One set of trials as predictions over a target's points.
+
+    Raises:
+        ValueError: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
+    """
+
+    def __init__(self, columns: ScheduleColumns, trials: Trials) -> None:
+        valid = trials.values[np.isfinite(trials.values)]
+        if len(valid) < _LEAST_TRIALS or np.ptp(valid) == 0.0:
+            raise ValueError("too few valid trials to learn from")
+        limit = float(np.quantile(valid, _FAST))
+        cut = np.minimum(trials.values, limit)
+        self.fast = limit - float(valid.min())
+        self.scale = float(cut.std())
+        self._offset = float(cut.mean())
+        self._columns = columns
+        rows = columns.of(trials.schedules)
+        self._exact = {row.tobytes(): float(value) for row, value in zip(rows, cut, strict=True)}
+        self._rows, self._targets = rows, (cut - self._offset) / self.scale
+
+    def predict(self, places: Array) -> Array:
+        """Cut log(time), [points], less its mean over the trials.
+
+        Args:
+            places: rows of :class:`ScheduleColumns`.
+        """
+        found = np.array([self._exact.get(row.tobytes(), np.nan) for row in places]) - self._offset
+        unknown = np.isnan(found)
+        if unknown.any():
+            found[unknown] = self._model(places[unknown]) * self.scale
+        return found
+
+    def _model(self, places: Array) -> Array:
+        if len(self._rows) >= _TREES_FROM:
+            return BoostedTrees.fit(self._rows, self._targets, _SEED).predict(places)[0]
+        process = GaussianProcess(learn(self._rows, self._targets), places)
+        process.extend(self._rows)
+        return process.mean(self._targets)
+
+
+class Prior:
+    """Several sources, and what they agree on.
+
+    Attributes:
+        fast: log(time) above the best up to which times are told apart: as in the sources, in the mean.
+        scale: what their predictions are divided by, so that they vary by about 1.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+        self.fast = float(np.mean([s.fast for s in sources]))
+        self.scale = float(np.sqrt(np.mean([s.scale**2 for s in sources])))
+
+    def trend(self, places: Array) -> Array:
+        """[points, sources] of rows of the target's columns."""
+        return np.stack([source.predict(places) for source in self._sources], axis=1) / self.scale
+
+    def picks(self, trend: Array, count: int) -> list[int]:
+        """Rows of ``trend`` to try first: the fastest in the mean, and of each source, in turn; no repeats."""
+        orders = [np.argsort(trend.mean(axis=1), kind="stable")]
+        orders += [np.argsort(column, kind="stable") for column in trend.T]
+        found: list[int] = []
+        for rank in range(len(trend)):
+            for order in orders:
+                if len(found) == count:
+                    return found
+                if int(order[rank]) not in found:
+                    found.append(int(order[rank]))
+        return found
+
+
+def make_prior(points: Points, known: Sequence[Trials]) -> Prior | None:
+    """The prior of a space from trials elsewhere; None if there is nothing to learn from them."""
+    columns = ScheduleColumns(points.space)
+    sources = []
+    for trials in known:
+        try:
+            sources.append(Source(columns, trials))
+        except ValueError:
+            continue
+    return Prior(sources) if sources else None

@@ -1,0 +1,87 @@
+"""What every sampler is: told how points turned out, it proposes others."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Collection, Sequence
+
+import attrs
+import numpy as np
+
+from fettle.backends.spaces import Points
+from fettle.costmodel.transfer import Prior
+
+
+@attrs.frozen(eq=False)
+class Problem:
+    """What is searched.
+
+    Attributes:
+        points: the space.
+        default: number of the untuned choice, tried first by samplers that do not draw everything at random.
+        prior: what is known from other devices or shapes; samplers without a model of their own ignore it.
+    """
+
+    points: Points
+    default: int = 0
+    prior: Prior | None = None
+
+
+@attrs.frozen
+class Observation:
+    """How a point turned out: ``value`` is log(time / bound), infinity if the trial failed."""
+
+    index: int
+    value: float
+
+
+@attrs.frozen
+class Proposal:
+    """A point to try.
+
+    Attributes:
+        predicted: log(time / bound) expected of it; None if the sampler has no model, or not yet.
+        std: standard deviation of that expectation.
+    """
+
+    index: int
+    predicted: float | None = None
+    std: float | None = None
+
+
+class Sampler(abc.ABC):
+    """Proposes points that were not told yet, each at most once a call.
+
+    What it proposes is a function of its seed and of what it was told, never of how often it was asked: a job that
+    stops and resumes proposes what it would have proposed.
+    """
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        self._problem = problem
+        self._points = problem.points
+        self._seed = seed
+        self._told: dict[int, float] = {}
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """Learn how points turned out."""
+        for observation in observations:
+            self._told[observation.index] = observation.value
+
+    @abc.abstractmethod
+    def propose(self, count: int) -> list[Proposal]:
+        """At most ``count`` distinct unvisited points, most promising first if the sampler knows; fewer only when
+        the space runs out."""
+
+    @property
+    def expected_gain(self) -> float | None:
+        """Expected decrease of log(time) by the best of the points last proposed; None without a model."""
+        return None
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng((self._seed, len(self._told)))
+
+
+def random_points(points: Points, rng: np.random.Generator, count: int, taken: Collection[int]) -> list[int]:
+    """At most ``count`` random points that are not ``taken``, in random order."""
+    drawn = [i for i in points.sample(rng, count + len(taken)) if i not in taken]
+    return [drawn[i] for i in rng.permutation(len(drawn))[:count]]

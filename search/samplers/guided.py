@@ -1,0 +1,181 @@
+"""Our own sampler: a model of the space says where the next trial is expected to gain most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.costmodel.columns import ScheduleColumns
+from fettle.costmodel.model import single_threaded
+from fettle.search.geometry import Geometry
+from fettle.search.samplers.base import Problem, Proposal, Sampler, random_points
+from fettle.search.samplers.covering import covering
+from fettle.search.samplers.pool import candidates
+from fettle.search.samplers.surrogate import Places, ProcessSurrogate, Surrogate, TreeSurrogate
+
+Array = NDArray[np.float64]
+
+START = 8
+"""Trials before the first fit; equal to a batch of the tuner."""
+
+STAGE = 8
+"""Trials between two fits of a Gaussian process's hyperparameters; in between it is extended."""
+
+TREE_STAGE = 32
+"""Trials between two fits of trees."""
+
+TREES_FROM = 320
+"""Trials from which on trees are used: a process's cost grows with their square."""
+
+_LEAST_DIFFERENCE = 2
+"""Parameters in which two points of one batch differ, where possible."""
+
+
+@attrs.define(eq=False)
+class _Stage:
+    """A fit to the first trials, and how many it knows by now."""
+
+    pool: list[int]
+    places: Places
+    position: dict[int, int]
+    surrogate: Surrogate
+    fitted: int
+    known: int
+
+
+class GuidedSampler(Sampler):
+    """Bayesian optimisation over a discrete space (Jones et al., 1998).
+
+    1. The default schedule, the picks of the prior if there is one, and points that cover the space.
+    2. From then on the points of largest expected improvement, times the probability that they work at all, under a
+       Gaussian process (trees for many trials) of the schedule's columns and the prior's expectations. All of a small
+       space is looked at; of a large one random points, and the neighbours of the best and their neighbours.
+    3. Within a batch each point is taken for tried as predicted before the next is chosen, and two points differ in at
+       least two parameters where possible.
+    """
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        super().__init__(problem, seed)
+        self._geometry = Geometry(problem.points)
+        self._columns = ScheduleColumns(problem.points.space)
+        self._whole: Places | None = None
+        self._stage: _Stage | None = None
+        self._gain: float | None = None
+
+    @property
+    def expected_gain(self) -> float | None:
+        return self._gain
+
+    def propose(self, count: int) -> list[Proposal]:
+        count = min(count, self._points.size - len(self._told))
+        self._gain = None
+        if len(self._told) < START:
+            return [Proposal(i) for i in self._start(count)]
+        stage = self._present_stage()
+        if stage is None:
+            return [Proposal(i) for i in random_points(self._points, self._rng(), count, self._told)]
+        with single_threaded():
+            return self._most_promising(stage, count)
+
+    def _start(self, count: int) -> list[int]:
+        """What is left of the first trials."""
+        rng = np.random.default_rng((self._seed, 0))
+        chosen = [self._problem.default]
+        if self._problem.prior is not None:
+            pool = candidates(self._points, {}, rng)
+            picks = self._problem.prior.picks(self._locate_pool(pool).trend, START - 1)
+            chosen = list(dict.fromkeys([pool[at] for at in picks] + chosen))
+        chosen = covering(self._points, chosen, max(START, len(self._told) + count), rng)
+        return [i for i in chosen if i not in self._told][:count]
+
+    def _present_stage(self) -> _Stage | None:
+        """The fit that the present trials call for; None if there is too little to learn from."""
+        count = len(self._told)
+        fitted = count - count % (STAGE if count < TREES_FROM else TREE_STAGE)
+        if self._stage is None or self._stage.fitted != fitted:
+            self._stage = self._fit(fitted)
+        if self._stage is not None and self._stage.known < count:
+            self._extend(self._stage, count)
+        return self._stage
+
+    def _fit(self, fitted: int) -> _Stage | None:
+        told = dict(list(self._told.items())[:fitted])
+        values = np.array(list(told.values()))
+        valid = values[np.isfinite(values)]
+        if len(valid) < 2 or np.ptp(valid) == 0.0:
+            return None
+        pool = candidates(self._points, told, np.random.default_rng((self._seed, fitted)))
+        places = self._locate_pool(pool)
+        trials = self._locate(list(told))
+        prior = self._problem.prior
+        with single_threaded():
+            if fitted >= TREES_FROM:
+                surrogate: Surrogate = TreeSurrogate(trials, values, places, self._seed)
+            elif prior is not None:
+                surrogate = ProcessSurrogate(trials, values, places, prior.fast, prior.scale)
+            else:
+                surrogate = ProcessSurrogate(trials, values, places)
+        return _Stage(pool, places, {index: at for at, index in enumerate(pool)}, surrogate, fitted, fitted)
+
+    def _extend(self, stage: _Stage, count: int) -> None:
+        """One by one, so that rounding does not depend on how often proposals were asked for."""
+        for index in list(self._told)[stage.known : count]:
+            with single_threaded():
+                stage.surrogate.add(self._locate([index]))
+        stage.known = count
+
+    def _most_promising(self, stage: _Stage, count: int) -> list[Proposal]:
+        values = np.array(list(self._told.values()))
+        surrogate = stage.surrogate
+        mean, std = surrogate.predict(values)
+        feasible = surrogate.feasible(values)
+        free = np.ones(len(stage.pool), np.bool_)
+        free[[stage.position[i] for i in self._told if i in stage.position]] = False
+        ranks = self._geometry.place(stage.pool) if count > 1 else np.empty((0, 0))
+        apart = np.ones(len(stage.pool), np.bool_)
+        chosen: list[int] = []
+        while len(chosen) < count and free.any():
+            gain = expected_improvement(mean, std, float(values.min())) * feasible
+            among = free & apart if (free & apart).any() else free
+            at = int(np.argmax(np.where(among, gain, -1.0)))
+            if not chosen:
+                self._gain = float(gain[at])
+            chosen.append(at)
+            free[at] = False
+            if len(chosen) < count:
+                apart &= self._geometry.hamming(ranks, ranks[[at]])[:, 0] >= _LEAST_DIFFERENCE
+                surrogate = surrogate.pretend(at)
+                _, std = surrogate.predict(values)
+        proposals = [Proposal(stage.pool[at], float(mean[at])) for at in chosen]
+        if len(proposals) < count:  # a large space's pool ran out
+            taken = {*self._told, *(p.index for p in proposals)}
+            more = random_points(self._points, self._rng(), count - len(proposals), taken)
+            proposals += [Proposal(i) for i in more]
+        return proposals
+
+    def _locate_pool(self, pool: list[int]) -> Places:
+        """As :meth:`_locate`; a pool that is the whole space stays the same."""
+        if len(pool) < self._points.size:
+            return self._locate(pool)
+        if self._whole is None:
+            self._whole = self._locate(pool)
+        return self._whole
+
+    def _locate(self, indices: Sequence[int]) -> Places:
+        features = self._columns.matrix(self._points, indices)
+        prior = self._problem.prior
+        return Places(features, prior.trend(features) if prior is not None else np.empty((len(indices), 0)))
+
+
+def expected_improvement(mean: Array, std: Array, best: float) -> Array:
+    """E[max(best - Y, 0)] for Y normal; all in log(time / bound)."""
+    from scipy.special import ndtr
+
+    z = (best - mean) / std
+    density = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    gain: Array = std * (z * np.asarray(ndtr(z), np.float64) + density)
+    return gain

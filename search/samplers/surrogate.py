@@ -1,0 +1,167 @@
+"""What the guided sampler believes about its pool: the faster a point may be, the finer.
+
+Only differences among fast points matter for finding faster ones, and slow points vary over orders of magnitude. So
+targets are cut off above the faster part of what was seen (a slow point is just slow), which leaves the model's
+attention, and its length scales, to the rest.
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.trees import BoostedTrees
+
+Array = NDArray[np.float64]
+
+_FAST = 0.3
+"""Share of the valid trials whose times are told apart."""
+
+_LEARNED_FROM = 128
+"""Length scales are learned from at most so many trials, the better half and the latest."""
+
+_LEAST_FEASIBLE = 0.05
+_SMALLEST_STD = 1e-3
+
+
+@attrs.frozen(eq=False)
+class Places:
+    """Where some points are.
+
+    Attributes:
+        features: [points, columns], about 0 … 1.
+        trend: [points, sources], what each source expects there; no column without sources.
+    """
+
+    features: Array
+    trend: Array
+
+    def __getitem__(self, rows: slice | list[int] | NDArray[np.int64]) -> Places:
+        return Places(self.features[rows], self.trend[rows])
+
+
+class Surrogate(abc.ABC):
+    """Predictions at a pool of points after some trials."""
+
+    @abc.abstractmethod
+    def add(self, trials: Places) -> None:
+        """Learn where further trials were made."""
+
+    @abc.abstractmethod
+    def predict(self, values: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of log(time / bound) at the pool.
+
+        Args:
+            values: log(time / bound) of all trials so far, infinity for a failure; at least one is finite.
+        """
+
+    @abc.abstractmethod
+    def feasible(self, values: Array) -> Array | float:
+        """Probability that a point of the pool gives a right result."""
+
+    @abc.abstractmethod
+    def pretend(self, at: int) -> Surrogate:
+        """This one after a trial at a point of the pool that went as predicted: only uncertainty is less there."""
+
+
+class ProcessSurrogate(Surrogate):
+    """A Gaussian process, conditioned on trials one by one.
+
+    Args:
+        fast: log(time) ratio to the best up to which the sources tell times apart, and the scale of their trend;
+            None without sources.
+    """
+
+    def __init__(
+        self, trials: Places, values: Array, pool: Places, fast: float | None = None, scale: float | None = None
+    ) -> None:
+        self._fast, self._scale = fast, scale
+        targets, _, _ = self._targets(values)
+        rows = _instructive(values)
+        hyper = learn(trials.features[rows], targets[rows], trials.trend[rows])
+        self._process = GaussianProcess(hyper, pool.features, pool.trend)
+        self._process.extend(trials.features, trials.trend)
+
+    def add(self, trials: Places) -> None:
+        self._process.extend(trials.features, trials.trend)
+
+    def predict(self, values: Array) -> tuple[Array, Array]:
+        targets, offset, scale = self._targets(values)
+        mean = self._process.mean(targets) * scale + offset
+        return mean, np.maximum(np.sqrt(self._process.variance) * scale, _SMALLEST_STD)
+
+    def feasible(self, values: Array) -> Array | float:
+        failed = ~np.isfinite(values)
+        if not failed.any():
+            return 1.0
+        expected = self._process.mean(failed.astype(np.float64), trended=False)
+        return np.clip(1.0 - expected, _LEAST_FEASIBLE, 1.0)
+
+    def pretend(self, at: int) -> ProcessSurrogate:
+        other = copy.copy(self)
+        other._process = self._process.copy()
+        other._process.pretend(at)
+        return other
+
+    def _targets(self, values: Array) -> tuple[Array, float, float]:
+        """Cut, shifted and scaled targets, with the shift and the scale."""
+        if self._fast is not None and self._scale is not None:
+            cut = np.minimum(values, values.min() + self._fast)
+            return (cut - cut.mean()) / self._scale, float(cut.mean()), self._scale
+        cut = cut_off(values)
+        scale = float(cut.std()) or 1.0
+        return (cut - cut.mean()) / scale, float(cut.mean()), scale
+
+
+class TreeSurrogate(Surrogate):
+    """Boosted trees: for so many trials that a process would be slow. Further trials wait for the next fit."""
+
+    def __init__(self, trials: Places, values: Array, pool: Places, seed: int) -> None:
+        def columns(places: Places) -> Array:
+            return np.concatenate([places.features, places.trend], axis=1)
+
+        trees = BoostedTrees.fit(columns(trials), cut_off(values), seed)
+        self._mean, self._std = trees.predict(columns(pool))
+        self._feasible: Array | float = 1.0
+        failed = ~np.isfinite(values)
+        if failed.any():
+            expected, _ = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed).predict(columns(pool))
+            self._feasible = np.clip(1.0 - expected, _LEAST_FEASIBLE, 1.0)
+
+    def add(self, trials: Places) -> None:
+        pass
+
+    def predict(self, values: Array) -> tuple[Array, Array]:
+        return self._mean, np.maximum(self._std, _SMALLEST_STD)
+
+    def feasible(self, values: Array) -> Array | float:
+        return self._feasible
+
+    def pretend(self, at: int) -> TreeSurrogate:
+        return self
+
+
+def cut_off(values: Array) -> Array:
+    """Values no larger than the slowest that counts as fast; failures are that slow too.
+
+    If that leaves only one value, the slowest valid one is the limit.
+    """
+    valid = values[np.isfinite(values)]
+    limit = float(np.quantile(valid, _FAST))
+    if limit <= valid.min():
+        limit = float(valid.max())
+    return np.minimum(values, limit)
+
+
+def _instructive(values: Array) -> NDArray[np.int64]:
+    """Rows to learn length scales from, ascending."""
+    if len(values) <= _LEARNED_FROM:
+        return np.arange(len(values))
+    order = np.argsort(values, kind="stable")
+    half = _LEARNED_FROM // 2
+    return np.sort(np.concatenate([order[:half], np.sort(order[half:])[-(_LEARNED_FROM - half) :]]))

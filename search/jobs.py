@@ -16,6 +16,7 @@ from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
+from fettle.search.elsewhere import trials_elsewhere
 from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
 from fettle.search.roofs import Roofs
 from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
@@ -171,6 +172,13 @@ class _Run:
                         history=self._store.job_records(self._job.id, workload.key),
                         clock=self._clock,
                         sampler=self._sampler,
+                        known=trials_elsewhere(
+                            self._store,
+                            workload,
+                            self._spec.device,
+                            backend.space(workload, self._spec.device),
+                            self._job.id,
+                        ),
                     )
                 )
             except FettleError as problem:

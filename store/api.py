@@ -113,9 +113,20 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def records(
-        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+        self,
+        workload_key: str | None = None,
+        device_key: str | None = None,
+        limit: int = 10_000,
+        *,
+        operator: str | None = None,
+        before_job: str | None = None,
     ) -> tuple[Record, ...]:
-        """Trials across jobs, newest first. Rows of an unknown ``record_version`` are left out."""
+        """Trials across jobs, newest first. Rows of an unknown ``record_version`` are left out.
+
+        Args:
+            operator: only of workloads of this operator.
+            before_job: only of jobs created before this one.
+        """
 
     # -- kernels and artifacts
     @abc.abstractmethod

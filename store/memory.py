@@ -198,11 +198,22 @@ class MemoryStore(Store):
             )
 
     def records(
-        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+        self,
+        workload_key: str | None = None,
+        device_key: str | None = None,
+        limit: int = 10_000,
+        *,
+        operator: str | None = None,
+        before_job: str | None = None,
     ) -> tuple[Record, ...]:
         check_limit(limit)
         with self._locked():
-            newest = (trial.record for trial in reversed(self._trials.values()))
+            newest = (
+                trial.record
+                for trial in reversed(self._trials.values())
+                if (before_job is None or trial.job_id < before_job)
+                and operator in (None, trial.record.candidate.workload.operator)
+            )
             return tuple(islice((r for r in newest if _matches(r, workload_key, device_key)), limit))
 
     # -- kernels and artifacts

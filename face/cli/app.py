@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fettle.cli import bench, cache, db, devices, jobs, lookup, replay, run, serve, tune
+from fettle.cli import bench, cache, costmodel, db, devices, jobs, lookup, replay, run, serve, tune
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
@@ -30,6 +30,7 @@ app.command(name="devices")(devices.devices)
 app.command(name="backends")(devices.backends)
 app.add_typer(db.app, name="db")
 app.add_typer(bench.app, name="bench")
+app.add_typer(costmodel.app, name="costmodel")
 
 
 def _version(wanted: bool) -> None:

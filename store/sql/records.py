@@ -12,7 +12,7 @@ from fettle.backends.api import RECORD_VERSION, Record
 from fettle.graph.errors import InvalidArgument
 from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.jobs import find
-from fettle.store.sql.models import RecordRow
+from fettle.store.sql.models import RecordRow, WorkloadRow
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,13 @@ def of_job(session: Session, catalogue: Catalogue, job_id: str, workload_key: st
 
 
 def across_jobs(
-    session: Session, catalogue: Catalogue, workload_key: str | None, device_key: str | None, limit: int
+    session: Session,
+    catalogue: Catalogue,
+    workload_key: str | None,
+    device_key: str | None,
+    limit: int,
+    operator: str | None = None,
+    before_job: str | None = None,
 ) -> tuple[Record, ...]:
     """Trials of all jobs, newest first."""
     query = select(RecordRow).order_by(RecordRow.id.desc()).limit(limit)
@@ -61,6 +67,12 @@ def across_jobs(
         query = query.where(RecordRow.workload_key == workload_key)
     if device_key is not None:
         query = query.where(RecordRow.device_key == device_key)
+    if operator is not None:
+        query = query.join(WorkloadRow, WorkloadRow.key == RecordRow.workload_key).where(
+            WorkloadRow.operator == operator
+        )
+    if before_job is not None:
+        query = query.where(RecordRow.job_id < before_job)
     return _load(session, catalogue, query)
 
 

@@ -181,10 +181,18 @@ class SqlStore(Store):
             return records.of_job(session, self._catalogue, job_id, workload_key)
 
     def records(
-        self, workload_key: str | None = None, device_key: str | None = None, limit: int = 10_000
+        self,
+        workload_key: str | None = None,
+        device_key: str | None = None,
+        limit: int = 10_000,
+        *,
+        operator: str | None = None,
+        before_job: str | None = None,
     ) -> tuple[Record, ...]:
         with self._read() as session:
-            return records.across_jobs(session, self._catalogue, workload_key, device_key, check_limit(limit))
+            return records.across_jobs(
+                session, self._catalogue, workload_key, device_key, check_limit(limit), operator, before_job
+            )
 
     # -- kernels and artifacts
 

@@ -327,6 +327,10 @@ class RecordConformance:
         assert store.records(workload_key=GEMV.key) == (trials[3], trials[1], trials[0])
         assert store.records(device_key=NPU.key) == (trials[1],)
         assert store.records(GEMV.key, CPU.key, limit=1) == (trials[3],)
+        assert store.records(operator="softmax") == (trials[2],)
+        assert store.records(before_job=first.id) == ()
+        assert store.records(before_job=second.id) == (trials[2], trials[0])
+        assert store.records(before_job=second.id, operator=GEMV.operator) == (trials[0],)
         assert store.records(SOFTMAX.key, NPU.key) == ()
 
     def test_record_of_an_unknown_version_is_left_out(self, store: Store) -> None:

@@ -1,0 +1,76 @@
+"""Cost models as plain data: LightGBM's own text, Gaussian processes as arrays. Never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fettle.costmodel.gaussian import Hyperparameters
+from fettle.costmodel.model import CostModel, ProcessFit, Scaling
+from fettle.costmodel.trees import BoostedTrees
+from fettle.graph import codec
+from fettle.graph.errors import DataLoss
+
+VERSION = 1
+
+
+def dumps(model: CostModel, names: tuple[str, ...]) -> bytes:
+    """A fitted model and the names of its columns, in the canonical encoding. Raises ValueError before a fit."""
+    if model.fitted is None:
+        raise ValueError("the cost model has not been fitted")
+    data: dict[str, Any] = {"version": VERSION, "names": list(names), "scores": model.scores.tolist()}
+    if isinstance(model.fitted, BoostedTrees):
+        return codec.encode(data | {"kind": "trees", "trees": list(model.fitted.texts())})
+    fit = model.fitted
+    scaling, hyper = fit.scaling, fit.hyper
+    return codec.encode(
+        data
+        | {
+            "kind": "process",
+            "low": scaling.low.tolist(),
+            "span": scaling.span.tolist(),
+            "middle": scaling.middle.tolist(),
+            "offset": scaling.offset,
+            "scale": scaling.scale,
+            "scales": hyper.scales.tolist(),
+            "variance": hyper.variance,
+            "noise": hyper.noise,
+            "x": fit.x.tolist(),
+            "y": fit.y.tolist(),
+        }
+    )
+
+
+def loads(data: bytes) -> tuple[CostModel, tuple[str, ...]]:
+    """The inverse of :func:`dumps`: predictions are the same, bit for bit.
+
+    Raises:
+        DataLoss: no cost model, or one of another version.
+    """
+    try:
+        found = codec.decode(data)
+        if found["version"] != VERSION:
+            raise DataLoss(f"a cost model of version {found['version']}, not {VERSION}", hint="fit it again")
+        model = CostModel()
+        model.scores = _array(found, "scores")
+        model.fitted = BoostedTrees.from_texts(found["trees"]) if found["kind"] == "trees" else _process(found)
+        return model, tuple(found["names"])
+    except DataLoss:
+        raise
+    except Exception as problem:  # whatever the two formats' readers find wrong
+        raise DataLoss(f"this is no cost model: {problem}", hint="fit it again") from problem
+
+
+def _process(found: Mapping[str, Any]) -> ProcessFit:
+    columns = len(found["names"])
+    scaling = Scaling(
+        _array(found, "low"), _array(found, "span"), _array(found, "middle"), found["offset"], found["scale"]
+    )
+    hyper = Hyperparameters(_array(found, "scales"), found["variance"], found["noise"])
+    return ProcessFit(scaling, hyper, _array(found, "x").reshape(-1, columns), _array(found, "y"))
+
+
+def _array(found: Mapping[str, Any], name: str) -> np.ndarray:
+    return np.array(found[name], np.float64)

@@ -1,0 +1,56 @@
+"""What the store knows of an operator from other devices and other shapes: the tuner's head start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fettle.backends.api import Device, Record, Space
+from fettle.costmodel.transfer import Trials
+from fettle.graph.workload import Workload
+from fettle.search.tuner import is_valid, undisturbed_seconds
+from fettle.store.api import Store
+
+_LOOKED_AT = 4000
+"""Records that are read, the newest."""
+
+_MOST_SOURCES = 6
+"""(workload, device) pairs that are made use of, those with the most trials."""
+
+
+def trials_elsewhere(store: Store, workload: Workload, device: Device, space: Space, job_id: str) -> list[Trials]:
+    """Trials of the same operator and the same parameters that earlier jobs made, one entry a (workload, device).
+
+    Only of jobs created before ``job_id``, so that a job that stops and resumes knows what it knew. Those of the very
+    workload and device are among them: with ``--force`` a search begins where the last one ended.
+    """
+    found: dict[tuple[str, str], list[Record]] = {}
+    names = set(space.names)
+    for record in store.records(operator=workload.operator, before_job=job_id, limit=_LOOKED_AT):
+        candidate = record.candidate
+        same = candidate.device.backend == device.backend and record.space_version == space.version
+        if same and candidate.schedule.as_dict().keys() == names:
+            found.setdefault((candidate.workload.key, candidate.device.key), []).append(record)
+    largest = sorted(found, key=lambda key: (-len(found[key]), key))[:_MOST_SOURCES]
+    return [_trials(found[key]) for key in largest]
+
+
+def grouped(records: Sequence[Record]) -> list[list[Record]]:
+    """Valid trials by (workload, device, parameters, mode), the largest group first; each schedule once, the newest.
+
+    Args:
+        records: newest first.
+    """
+    groups: dict[tuple[object, ...], dict[str, Record]] = {}
+    for record in filter(is_valid, records):
+        c = record.candidate
+        key = (c.workload.key, c.device.key, frozenset(c.schedule.as_dict()), record.policy.mode)
+        groups.setdefault(key, {}).setdefault(c.key, record)
+    return sorted((list(group.values()) for group in groups.values()), key=len, reverse=True)
+
+
+def _trials(records: Sequence[Record]) -> Trials:
+    values = [math.log(undisturbed_seconds(r)) if is_valid(r) else math.inf for r in records]
+    return Trials(tuple(r.candidate.schedule for r in records), np.array(values))

@@ -23,7 +23,7 @@ import attrs
 import numpy as np
 
 from fettle.graph import codec
-from fettle.graph.errors import InvalidArgument, InvalidDevice
+from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -444,6 +444,33 @@ class Measurement:
 
 
 @attrs.frozen
+class Simulation:
+    """What a model of hardware says about one schedule or command trace; what ``fettle simulate`` prints.
+
+    Attributes:
+        cycles: of the device's clock, from the first command to the last result.
+        seconds: the same as time.
+        schedule: every parameter with its value; empty for a trace, which has none.
+        commands: name of a command -> how many were issued, on all channels together.
+        dram_bytes: bytes moved into or out of DRAM arrays or devices.
+        energy: joules from per-command constants, or None where the model has none.
+        basis: SIMULATED, or ESTIMATED where a vendor's tool said so instead of a model of ours.
+        counters: further figures that are the model's own (``compute_cycles``).
+        trace: the commands, one a line as the device reads them back; empty unless asked for.
+    """
+
+    cycles: int
+    seconds: float
+    schedule: Schedule = Schedule()
+    commands: Pairs = attrs.field(default=(), converter=_sorted_pairs)
+    dram_bytes: int = 0
+    energy: float | None = None
+    basis: Basis = Basis.SIMULATED
+    counters: Pairs = attrs.field(default=(), converter=_sorted_pairs)
+    trace: tuple[str, ...] = attrs.field(default=(), converter=_strings, repr=False)
+
+
+@attrs.frozen
 class Record:
     """One finished trial as stored.
 
@@ -585,6 +612,33 @@ class Backend(abc.ABC):
         """What builds and measures for a device. None, as by default: worker processes on this machine. A backend
         that runs no code of candidates (a recording, a simulator that cannot crash) may do without them."""
         return None
+
+    def simulate(
+        self, workload: Workload, device: Device, schedule: Mapping[str, Value], *, trace: bool = False
+    ) -> Simulation:
+        """Ask a model of the device about a schedule, without data and without computing a result.
+
+        Args:
+            schedule: some parameters of :meth:`space`; those left out take the textbook value, which may depend on
+                the ones given.
+            trace: also return the commands.
+
+        Raises:
+            Unsupported: this backend models nothing, the workload is not supported, or there is no trace.
+            InvalidArgument: an unknown parameter, a value that is no choice, or a violated constraint.
+        """
+        raise Unsupported(
+            f"backend {self.name!r} has no model to simulate", hint="fettle simulate needs a device of npu or pim"
+        )
+
+    def simulate_trace(self, device: Device, lines: Iterable[str]) -> Simulation:
+        """Time a command trace, as :meth:`simulate` writes it or as the device's docs describe it.
+
+        Raises:
+            Unsupported: this backend reads no traces.
+            InvalidArgument: a malformed line, or a command the device does not have.
+        """
+        raise Unsupported(f"backend {self.name!r} reads no command traces")
 
     def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
         """Id of the packed layout a schedule's constants have; schedules with equal ids share packed constants."""

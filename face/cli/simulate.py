@@ -1,0 +1,111 @@
+"""``fettle simulate``: ask the model of a simulated device about one schedule, or time a command trace."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from fettle.backends.api import Simulation
+from fettle.backends.registry import resolve_device
+from fettle.cli.options import DeviceOption, JsonOption
+from fettle.cli.output import print_json, seconds, stdout
+from fettle.graph.errors import InvalidArgument, NotFound
+from fettle.graph.workload import Workload
+
+
+def simulate(
+    device: DeviceOption,
+    workload: Annotated[str | None, typer.Argument(help="A workload text; none with --trace-in.")] = None,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="JSON object of parameters; the others take the textbook value.")
+    ] = "{}",
+    trace: Annotated[Path | None, typer.Option("--trace", help="Write the commands to this file.")] = None,
+    trace_in: Annotated[Path | None, typer.Option("--trace-in", help="Time the commands of this file.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Cycles, commands, traffic and energy of a workload on a simulated device.
+
+    Example: fettle simulate "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16" --device pim:gddr6-aim --json
+    """
+    if (workload is None) == (trace_in is None):
+        raise InvalidArgument("give either a workload or --trace-in FILE")
+    backend, resolved = resolve_device(device)
+    if trace_in is not None:
+        if trace is not None or schedule != "{}":
+            raise InvalidArgument("--trace-in already says what is run", hint="leave out --schedule and --trace")
+        result = backend.simulate_trace(resolved, _lines(trace_in))
+    else:
+        wanted = Workload.parse(workload or "")
+        result = backend.simulate(wanted, resolved, parse_schedule(schedule), trace=trace is not None)
+        if trace is not None:
+            _write(trace, result.trace)
+    if json:
+        print_json(simulation_json(result))
+    else:
+        stdout.print(_table(result, f"{workload or trace_in} on {resolved}"))
+
+
+def parse_schedule(text: str) -> dict[str, int | float | str | bool]:
+    """The parameters a ``--schedule`` text gives.
+
+    Raises:
+        InvalidArgument: not a JSON object of numbers, strings and truth values.
+    """
+    try:
+        values = jsonlib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"--schedule is not JSON: {error}", hint='write --schedule \'{"dataflow": "input_stationary"}\''
+        ) from None
+    if not isinstance(values, dict) or not all(isinstance(v, int | float | str) for v in values.values()):
+        raise InvalidArgument("--schedule must be a JSON object of numbers, strings, true and false")
+    return values
+
+
+def simulation_json(result: Simulation) -> dict[str, Any]:
+    """What ``--json`` prints; counters of the model's own stand beside the common ones."""
+    return {
+        "cycles": result.cycles,
+        "seconds": result.seconds,
+        "commands": dict(result.commands),
+        "dram_bytes": result.dram_bytes,
+        "energy_j": result.energy,
+        "schedule": result.schedule.as_dict(),
+        "basis": result.basis.value,
+        **dict(result.counters),
+    }
+
+
+def _table(result: Simulation, title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    energy = "–" if result.energy is None else f"{result.energy:.4g} J"
+    rows = [("cycles", f"{result.cycles:,}"), (f"time ({result.basis.value})", seconds(result.seconds))]
+    rows += [("DRAM traffic", f"{result.dram_bytes:,} B"), ("energy", energy)]
+    rows += [(name, f"{count:,}") for name, count in result.commands]
+    rows += [(name, str(value)) for name, value in result.counters]
+    rows += [("schedule", str(result.schedule))] if result.schedule.values else []
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path} is not a readable trace: {error}") from None
+
+
+def _write(path: Path, lines: tuple[str, ...]) -> None:
+    try:
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument(f"cannot write the trace to {path}: {error.strerror}") from None

@@ -1,0 +1,310 @@
+"""The timing engine: when each command of a program is issued, by exact event timing.
+
+The host sends one instruction a cycle. A channel's controller issues its requests in order, at most one command a
+cycle; before a request it opens the row it needs and changes the mode if it must. A command is issued in the first
+cycle that every constraint allows, so there is no loop over cycles: each issue is a maximum over the constraints
+that hold the command back. How requests queue, when the end is seen and how refresh cuts in follow the controllers
+of the open simulators (AiM on Ramulator 2; PIMSimulator on DRAMSim2), see docs/pim.md.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from fettle.backends.pim.preset import Organisation
+from fettle.backends.pim.program import HOST, Program
+from fettle.backends.pim.tables import NONE, Tables
+
+_NEVER = -(1 << 40)
+_CLOSED = -1
+_MIXED = -2
+
+
+@attrs.frozen(eq=False)
+class Issued:
+    """Commands as issued, in order of time within a channel: one row each."""
+
+    times: NDArray[np.int64]
+    commands: NDArray[np.int32]
+    channels: NDArray[np.int32]
+    banks: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+
+
+@attrs.frozen(eq=False)
+class Timing:
+    """Result of a run.
+
+    Attributes:
+        cycles: until the host has seen the end of everything.
+        counts: ``[commands]`` issued, all channels together.
+        issued: the commands themselves, if asked for.
+    """
+
+    cycles: int
+    counts: NDArray[np.int64]
+    issued: Issued | None = None
+
+
+def run(
+    program: Program,
+    tables: Tables,
+    organisation: Organisation,
+    *,
+    refresh: int = 0,
+    slack: int = 0,
+    record: bool = False,
+) -> Timing:
+    """Time a program.
+
+    Args:
+        refresh: cycles between two refreshes; 0 for none.
+        slack: how many refreshes may be postponed until a row is closed anyway (JEDEC allows 8).
+        record: keep the commands.
+    """
+    numbers = np.array([NONE if name == HOST else tables.number(name) for name in program.names], np.int32)
+    members, multiplicity, representative = _classes(program, organisation.channels)
+    arguments = (
+        numbers[program.operations],
+        program.banks,
+        program.rows,
+        program.columns,
+        program.counts,
+        program.holds,
+        members,
+        tables.starts,
+        tables.before,
+        tables.level,
+        tables.cycles,
+        tables.whole,
+        tables.activate,
+        tables.precharge,
+        tables.opens,
+        tables.closes,
+        tables.buffer,
+        tables.mode,
+        tables.latency,
+        tables.blocking,
+        tables.windows,
+        tables.members,
+        np.array(
+            [
+                organisation.banks,
+                organisation.bank_groups,
+                organisation.row_buffers,
+                organisation.queue,
+                int(organisation.eager_precharge),
+                tables.number("MOD"),
+                tables.number("REF"),
+                tables.number("PREAB"),
+                tables.number("PRE"),
+                refresh,
+                slack,
+            ],
+            np.int64,
+        ),
+    )
+    room = _room(program, members, organisation) if record else 0
+    log = np.empty((room, 6), np.int64)
+    cycles, counts, used = _run(*arguments, log)
+    while used > room > 0:  # refreshes and row changes are not known beforehand
+        log = np.empty((int(used), 6), np.int64)
+        room = int(used)
+        cycles, counts, used = _run(*arguments, log)
+    issued = None
+    if record:
+        rows = log[: int(used)]
+        issued = Issued(
+            rows[:, 0].copy(),
+            rows[:, 1].astype(np.int32),
+            representative[rows[:, 2]].astype(np.int32),
+            *(rows[:, i].astype(np.int32) for i in (3, 4, 5)),
+        )
+    return Timing(int(cycles), multiplicity @ counts, issued)
+
+
+def _classes(
+    program: Program, channels: int
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Channels that take part in the same instructions behave alike: one of each kind is simulated."""
+    kinds = np.unique(program.channels)
+    parts = (kinds[:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
+    _, first, sizes = np.unique(parts, axis=1, return_index=True, return_counts=True)
+    members = parts[:, first][np.searchsorted(kinds, program.channels)].astype(bool)
+    return members, sizes.astype(np.int64), first.astype(np.int64)
+
+
+def _room(program: Program, members: NDArray[np.bool_], organisation: Organisation) -> int:
+    """A first guess at how many commands will be issued."""
+    requests = int((program.counts[:, None] * members).sum())
+    return 2 * requests + 4 * len(program) * members.shape[1] + 1024
+
+
+@njit(cache=True)
+def _earliest(command, bank, group, starts, before, level, cycles, channel_last, group_last, bank_last):  # type: ignore[no-untyped-def]
+    """First cycle all constraints on a command allow."""
+    first = np.int64(0)
+    for i in range(starts[command], starts[command + 1]):
+        if level[i] == 0:
+            last = channel_last[before[i]]
+        elif level[i] == 1:
+            last = group_last[group, before[i]]
+        else:
+            last = bank_last[bank, before[i]]
+        if last + cycles[i] > first:
+            first = last + cycles[i]
+    return first
+
+
+@njit(cache=True)
+def _run(  # type: ignore[no-untyped-def]
+    operations, banks, rows, columns, counts, holds, members,
+    starts, before, level, cycles, whole, activate, precharge, opens, closes, buffer, mode, latency, blocking,
+    windows, window_members, settings, log,
+):  # fmt: skip
+    bank_count, group_count, buffers, depth = settings[0], settings[1], settings[2], settings[3]
+    eager, mod, refresh_command, close_all, close_one = settings[4], settings[5], settings[6], settings[7], settings[8]
+    interval, slack = settings[9], settings[10]
+    per_group = bank_count // group_count
+    commands, kinds = len(whole), members.shape[1]
+
+    channel_last = np.full((kinds, commands), _NEVER)
+    group_last = np.full((kinds, group_count, commands), _NEVER)
+    bank_last = np.full((kinds, bank_count, commands), _NEVER)
+    open_row = np.full((kinds, buffers, bank_count), _CLOSED)
+    pending = np.zeros((kinds, bank_count), np.bool_)
+    register_mode = np.zeros(kinds, np.int64)
+    now = np.zeros(kinds, np.int64)
+    finished = np.zeros(kinds, np.int64)
+    due = np.full(kinds, interval)
+    queue = np.zeros((kinds, depth), np.int64)
+    queued = np.zeros(kinds, np.int64)
+    most = 1
+    for w in range(len(windows)):
+        most = max(most, windows[w, 0])
+    recent = np.full((kinds, len(windows), most), _NEVER)
+    issued = np.zeros((kinds, commands), np.int64)
+    used = 0
+    arrival = np.int64(1)
+
+    for n in range(len(operations)):
+        target = operations[n]
+        following = arrival + 1
+        if target == NONE:
+            arrival += counts[n]
+            continue
+        for k in range(kinds):
+            if not members[n, k]:
+                continue
+            bank, row = banks[n], rows[n]
+            group = max(bank, 0) // per_group
+            if eager:
+                for b in range(bank_count):
+                    pending[k, b] = open_row[k, 0, b] != _CLOSED and (holds[n] >> b) & 1 == 0
+            for i in range(counts[n]):
+                entered = max(arrival, queue[k, queued[k] % depth] + 1)
+                following = max(following, entered + 1)
+                while True:
+                    # What the request needs next: its row opened or closed, or itself.
+                    step = target
+                    if activate[target] != NONE:
+                        state = open_row[k, buffer[target], max(bank, 0)]
+                        if whole[target]:
+                            for b in range(1, bank_count):
+                                if open_row[k, buffer[target], b] != state:
+                                    state = _MIXED
+                        if state == _CLOSED:
+                            step = activate[target]
+                        elif state != row:
+                            step = precharge[target]
+                    first = _earliest(
+                        step, bank, group, starts, before, level, cycles,
+                        channel_last[k], group_last[k], bank_last[k],
+                    )  # fmt: skip
+                    time = max(now[k] + 1, entered, first)
+                    for w in range(len(windows)):
+                        if window_members[w, step]:
+                            time = max(time, recent[k, w, 0] + windows[w, 1])
+                    place = bank
+
+                    if interval > 0 and time >= due[k] and refresh_command != NONE:
+                        hit = not (opens[step] or closes[step])
+                        if not (hit and time < due[k] + slack * interval):
+                            # Close everything, then refresh; the request starts over.
+                            step, place = refresh_command, -1
+                            for b in range(bank_count):
+                                for f in range(buffers):
+                                    if open_row[k, f, b] != _CLOSED:
+                                        step = close_all if close_all != NONE else close_one
+                                        place = -1 if close_all != NONE else b
+                            first = _earliest(
+                                step, place, max(place, 0) // per_group, starts, before, level, cycles,
+                                channel_last[k], group_last[k], bank_last[k],
+                            )  # fmt: skip
+                            time = max(now[k] + 1, due[k], first)
+                            if step == refresh_command:
+                                due[k] += interval
+                    elif eager:
+                        # Rows nobody wants are closed in cycles the request leaves free.
+                        for b in range(bank_count):
+                            if pending[k, b] and place == bank:
+                                first = _earliest(
+                                    close_one, b, b // per_group, starts, before, level, cycles,
+                                    channel_last[k], group_last[k], bank_last[k],
+                                )  # fmt: skip
+                                if max(first, now[k] + 1) < time:
+                                    step, place, time = close_one, b, max(first, now[k] + 1)
+
+                    if step == target and mode[target] != NONE and mode[target] != register_mode[k]:
+                        step, place = mod, -1
+                    elif step != target and mode[target] != NONE and mode[target] != register_mode[k]:
+                        if step == activate[target] or step == precharge[target]:
+                            step, place = mod, -1
+
+                    now[k] = time
+                    issued[k, step] += 1
+                    if used < len(log):
+                        log[used, 0], log[used, 1], log[used, 2] = time, step, k
+                        log[used, 3] = place
+                        log[used, 4] = row if step != mod and step != refresh_command else -1
+                        log[used, 5] = columns[n] + i if step == target else -1
+                    used += 1
+                    channel_last[k, step] = time
+                    if not whole[step]:
+                        group_last[k, place // per_group, step] = time
+                        bank_last[k, place, step] = time
+                    for w in range(len(windows)):
+                        if window_members[w, step]:
+                            for j in range(windows[w, 0] - 1):
+                                recent[k, w, j] = recent[k, w, j + 1]
+                            recent[k, w, windows[w, 0] - 1] = time
+                    if step == mod:
+                        register_mode[k] = 1 - register_mode[k]
+                    if opens[step] or closes[step]:
+                        value = row if opens[step] else _CLOSED
+                        if whole[step]:
+                            for b in range(bank_count):
+                                open_row[k, buffer[step], b] = value
+                                pending[k, b] = False
+                        else:
+                            open_row[k, buffer[step], place] = value
+                            pending[k, place] = False
+                    if step == target:
+                        queue[k, queued[k] % depth] = time
+                        queued[k] += 1
+                        if blocking[step]:
+                            following = max(following, time + latency[step] + 1)
+                        else:
+                            finished[k] = max(finished[k], time + latency[step])
+                        break
+        arrival = following
+
+    end = np.int64(0)
+    for k in range(kinds):
+        seen = max(arrival, now[k] + 1)
+        end = max(end, max(seen + 1, finished[k] + 1))
+    return end, issued, used

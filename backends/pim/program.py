@@ -1,0 +1,91 @@
+"""Command programs: what a mapping makes of a workload, before it has times."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+HOST = "HOST"
+"""Cycles the host spends on its own, ``count`` of them: writing one of its registers, computing."""
+
+Indices = int | NDArray[np.integer]
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """Instructions in the order the host sends them, one row each.
+
+    Attributes:
+        names: commands the program uses; ``operations`` are indices into it.
+        operations: ``[n]`` which command.
+        banks, rows, columns: ``[n]`` where; bank is -1 for commands of a whole channel.
+        counts: ``[n]`` how many consecutive columns.
+        holds: ``[n]`` bit b set: bank b is wanted until the next barrier (see ``Organisation.eager_precharge``).
+        channels: ``[n]`` bit c set: channel c takes part.
+    """
+
+    names: tuple[str, ...]
+    operations: NDArray[np.int32]
+    banks: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    holds: NDArray[np.int64]
+    channels: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+
+class Builder:
+    """Collects instructions for channels 0 … channels-1."""
+
+    def __init__(self, channels: int) -> None:
+        self._names: dict[str, int] = {}
+        self._scalars: list[tuple[int, ...]] = []
+        self._blocks: list[NDArray[np.int64]] = []
+        self._everyone = _signed((1 << channels) - 1)
+
+    def add(
+        self,
+        name: str,
+        *,
+        bank: int = -1,
+        row: int = -1,
+        column: int = 0,
+        count: int = 1,
+        hold: int | None = None,
+        channels: int | None = None,
+    ) -> None:
+        """Append one instruction. It holds its own bank unless told otherwise."""
+        operation = self._names.setdefault(name, len(self._names))
+        held = (-1 if bank < 0 else 1 << bank) if hold is None else hold
+        mask = self._everyone if channels is None else _signed(channels)
+        self._scalars.append((operation, bank, row, column, count, held, mask))
+
+    def extend(
+        self, names: tuple[str, ...], which: NDArray[np.integer], bank: Indices, row: Indices, column: Indices
+    ) -> None:
+        """Append ``len(which)`` instructions of one column each; ``which`` are indices into ``names``."""
+        self._flush()
+        numbers = np.array([self._names.setdefault(name, len(self._names)) for name in names])
+        fields = (numbers[which], bank, row, column, 1, -1, self._everyone)
+        self._blocks.append(np.stack(np.broadcast_arrays(*fields), axis=1).astype(np.int64))
+
+    def build(self) -> Program:
+        """The program so far."""
+        self._flush()
+        table = np.concatenate(self._blocks) if self._blocks else np.empty((0, 7), np.int64)
+        small = [np.ascontiguousarray(table[:, i], np.int32) for i in range(5)]
+        return Program(tuple(self._names), *small, table[:, 5].copy(), table[:, 6].astype(np.uint64))
+
+    def _flush(self) -> None:
+        if self._scalars:
+            self._blocks.append(np.array(self._scalars, np.int64))
+            self._scalars = []
+
+
+def _signed(mask: int) -> int:
+    """A 64-bit mask as the signed number with the same bits."""
+    return mask - (1 << 64) if mask >= 1 << 63 else mask

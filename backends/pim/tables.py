@@ -1,0 +1,88 @@
+"""A preset's commands and constraints as the arrays the engine reads."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.pim.preset import LEVELS, Preset, read_preset
+
+NONE = -1
+
+
+@attrs.frozen(eq=False)
+class Tables:
+    """Commands are numbered as in ``names``.
+
+    Attributes:
+        starts, before, level, cycles: constraints sorted by the command they hold back: those of command c are
+            ``starts[c] … starts[c+1]``; a command ``before`` at ``level`` (0 channel, 1 bank group, 2 bank).
+        whole: command addresses the channel.
+        activate, precharge: what opens and closes the row a command needs, or NONE.
+        opens, closes, buffer, mode, latency, blocking: see :class:`fettle.backends.pim.preset.Command`; mode 0 is
+            array, 1 register, NONE either.
+        windows: ``[w, 2]`` (count, cycles), and ``members[w, c]``: command c counts.
+    """
+
+    names: tuple[str, ...]
+    starts: NDArray[np.int32]
+    before: NDArray[np.int32]
+    level: NDArray[np.int32]
+    cycles: NDArray[np.int64]
+    whole: NDArray[np.bool_]
+    activate: NDArray[np.int32]
+    precharge: NDArray[np.int32]
+    opens: NDArray[np.bool_]
+    closes: NDArray[np.bool_]
+    buffer: NDArray[np.int32]
+    mode: NDArray[np.int32]
+    latency: NDArray[np.int64]
+    blocking: NDArray[np.bool_]
+    windows: NDArray[np.int64]
+    members: NDArray[np.bool_]
+
+    def number(self, name: str) -> int:
+        """A command's number, NONE if the device has no such command."""
+        return self.names.index(name) if name in self.names else NONE
+
+
+@cache
+def tables(name: str) -> Tables:
+    """Tables of a preset."""
+    return _compile(read_preset(name))
+
+
+def _compile(preset: Preset) -> Tables:
+    names = tuple(preset.commands)
+    number = {name: i for i, name in enumerate(names)}
+    longest: dict[tuple[int, int, int], int] = {}
+    for level, first, second, formula in preset.constraints:
+        for before in preset.expand(first):
+            for after in preset.expand(second):
+                key = (number[after], LEVELS.index(level), number[before])
+                longest[key] = max(longest.get(key, 0), preset.cycles(formula))
+    ordered = sorted(longest.items())
+    after = np.array([key[0] for key, _ in ordered], np.int32)
+    commands = preset.commands.values()
+    modes = {"array": 0, "register": 1, "": NONE}
+    return Tables(
+        names,
+        np.searchsorted(after, np.arange(len(names) + 1)).astype(np.int32),
+        np.array([key[2] for key, _ in ordered], np.int32),
+        np.array([key[1] for key, _ in ordered], np.int32),
+        np.array([cycles for _, cycles in ordered], np.int64),
+        np.array([c.scope == "channel" for c in commands]),
+        np.array([number[c.open[0]] if c.open else NONE for c in commands], np.int32),
+        np.array([number[c.open[1]] if c.open else NONE for c in commands], np.int32),
+        np.array([c.opens for c in commands]),
+        np.array([c.closes for c in commands]),
+        np.array([c.buffer for c in commands], np.int32),
+        np.array([modes[c.mode] for c in commands], np.int32),
+        np.array([preset.cycles(c.latency) for c in commands], np.int64),
+        np.array([c.blocking for c in commands]),
+        np.array([[w.count, preset.cycles(w.cycles)] for w in preset.windows], np.int64).reshape(-1, 2),
+        np.array([[name in w.commands for name in names] for w in preset.windows], bool).reshape(-1, len(names)),
+    )

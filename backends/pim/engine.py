@@ -15,12 +15,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import HOST, Program
+from fettle.backends.pim.program import HOST, SYNC, Program
 from fettle.backends.pim.tables import NONE, Tables
 
 _NEVER = -(1 << 40)
 _CLOSED = -1
 _MIXED = -2
+_SYNC = -2
 
 
 @attrs.frozen(eq=False)
@@ -66,7 +67,8 @@ def run(
         slack: how many refreshes may be postponed until a row is closed anyway (JEDEC allows 8).
         record: keep the commands.
     """
-    numbers = np.array([NONE if name == HOST else tables.number(name) for name in program.names], np.int32)
+    own = {HOST: NONE, SYNC: _SYNC}
+    numbers = np.array([own.get(name, tables.number(name)) for name in program.names], np.int32)
     members, multiplicity, representative = _classes(program, organisation.channels)
     arguments = (
         numbers[program.operations],
@@ -127,9 +129,7 @@ def run(
     return Timing(int(cycles), multiplicity @ counts, issued)
 
 
-def _classes(
-    program: Program, channels: int
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Channels that take part in the same instructions behave alike: one of each kind is simulated."""
     kinds = np.unique(program.channels)
     parts = (kinds[:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
@@ -155,8 +155,7 @@ def _earliest(command, bank, group, starts, before, level, cycles, channel_last,
             last = group_last[group, before[i]]
         else:
             last = bank_last[bank, before[i]]
-        if last + cycles[i] > first:
-            first = last + cycles[i]
+        first = max(first, last + cycles[i])
     return first
 
 
@@ -196,6 +195,11 @@ def _run(  # type: ignore[no-untyped-def]
         following = arrival + 1
         if target == NONE:
             arrival += counts[n]
+            continue
+        if target == _SYNC:
+            for k in range(kinds):
+                following = max(following, max(arrival, now[k] + 1) + 2, finished[k] + 2)
+            arrival = following
             continue
         for k in range(kinds):
             if not members[n, k]:
@@ -259,18 +263,17 @@ def _run(  # type: ignore[no-untyped-def]
                                 if max(first, now[k] + 1) < time:
                                     step, place, time = close_one, b, max(first, now[k] + 1)
 
-                    if step == target and mode[target] != NONE and mode[target] != register_mode[k]:
+                    # The mode changes when the first step could be taken; that step then waits for the change.
+                    change = mode[target] not in (NONE, register_mode[k])
+                    if change and step in (target, activate[target], precharge[target]):
                         step, place = mod, -1
-                    elif step != target and mode[target] != NONE and mode[target] != register_mode[k]:
-                        if step == activate[target] or step == precharge[target]:
-                            step, place = mod, -1
 
                     now[k] = time
                     issued[k, step] += 1
                     if used < len(log):
                         log[used, 0], log[used, 1], log[used, 2] = time, step, k
                         log[used, 3] = place
-                        log[used, 4] = row if step != mod and step != refresh_command else -1
+                        log[used, 4] = row if step not in (mod, refresh_command) else -1
                         log[used, 5] = columns[n] + i if step == target else -1
                     used += 1
                     channel_last[k, step] = time
@@ -306,5 +309,5 @@ def _run(  # type: ignore[no-untyped-def]
     end = np.int64(0)
     for k in range(kinds):
         seen = max(arrival, now[k] + 1)
-        end = max(end, max(seen + 1, finished[k] + 1))
+        end = max(end, seen + 1, finished[k] + 1)
     return end, issued, used

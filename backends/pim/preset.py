@@ -72,6 +72,7 @@ class Command:
 
     Attributes:
         scope: who it addresses: ``bank`` or ``channel``.
+        reach: banks whose array it reads or writes a column of.
         open: (activate, precharge) that bring the row it needs into the row buffer; empty if it needs none.
         opens, closes: it opens or closes rows itself.
         mode: ``array`` or ``register``: the MOD command switches between the two. Empty: works in both.
@@ -83,6 +84,7 @@ class Command:
     """
 
     scope: str
+    reach: int = 0
     open: tuple[str, ...] = ()
     opens: bool = False
     closes: bool = False
@@ -105,7 +107,12 @@ class Window:
 
 @attrs.frozen
 class Preset:
-    """One preset as read. ``groups`` are names for sets of commands, used in constraints only."""
+    """One preset as read.
+
+    Attributes:
+        groups: names for sets of commands, used in constraints only.
+        shared_row_buffer: constraints added where a device of two row buffers is limited to one.
+    """
 
     name: str
     source: str
@@ -116,6 +123,7 @@ class Preset:
     groups: Mapping[str, tuple[str, ...]]
     constraints: tuple[tuple[str, str, str, str], ...]
     windows: tuple[Window, ...] = ()
+    shared_row_buffer: tuple[tuple[str, str, str, str], ...] = ()
 
     def cycles(self, formula: str) -> int:
         """A sum of timings, at least 0."""

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 HOST = "HOST"
 """Cycles the host spends on its own, ``count`` of them: writing one of its registers, computing."""
 
+SYNC = "SYNC"
+"""The host waits until every channel has finished what it was sent."""
+
 Indices = int | NDArray[np.integer]
 
 

@@ -50,9 +50,14 @@ class Tables:
 
 
 @cache
-def tables(name: str) -> Tables:
-    """Tables of a preset."""
-    return _compile(read_preset(name))
+def tables(name: str, row_buffers: int | None = None) -> Tables:
+    """Tables of a preset, with so many row buffers a bank instead of its own number."""
+    preset = read_preset(name)
+    if row_buffers in (None, preset.organisation.row_buffers):
+        return _compile(preset)
+    shared = (*preset.constraints, *preset.shared_row_buffer)
+    commands = {name: attrs.evolve(command, buffer=0) for name, command in preset.commands.items()}
+    return _compile(attrs.evolve(preset, commands=commands, constraints=shared))
 
 
 def _compile(preset: Preset) -> Tables:

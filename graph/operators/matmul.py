@@ -120,7 +120,7 @@ class Matmul(Operator):
 
             λ·√K·u·Σ|x||W|                                             summation in any order
           + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
-          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only
+          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only; 2^-12 for f16
           carried through the epilogue by its derivative                epilogue only
           + v·|y|                                                      v: roundoff of the result's format
           + 2^-25                                                      out=f16 only: half its smallest subnormal
@@ -138,8 +138,9 @@ class Matmul(Operator):
             dense = np.asarray(weight).astype(np.float64)
             expected = x @ dense
             tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
-            if values["compute"].kind == "bf16":
-                tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense))
+            if values["compute"].kind != "f32":
+                rounding = {"bf16": 2.0**-9, "f16": 2.0**-12}[values["compute"].kind]
+                tolerance += CONFIDENCE * rounding * np.sqrt((x * x) @ (dense * dense))
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)

@@ -1,0 +1,316 @@
+"""GEMV on devices whose channel has a global buffer of inputs and whose banks have a unit with an accumulator each.
+
+Outputs are spread over banks, then channels: in round r, output group o of problem p is row
+``n = (o·C + c)·B + b`` of W in bank b of the c-th of C channels that share a problem and a slice of K. A slice is cut
+into chunks that fit the buffer; the weights of (r, o, chunk) lie in one DRAM row of every bank, a *segment*.
+
+    input stationary        for chunk: write buffer; for o: bias, multiply-accumulate the segment, read results
+    output stationary       for o: bias; for chunk: write buffer, multiply-accumulate; read results
+
+Partial results of several chunks and slices of K are added by the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+import numpy as np
+
+from fettle.backends.api import Constraint, Parameter, Schedule, Value
+from fettle.backends.pim.gemv import Gemv, rounded
+from fettle.backends.pim.mapping import Array, ceil_div
+from fettle.backends.pim.preset import Organisation
+from fettle.backends.pim.program import HOST, Builder, Program
+
+INPUT, OUTPUT = "input_stationary", "output_stationary"
+PLACEMENTS = ("row", "by_output", "by_input")
+"""Where segments go: a row each; packed, chunks of an output side by side; packed, outputs of a chunk side by side."""
+
+
+def _powers(limit: int) -> tuple[int, ...]:
+    return tuple(1 << i for i in range(max(limit, 1).bit_length()))
+
+
+def parameters(gemv: Gemv, org: Organisation, prefix: str = "") -> tuple[list[Parameter], list[Constraint]]:
+    """What a schedule of one product says; names start with ``prefix``.
+
+    ``dataflow`` see above; ``split_k`` slices of K on different channels; ``problem_channels`` channels that share a
+    problem; ``chunk`` buffer columns of a chunk; ``placement`` of segments; ``order`` of the output groups in
+    successive chunks; ``interleave`` rows of x that use a segment while it is open; ``keep_buffer`` do not write the
+    buffer again if it still holds the chunk.
+    """
+    lanes = 8 * org.column_bytes // gemv.bits
+    needed = ceil_div(gemv.k, org.lanes)
+    chunks = [c for c in _powers(org.buffer_columns) if c * org.lanes >= lanes and 8 * c >= min(org.buffer_columns, 64)]
+    chunks = [c for c in chunks if gemv.columns(c * org.lanes, org.column_bytes) <= org.columns]
+    chunks = [c for i, c in enumerate(chunks) if i == 0 or chunks[i - 1] < needed]
+    slices = [s for s in _powers(min(org.channels, ceil_div(gemv.k, lanes))) if s <= org.channels]
+    shared = [c for c in _powers(org.channels) if c * min(gemv.problems, org.channels) >= org.channels]
+    n = prefix
+    found = [
+        Parameter(f"{n}dataflow", (INPUT, OUTPUT)),
+        Parameter(f"{n}split_k", tuple(slices)),
+        Parameter(f"{n}problem_channels", tuple(shared) if gemv.problems > 1 else (org.channels,)),
+        Parameter(f"{n}chunk", tuple(chunks)),
+        Parameter(f"{n}placement", PLACEMENTS),
+        Parameter(f"{n}order", ("forward", "serpentine")),
+        Parameter(f"{n}interleave", _powers(min(gemv.m, org.buffer_columns // chunks[0]))),
+        Parameter(f"{n}keep_buffer", (False, True)),
+    ]
+    rules = [
+        Constraint(f"{n}split_k <= {n}problem_channels", "slices of a problem are on different channels"),
+        Constraint(f"{n}interleave * {n}chunk <= {org.buffer_columns}", "interleaved chunks share the buffer"),
+        Constraint(
+            f"{n}dataflow == '{INPUT}' or {n}interleave <= {org.accumulators}", "an accumulator for each row of x"
+        ),
+        Constraint(f"{n}dataflow == '{OUTPUT}' or not {n}keep_buffer", "input stationary writes every chunk once"),
+        Constraint(f"{n}dataflow == '{INPUT}' or {n}order == 'forward'", "the order changes between chunks"),
+    ]
+    return found, rules
+
+
+def textbook(gemv: Gemv, org: Organisation, given: Mapping[str, Value], prefix: str = "") -> dict[str, Value]:
+    """Whole channels per problem as far as there are problems, the longest chunk, a row for each segment."""
+    choices = {p.name: p.choices for p in parameters(gemv, org, prefix)[0]}
+    values: dict[str, Value] = {name: options[0] for name, options in choices.items()}
+    values[f"{prefix}chunk"] = choices[f"{prefix}chunk"][-1]
+    return values
+
+
+@attrs.frozen
+class Segment:
+    """Weights of (round, output group, chunk) in every bank: a DRAM row, from ``column`` on."""
+
+    turn: int
+    output: int
+    chunk: int
+    row: int
+    column: int
+    count: int
+
+
+class Note(NamedTuple):
+    """What an instruction is for: ``feed`` (write the buffer), ``bias``, ``mac``, ``read``; ``vector``: a row of x."""
+
+    what: str
+    turn: int
+    vector: int
+    output: int
+    chunk: int
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A product under one schedule.
+
+    Attributes:
+        share: channels of one (problem, slice); ``slices`` of K; ``at_once`` problems at a time, in ``turns`` rounds.
+        slice_k: elements of K in a slice (the last may have fewer), in chunks of ``chunk_k``.
+    """
+
+    gemv: Gemv
+    org: Organisation
+    values: Mapping[str, Value]
+    share: int
+    slices: int
+    at_once: int
+    turns: int
+    slice_k: int
+    chunk_k: int
+
+    @classmethod
+    def of(cls, gemv: Gemv, org: Organisation, schedule: Schedule, prefix: str = "") -> Plan:
+        """The plan a schedule's parameters with that prefix describe."""
+        values = {k.removeprefix(prefix): v for k, v in schedule.values if k.startswith(prefix)}
+        slices = int(values["split_k"])
+        per_problem = int(values["problem_channels"])
+        at_once = min(org.channels // per_problem, gemv.problems)
+        unit = max(8 * org.column_bytes // gemv.bits, org.lanes)
+        slice_k = ceil_div(ceil_div(gemv.k, slices), unit) * unit
+        chunk_k = min(int(values["chunk"]) * org.lanes, slice_k)
+        turns = ceil_div(gemv.problems, at_once)
+        return cls(gemv, org, values, per_problem // slices, slices, at_once, turns, slice_k, chunk_k)
+
+    @property
+    def outputs(self) -> int:
+        """Output groups."""
+        return ceil_div(self.gemv.n, self.share * self.org.banks)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a slice."""
+        return ceil_div(self.slice_k, self.chunk_k)
+
+    @property
+    def rows(self) -> int:
+        """DRAM rows used in every bank."""
+        return 1 + max(segment.row for segment in self.segments().values())
+
+    def segments(self) -> dict[tuple[int, int, int], Segment]:
+        """(round, output group, chunk) -> where it lies."""
+        outputs, chunks, placement = self.outputs, self.chunks, self.values["placement"]
+        width = self.gemv.columns(self.chunk_k, self.org.column_bytes)
+        per_row = 1 if placement == "row" else self.org.columns // width
+        found = {}
+        for turn in range(self.turns):
+            for o in range(outputs):
+                for c in range(chunks):
+                    place = c * outputs + o if placement == "by_input" else o * chunks + c
+                    row, slot = divmod(turn * outputs * chunks + place, per_row)
+                    k = min(self.chunk_k, self.slice_k - c * self.chunk_k)
+                    count = self.gemv.columns(k, self.org.column_bytes)
+                    found[turn, o, c] = Segment(turn, o, c, row, slot * width, count)
+        return found
+
+    def groups(self, turn: int) -> Iterator[tuple[int, int, int]]:
+        """(problem, slice, first channel) of the channel groups that work in a round."""
+        for problem in range(turn * self.at_once, min((turn + 1) * self.at_once, self.gemv.problems)):
+            for s in range(self.slices):
+                yield problem, s, ((problem % self.at_once) * self.slices + s) * self.share
+
+    def mask(self, turn: int, output: int | None = None) -> int:
+        """Channels that work in a round, on one output group if given: the last one may not need all."""
+        used = self.share
+        if output is not None:
+            left = self.gemv.n - output * self.share * self.org.banks
+            used = min(used, ceil_div(left, self.org.banks))
+        return sum(((1 << used) - 1) << first for _, _, first in self.groups(turn))
+
+    def steps(self) -> Iterator[Note]:
+        """What happens in which order."""
+        m, interleave = self.gemv.m, int(self.values["interleave"])
+        for turn in range(self.turns):
+            for first in range(0, m, interleave):
+                vectors = range(first, min(first + interleave, m))
+                if self.values["dataflow"] == INPUT:
+                    yield from self._input_stationary(turn, vectors)
+                else:
+                    yield from self._output_stationary(turn, vectors)
+
+    def _input_stationary(self, turn: int, vectors: range) -> Iterator[Note]:
+        outputs = range(self.outputs)
+        for c in range(self.chunks):
+            for b in vectors:
+                yield Note("feed", turn, b, 0, c)
+            backwards = self.values["order"] == "serpentine" and c % 2 == 1
+            for o in reversed(outputs) if backwards else outputs:
+                for b in vectors:
+                    yield Note("bias", turn, b, o, c)
+                    yield Note("mac", turn, b, o, c)
+                    yield Note("read", turn, b, o, c)
+
+    def _output_stationary(self, turn: int, vectors: range) -> Iterator[Note]:
+        kept = bool(self.values["keep_buffer"]) and self.chunks == 1
+        for b in vectors:
+            for o in range(self.outputs):
+                yield Note("bias", turn, b, o, 0)
+                for c in range(self.chunks):
+                    if not (kept and o > 0):
+                        yield Note("feed", turn, b, o, c)
+                    yield Note("mac", turn, b, o, c)
+                yield Note("read", turn, b, o, 0)
+
+    def buffer_column(self, vector: int) -> int:
+        """Where in the buffer the chunk of a row of x begins."""
+        return vector % int(self.values["interleave"]) * ceil_div(self.chunk_k, self.org.lanes)
+
+    def emit(self, builder: Builder) -> list[Note]:
+        """Append the commands; what the host knows about each of them."""
+        builder.add(HOST)  # the register that says where units take their inputs from
+        notes = [Note("host", 0, 0, 0, 0)]
+        segments = self.segments()
+        masks = {(t, o): self.mask(t, o) for t in range(self.turns) for o in range(self.outputs)}
+        for note in self.steps():
+            if note.what == "feed":
+                notes += [note] * self._feed(builder, note)
+                continue
+            mask = masks[note.turn, note.output]
+            if note.what == "mac":
+                place = segments[note.turn, note.output, note.chunk]
+                builder.add("MACAB", row=place.row, column=place.column, count=place.count, channels=mask)
+            else:
+                builder.add("WRBIAS" if note.what == "bias" else "RDMAC", channels=mask)
+            notes.append(note)
+        return notes
+
+    def _feed(self, builder: Builder, note: Note) -> int:
+        """Write one chunk into the buffers; where channels differ in turns, so that none waits for another's queue.
+
+        Returns:
+            Instructions it took.
+        """
+        start = note.chunk * self.chunk_k
+        count = ceil_div(min(self.chunk_k, self.slice_k - start), self.org.lanes)
+        first = self.buffer_column(note.vector)
+        groups = list(self.groups(note.turn))
+        if len(groups) == 1:
+            builder.add("WRGB", column=first, count=count, channels=self.mask(note.turn))
+            return 1
+        piece = self.org.queue
+        pieces = range(0, count, piece)
+        for at in pieces:
+            for _, _, channel in groups:
+                mask = ((1 << self.share) - 1) << channel
+                builder.add("WRGB", column=first + at, count=min(piece, count - at), channels=mask)
+        return len(pieces) * len(groups)
+
+    # --------------------------------------------------------------------------------------- execution
+
+    def compute(self, program: Program, first: int, notes: Sequence[Note], x: Array, weight: Array) -> Array:
+        """Execute commands.
+
+        Args:
+            program, first, notes: the commands of :meth:`emit` and where in the program they begin.
+            x: ``[problems, m, k]`` float32.
+            weight: ``[problems, n, k]`` float32; a unit finds its part by the row and column of the command.
+
+        Returns:
+            ``[problems, m, n]`` float32.
+        """
+        gemv, lanes = self.gemv, self.org.lanes
+        part = slice(first, first + len(notes))
+        at = {(s.row, s.column): s for s in self.segments().values()}
+        result = np.zeros((gemv.problems, gemv.m, gemv.n), np.float32)
+        buffers = np.zeros((self.org.channels, self.org.buffer_columns * lanes), np.float32)
+        sums = np.zeros((self.org.channels, self.share * self.org.banks), np.float32)
+        commands = zip(
+            notes,
+            program.rows[part].tolist(),
+            program.columns[part].tolist(),
+            program.counts[part].tolist(),
+            program.channels[part].tolist(),
+            strict=True,
+        )
+        for note, row, column, count, channels in commands:
+            for problem, s, channel in self.groups(note.turn):
+                if not channels >> channel & 1:
+                    continue
+                if note.what == "feed":
+                    offset = (column - self.buffer_column(note.vector)) * lanes
+                    start = s * self.slice_k + note.chunk * self.chunk_k + offset
+                    values = x[problem, note.vector, start : min(start + count * lanes, (s + 1) * self.slice_k)]
+                    place = column * lanes
+                    buffers[channel, place : place + count * lanes] = 0.0
+                    buffers[channel, place : place + len(values)] = values
+                elif note.what == "bias":
+                    sums[channel] = 0.0
+                elif note.what == "mac":
+                    segment = at[row, column]
+                    start = s * self.slice_k + segment.chunk * self.chunk_k
+                    stop = min(start + self.chunk_k, (s + 1) * self.slice_k, gemv.k)
+                    weights = weight[problem, self._outputs(segment.output), start : max(start, stop)]
+                    place = self.buffer_column(note.vector) * lanes
+                    inputs = buffers[channel, place : place + weights.shape[1]]
+                    sums[channel, : len(weights)] += weights @ inputs
+                elif note.what == "read":
+                    outputs = self._outputs(note.output)
+                    size = outputs.stop - outputs.start
+                    result[problem, note.vector, outputs] += rounded(sums[channel, :size], gemv.format)
+        return result
+
+    def _outputs(self, output: int) -> slice:
+        """Rows of W of an output group."""
+        first = output * self.share * self.org.banks
+        return slice(first, min(first + self.share * self.org.banks, self.gemv.n))

@@ -1,0 +1,148 @@
+"""The operator ``matmul``, on units of either kind or through the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
+from fettle.backends.pim import globalbuffer, registers
+from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.gemv import Gemv
+from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
+from fettle.backends.pim.program import Builder
+from fettle.backends.pim.stream import stream
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
+
+HOST_READS = "host"
+"""The dataflow without units: the host reads the weights and multiplies."""
+
+SLACKS = (0, 1, 2, 4, 8)
+"""Refreshes that may be postponed; JEDEC allows 8."""
+
+_ACTS = ("bf16", "f16")
+
+
+def gemv_of(workload: Workload) -> Gemv:
+    """The product a workload describes."""
+    v = workload.values
+    stored = v["weight"] if v["weight"] is not None else v["rhs"]
+    return Gemv.of_weight(v["m"], v["n"], v["k"], v["act"], stored, problems=v["batch"])
+
+
+def refresh_parameter(hardware: Hardware) -> Parameter:
+    """``refresh_slack``, one choice where there is no refresh."""
+    return Parameter("refresh_slack", SLACKS if hardware.refresh else SLACKS[:1])
+
+
+class MatmulFamily(Family):
+    """``y = x · W`` with few rows of x."""
+
+    def unsupported(self, workload: Workload, hardware: Hardware) -> str:
+        v = workload.values
+        stored = v["weight"] if v["weight"] is not None else v["rhs"]
+        if v["act"].kind not in _ACTS or v["out"] != v["act"]:
+            return "units take bf16 or f16 activations and return them"
+        if v["epilogue"] is not None:
+            return "units have no epilogue"
+        if stored.is_binary_coded or stored.kind in ("tern", "bip1") or stored.bits not in (4, 8, 16):
+            return "weights are bf16, f16, u8 or u4"
+        if stored.group is None and stored != v["act"]:
+            return "dense weights have the format of the activations"
+        if not hardware.is_global_buffer and stored.is_quantised:
+            return f"units of {hardware.preset.name} multiply 16-bit weights only"
+        if stored.is_quantised and stored.group != 0 and stored.group > v["k"]:
+            return "groups are not longer than K"
+        for schedule in self._extremes(workload, hardware):
+            if self._rows(workload, hardware, schedule) > hardware.organisation.rows:
+                return f"the weights do not fit {hardware.organisation.rows} rows a bank"
+        return ""
+
+    def _extremes(self, workload: Workload, hardware: Hardware) -> list[Schedule]:
+        """Schedules of which one takes the most rows."""
+        base = self.textbook(workload, hardware, {})
+        if not hardware.is_global_buffer:
+            return [Schedule.of(**{**base, "dataflow": flow}) for flow in (globalbuffer.OUTPUT, globalbuffer.INPUT)]
+        shortest = next(p for p in self.space(workload, hardware).parameters if p.name == "chunk").choices[0]
+        return [Schedule.of(**{**base, "chunk": shortest})]
+
+    def _rows(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> int:
+        gemv, org = gemv_of(workload), hardware.organisation
+        if hardware.is_global_buffer:
+            return globalbuffer.Plan.of(gemv, org, schedule).rows
+        return registers.Plan.of(gemv, org, schedule).rows
+
+    def space(self, workload: Workload, hardware: Hardware) -> Space:
+        gemv, org = gemv_of(workload), hardware.organisation
+        rules: list[Constraint] = []
+        if hardware.is_global_buffer:
+            found, rules = globalbuffer.parameters(gemv, org)
+        else:
+            found = registers.parameters()
+        dataflow, *others = found
+        # What the host reads is one stream: every other parameter has its textbook value.
+        values = self.textbook(workload, hardware, {})
+        for parameter in others:
+            value = values[parameter.name]
+            if len(parameter.choices) > 1:
+                rules.append(Constraint(f"dataflow != '{HOST_READS}' or {parameter.name} == {value!r}", "unused"))
+        rules = [
+            Constraint(f"dataflow == '{HOST_READS}' or ({r.expression})", r.reason)
+            if HOST_READS not in r.expression
+            else r
+            for r in rules
+        ]
+        dataflow = Parameter("dataflow", (*dataflow.choices, HOST_READS))
+        return Space((dataflow, *others, refresh_parameter(hardware)), tuple(rules))
+
+    def textbook(self, workload: Workload, hardware: Hardware, given: Mapping[str, Value]) -> dict[str, Value]:
+        gemv, org = gemv_of(workload), hardware.organisation
+        if hardware.is_global_buffer:
+            values = globalbuffer.textbook(gemv, org, given)
+        else:
+            values = {parameter.name: parameter.choices[0] for parameter in registers.parameters()}
+        return {**values, "refresh_slack": 0}
+
+    def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
+        gemv, org = gemv_of(workload), hardware.organisation
+        builder = Builder(org.channels)
+        slack = int(schedule["refresh_slack"])
+        dynamic = workload["weight"] is None
+
+        def operands(inputs: Sequence[Array], constants: Sequence[Array]) -> tuple[Array, Array]:
+            x = inputs[0].astype(np.float32).reshape(gemv.problems, gemv.m, gemv.k)
+            return x, _stored(inputs[1], gemv) if dynamic else constants[0]
+
+        if schedule["dataflow"] == HOST_READS:
+            stream(builder, hardware, "RD", ceil_div(gemv.weight_bytes, org.channels * org.column_bytes))
+
+            def read(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
+                x, weight = operands(inputs, constants)
+                return x @ weight.transpose(0, 2, 1)
+
+            return Mapped(builder.build(), read, slack)
+        if hardware.is_global_buffer:
+            plan = globalbuffer.Plan.of(gemv, org, schedule)
+            notes = plan.emit(builder)
+            program = builder.build()
+            return Mapped(program, lambda i, c: plan.compute(program, 0, notes, *operands(i, c)), slack)
+        tiles = registers.Plan.of(gemv, org, schedule)
+        tiles.emit(builder)
+        program = builder.build()
+        return Mapped(program, lambda i, c: tiles.compute(program, *operands(i, c)), slack)
+
+    def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
+        """The weight as ``[problems, N, K]`` float32: a bank's rows are views of it."""
+        gemv = gemv_of(workload)
+        (weight,) = constants
+        if isinstance(weight, QuantizedWeight):
+            return [np.ascontiguousarray(weight.dequantise(dtype=np.float32))[None]]
+        return [_stored(weight, gemv)]
+
+
+def _stored(dense: Array, gemv: Gemv) -> Array:
+    """A dense right-hand side ``[problems, K, N]`` as ``[problems, N, K]`` float32."""
+    matrix = dense.reshape(gemv.problems, gemv.k, gemv.n)
+    return np.ascontiguousarray(matrix.transpose(0, 2, 1)).astype(np.float32)

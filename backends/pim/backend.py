@@ -29,6 +29,7 @@ from fettle.backends.api import (
     Value,
 )
 from fettle.backends.host.inprocess import InProcessExecutor
+from fettle.backends.pim.attention import AttentionFamily
 from fettle.backends.pim.device import NAME, Hardware, parse_device
 from fettle.backends.pim.elementwise import ElementwiseFamily
 from fettle.backends.pim.kernel import ABI, KIND, PimKernel
@@ -36,6 +37,7 @@ from fettle.backends.pim.mapping import Family, Mapped
 from fettle.backends.pim.matmul import MatmulFamily
 from fettle.backends.pim.preset import preset_names
 from fettle.backends.pim.report import energy, simulation, time_program
+from fettle.backends.pim.softmax import SoftmaxFamily
 from fettle.backends.pim.trace import read_trace, write_trace
 from fettle.backends.spaces import why_invalid
 from fettle.graph.errors import InvalidArgument, Unsupported
@@ -44,7 +46,9 @@ from fettle.graph.workload import Workload
 
 _FAMILIES: Mapping[str, Family] = {
     "matmul": MatmulFamily(),
+    "attention": AttentionFamily(),
     "elementwise": ElementwiseFamily(),
+    "softmax": SoftmaxFamily(),
 }
 
 
@@ -168,10 +172,10 @@ class PimBackend(Backend):
         return schedule
 
     def _map(self, workload: Workload, device: Device, schedule: Schedule) -> Mapped:
-        return _mapped(workload, device, schedule)
+        return mapped(workload, device, schedule)
 
 
 @lru_cache(maxsize=64)
-def _mapped(workload: Workload, device: Device, schedule: Schedule) -> Mapped:
+def mapped(workload: Workload, device: Device, schedule: Schedule) -> Mapped:
     """The search asks for the features, the artifact and the cycles of one mapping in turn."""
     return _FAMILIES[workload.operator].map(workload, Hardware.of(device), schedule)

@@ -187,6 +187,11 @@ def _run(  # type: ignore[no-untyped-def]
         most = max(most, windows[w, 0])
     recent = np.full((kinds, len(windows), most), _NEVER)
     issued = np.zeros((kinds, commands), np.int64)
+    stride = np.ones(commands, np.int64)  # between two of the same command at the same place
+    for command in range(commands):
+        for j in range(starts[command], starts[command + 1]):
+            if before[j] == command:
+                stride[command] = max(stride[command], cycles[j])
     used = 0
     arrival = np.int64(1)
 
@@ -209,19 +214,23 @@ def _run(  # type: ignore[no-untyped-def]
             if eager:
                 for b in range(bank_count):
                     pending[k, b] = open_row[k, 0, b] != _CLOSED and (holds[n] >> b) & 1 == 0
-            for i in range(counts[n]):
+            i = 0
+            while i < counts[n]:
                 entered = max(arrival, queue[k, queued[k] % depth] + 1)
                 following = max(following, entered + 1)
                 while True:
                     # What the request needs next: its row opened or closed, or itself.
                     step = target
-                    if activate[target] != NONE:
+                    if precharge[target] != NONE:
                         state = open_row[k, buffer[target], max(bank, 0)]
                         if whole[target]:
                             for b in range(1, bank_count):
                                 if open_row[k, buffer[target], b] != state:
                                     state = _MIXED
-                        if state == _CLOSED:
+                        if opens[target]:
+                            if state != _CLOSED:
+                                step = precharge[target]
+                        elif state == _CLOSED:
                             step = activate[target]
                         elif state != row:
                             step = precharge[target]
@@ -303,7 +312,30 @@ def _run(  # type: ignore[no-untyped-def]
                             following = max(following, time + latency[step] + 1)
                         else:
                             finished[k] = max(finished[k], time + latency[step])
+                        i += 1
                         break
+                # The columns that follow in the open row wait for nothing but the one before.
+                calm = not (blocking[target] or closes[target] or pending[k].any())
+                while calm and i < counts[n]:
+                    entered = max(arrival, queue[k, queued[k] % depth] + 1)
+                    time = max(now[k] + stride[target], entered)
+                    if interval > 0 and time >= due[k]:
+                        break
+                    following = max(following, entered + 1)
+                    now[k] = time
+                    issued[k, target] += 1
+                    if used < len(log):
+                        log[used, 0], log[used, 1], log[used, 2] = time, target, k
+                        log[used, 3], log[used, 4], log[used, 5] = bank, row, columns[n] + i
+                    used += 1
+                    channel_last[k, target] = time
+                    if not whole[target]:
+                        group_last[k, group, target] = time
+                        bank_last[k, bank, target] = time
+                    queue[k, queued[k] % depth] = time
+                    queued[k] += 1
+                    finished[k] = max(finished[k], time + latency[target])
+                    i += 1
         arrival = following
 
     end = np.int64(0)

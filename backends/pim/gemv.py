@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import numpy as np
 
 from fettle.backends.pim.mapping import Array, ceil_div
 from fettle.graph.formats import BITS, PER_ROW, Format
@@ -17,7 +18,9 @@ class Gemv:
         bits: of a stored weight; columns hold ``column_bits / bits`` of them.
         group: elements of K that share a scale; 0 without scales.
         scale_bits: of one scale and zero point together.
-        format: of x and of results as they leave a unit, ``bf16`` or ``f16``.
+        format: of x, ``bf16`` or ``f16``.
+        wide: results leave a unit as float32, in two reads, instead of in ``format``: attention scores, because
+            rounding a logit to bf16 moves its probability by more than the operator's tolerance.
     """
 
     problems: int
@@ -28,12 +31,17 @@ class Gemv:
     bits: int = 16
     group: int = 0
     scale_bits: int = 0
+    wide: bool = False
 
     def columns(self, k: int, column_bytes: int) -> int:
         """Columns that ``k`` weights of a row take, with their scales behind them."""
         column_bits = 8 * column_bytes
         scales = ceil_div(k, self.group) * self.scale_bits if self.group else 0
         return ceil_div(k * self.bits, column_bits) + ceil_div(scales, column_bits)
+
+    def leaving(self, sums: Array) -> Array:
+        """Accumulators, float32, as the host reads them."""
+        return sums if self.wide else rounded(sums, self.format)
 
     @property
     def weight_bytes(self) -> int:
@@ -53,4 +61,4 @@ class Gemv:
 
 def rounded(values: Array, to: Format) -> Array:
     """float32 values as they are after passing through a 16-bit register."""
-    return values.astype(to.dtype).astype("float32")
+    return values.astype(to.dtype).astype(np.float32)

@@ -19,7 +19,7 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Value
-from fettle.backends.pim.gemv import Gemv, rounded
+from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, ceil_div
 from fettle.backends.pim.preset import Organisation
 from fettle.backends.pim.program import HOST, Builder, Program
@@ -71,7 +71,7 @@ def parameters(gemv: Gemv, org: Organisation, prefix: str = "") -> tuple[list[Pa
     return found, rules
 
 
-def textbook(gemv: Gemv, org: Organisation, given: Mapping[str, Value], prefix: str = "") -> dict[str, Value]:
+def textbook(gemv: Gemv, org: Organisation, prefix: str = "") -> dict[str, Value]:
     """Whole channels per problem as far as there are problems, the longest chunk, a row for each segment."""
     choices = {p.name: p.choices for p in parameters(gemv, org, prefix)[0]}
     values: dict[str, Value] = {name: options[0] for name, options in choices.items()}
@@ -119,10 +119,11 @@ class Plan:
     turns: int
     slice_k: int
     chunk_k: int
+    first_row: int
 
     @classmethod
-    def of(cls, gemv: Gemv, org: Organisation, schedule: Schedule, prefix: str = "") -> Plan:
-        """The plan a schedule's parameters with that prefix describe."""
+    def of(cls, gemv: Gemv, org: Organisation, schedule: Schedule, prefix: str = "", first_row: int = 0) -> Plan:
+        """The plan a schedule's parameters with that prefix describe; weights lie from ``first_row`` on."""
         values = {k.removeprefix(prefix): v for k, v in schedule.values if k.startswith(prefix)}
         slices = int(values["split_k"])
         per_problem = int(values["problem_channels"])
@@ -131,7 +132,7 @@ class Plan:
         slice_k = ceil_div(ceil_div(gemv.k, slices), unit) * unit
         chunk_k = min(int(values["chunk"]) * org.lanes, slice_k)
         turns = ceil_div(gemv.problems, at_once)
-        return cls(gemv, org, values, per_problem // slices, slices, at_once, turns, slice_k, chunk_k)
+        return cls(gemv, org, values, per_problem // slices, slices, at_once, turns, slice_k, chunk_k, first_row)
 
     @property
     def outputs(self) -> int:
@@ -145,7 +146,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """DRAM rows used in every bank."""
+        """The first DRAM row after those used."""
         return 1 + max(segment.row for segment in self.segments().values())
 
     def segments(self) -> dict[tuple[int, int, int], Segment]:
@@ -161,7 +162,7 @@ class Plan:
                     row, slot = divmod(turn * outputs * chunks + place, per_row)
                     k = min(self.chunk_k, self.slice_k - c * self.chunk_k)
                     count = self.gemv.columns(k, self.org.column_bytes)
-                    found[turn, o, c] = Segment(turn, o, c, row, slot * width, count)
+                    found[turn, o, c] = Segment(turn, o, c, self.first_row + row, slot * width, count)
         return found
 
     def groups(self, turn: int) -> Iterator[tuple[int, int, int]]:
@@ -230,8 +231,10 @@ class Plan:
             if note.what == "mac":
                 place = segments[note.turn, note.output, note.chunk]
                 builder.add("MACAB", row=place.row, column=place.column, count=place.count, channels=mask)
+            elif note.what == "bias":
+                builder.add("WRBIAS", channels=mask)
             else:
-                builder.add("WRBIAS" if note.what == "bias" else "RDMAC", channels=mask)
+                builder.add("RDMAC", count=2 if self.gemv.wide else 1, channels=mask)
             notes.append(note)
         return notes
 
@@ -307,7 +310,7 @@ class Plan:
                 elif note.what == "read":
                     outputs = self._outputs(note.output)
                     size = outputs.stop - outputs.start
-                    result[problem, note.vector, outputs] += rounded(sums[channel, :size], gemv.format)
+                    result[problem, note.vector, outputs] += gemv.leaving(sums[channel, :size])
         return result
 
     def _outputs(self, output: int) -> slice:

@@ -100,7 +100,7 @@ class MatmulFamily(Family):
     def textbook(self, workload: Workload, hardware: Hardware, given: Mapping[str, Value]) -> dict[str, Value]:
         gemv, org = gemv_of(workload), hardware.organisation
         if hardware.is_global_buffer:
-            values = globalbuffer.textbook(gemv, org, given)
+            values = globalbuffer.textbook(gemv, org)
         else:
             values = {parameter.name: parameter.choices[0] for parameter in registers.parameters()}
         return {**values, "refresh_slack": 0}
@@ -135,6 +135,8 @@ class MatmulFamily(Family):
 
     def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
         """The weight as ``[problems, N, K]`` float32: a bank's rows are views of it."""
+        if not constants:  # the right-hand side is an input
+            return []
         gemv = gemv_of(workload)
         (weight,) = constants
         if isinstance(weight, QuantizedWeight):

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import Parameter, Schedule, Value
-from fettle.backends.pim.gemv import Gemv, rounded
+from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.globalbuffer import INPUT, OUTPUT
 from fettle.backends.pim.mapping import Array, ceil_div
 from fettle.backends.pim.preset import Organisation
@@ -247,8 +247,7 @@ class Plan:
                     self._multiply(lanes, weight[p], x[p, b], j, t)
                 for j in {j for _, j, _ in done}:
                     rows = slice(j * self.tile_n, min((j + 1) * self.tile_n, gemv.n))
-                    left = rounded(lanes[rows], gemv.format)
-                    result[problem, b, rows] += left.sum(axis=1)
+                    result[problem, b, rows] += gemv.leaving(lanes[rows]).sum(axis=1)
                 lanes[:] = 0.0
                 done.clear()
                 problem, b, _ = next(passes, (0, 0, []))

@@ -42,7 +42,7 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
             other = halves[1 - phase % 2]
             opened = first_row + (phase + 1) // 2
             slot = 8 + step * np.arange(half)
-            if phase > 0:
+            if phase > 0 or first_row > 0:
                 which, bank = [*which, np.ones(half, int)], [*bank, other]
                 rows, column, keys = [*rows, np.full(half, -1)], [*column, np.zeros(half, int)], [*keys, 4 * slot + 1]
             which, bank = [*which, np.full(half, 2)], [*bank, other]

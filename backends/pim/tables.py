@@ -21,7 +21,8 @@ class Tables:
         starts, before, level, cycles: constraints sorted by the command they hold back: those of command c are
             ``starts[c] … starts[c+1]``; a command ``before`` at ``level`` (0 channel, 1 bank group, 2 bank).
         whole: command addresses the channel.
-        activate, precharge: what opens and closes the row a command needs, or NONE.
+        activate, precharge: what opens and closes the row a command needs, or NONE. A command that opens a row needs
+            none open.
         opens, closes, buffer, mode, latency, blocking: see :class:`fettle.backends.pim.preset.Command`; mode 0 is
             array, 1 register, NONE either.
         windows: ``[w, 2]`` (count, cycles), and ``members[w, c]``: command c counts.
@@ -72,6 +73,7 @@ def _compile(preset: Preset) -> Tables:
     ordered = sorted(longest.items())
     after = np.array([key[0] for key, _ in ordered], np.int32)
     commands = preset.commands.values()
+    closer = {number[c.open[0]]: number[c.open[1]] for c in commands if c.open}
     modes = {"array": 0, "register": 1, "": NONE}
     return Tables(
         names,
@@ -81,7 +83,7 @@ def _compile(preset: Preset) -> Tables:
         np.array([cycles for _, cycles in ordered], np.int64),
         np.array([c.scope == "channel" for c in commands]),
         np.array([number[c.open[0]] if c.open else NONE for c in commands], np.int32),
-        np.array([number[c.open[1]] if c.open else NONE for c in commands], np.int32),
+        np.array([number[c.open[1]] if c.open else closer.get(i, NONE) for i, c in enumerate(commands)], np.int32),
         np.array([c.opens for c in commands]),
         np.array([c.closes for c in commands]),
         np.array([c.buffer for c in commands], np.int32),

@@ -1,0 +1,90 @@
+"""Random workloads and mappings, checked: computed like the reference, and no constraint violated."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from fettle.backends.api import Candidate, Device, MeasurePolicy, Schedule
+from fettle.backends.host.executor import make_executor
+from fettle.backends.pim.backend import PimBackend, mapped
+from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.report import time_program
+from fettle.backends.registry import resolve_device
+from fettle.backends.spaces import enumerate_space
+from fettle.graph.workload import Workload
+from tests.backends.pim.checker import violations
+
+PRESETS = ("gddr6-aim", "hbm-pim", "hbm3-attacc", "neupims", "upmem")
+POLICY = MeasurePolicy(samples=1)
+
+
+def random_case(rng: np.random.Generator) -> tuple[Device, Workload]:
+    """A small workload that a small device of some preset supports."""
+    backend = PimBackend()
+    while True:
+        preset = str(rng.choice(PRESETS))
+        channels = int(rng.choice([1, 2, 4]))
+        refresh = str(rng.choice(["on", "off"]))
+        _, device = resolve_device(f"pim:{preset},channels={channels},refresh={refresh}")
+        workload = Workload.parse(_workload(rng))
+        if backend.supports(workload, device):
+            return device, workload
+
+
+def _workload(rng: np.random.Generator) -> str:
+    kind = str(rng.choice(["matmul", "matmul", "quantised", "batched", "elementwise", "attention", "softmax"]))
+    act = str(rng.choice(["bf16", "f16"]))
+    m, n, k = (int(rng.integers(1, limit)) for limit in (4, 300, 700))
+    if kind == "matmul":
+        return f"matmul m={m} n={n} k={k} act={act} weight={act}"
+    if kind == "quantised":
+        return f"matmul m={m} n={n} k={k + 128} act={act} weight={rng.choice(['u4:128', 'u4:32:zp', 'u8:row'])}"
+    if kind == "batched":
+        return f"matmul batch={int(rng.integers(2, 6))} m={m} n={n} k={k} act={act} rhs={act}"
+    if kind == "elementwise":
+        return f"elementwise shape={n}x{k} act={act} expr={rng.choice(['x0*x1', 'x0+x1', 'relu(x0)', 'silu(x0)*x1'])}"
+    if kind == "softmax":
+        return f"softmax rows={m} cols={k} act={act}"
+    heads = int(rng.choice([1, 2, 3]))
+    more = heads * int(rng.choice([1, 2]))
+    return f"attention batch={m} heads={more} kv_heads={heads} q=1 kv={k} dim=64 act=bf16 kvcache=bf16"
+
+
+def check(rng: np.random.Generator, mappings: int) -> list[str]:
+    """What is wrong with some mappings of one random workload."""
+    device, workload = random_case(rng)
+    backend = PimBackend()
+    points = enumerate_space(backend.space(workload, device))
+    wrong = []
+    with make_executor(backend, device).open(workload, POLICY, int(rng.integers(1 << 30))) as session:
+        for i in points.sample(rng, mappings):
+            wrong += check_one(session, device, workload, points[i])
+    return wrong
+
+
+def check_one(session: object, device: Device, workload: Workload, schedule: Schedule) -> list[str]:
+    candidate = Candidate(workload, device, schedule)
+    (built,) = session.build([candidate])  # type: ignore[attr-defined]
+    trial = session.evaluate(candidate, built.artifact)  # type: ignore[attr-defined]
+    where = f"{device} {workload} {schedule}: "
+    wrong = [] if trial.verified else [trial.measurement.message + " " + where]
+    one = mapped(workload, device, schedule)
+    hardware = Hardware.of(device)
+    timing = time_program(one.program, hardware, one.slack, record=True)
+    assert timing.issued is not None
+    if timing.cycles != dict(trial.measurement.counters).get("cycles", timing.cycles):
+        wrong.append(where + "recording changes the cycles")
+    return wrong + [v + " " + where for v in violations(timing.issued, hardware, one.slack)[:3]]
+
+
+if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000
+    wanted, seed, failures = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, 0
+    generator = np.random.default_rng(seed)
+    for case in range(wanted // 10):
+        for message in check(generator, 10):
+            failures += 1
+            print(message)
+        if case % 100 == 99:
+            print(f"{10 * (case + 1)} mappings, {failures} failures", flush=True)

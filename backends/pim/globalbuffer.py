@@ -145,15 +145,21 @@ class Plan:
         return ceil_div(self.slice_k, self.chunk_k)
 
     @property
+    def per_row(self) -> int:
+        """Segments that share a DRAM row."""
+        if self.values["placement"] == "row":
+            return 1
+        return self.org.columns // self.gemv.columns(self.chunk_k, self.org.column_bytes)
+
+    @property
     def rows(self) -> int:
         """The first DRAM row after those used."""
-        return 1 + max(segment.row for segment in self.segments().values())
+        return self.first_row + ceil_div(self.turns * self.outputs * self.chunks, self.per_row)
 
     def segments(self) -> dict[tuple[int, int, int], Segment]:
         """(round, output group, chunk) -> where it lies."""
         outputs, chunks, placement = self.outputs, self.chunks, self.values["placement"]
-        width = self.gemv.columns(self.chunk_k, self.org.column_bytes)
-        per_row = 1 if placement == "row" else self.org.columns // width
+        width, per_row = self.gemv.columns(self.chunk_k, self.org.column_bytes), self.per_row
         found = {}
         for turn in range(self.turns):
             for o in range(outputs):

@@ -1,7 +1,7 @@
 """An independent check of issued commands: slow, simple, and written from what the timings mean.
 
-It shares nothing with the engine but the figures of the timings (``tRCD`` and so on): every rule is spelled out here, for
-every two commands of a channel, as is the state of rows and modes.
+It shares nothing with the engine but the figures of the timings (``tRCD`` and so on): every rule is spelled out here,
+for every two commands of a channel, as is the state of rows and modes.
 """
 
 from __future__ import annotations

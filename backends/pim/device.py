@@ -67,14 +67,16 @@ def parse_device(text: DeviceText) -> Device:
     options = dict(text.options)
     limits: dict[str, int | str] = {}
     if "channels" in options:
-        limits["channels"] = _integer("channels", options.pop("channels"), 1, _MOST_CHANNELS)
+        limits["channels"] = whole_number("channels", options.pop("channels"), 1, _MOST_CHANNELS)
     refresh = options.pop("refresh", "off")
     if refresh not in ("on", "off"):
         raise InvalidDevice(f"refresh={refresh} is neither on nor off")
     if refresh == "on":
         limits["refresh"] = "on"
     if "row_buffers" in options:
-        limits["row_buffers"] = _integer("row_buffers", options.pop("row_buffers"), 1, preset.organisation.row_buffers)
+        limits["row_buffers"] = whole_number(
+            "row_buffers", options.pop("row_buffers"), 1, preset.organisation.row_buffers
+        )
     if options:
         raise InvalidDevice(
             f"device {NAME}:{text.preset} has no option {min(options)!r}", hint="options: channels refresh row_buffers"
@@ -83,7 +85,8 @@ def parse_device(text: DeviceText) -> Device:
     return Device(NAME, text.preset, tuple(facts.items()), tuple(limits.items()), label=f"simulated {text.preset}")
 
 
-def _integer(name: str, text: str, low: int, high: int) -> int:
+def whole_number(name: str, text: str, low: int, high: int) -> int:
+    """The value of an option; InvalidDevice unless it is a whole number in low … high."""
     if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
         raise InvalidDevice(f"{name}={text[:32]} is not a whole number between {low} and {high}")
     return int(text)

@@ -151,7 +151,7 @@ class Preset:
 
 def preset_names() -> tuple[str, ...]:
     """DRAM presets there are data files for, sorted."""
-    folder = resources.files("fettle.backends.pim") / "data"
+    folder = resources.files("fettle.backends.pim.data")
     found = (entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
     return tuple(sorted(found))
 
@@ -165,7 +165,7 @@ def load(name: str) -> dict[str, Any]:
     """
     if name not in preset_names():
         raise InvalidDevice(f"pim has no preset {name!r}", hint=f"presets: {' '.join(preset_names())}")
-    text = (resources.files("fettle.backends.pim") / "data" / f"{name}.json").read_text(encoding="utf-8")
+    text = (resources.files("fettle.backends.pim.data") / f"{name}.json").read_text(encoding="utf-8")
     data: dict[str, Any] = json.loads(text)
     return data
 

@@ -192,6 +192,9 @@ def aim_gap(a: Event, b: Event, t: Mapping[str, int], hardware: Hardware) -> int
             gap = max(gap, t["RRDL"] if _same_group(a, b, hardware) else t["RRDS"])
         if a.command in CLOSES_ROW and b.command in CLOSES_ROW:
             gap = max(gap, t["RP"])
+        if b.command == "PRE" and _same_group(a, b, hardware):  # GDDR6 states these for the bank group
+            gap = max(gap, t["RTP"] if a.command in {"RD", "MAC", "RDCP"} else 0)
+            gap = max(gap, t["CWL"] + t["BL"] + t["WR"] if a.command in {"WR", "WRCP"} else 0)
         return gap
     gap = max(gap, _rows_gap(a, b, t))
     if a.command in OPENS_ROW and b.command in opening:

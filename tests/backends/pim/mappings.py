@@ -8,8 +8,9 @@ import numpy as np
 
 from fettle.backends.api import Candidate, Device, MeasurePolicy, Schedule
 from fettle.backends.host.executor import make_executor
-from fettle.backends.pim.backend import PimBackend, mapped
+from fettle.backends.pim.backend import PimBackend
 from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.dram import DramMachine
 from fettle.backends.pim.report import time_program
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
@@ -70,7 +71,7 @@ def check_one(session: object, device: Device, workload: Workload, schedule: Sch
     trial = session.evaluate(candidate, built.artifact)  # type: ignore[attr-defined]
     where = f"{device} {workload} {schedule}: "
     wrong = [] if trial.verified else [trial.measurement.message + " " + where]
-    one = mapped(workload, device, schedule)
+    one = DramMachine().kernel(workload, device, schedule).mapped
     hardware = Hardware.of(device)
     timing = time_program(one.program, hardware, one.slack, record=True)
     assert timing.issued is not None

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fettle.backends.api import Schedule
-from fettle.backends.pim.backend import PimBackend, mapped
+from fettle.backends.pim.backend import PimBackend
 from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.dram import DramMachine
 from fettle.backends.pim.engine import Issued
 from fettle.backends.pim.report import time_program
 from fettle.backends.registry import resolve_device
@@ -40,7 +41,7 @@ def issued(preset: str, **schedule: str) -> tuple[Issued, Hardware]:
     assert isinstance(backend, PimBackend)
     complete = Schedule.of(**{**backend.default(SMALL, device).as_dict(), **schedule})
     hardware = Hardware.of(device)
-    timing = time_program(mapped(SMALL, device, complete).program, hardware, record=True)
+    timing = time_program(DramMachine().kernel(SMALL, device, complete).mapped.program, hardware, record=True)
     assert timing.issued is not None
     return timing.issued, hardware
 
@@ -71,7 +72,7 @@ def test_a_column_of_the_wrong_row_is_caught() -> None:
 def test_a_wrong_address_gives_a_wrong_result() -> None:
     """The result comes from the commands: computing at another column is noticed."""
     backend, device = resolve_device("pim:gddr6-aim,channels=1")
-    one = mapped(SMALL, device, backend.default(SMALL, device))
+    one = DramMachine().kernel(SMALL, device, backend.default(SMALL, device)).mapped
     with mappings.make_executor(backend, device).open(SMALL, mappings.POLICY, 0) as session:
         x, weight = session._operands  # type: ignore[attr-defined]
     stored = np.ascontiguousarray(np.asarray(weight).T).astype(np.float32)[None]

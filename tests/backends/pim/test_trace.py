@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fettle.backends.pim.backend import mapped
 from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.dram import DramMachine
 from fettle.backends.pim.trace import read_trace, write_trace
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument
@@ -21,7 +21,7 @@ def test_a_written_trace_reads_back_to_the_same_program_and_time(text: str) -> N
     result = backend.simulate(GEMV, device, {}, trace=True)
     again = backend.simulate_trace(device, result.trace)
     assert (again.cycles, again.commands) == (result.cycles, result.commands)
-    program = mapped(GEMV, device, result.schedule).program
+    program = DramMachine().kernel(GEMV, device, result.schedule).mapped.program
     read = read_trace(result.trace, Hardware.of(device))
     assert [read.names[i] for i in read.operations] == [program.names[i] for i in program.operations]
     for name in ("rows", "columns", "counts", "channels"):

@@ -1,0 +1,165 @@
+"""Cycles of a product by table look-up in SRAM arrays.
+
+Every bitline of an array works for one output n on a slice of K, all in lockstep, bit by bit. The weights of ``t``
+successive k make a table of ``2^t`` sums; the bits that one bit plane of the ``t`` activations has are the index of a
+look-up, the same on every bitline, so one row address serves all of them::
+
+    Σ_i w_i x_i = Σ_j ±2^j T[bits j of x_0 … x_{t-1}],     T[p] = Σ_{i: bit i of p} w_i
+
+With w the bits of a centred weight, e = w + ⌈log2 t⌉ of a table entry, a of an activation, A = w + a + ⌈log2 g⌉ of an
+accumulator over a scale group of g weights::
+
+    build a table           (2^t - t - 1)·(e + 1)       additions of e bits; sums of one weight are the weights
+    fetch an entry          e                           into the operand rows
+    add it                  A - j + 1                   at bit j of the accumulator, carry to the top
+    convert a scale group   A + A·⌈log2 A⌉              find the leading one, shift it to the top (int -> float)
+      and scale it          11² + 5·11 - 2              by an 11-bit mantissa
+      and accumulate        24·⌈log2 24⌉ + 24 + 1       align 24 bits, add
+
+A table serves all rows of x that are worked on together (``batch``): its cost is divided by them. Look-ups of pattern
+0 add nothing and are left out. With pattern reuse an entry that is still in one of ``patterns`` operand registers is
+not fetched again. How often that happens is counted from the activations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+import attrs
+import cattrs
+import numpy as np
+from numpy.typing import NDArray
+
+_MANTISSA, _SCALE_MANTISSA = 24, 11
+
+
+@attrs.frozen
+class Sram:
+    """The parameters of the device; see the data file for their source.
+
+    Attributes:
+        arrays, wordlines, bitlines: SRAM arrays and their size.
+        activation_bits: bits activations are quantised to.
+        patterns: operand registers that pattern reuse keeps entries in.
+        broadcast_bytes: bytes a cycle from the host to all arrays.
+        dram_bytes_per_ns: at which weights arrive.
+        energy_pj: of one array for a cycle that computes or moves a row, and of a byte of DRAM.
+    """
+
+    name: str
+    source: str
+    clock_ns: float
+    arrays: int
+    wordlines: int
+    bitlines: int
+    activation_bits: int
+    patterns: int
+    broadcast_bytes: int
+    dram_bytes_per_ns: float
+    energy_pj: Mapping[str, float]
+    energy_source: str
+
+
+@cache
+def read_sram() -> Sram:
+    """The device as its data file describes it."""
+    text = (resources.files("fettle.backends.pim.lut") / "sram-lut.json").read_text(encoding="utf-8")
+    return cattrs.Converter(forbid_extra_keys=True).structure(json.loads(text), Sram)
+
+
+def log2_up(value: int) -> int:
+    """⌈log2⌉ of a positive number."""
+    return (value - 1).bit_length()
+
+
+@attrs.frozen
+class Widths:
+    """Bits of a weight, a table entry and an accumulator; and the inputs of a table."""
+
+    weight: int
+    inputs: int
+    activation: int
+    group: int
+
+    @property
+    def entry(self) -> int:
+        return self.weight + log2_up(self.inputs)
+
+    @property
+    def accumulator(self) -> int:
+        return self.weight + self.activation + log2_up(self.group)
+
+    @property
+    def build(self) -> int:
+        """Cycles to build a table."""
+        return (2**self.inputs - self.inputs - 1) * (self.entry + 1)
+
+    def add(self, plane: int) -> int:
+        """Cycles to add an entry at a bit plane."""
+        return self.accumulator - plane + 1
+
+    @property
+    def convert(self) -> int:
+        """Cycles to make the sum of a scale group a float, scale it and accumulate it, in the arrays."""
+        a = self.accumulator
+        scale = _SCALE_MANTISSA**2 + 5 * _SCALE_MANTISSA - 2
+        return a + a * log2_up(a) + scale + _MANTISSA * log2_up(_MANTISSA) + _MANTISSA + 1
+
+    def rows(self, batch: int) -> int:
+        """Wordlines of a bitline: weights of a table, table, operands, and per row of x an integer and a float sum."""
+        table = 2**self.inputs * self.entry
+        return self.inputs * self.weight + table + self.entry + batch * (self.accumulator + 32)
+
+
+@attrs.frozen
+class Lookups:
+    """Look-ups counted from activations, over all rows of x and tables of one bitline.
+
+    Attributes:
+        total: with every pattern.
+        adds: cycles of the additions, pattern 0 left out.
+        fetches: of all patterns but 0; ``reused`` of them find their entry in an operand register.
+    """
+
+    total: int
+    fetches: int
+    reused: int
+    adds: int
+
+
+def indices(codes: NDArray[np.integer], inputs: int, bits: int) -> NDArray[np.int64]:
+    """Patterns ``[m, tables, bits]`` of two's complement activations ``[m, k]``, k a multiple of ``inputs``."""
+    m, k = codes.shape
+    unsigned = codes.astype(np.int64) & ((1 << bits) - 1)
+    planes = (unsigned.reshape(m, k // inputs, inputs, 1) >> np.arange(bits)) & 1
+    return np.asarray((planes << np.arange(inputs)[:, None]).sum(axis=2))
+
+
+def count(patterns: NDArray[np.int64], widths: Widths, batch: int, registers: int) -> Lookups:
+    """Count the look-ups of ``[m, tables, bits]`` patterns.
+
+    Rows of x that are worked on together follow each other at a table, bit plane by bit plane. An operand register is
+    replaced in turn (first in, first out); all are empty when a table is built.
+    """
+    m, tables, bits = patterns.shape
+    cost = np.array([widths.add(plane) for plane in range(bits)])
+    adds = int(((patterns != 0) * cost).sum())
+    fetches = int((patterns != 0).sum())
+    reused = 0
+    for first in range(0, m, batch):
+        # [tables, look-ups in order]
+        order = patterns[first : first + batch].transpose(1, 2, 0).reshape(tables, -1)
+        held = np.full((tables, registers), -1, np.int64)
+        oldest = np.zeros(tables, np.int64)
+        everyone = np.arange(tables)
+        for step in range(order.shape[1]):
+            wanted = order[:, step]
+            found = (held == wanted[:, None]).any(axis=1)
+            reused += int((found & (wanted != 0)).sum())
+            new = everyone[~found & (wanted != 0)]
+            held[new, oldest[new]] = wanted[new]
+            oldest[new] = (oldest[new] + 1) % registers
+    return Lookups(m * tables * bits, fetches, reused, adds)

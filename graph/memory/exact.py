@@ -1,0 +1,35 @@
+"""The planner's fallback: rectangles of fixed times and free offsets, packed by OR-Tools CP-SAT."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from fettle.graph.memory.buffers import Buffer
+
+
+def solve(buffers: Sequence[Buffer], capacity: int, seconds: float) -> dict[str, int] | None:
+    """Offsets that fit the capacity; None if there are none, or none was found in time."""
+    from ortools.sat.python import cp_model
+
+    unit = math.gcd(*(b.size for b in buffers))  # pushed down, every offset is a sum of sizes
+    moments = {moment: at for at, moment in enumerate(sorted({t for b in buffers for t in (b.lower, b.upper)}))}
+    model = cp_model.CpModel()
+    offsets, times, spans = {}, [], []
+    for buffer in buffers:
+        size, begin, end = buffer.size // unit, moments[buffer.lower], moments[buffer.upper]
+        if size > capacity // unit:
+            return None
+        offset = model.new_int_var(0, capacity // unit - size, buffer.id)
+        offsets[buffer.id] = offset
+        times.append(model.new_fixed_size_interval_var(begin, end - begin, ""))
+        spans.append(model.new_fixed_size_interval_var(offset, size, ""))
+    model.add_no_overlap_2d(times, spans)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = seconds
+    solver.parameters.num_workers = max(4, len(os.sched_getaffinity(0)))  # its strategies differ; fewer miss instances
+    solver.parameters.use_timetabling_in_no_overlap_2d = True
+    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    return {name: unit * solver.value(offset) for name, offset in offsets.items()}

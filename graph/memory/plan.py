@@ -1,0 +1,142 @@
+"""Plans an arena: the search under several rankings with growing budgets, then CP-SAT, then the best that was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.memory.buffers import Buffer, lower_bound, peak
+
+SEARCH, EXACT, FIRST_FIT = "search", "cp-sat", "first-fit"
+
+_RANKINGS = ("twa", "wat", "taw", "at")
+"""Orders in which buffers are tried, descending: (t) the largest load of a section they live in, (w) the width of
+their lifetime, (a) width times size. Which one works differs from instance to instance."""
+
+_FIRST_NODES = 3000
+_SEARCH_SHARE = 0.2
+"""Of the time, what the search gets before the fallback starts."""
+
+
+@attrs.frozen
+class MemoryPlan:
+    """Where each buffer lies.
+
+    Attributes:
+        capacity: bytes there are.
+        peak: bytes the plan needs; above ``capacity`` if none was found that fits.
+        offsets: id -> byte offset.
+        method: what found it: ``search``, ``cp-sat`` or ``first-fit``.
+        seconds: wall time of planning.
+        proved: nothing fits the capacity, for certain (only where ``fits`` is False).
+    """
+
+    capacity: int
+    peak: int
+    offsets: Mapping[str, int]
+    method: str
+    seconds: float
+    proved: bool = False
+
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.capacity
+
+
+def plan(
+    buffers: Sequence[Buffer],
+    capacity: int,
+    *,
+    seconds: float = 55.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> MemoryPlan:
+    """Offsets within ``capacity`` bytes if they can be found in time; else the lowest peak found.
+
+    Args:
+        seconds: wall time that the search, and then the fallback, may take together.
+
+    Raises:
+        InvalidArgument: no buffers, or a capacity below 1.
+    """
+    if not buffers or capacity < 1:
+        raise InvalidArgument("a plan needs buffers and a capacity of at least one byte")
+    begun = clock()
+    best, method = _first_fit(buffers), FIRST_FIT
+    proved = lower_bound(buffers) > capacity
+    if peak(buffers, best) > capacity and not proved:
+        found, proved = _search(buffers, capacity, begun + _SEARCH_SHARE * seconds, clock)
+        if found is not None:
+            best, method = found, SEARCH
+        elif not proved:
+            from fettle.graph.memory.exact import solve
+
+            found = solve(buffers, capacity, max(begun + seconds - clock(), 1.0))
+            if found is not None:
+                best, method = found, EXACT
+    if proved:
+        best, method = _improved(buffers, best, begun + _SEARCH_SHARE * seconds, clock)
+    return MemoryPlan(capacity, peak(buffers, best), best, method, clock() - begun, proved)
+
+
+def _search(
+    buffers: Sequence[Buffer], capacity: int, until: float, clock: Callable[[], float]
+) -> tuple[dict[str, int] | None, bool]:
+    """Offsets that fit, or None and whether that is a proof."""
+    from fettle.graph.memory import search
+
+    moments, bounds = np.unique([[b.lower, b.upper] for b in buffers], return_inverse=True)
+    first, last = bounds.reshape(-1, 2).T.astype(np.int64)
+    size = np.array([b.size for b in buffers], np.int64)
+    width = moments[last] - moments[first]
+    alive = (first <= np.arange(len(moments))[:, None]) & (np.arange(len(moments))[:, None] < last)
+    load = (alive * size).sum(axis=1)
+    sort_keys = {"t": -np.where(alive, load[:, None], 0).max(axis=0), "w": -width, "a": -width * size.astype(float)}
+    nodes = _FIRST_NODES
+    while True:
+        for ranking in _RANKINGS:
+            ranks = np.lexsort([sort_keys[name] for name in reversed(ranking)])
+            state = search.state_of(first, last, size, ranks, nodes)
+            outcome = search.place(state, capacity)
+            if outcome == search.FITS:
+                offsets = state.offset[np.argsort(ranks)]
+                return {b.id: int(offset) for b, offset in zip(buffers, offsets, strict=True)}, False
+            if outcome == search.NONE_FITS:
+                return None, True
+            if clock() >= until:
+                return None, False
+        nodes *= 2
+
+
+def _improved(
+    buffers: Sequence[Buffer], best: dict[str, int], until: float, clock: Callable[[], float]
+) -> tuple[dict[str, int], str]:
+    """Lower the peak of a plan by bisection between it and the lower bound, while time lasts."""
+    method = FIRST_FIT
+    low, high = lower_bound(buffers), peak(buffers, best)
+    while low < high and clock() < until:
+        middle = (low + high) // 2
+        found, _ = _search(buffers, middle, min(until, clock() + 1.0), clock)
+        if found is None:
+            low = middle + 1
+        else:
+            best, method, high = found, SEARCH, peak(buffers, found)
+    return best, method
+
+
+def _first_fit(buffers: Sequence[Buffer]) -> dict[str, int]:
+    """Largest area first, each into the lowest gap that takes it: fast, and often good enough."""
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in sorted(buffers, key=lambda b: (b.lower - b.upper) * b.size):
+        offset = 0
+        for other, neighbour in placed:  # ascending offsets
+            if neighbour.lower < buffer.upper and buffer.lower < neighbour.upper:
+                if other - offset >= buffer.size:
+                    break
+                offset = max(offset, other + neighbour.size)
+        placed.append((offset, buffer))
+        placed.sort(key=lambda pair: pair[0])
+    return {buffer.id: offset for offset, buffer in placed}

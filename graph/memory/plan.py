@@ -1,4 +1,4 @@
-"""Plans an arena: the search under several rankings with growing budgets, then CP-SAT, then the best that was found."""
+"""Plans an arena, piece by piece: the search under several rankings with growing budgets, then CP-SAT."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.memory.buffers import Buffer, lower_bound, peak
+from fettle.graph.memory.pieces import Piece, take_apart
 
 SEARCH, EXACT, FIRST_FIT = "search", "cp-sat", "first-fit"
 
@@ -18,7 +19,7 @@ _RANKINGS = ("twa", "wat", "taw", "at")
 their lifetime, (a) width times size. Which one works differs from instance to instance."""
 
 _FIRST_NODES = 3000
-_SEARCH_SHARE = 0.2
+_SEARCH_SHARE = 0.5
 """Of the time, what the search gets before the fallback starts."""
 
 
@@ -68,18 +69,50 @@ def plan(
     best, method = _first_fit(buffers), FIRST_FIT
     proved = lower_bound(buffers) > capacity
     if peak(buffers, best) > capacity and not proved:
-        found, proved = _search(buffers, capacity, begun + _SEARCH_SHARE * seconds, clock)
+        attempt = _Attempt(begun + _SEARCH_SHARE * seconds, begun + seconds, clock)
+        found = attempt.solve(buffers, capacity)
+        proved = attempt.proved
         if found is not None:
-            best, method = found, SEARCH
-        elif not proved:
+            best, method = found, attempt.method
+    if proved:
+        best, method = _improved(buffers, best, clock() + (1.0 - _SEARCH_SHARE) * seconds, clock)
+    return MemoryPlan(capacity, peak(buffers, best), best, method, clock() - begun, proved)
+
+
+class _Attempt:
+    """One try at one capacity.
+
+    Args:
+        fallback: clock seconds at which the search gives way to CP-SAT.
+        until: clock seconds at which that gives up.
+    """
+
+    def __init__(self, fallback: float, until: float, clock: Callable[[], float]) -> None:
+        self._fallback, self._until, self._clock = fallback, until, clock
+        self.method = SEARCH
+        self.proved = False
+
+    def solve(self, buffers: Sequence[Buffer], capacity: int) -> dict[str, int] | None:
+        """Offsets, or None; :attr:`proved` says whether there are none."""
+        offsets, pieces = take_apart(buffers, capacity)
+        if min(offsets.values(), default=0) < 0:
+            self.proved = True
+            return None
+        for piece in sorted(pieces, key=lambda p: len(p.buffers)):
+            found = self._solve(piece)
+            if found is None:
+                return None
+            offsets.update(found)
+        return offsets
+
+    def _solve(self, piece: Piece) -> dict[str, int] | None:
+        found, self.proved = _search(piece.buffers, piece.capacity, self._fallback, self._clock)
+        if found is None and not self.proved and self._until > self._fallback:
             from fettle.graph.memory.exact import solve
 
-            found = solve(buffers, capacity, max(begun + seconds - clock(), 1.0))
-            if found is not None:
-                best, method = found, EXACT
-    if proved:
-        best, method = _improved(buffers, best, begun + _SEARCH_SHARE * seconds, clock)
-    return MemoryPlan(capacity, peak(buffers, best), best, method, clock() - begun, proved)
+            found = solve(piece.buffers, piece.capacity, max(self._until - self._clock(), 1.0))
+            self.method = EXACT
+        return found
 
 
 def _search(
@@ -119,7 +152,8 @@ def _improved(
     low, high = lower_bound(buffers), peak(buffers, best)
     while low < high and clock() < until:
         middle = (low + high) // 2
-        found, _ = _search(buffers, middle, min(until, clock() + 1.0), clock)
+        soon = min(until, clock() + 1.0)
+        found = _Attempt(soon, soon, clock).solve(buffers, middle)
         if found is None:
             low = middle + 1
         else:

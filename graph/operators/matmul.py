@@ -28,14 +28,22 @@ from fettle.graph.tensors import TensorSpec
 _ROW_BLOCK = 1024
 
 
+MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
+"""Products of 8-bit integers that surely fit an accumulator of 32 bits."""
+
+
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
     return Format("i8") if weight is not None and weight.is_quantised else values["act"]
 
 
+def _default_out(values: Mapping[str, Any]) -> Format:
+    return Format("i32") if values["act"].kind == "i8" else values["act"]
+
+
 def _weight(text: str) -> Format:
     value = Format.parse(text)
-    if not value.is_float and not value.is_quantised:
+    if not value.is_float and not value.is_quantised and value.kind != "i8":
         raise InvalidWorkload(f"weight format {text!r} needs a group", hint=f"write {text}:128 or {text}:row")
     return value
 
@@ -48,7 +56,8 @@ class Matmul(Operator):
     ``invariant`` asks for kernels that give a row of x the same bits whatever M is (for equal N, K and formats).
     ``compute`` says what activations may be rounded to before the product. ``epilogue`` is applied to every
     element of the product before it is stored; its rows ``b0 …`` are constants ``[N]`` in f32, its operands
-    ``x0 …`` have the shape and format of the result.
+    ``x0 …`` have the shape and format of the result. With ``act=i8`` both operands are plain 8-bit integers and the
+    result is their exact product in i32.
     """
 
     name: ClassVar[str] = "matmul"
@@ -57,11 +66,11 @@ class Matmul(Operator):
         Field("m", extent),
         Field("n", extent),
         Field("k", extent),
-        Field("act", choice("f32", "bf16", "f16")),
+        Field("act", choice("f32", "bf16", "f16", "i8")),
         Field("weight", _weight, optional=True),
-        Field("rhs", choice("f32", "bf16", "f16"), optional=True),
+        Field("rhs", choice("f32", "bf16", "f16", "i8"), optional=True),
         Field("compute", choice("i8", "f32", "bf16"), default=_default_compute),
-        Field("out", choice("f32", "bf16", "f16"), default=lambda v: v["act"]),
+        Field("out", choice("f32", "bf16", "f16", "i32"), default=_default_out),
         Field("invariant", flag, default=lambda v: Flag(False)),
         Field("epilogue", Epilogue.parse, optional=True),
     )
@@ -74,6 +83,17 @@ class Matmul(Operator):
             raise InvalidWorkload("a batched matmul cannot have a quantised weight")
         if weight is not None and weight.is_quantised and values["epilogue"] is not None:
             raise InvalidWorkload("an epilogue needs a weight that is not quantised")
+        integer = "i8" in (values["act"].kind, (weight or values["rhs"]).kind)
+        if integer or values["out"].kind == "i32":
+            kinds = values["act"].kind, (weight or values["rhs"]).kind, values["compute"].kind, values["out"].kind
+            if kinds != ("i8", "i8", "i8", "i32") or values["epilogue"] is not None:
+                raise InvalidWorkload(
+                    "an integer matmul is act=i8 with weight=i8 or rhs=i8, out=i32 and no epilogue",
+                    hint="leave out=, compute= and epilogue= away",
+                )
+            if values["k"] > MAX_INTEGER_K:
+                raise InvalidWorkload(f"k={values['k']} overflows 32-bit sums of 8-bit products (k <= {MAX_INTEGER_K})")
+            return
         if values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
             raise InvalidWorkload("compute=i8 needs a quantised weight")
 
@@ -96,8 +116,10 @@ class Matmul(Operator):
         return int(2 * values["batch"] * values["m"] * values["n"] * values["k"])
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
-        """Standard normal activations; weights scaled by 1/√K."""
+        """Standard normal activations; weights scaled by 1/√K; 8-bit integers of any value."""
         k = values["k"]
+        if tensor.format.kind == "i8":
+            return rng.integers(-128, 128, tensor.shape, np.int8)
         if tensor.name not in ("weight", "rhs"):
             return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
         if not tensor.format.is_quantised:
@@ -128,10 +150,14 @@ class Matmul(Operator):
         with A_g the largest |x| of the weight's group g. The first summand under the root is what rounding x
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
         summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
+        Integer products are exact: one half tells them from their neighbours.
         Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum.
         """
         x = np.asarray(operands[0]).astype(np.float64)
         weight = operands[1]
+        if values["act"].kind == "i8":
+            expected = x @ np.asarray(weight).astype(np.float64)  # sums below 2^53 are exact
+            return Reference(expected, np.full(expected.shape, 0.5))
         if isinstance(weight, QuantizedWeight):
             expected, tolerance = _quantised(x, weight, values["compute"].kind)
         else:

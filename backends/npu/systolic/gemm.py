@@ -1,0 +1,296 @@
+"""Mappings of matrix products: their space, the textbook's choice, their cycles and traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
+from fettle.backends.npu.systolic import folds, program, timeline
+from fettle.backends.npu.systolic.hardware import LUT, Systolic, energy_constants
+from fettle.backends.npu.systolic.product import ACCUMULATOR_BYTES, Product
+from fettle.graph.errors import Unsupported
+
+ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
+"""Loops over tiles, outermost first."""
+
+_TEXTBOOK_ORDER = {folds.OUTPUT: "mnk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
+"""The streamed dimension is innermost: what is stationary is loaded once."""
+
+_MOST_STEPS = 1 << 16
+_TILES = ("tile_m", "tile_n", "tile_k")
+
+Ints = NDArray[np.int64]
+
+
+def space(product: Product, hardware: Systolic) -> Space:
+    """Tiles in the scratchpad, order of the loops over them, dataflow, buffering, split over a mesh."""
+    dataflows = (folds.OUTPUT,) if hardware.pe == LUT else folds.DATAFLOWS
+    parameters = [
+        Parameter("dataflow", dataflows),
+        *(Parameter(name, _choices(extent, hardware)) for name, extent in zip(_TILES, product.extents, strict=True)),
+        Parameter("order", ORDERS),
+        Parameter("buffers", (1, 2)),
+    ]
+    if hardware.arrays > 1:
+        parameters.append(Parameter("split", ("k", "m", "n")))
+    m, n, k = product.extents
+    bits = f"tile_m * tile_k * {100 * product.act.bits} + tile_n * tile_k * {product.weight_centibits}"
+    outputs = f"tile_m * tile_n * {800 * ACCUMULATOR_BYTES}"
+    steps = " * ".join(f"(({e} + {t} - 1) // {t})" for t, e in zip(_TILES, (m, n, k), strict=True))
+    constraints = (
+        Constraint(f"buffers * ({bits} + {outputs}) <= {800 * hardware.sram_bytes}", "tiles fit the scratchpad"),
+        Constraint(f"{steps} <= {_MOST_STEPS}", "not too many tiles"),
+    )
+    return Space(parameters, constraints)
+
+
+def _choices(extent: int, hardware: Systolic) -> tuple[int, ...]:
+    """Powers of two from 16, the sides of the array, and the extent itself."""
+    sizes = {1 << i for i in range(4, 31)} | {hardware.rows, hardware.cols}
+    return tuple(sorted({size for size in sizes if size < extent} | {extent}))
+
+
+def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
+    """One fold of the array a tile, the streamed dimension in pieces as large as fit the scratchpad twice.
+
+    Raises:
+        Unsupported: not even the smallest pieces fit.
+    """
+    dataflow = str(given.get("dataflow", folds.OUTPUT))
+    folding = folds.FOLDINGS.get(dataflow, folds.FOLDINGS[folds.OUTPUT])  # a wrong name is reported by the space
+    tiles = list(product.extents)
+    tiles[folding.over_rows] = min(tiles[folding.over_rows], hardware.rows)
+    tiles[folding.over_cols] = min(tiles[folding.over_cols], hardware.cols)
+    for at, name in enumerate(_TILES):
+        if type(given.get(name)) is int:
+            tiles[at] = max(1, int(given[name]))
+    order = _TEXTBOOK_ORDER.get(dataflow, "mnk")
+    chosen: dict[str, Value] = {"dataflow": dataflow, "order": order, "buffers": 2}
+    buffers = int(given["buffers"]) if given.get("buffers") in (1, 2) else 2
+    streamed = _TILES[folding.streamed]
+    if streamed not in given:
+        for size in reversed(_choices(product.extents[folding.streamed], hardware)):
+            tiles[folding.streamed] = size
+            if _scratchpad_bits(product, tiles, buffers) <= 8 * hardware.sram_bytes:
+                break
+        else:
+            raise Unsupported(
+                f"a scratchpad of {hardware.sram} KiB holds no tile of this product", hint="give the device more sram"
+            )
+    chosen.update(zip(_TILES, tiles, strict=True))
+    if hardware.arrays > 1:
+        chosen["split"] = max("mnk", key=lambda d: product.extents["mnk".index(d)] if d != "k" else 0)
+    return chosen
+
+
+def _scratchpad_bits(product: Product, tiles: Sequence[int], buffers: int) -> float:
+    m, n, k = tiles
+    operands = m * k * product.act.bits + n * k * product.weight_centibits / 100
+    return buffers * (operands + m * n * 8 * ACCUMULATOR_BYTES)
+
+
+@attrs.frozen(eq=False)
+class Gemm:
+    """A product under one schedule."""
+
+    product: Product
+    hardware: Systolic
+    schedule: Schedule
+
+    @cached_property
+    def cost(self) -> folds.Cost:
+        return folds.cost(self.hardware, self.schedule["dataflow"], self.product.weight.bits)
+
+    @cached_property
+    def shards(self) -> tuple[slice, ...]:
+        """What each array of the mesh takes of the split dimension; the last may be short, and arrays may be idle."""
+        dimension = self.split
+        extent = self.product.extents[dimension] if dimension is not None else 1
+        share = -(-extent // self.hardware.arrays)
+        return tuple(slice(start, min(start + share, extent)) for start in range(0, extent, share))
+
+    @property
+    def split(self) -> int | None:
+        """The number of the dimension that is split over the mesh."""
+        return "mnk".index(self.schedule["split"]) if self.hardware.arrays > 1 else None
+
+    def steps(self, shard: slice) -> Ints:
+        """The program of one array, tiles counted from its shard's beginning."""
+        extents = np.array(self.product.extents, np.int64)
+        if self.split is not None:
+            extents[self.split] = shard.stop - shard.start
+        tile = np.minimum(np.array([self.schedule[name] for name in _TILES], np.int64), extents)
+        order = np.array(["mnk".index(d) for d in self.schedule["order"]], np.int64)
+        cost = self.cost
+        one_fold = not cost.lut and cost.folds(tuple(tile.tolist())) == 1
+        return np.asarray(program.tiles(extents, tile, order, one_fold, cost.streamed))
+
+    # ------------------------------------------------------------------------------------------- traffic
+
+    def traffic(self, steps: Ints) -> Ints:
+        """Bytes moved for each step: inputs, weights, sums in, sums out, results out: ``[steps, 5]``."""
+        p = self.product
+        m = steps[:, program.M1] - steps[:, program.M0]
+        n = steps[:, program.N1] - steps[:, program.N0]
+        k = steps[:, program.K1] - steps[:, program.K0]
+        weights = p.weight_bytes(n, steps[:, program.K0], steps[:, program.K1])
+        store = steps[:, program.STORE]
+        return np.stack(
+            [
+                steps[:, program.LOAD_X] * m * k * p.input_bytes,
+                steps[:, program.LOAD_W] * weights,
+                steps[:, program.LOAD_Y] * m * n * ACCUMULATOR_BYTES,
+                (store == program.PARTIAL) * m * n * ACCUMULATOR_BYTES,
+                (store == program.RESULT) * m * n * p.output_bytes,
+            ],
+            axis=1,
+        )
+
+    @cached_property
+    def resident(self) -> tuple[bool, bool, bool]:
+        """Whether inputs, weights and partial sums stay in the memory tier; weights come first."""
+        p, left = self.product, 1024 * self.hardware.tier
+        sizes = {
+            1: int(p.weight_bytes(np.int64(p.n), np.int64(0), np.int64(p.k))),  # type: ignore[arg-type]
+            0: p.m * p.k * p.input_bytes,
+            2: p.m * p.n * ACCUMULATOR_BYTES,
+        }
+        kept = [False, False, False]
+        for operand, size in sizes.items():
+            if size <= left:
+                kept[operand] = True
+                left -= size
+        return kept[0], kept[1], kept[2]
+
+    def from_dram(self, steps: Ints, traffic: Ints) -> Ints:
+        """The part of :meth:`traffic` that meets DRAM: what is resident does so once."""
+        kept = np.zeros(traffic.shape, bool)
+        inputs, weights, sums = self.resident
+        kept[:, 0] = inputs & (steps[:, program.AGAIN_X] > 0)
+        kept[:, 1] = weights & (steps[:, program.AGAIN_W] > 0)
+        kept[:, 2:4] = sums
+        return np.where(kept, 0, traffic)
+
+    @cached_property
+    def dram_bytes(self) -> int:
+        """All bytes between DRAM and the chip, over the whole mesh and batch."""
+        total = 0
+        for number, shard in enumerate(self.shards):
+            steps = self.steps(shard)
+            bytes_ = self.from_dram(steps, self.traffic(steps)).sum(axis=0)
+            if number and self.split == 0:
+                bytes_[1] = 0  # the weights are sent to all arrays at once
+            if number and self.split == 1:
+                bytes_[0] = 0
+            if number and self.split == 2:
+                bytes_[4] = 0  # sums are added up on the way to one array, which stores the results
+            total += int(bytes_.sum())
+        return self.product.batch * total
+
+    # -------------------------------------------------------------------------------------------- cycles
+
+    def work(self, steps: Ints) -> Ints:
+        """Cycles the array works on each step."""
+        extents = tuple(steps[:, 2 * d + 1] - steps[:, 2 * d] for d in range(3))
+        cycles = self.cost.cycles(extents)  # type: ignore[arg-type]
+        going_on = extents[self.cost.streamed] * self.cost.rate
+        return np.where(steps[:, program.CONTINUES] > 0, going_on, cycles)
+
+    @cached_property
+    def compute_cycles(self) -> int:
+        """Cycles one array (the one with most to do) computes without waiting for data, the first counted as 0."""
+        return self.product.batch * int(self.work(self.steps(self.shards[0])).sum()) - 1
+
+    def durations(self, steps: Ints) -> Ints:
+        """What each step occupies: DMA, array, vector unit, DMA: ``[steps, 4]`` cycles of the first array."""
+        h, arrays = self.hardware, len(self.shards)
+        traffic = self.traffic(steps)
+        dram = self.from_dram(steps, traffic)
+        near = traffic - dram
+        shared = {0: 1, 1: 0}.get(self.split) if arrays > 1 and self.split is not None else None
+        rate = np.full(5, h.bandwidth / arrays)
+        if shared is not None:
+            rate[shared] = min(h.bandwidth, h.link)  # passed on from array to array
+        if self.split == 2:
+            rate[4] = h.bandwidth
+        time = dram / rate + near / (h.tier_bandwidth / arrays)
+        results = (steps[:, program.M1] - steps[:, program.M0]) * (steps[:, program.N1] - steps[:, program.N0])
+        finished = steps[:, program.STORE] == program.RESULT
+        durations = np.zeros((len(steps), 4), np.int64)
+        durations[:, timeline.LOAD_TIME] = np.ceil(time[:, :3].sum(axis=1))
+        durations[:, timeline.WORK] = self.work(steps)
+        vector = finished * results * self.product.vector_operations
+        if self.cost.lut:
+            vector += self._table_operations(steps)
+        durations[:, timeline.VECTOR] = -(-vector // h.vector)
+        store = time[:, 3:].sum(axis=1)
+        if self.split == 2 and arrays > 1:
+            store += finished * results * ACCUMULATOR_BYTES / h.link
+        durations[:, timeline.STORE_TIME] = np.ceil(store)
+        return durations
+
+    def _table_operations(self, steps: Ints) -> Ints:
+        """Additions that build the tables of each step's inputs; charged to the step that ends an output."""
+        inputs = (steps[:, program.M1] - steps[:, program.M0]) * (steps[:, program.K1] - steps[:, program.K0])
+        built = steps[:, program.LOAD_X] * -(-inputs // folds.LUT_K) * folds.TABLE_ENTRIES
+        waiting = np.cumsum(built)
+        ends = steps[:, program.STORE] > 0
+        charged = np.zeros_like(built)
+        charged[ends] = np.diff(waiting[ends], prepend=0)
+        return charged
+
+    @cached_property
+    def events(self) -> Ints:
+        """The first array's timeline, see :mod:`timeline`; ``[batch · steps, 4]``."""
+        durations = self.durations(self.steps(self.shards[0]))
+        double = self.schedule["buffers"] == 2
+        return np.asarray(timeline.run(durations, self.product.batch, self.hardware.latency, double))
+
+    @cached_property
+    def cycles(self) -> int:
+        """From the first transfer to the last result in memory."""
+        return int(self.events[-1, timeline.STORED]) + (self.hardware.hops if len(self.shards) > 1 else 0)
+
+    # -------------------------------------------------------------------------------------------- energy
+
+    @cached_property
+    def energy(self) -> float:
+        """Joules, from the constants of ``data/energy.json``."""
+        c, p = energy_constants(), self.product
+        products = p.macs * (c["mac"].get(p.weight.kind, c["mac"]["i8"]) if not p.weight.is_quantised else c["mac"]["i8"])
+        if self.cost.lut:
+            products = p.macs / folds.LUT_K * p.weight.bits * c["table_lookup"]
+        elif self.cost.rate > 1:
+            products = p.macs * p.weight.bits * c["mac_per_weight_bit"]
+        sram = link = 0.0
+        for shard in self.shards:
+            steps = self.steps(shard)
+            sram += float(self.traffic(steps).sum()) + self._array_bytes(steps)
+        if len(self.shards) > 1:
+            link = (len(self.shards) - 1) * {0: p.n * p.k, 1: p.m * p.k, 2: p.m * p.n * ACCUMULATOR_BYTES}[self.split or 0]
+        results = p.batch * p.m * p.n * p.vector_operations
+        picojoules = (
+            products
+            + p.batch * (sram * c["sram_byte"] + link * c["link_byte"])
+            + results * c["vector_operation"]
+            + self.dram_bytes * c["dram_byte"]
+        )
+        return 1e-12 * float(picojoules)
+
+    def _array_bytes(self, steps: Ints) -> float:
+        """Bytes between the scratchpad and one array: a streamed operand is read once for each fold beside it."""
+        m, n, k = (steps[:, 2 * d + 1] - steps[:, 2 * d] for d in range(3))
+        cost, weight = self.cost, self.product.weight.bits / 8
+        rows = -(-[m, n, k][cost.over_rows] // cost.row_block)
+        cols = -(-[m, n, k][cost.over_cols] // cost.col_block)
+        inputs, weights, sums = m * k * self.product.input_bytes, n * k * weight, 2 * m * n * ACCUMULATOR_BYTES
+        if cost.over_rows == 0:
+            return float((cols * inputs + rows * weights + sums).sum())
+        if cost.over_cols == 1:
+            return float((cols * inputs + weights + rows * sums).sum())
+        return float((inputs + cols * weights + rows * sums).sum())

@@ -1,0 +1,108 @@
+"""Matrix products on the systolic device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
+from fettle.backends.npu.family import Array, Family
+from fettle.backends.npu.systolic import execute, folds, gemm, program, timeline
+from fettle.backends.npu.systolic.gemm import Gemm
+from fettle.backends.npu.systolic.hardware import Systolic
+from fettle.backends.npu.systolic.product import Product, unsupported
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+
+class MatmulFamily(Family):
+    """Tiles of the product, any dataflow, any order of the loops."""
+
+    def unsupported(self, workload: Workload, hardware: Systolic) -> str:
+        return unsupported(workload, hardware)
+
+    def space(self, workload: Workload, hardware: Systolic) -> Space:
+        return gemm.space(Product.of(workload), hardware)
+
+    def textbook(self, workload: Workload, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
+        return gemm.textbook(Product.of(workload), hardware, given)
+
+    def simulate(self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False) -> Simulation:
+        return simulation(Gemm(Product.of(workload), hardware, schedule), trace=trace)
+
+    def pack(self, workload: Workload, constants: Sequence[Operand]) -> tuple[Array, ...]:
+        return execute.pack(workload, constants[0]) if constants else ()
+
+    def compute(
+        self,
+        workload: Workload,
+        hardware: Systolic,
+        schedule: Schedule,
+        inputs: Sequence[Array],
+        packed: Sequence[Array],
+        out: Array,
+    ) -> None:
+        mapped = Gemm(Product.of(workload), hardware, schedule)
+        execute.multiply(mapped, workload, inputs[0], packed or inputs[1:2], out)
+
+    def bound(self, workload: Workload, hardware: Systolic) -> Bound:
+        """All elements busy in every cycle, or every operand moved once."""
+        product = Product.of(workload)
+        cost = folds.cost(hardware, folds.OUTPUT, product.weight.bits)
+        if cost.lut:
+            elements = folds.LUT_M * folds.LUT_N * folds.LUT_K * hardware.units
+        else:
+            elements = hardware.rows * hardware.cols
+        compute = product.macs * cost.rate / (elements * hardware.arrays)
+        moved = workload.nbytes / hardware.bandwidth
+        seconds = max(compute, moved) / (hardware.clock * 1e6)
+        return Bound(seconds, "peak:macs" if compute >= moved else "read:dram")
+
+    def features(self, workload: Workload, hardware: Systolic, schedule: Schedule) -> Mapping[str, float]:
+        """Logarithms of work and traffic against what cannot be avoided: the timeline is left to be learned."""
+        mapped = Gemm(Product.of(workload), hardware, schedule)
+        steps = mapped.steps(mapped.shards[0])
+        durations = mapped.durations(steps)
+        least = self.bound(workload, hardware).seconds * hardware.clock * 1e6 / mapped.product.batch
+        work, loads, stores = (
+            math.log(max(int(durations[:, column].sum()), 1) / least)
+            for column in (timeline.WORK, timeline.LOAD_TIME, timeline.STORE_TIME)
+        )
+        return {"work": work, "loads": loads, "stores": stores, "steps": math.log(len(steps))}
+
+
+def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
+    """The report of a mapped product."""
+    batch, shards = mapped.product.batch, len(mapped.shards)
+    steps = mapped.steps(mapped.shards[0])
+    commands = {
+        "load": batch * shards * int(steps[:, [program.LOAD_X, program.LOAD_W, program.LOAD_Y]].sum()),
+        "compute": batch * shards * len(steps),
+        "store": batch * shards * int((steps[:, program.STORE] > 0).sum()),
+    }
+    busy = (mapped.compute_cycles + 1) / mapped.cycles
+    return Simulation(
+        cycles=mapped.cycles,
+        seconds=mapped.hardware.seconds(mapped.cycles),
+        schedule=mapped.schedule,
+        commands=tuple(commands.items()),
+        dram_bytes=mapped.dram_bytes,
+        energy=mapped.energy,
+        counters=(("compute_cycles", mapped.compute_cycles), ("array_busy", round(busy, 6))),
+        trace=tuple(_lines(mapped, steps)) if trace else (),
+    )
+
+
+def _lines(mapped: Gemm, steps: np.ndarray) -> list[str]:
+    """A line per tile of the first array: when it is loaded, computed and stored, and which it is."""
+    lines = []
+    events = mapped.events.tolist()
+    rows = steps.tolist()
+    for number, (loaded, start, end, stored) in enumerate(events):
+        row = rows[number % len(rows)]
+        batch = number // len(rows)
+        where = f"batch {batch} m {row[0]}:{row[1]} n {row[2]}:{row[3]} k {row[4]}:{row[5]}"
+        lines.append(f"loaded {loaded} start {start} end {end} stored {stored} {where}")
+    return lines

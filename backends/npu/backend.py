@@ -29,6 +29,7 @@ from fettle.backends.api import (
 )
 from fettle.backends.host.inprocess import InProcessExecutor
 from fettle.backends.npu.family import Family
+from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
 from fettle.backends.npu.systolic.matmul import MatmulFamily
 from fettle.backends.spaces import why_invalid
@@ -40,7 +41,7 @@ NAME = "npu"
 KIND = "npu-mapping"
 ABI = "npu-systolic-1"
 
-_FAMILIES: Mapping[str, Family] = {"matmul": MatmulFamily()}
+_FAMILIES: Mapping[str, Family] = {"matmul": MatmulFamily(), "attention": AttentionFamily()}
 
 
 @attrs.frozen(eq=False)

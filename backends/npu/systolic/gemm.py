@@ -21,7 +21,7 @@ ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 _TEXTBOOK_ORDER = {folds.OUTPUT: "mnk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
 """The streamed dimension is innermost: what is stationary is loaded once."""
 
-_MOST_STEPS = 1 << 16
+_MOST_STEPS = 1 << 14
 _TILES = ("tile_m", "tile_n", "tile_k")
 
 Ints = NDArray[np.int64]
@@ -101,6 +101,7 @@ class Gemm:
     product: Product
     hardware: Systolic
     schedule: Schedule
+    _programs: dict[tuple[int, ...], Ints] = attrs.field(factory=dict, init=False, repr=False)
 
     @cached_property
     def cost(self) -> folds.Cost:
@@ -124,11 +125,14 @@ class Gemm:
         extents = np.array(self.product.extents, np.int64)
         if self.split is not None:
             extents[self.split] = shard.stop - shard.start
+        if (key := tuple(extents.tolist())) in self._programs:
+            return self._programs[key]
         tile = np.minimum(np.array([self.schedule[name] for name in _TILES], np.int64), extents)
         order = np.array(["mnk".index(d) for d in self.schedule["order"]], np.int64)
         cost = self.cost
         one_fold = not cost.lut and cost.folds(tuple(tile.tolist())) == 1
-        return np.asarray(program.tiles(extents, tile, order, one_fold, cost.streamed))
+        self._programs[key] = program.tiles(extents, tile, order, one_fold, cost.streamed)
+        return self._programs[key]
 
     # ------------------------------------------------------------------------------------------- traffic
 
@@ -262,7 +266,7 @@ class Gemm:
     def energy(self) -> float:
         """Joules, from the constants of ``data/energy.json``."""
         c, p = energy_constants(), self.product
-        products = p.macs * (c["mac"].get(p.weight.kind, c["mac"]["i8"]) if not p.weight.is_quantised else c["mac"]["i8"])
+        products = p.macs * c["mac"]["i8" if p.weight.is_quantised else p.weight.kind]
         if self.cost.lut:
             products = p.macs / folds.LUT_K * p.weight.bits * c["table_lookup"]
         elif self.cost.rate > 1:
@@ -272,7 +276,8 @@ class Gemm:
             steps = self.steps(shard)
             sram += float(self.traffic(steps).sum()) + self._array_bytes(steps)
         if len(self.shards) > 1:
-            link = (len(self.shards) - 1) * {0: p.n * p.k, 1: p.m * p.k, 2: p.m * p.n * ACCUMULATOR_BYTES}[self.split or 0]
+            passed_on = {0: p.n * p.k, 1: p.m * p.k, 2: p.m * p.n * ACCUMULATOR_BYTES}
+            link = (len(self.shards) - 1) * passed_on[self.split or 0]
         results = p.batch * p.m * p.n * p.vector_operations
         picojoules = (
             products

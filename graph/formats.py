@@ -7,16 +7,21 @@ Text form (see ``docs/workloads.md``)::
     u4:128:zp           the same with a stored zero point per group
     u2:row/f32          one f32 scale per row
     tern:128, bip1:64   codes 0,1,2 mean -1,0,+1; codes 0,1 mean -1,+1
+    f6e3m2:128          minifloats: sign, 3 bits of exponent, 2 of mantissa; any split up to 8 bits
+    mxfp4, mxfp6, mxfp8 OCP MX: f4e2m1:32/e8m0 and so on, a power of two per block of 32
+    nvfp4               f4e2m1:16/e4m3: an FP8 scale per block of 16, and one f32 for the tensor
     bcq3:128            binary coding: three planes of -1, +1 with a scale each per group; bit b of a code is plane b
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
 
@@ -30,12 +35,42 @@ SIGNS = {"tern": 2, "bip1": 1}
 BINARY_CODED = {f"bcq{planes}": planes for planes in range(1, 5)}
 """Sums of scaled ±1 planes (Xu et al. 2018, LUT-GEMM 2206.09557) with the bits of one stored code."""
 
-BITS = {**FLOATS, **INTEGERS, **UNSIGNED, **SIGNS, **BINARY_CODED}
-QUANTISED = frozenset({*UNSIGNED, *SIGNS, *BINARY_CODED})
+MINIFLOATS = {
+    f"f{1 + exponent + mantissa}e{exponent}m{mantissa}": (exponent, mantissa)
+    for exponent in range(1, 8)
+    for mantissa in range(7)
+    if 3 <= 1 + exponent + mantissa <= 8
+}
+"""Sign, exponent, mantissa: (bits of exponent, bits of mantissa). The bias is 2^(exponent-1) - 1, subnormals exist.
+
+Every code is a finite number but those that OCP's 8-bit formats (OFP8 1.0) set aside: see :func:`minifloat_values`."""
+
+SCALES = {"f16": 16, "f32": 32, "e8m0": 8, "e4m3": 8}
+"""Formats of scales: floats; powers of two 2^(code-127) (OCP MX 1.0); f8e4m3 times one f32 for the tensor (NVFP4)."""
+
+ALIASES = {
+    "mxfp4": "f4e2m1:32/e8m0",
+    "mxfp6": "f6e3m2:32/e8m0",
+    "mxfp8": "f8e4m3:32/e8m0",
+    "nvfp4": "f4e2m1:16/e4m3",
+}
+_ALIAS_OF = {text: alias for alias, text in ALIASES.items()}
+
+BITS = {
+    **FLOATS,
+    **INTEGERS,
+    **UNSIGNED,
+    **SIGNS,
+    **BINARY_CODED,
+    **{kind: 1 + exponent + mantissa for kind, (exponent, mantissa) in MINIFLOATS.items()},
+}
+QUANTISED = frozenset({*UNSIGNED, *SIGNS, *BINARY_CODED, *MINIFLOATS})
 PER_ROW = 0
 """The ``group`` of a format with one scale per row of the weight (text: ``row``)."""
 
-_TEXT = re.compile(r"(?P<kind>[a-z]+[0-9]*)(?::(?P<group>[0-9]{1,6}|row)(?P<zp>:zp)?)?(?:/(?P<scale>f16|f32))?")
+_TEXT = re.compile(
+    r"(?P<kind>[a-z]+[0-9]*(?:e[0-9]m[0-9])?)(?::(?P<group>[0-9]{1,6}|row)(?P<zp>:zp)?)?(?:/(?P<scale>[a-z0-9]+))?"
+)
 
 
 @attrs.frozen
@@ -46,7 +81,7 @@ class Format:
         kind: element kind, a key of :data:`BITS`.
         group: elements of K that share a scale; ``PER_ROW`` for one scale per row; None when not quantised.
         zero_points: a zero point is stored per group (otherwise it is the constant ``zero_point``).
-        scale: format of the scales, ``f16`` or ``f32``.
+        scale: format of the scales, a key of :data:`SCALES`.
     """
 
     kind: str
@@ -63,14 +98,17 @@ class Format:
             return
         if self.kind not in QUANTISED:
             raise InvalidWorkload(
-                f"format {self.kind!r} cannot be grouped", hint="groups are for u1..u8, tern, bip1 and bcq1..4"
+                f"format {self.kind!r} cannot be grouped",
+                hint="groups are for u1..u8, tern, bip1, bcq1..4 and minifloats",
             )
         if self.group != PER_ROW and not 8 <= self.group <= 65536:
             raise InvalidWorkload(f"group size {self.group} is not between 8 and 65536")
         if self.zero_points and self.kind not in UNSIGNED:
             raise InvalidWorkload(f"format {self.kind!r} has no zero points")
-        if self.scale not in ("f16", "f32"):
-            raise InvalidWorkload(f"scales are f16 or f32, not {self.scale!r}")
+        if self.scale not in SCALES:
+            raise InvalidWorkload(f"scales are {' '.join(SCALES)}, not {self.scale!r}")
+        if self.scale not in FLOATS and self.kind not in MINIFLOATS:
+            raise InvalidWorkload(f"scales of {self.kind!r} are f16 or f32", hint=f"{self.scale} is for minifloats")
 
     @classmethod
     def parse(cls, text: str) -> Format:
@@ -79,7 +117,7 @@ class Format:
         Raises:
             InvalidWorkload: the text names none.
         """
-        match = _TEXT.fullmatch(text)
+        match = _TEXT.fullmatch(ALIASES.get(text, text))
         if match is None:
             raise InvalidWorkload(
                 f"malformed number format {text!r}", hint="examples: f32, u4:128, u2:row/f32, u4:32:zp"
@@ -101,7 +139,8 @@ class Format:
             return self.kind
         group = "row" if self.group == PER_ROW else str(self.group)
         zero_points = ":zp" if self.zero_points else ""
-        return f"{self.kind}:{group}{zero_points}{'' if self.scale == 'f16' else '/' + self.scale}"
+        text = f"{self.kind}:{group}{zero_points}{'' if self.scale == 'f16' else '/' + self.scale}"
+        return _ALIAS_OF.get(text, text)
 
     @property
     def is_float(self) -> bool:
@@ -121,6 +160,15 @@ class Format:
         return self.kind in BINARY_CODED
 
     @property
+    def is_minifloat(self) -> bool:
+        return self.kind in MINIFLOATS
+
+    @property
+    def has_tensor_scale(self) -> bool:
+        """Whether one f32 scales the whole tensor on top of the groups' scales."""
+        return self.scale == "e4m3"
+
+    @property
     def scale_planes(self) -> int:
         """Scales of one group: one for each plane of a binary-coded format, else one."""
         return BINARY_CODED.get(self.kind, 1)
@@ -135,6 +183,7 @@ class Format:
         """The code that stands for zero when none is stored: 2^(b-1), 1 for ternary.
 
         One-bit bipolar codes have none: their value is ``2 * code - 1``, and so is that of a binary-coded plane.
+        Nor have minifloats, whose codes are no integers: see :func:`minifloat_values`.
         """
         if self.is_binary_coded or self.kind == "bip1":
             return 0.5
@@ -155,7 +204,7 @@ class Format:
         """Stored bits per weight, scales and zero points included, for a row of ``k`` elements."""
         if self.group is None:
             return float(self.bits)
-        extra = BITS[self.scale] * self.scale_planes + (self.bits if self.zero_points else 0)
+        extra = SCALES[self.scale] * self.scale_planes + (self.bits if self.zero_points else 0)
         return self.bits + self.groups(k) * extra / k
 
     @property
@@ -172,7 +221,35 @@ class Format:
     @property
     def scale_dtype(self) -> np.dtype[Any]:
         """NumPy type of the scales."""
-        return np.dtype("float16" if self.scale == "f16" else "float32")
+        if self.scale in FLOATS:
+            return np.dtype("float16" if self.scale == "f16" else "float32")
+        import ml_dtypes
+
+        dtype: np.dtype[Any] = np.dtype(ml_dtypes.float8_e8m0fnu if self.scale == "e8m0" else ml_dtypes.float8_e4m3fn)
+        return dtype
 
 
 F32 = Format("f32")
+
+
+@functools.cache
+def minifloat_values(kind: str) -> NDArray[np.float64]:
+    """The number each code of a minifloat stands for, ``[2^bits]``, read-only.
+
+    NaN and infinity where OFP8 has them: the last mantissa of ``f8e4m3``'s largest exponent, and all of
+    ``f8e5m2``'s largest exponent, are no numbers.
+    """
+    exponent_bits, mantissa_bits = MINIFLOATS[kind]
+    codes = np.arange(1 << BITS[kind])
+    sign = np.where(codes >> (BITS[kind] - 1), -1.0, 1.0)
+    exponent = (codes >> mantissa_bits) & ((1 << exponent_bits) - 1)
+    fraction = (codes & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
+    bias = (1 << (exponent_bits - 1)) - 1
+    magnitude = np.where(exponent == 0, fraction * 2.0 ** (1 - bias), (1.0 + fraction) * 2.0 ** (exponent - bias))
+    if kind == "f8e4m3":
+        magnitude[codes & 0x7F == 0x7F] = np.nan
+    elif kind == "f8e5m2":
+        magnitude[exponent == 31] = np.where(fraction == 0.0, np.inf, np.nan)[exponent == 31]
+    values: NDArray[np.float64] = sign * magnitude
+    values.setflags(write=False)
+    return values

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidArgument
-from fettle.graph.formats import PER_ROW, Format
+from fettle.graph.formats import PER_ROW, Format, minifloat_values
 
 Number = TypeVar("Number", bound=np.number)
 
@@ -19,18 +19,21 @@ class QuantizedWeight:
     """A weight matrix ``[N, K]``: ``value = scale · step · (code - zero_point)``, per group along K.
 
     Binary-coded formats have a scale for each bit b of a code: ``value = Σ_b scale_b · (2·bit_b - 1)``.
+    Minifloats: ``value = tensor_scale · scale · number(code)``, see :func:`fettle.graph.formats.minifloat_values`.
 
     Attributes:
         format: the quantised format.
         codes: ``[N, K]`` uint8, one code a byte, 0 … levels-1.
-        scales: ``[N, groups]`` float16 or float32, as the format says; ``[N, groups, planes]`` if binary-coded.
+        scales: ``[N, groups]`` of the format's ``scale_dtype``; ``[N, groups, planes]`` if binary-coded.
         zero_points: ``[N, groups]`` uint8 if the format stores them, else None.
+        tensor_scale: ``[1]`` float32 if the format has one, else None.
     """
 
     format: Format
     codes: NDArray[np.uint8]
     scales: NDArray[np.floating]
     zero_points: NDArray[np.uint8] | None = None
+    tensor_scale: NDArray[np.float32] | None = None
 
     def __attrs_post_init__(self) -> None:
         if not self.format.is_quantised:
@@ -48,6 +51,10 @@ class QuantizedWeight:
             raise InvalidArgument(f"format {self.format} and zero points given: {self.zero_points is not None}")
         if self.zero_points is not None and (self.zero_points.shape != expected or self.zero_points.dtype != np.uint8):
             raise InvalidArgument(f"zero points must be uint8 {expected}")
+        if (self.tensor_scale is not None) != self.format.has_tensor_scale:
+            raise InvalidArgument(f"format {self.format} and a tensor's scale given: {self.tensor_scale is not None}")
+        if self.tensor_scale is not None and (self.tensor_scale.shape != (1,) or self.tensor_scale.dtype != np.float32):
+            raise InvalidArgument("a tensor's scale must be float32 (1,)")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,11 +71,14 @@ class QuantizedWeight:
         return np.repeat(per_group[rows], self.group, axis=1)[:, : self.codes.shape[1]]
 
     def centred(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
-        """``step · (code - zero_point)`` of some rows, unscaled; ``[rows, K, planes]`` if binary-coded."""
+        """``step · (code - zero_point)`` of some rows, or a minifloat's number; unscaled; ``[rows, K, planes]`` if
+        binary-coded."""
         if self.format.is_binary_coded:
             shifts = np.arange(self.format.bits, dtype=np.uint8)
             bits = (self.codes[rows][..., None] >> shifts) & np.uint8(1)
             return np.asarray(2 * bits.astype(dtype) - 1)
+        if self.format.is_minifloat:
+            return np.asarray(minifloat_values(self.format.kind)[self.codes[rows]].astype(dtype))
         codes = self.codes[rows].astype(dtype)
         if self.zero_points is None:
             codes -= dtype(self.format.zero_point)
@@ -80,6 +90,8 @@ class QuantizedWeight:
     def dequantise(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
         """The weights of some rows, ``[rows, K]``."""
         scaled = self.centred(rows, dtype) * self.expand(self.scales, rows).astype(dtype)
+        if self.tensor_scale is not None:
+            scaled *= dtype(self.tensor_scale[0])
         return np.asarray(scaled.sum(axis=2)) if self.format.is_binary_coded else scaled
 
     @classmethod

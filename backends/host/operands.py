@@ -35,7 +35,7 @@ class ArrayPlace:
 
 @attrs.frozen
 class OperandPlace:
-    """One operand: an array, or the two or three arrays of a quantised weight, whose format is then given."""
+    """One operand: an array, or those of a quantised weight that its format has, which is then given."""
 
     arrays: tuple[ArrayPlace, ...]
     format: str = ""
@@ -90,10 +90,8 @@ class SharedOperands:
     def _write_operand(self, operand: Operand) -> OperandPlace:
         if not isinstance(operand, QuantizedWeight):
             return OperandPlace((self._write(operand),))
-        arrays = [operand.codes, operand.scales]
-        if operand.zero_points is not None:
-            arrays.append(operand.zero_points)
-        return OperandPlace(tuple(self._write(array) for array in arrays), str(operand.format))
+        arrays = (operand.codes, operand.scales, operand.zero_points, operand.tensor_scale)
+        return OperandPlace(tuple(self._write(a) for a in arrays if a is not None), str(operand.format))
 
     def _write(self, array: np.ndarray) -> ArrayPlace:
         contiguous = np.ascontiguousarray(array)
@@ -119,7 +117,10 @@ class MappedOperands:
         arrays = [self._array(array) for array in place.arrays]
         if not place.format:
             return arrays[0]
-        return QuantizedWeight(Format.parse(place.format), *arrays)
+        fmt = Format.parse(place.format)
+        codes, scales, *rest = arrays  # no format has both zero points and a scale of the tensor
+        name = "tensor_scale" if fmt.has_tensor_scale else "zero_points"
+        return QuantizedWeight(fmt, codes, scales, **dict(zip([name], rest, strict=False)))
 
     def _array(self, place: ArrayPlace) -> np.ndarray:
         dtype = dtype_named(place.dtype)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import Format
+from fettle.graph.formats import Format, minifloat_values
 from fettle.graph.operators.base import (
     CONFIDENCE,
     UNIT_ROUNDOFF,
@@ -27,6 +27,9 @@ from fettle.graph.tensors import TensorSpec
 
 _ROW_BLOCK = 1024
 
+ROUNDING = {"bf16": 2.0**-9, "f16": 2.0**-12}
+"""Deviation, relative, that rounding to a short float costs: half of its unit roundoff."""
+
 
 MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 """Products of 8-bit integers that surely fit an accumulator of 32 bits."""
@@ -34,7 +37,8 @@ MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
-    return Format("i8") if weight is not None and weight.is_quantised else values["act"]
+    rounds = weight is not None and weight.is_quantised and not weight.is_minifloat
+    return Format("i8") if rounds else values["act"]
 
 
 def _default_out(values: Mapping[str, Any]) -> Format:
@@ -69,7 +73,7 @@ class Matmul(Operator):
         Field("act", choice("f32", "bf16", "f16", "i8")),
         Field("weight", _weight, optional=True),
         Field("rhs", choice("f32", "bf16", "f16", "i8"), optional=True),
-        Field("compute", choice("i8", "f32", "bf16"), default=_default_compute),
+        Field("compute", choice("i8", "f32", "bf16", "f16"), default=_default_compute),
         Field("out", choice("f32", "bf16", "f16", "i32"), default=_default_out),
         Field("invariant", flag, default=lambda v: Flag(False)),
         Field("epilogue", Epilogue.parse, optional=True),
@@ -125,6 +129,8 @@ class Matmul(Operator):
         if not tensor.format.is_quantised:
             return (rng.standard_normal(tensor.shape, np.float32) / np.float32(np.sqrt(k))).astype(tensor.format.dtype)
         fmt, rows = tensor.format, tensor.shape[0]
+        if fmt.is_minifloat:
+            return _minifloats(fmt, tensor.shape, rng)
         codes = rng.integers(0, fmt.levels, tensor.shape, np.uint8)
         if fmt.is_binary_coded:  # each plane half as large as the one before
             halves = np.float32(0.5) ** np.arange(fmt.scale_planes, dtype=np.float32)
@@ -142,7 +148,7 @@ class Matmul(Operator):
 
             λ·√K·u·Σ|x||W|                                             summation in any order
           + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
-          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only; 2^-12 for f16
+          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only; f16: 2^-12
           carried through the epilogue by its derivative                epilogue only
           + v·|y|                                                      v: roundoff of the result's format
           + 2^-25                                                      out=f16 only: half its smallest subnormal
@@ -151,7 +157,8 @@ class Matmul(Operator):
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
         summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
         Integer products are exact: one half tells them from their neighbours.
-        Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum.
+        Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum, and
+        minifloats, which no table is made for, ``Σ_{k∈g} W²``.
         """
         x = np.asarray(operands[0]).astype(np.float64)
         weight = operands[1]
@@ -164,9 +171,8 @@ class Matmul(Operator):
             dense = np.asarray(weight).astype(np.float64)
             expected = x @ dense
             tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
-            if values["compute"].kind != "f32":
-                rounding = {"bf16": 2.0**-9, "f16": 2.0**-12}[values["compute"].kind]
-                tolerance += CONFIDENCE * rounding * np.sqrt((x * x) @ (dense * dense))
+            if values["compute"].kind in ROUNDING:
+                tolerance += CONFIDENCE * ROUNDING[values["compute"].kind] * np.sqrt((x * x) @ (dense * dense))
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
@@ -174,6 +180,22 @@ class Matmul(Operator):
         if values["out"].kind == "f16":
             tolerance += 2.0**-25
         return Reference(expected, tolerance)
+
+
+def _minifloats(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> QuantizedWeight:
+    """Codes that are numbers, evenly; scales that bring their deviation to 1/√K, as the scales' format allows."""
+    rows, k = shape
+    values = minifloat_values(fmt.kind)
+    finite = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
+    codes = finite[rng.integers(0, len(finite), shape, np.uint8)]
+    scales = 0.5 + rng.random((rows, fmt.groups(k)), np.float32)
+    unit = np.float32(1.0 / np.sqrt(np.mean(values[finite] ** 2) * k))
+    if fmt.has_tensor_scale:
+        return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), tensor_scale=np.array([unit], np.float32))
+    scales *= unit
+    if fmt.scale == "e8m0":
+        scales = np.exp2(np.round(np.log2(scales)))
+    return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype))
 
 
 def epilogue_operands(epilogue: Epilogue | None, columns: int, result: TensorSpec) -> tuple[TensorSpec, ...]:
@@ -195,7 +217,7 @@ def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) ->
     padded[:, :k] = np.abs(x)
     largest = padded.reshape(m, groups, group).max(axis=2)
     planes = 1 if weight.format.is_binary_coded else weight.format.bits
-    table_variance = weight.format.step**2 * (4.0**planes - 1.0) / 12.0
+    table_variance = 0.0 if weight.format.is_minifloat else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
     starts = np.arange(0, k, group)
     counts = np.diff(np.append(starts, k))
     for start in range(0, n, _ROW_BLOCK):
@@ -210,6 +232,6 @@ def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) ->
             energy = np.add.reduceat(dense**2, starts, axis=1) + counts * table_variance * squares
             variance = (largest**2) @ energy.T
             tolerance[:, rows] += CONFIDENCE / 127.0 / np.sqrt(12.0) * np.sqrt(variance)
-        elif compute == "bf16":
-            tolerance[:, rows] += CONFIDENCE * 2.0**-9 * np.sqrt((x * x) @ (dense * dense).T)
+        elif compute in ROUNDING:
+            tolerance[:, rows] += CONFIDENCE * ROUNDING[compute] * np.sqrt((x * x) @ (dense * dense).T)
     return expected, tolerance

@@ -73,6 +73,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
+    if workload["weight"].is_minifloat:
+        return Support.no("only weights of integers and signs")
     if workload["weight"].is_binary_coded:
         return Support.no("binary-coded weights are the family gemv's")
     if workload["m"] < LEAST_ROWS and not workload["invariant"]:

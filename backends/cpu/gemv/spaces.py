@@ -70,6 +70,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
+    if workload["weight"].is_minifloat:
+        return Support.no("only weights of integers and signs")
     if workload["invariant"] and cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}:
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):

@@ -1,0 +1,182 @@
+"""The Triton backend as the plugin contract wants it; thin: families describe kernels, the modules beside run them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fettle.backends.api import (
+    Artifact,
+    Backend,
+    Bound,
+    Candidate,
+    Device,
+    DeviceText,
+    LoadedKernel,
+    Measurement,
+    MeasurePolicy,
+    Outcome,
+    Profile,
+    Roof,
+    Schedule,
+    Space,
+    Support,
+)
+from fettle.backends.triton import program
+from fettle.backends.triton.family import Family
+from fettle.backends.triton.kernel import InterpretedKernel
+from fettle.backends.triton.lowbit import LowBit
+from fettle.backends.triton.targets import TARGETS, Target, find_target
+from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+if TYPE_CHECKING:
+    from fettle.backends.host.executor import Executor
+
+FAMILIES: tuple[Family, ...] = (LowBit(),)
+"""All kernel families; the first that supports a workload makes its kernels."""
+
+INTERPRETER = "interpreter"
+"""The preset of the device that runs kernels on the CPU, slowly, to prove them right."""
+
+_INTERPRETED = TARGETS["sm_90"]
+"""Whose spaces the interpreter runs."""
+
+_INSTALL = "pip install 'fettle-tuner[triton]' (Triton 3.6, Linux x86-64)"
+
+
+class TritonBackend(Backend):
+    """Kernels for CUDA and AMD GPUs: compiled and predicted anywhere, proven in the interpreter."""
+
+    name: ClassVar[str] = "triton"
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("triton") is None:
+            raise Unsupported("Triton is not installed", hint=_INSTALL)
+
+    def family(self, workload: Workload, device: Device) -> Family:
+        """The family that makes kernels for a workload.
+
+        Raises:
+            Unsupported: none does; the reasons are given.
+        """
+        reasons = []
+        for family in FAMILIES:
+            support = family.supports(workload, target_of(device))
+            if support:
+                return family
+            reasons.append(f"{family.name}: {support.reason}")
+        raise Unsupported(f"no Triton kernel for {workload}", hint="; ".join(reasons))
+
+    def devices(self) -> Sequence[Device]:
+        """None: compile targets are no hardware that is present."""
+        return ()
+
+    def device(self, text: DeviceText) -> Device:
+        if text.options:
+            raise InvalidDevice(f"a device of Triton has no option {text.options[0][0]!r}", hint="example: triton:sm_90")
+        if text.preset == INTERPRETER:
+            return Device(self.name, INTERPRETER, label="Triton's interpreter, as for sm_90")
+        target = find_target(text.preset)
+        facts = {
+            "part": target.part,
+            "multiprocessors": target.multiprocessors,
+            "shared_block": target.shared_block,
+            "l2": target.l2,
+        }
+        return Device(self.name, target.name, tuple(facts.items()), label=f"{target.part}, compiled for but not there")
+
+    def profile(self, device: Device) -> Profile:
+        """What the data sheet says; the roofs' names say so too."""
+        target = target_of(device)
+        peaks = {"f16": target.half, "f8": target.fp8, "i8": target.int8}
+        roofs = [Roof(f"peak:{name}@sheet", value) for name, value in peaks.items() if value]
+        return Profile(device.key, (Roof("read:dram@sheet", target.bandwidth), *roofs))
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        try:
+            self.family(workload, device)
+        except Unsupported as error:
+            return Support.no(error.hint)
+        return Support.yes()
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        return self.family(workload, device).space(workload, target_of(device))
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        return self.family(workload, device).default(workload, target_of(device))
+
+    def build(self, candidate: Candidate) -> Artifact:
+        target = target_of(candidate.device)
+        family = self.family(candidate.workload, candidate.device)
+        plan = family.plan(candidate.workload, candidate.schedule, target)
+        interpreted = candidate.device.preset == INTERPRETER
+        return program.build(candidate, plan, target, family.name, interpreted=interpreted)
+
+    def load(self, artifact: Artifact) -> LoadedKernel:
+        found = program.Program.of(artifact)
+        name = dict(artifact.facts).get("family")
+        family = next((f for f in FAMILIES if f.name == name), None)
+        if family is None:
+            raise Unsupported(f"the artifact was built by the kernel family {name!r}, which this version lacks")
+        workload = Workload.parse(artifact.workload)
+        if artifact.kind == program.PLAN:
+            return InterpretedKernel(found, family, workload, artifact.schedule)
+        raise Unsupported("there is no GPU here", hint="machine code of a compile target runs where that GPU is")
+
+    def measure(
+        self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
+    ) -> Measurement:
+        if isinstance(kernel, InterpretedKernel):
+            return Measurement.failure(Outcome.RUN_ERROR, "the interpreter proves kernels; it does not time them")
+        raise InvalidArgument(f"not a kernel of the Triton backend: {type(kernel).__name__}")
+
+    def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
+        """Programs, waves, work and traffic of the main launch, as logarithms; facts of the machine code."""
+        target = target_of(candidate.device)
+        plan = self.family(candidate.workload, candidate.device).plan(candidate.workload, candidate.schedule, target)
+        main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
+        numbers = {
+            "launches": float(len(plan.launches)),
+            "log_programs": float(np.log2(main.programs)),
+            "waves": float(-(-main.programs // target.multiprocessors)),
+            "log_bytes": float(np.log2(sum(launch.work.bytes for launch in plan.launches))),
+            "log_flops": float(np.log2(max(main.work.flops, 1.0))),
+            "log_trips": float(np.log2(max(main.work.trips, 1.0))),
+        }
+        if artifact is not None:
+            numbers |= {f"code_{k}": float(v) for k, v in artifact.facts if isinstance(v, int | float)}
+        return numbers
+
+    def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
+        """Every operand read once and the result written once, or all arithmetic at the highest peak."""
+        if profile.device_key != device.key:
+            raise InvalidArgument("the profile was taken of another device")
+        memory = next(roof for roof in profile.roofs if roof.name.startswith("read:dram"))
+        traffic = sum(tensor.nbytes for tensor in (*workload.operands, workload.result))
+        peak = max((roof for roof in profile.roofs if roof.name.startswith("peak:")), key=lambda roof: roof.value)
+        bounds = (Bound(traffic / memory.value, memory.name), Bound(workload.flops / peak.value, peak.name))
+        return max(bounds, key=lambda bound: bound.seconds)
+
+    def executor(self, device: Device) -> Executor | None:
+        if device.preset == INTERPRETER:
+            return None
+        from fettle.backends.triton.executor import CompileExecutor
+
+        return CompileExecutor(self, device)
+
+    def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
+        return self.family(workload, device).weight_layout(workload, schedule)
+
+    def worker_environment(self, device: Device) -> Mapping[str, str]:
+        """Triton decides when it is imported whether it compiles or interprets."""
+        return {"TRITON_INTERPRET": "1" if device.preset == INTERPRETER else "0"}
+
+
+def target_of(device: Device) -> Target:
+    """The compile target of a device."""
+    return _INTERPRETED if device.preset == INTERPRETER else find_target(device.preset)

@@ -1,0 +1,181 @@
+"""A schedule of a product with low-bit weights as launches, and its weight as packed arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.api import Schedule, Value
+from fettle.backends.triton.lowbit.layouts import WeightLayout
+from fettle.backends.triton.lowbit.spaces import LOW_PLANE, Product
+from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
+from fettle.backends.triton.targets import Target
+from fettle.graph.formats import MINIFLOATS
+from fettle.graph.quantized import QuantizedWeight
+from fettle.graph.workload import Workload
+
+_METHODS = {"convert": 0, "magic": 1, "ptx": 2}
+_SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
+_FINISH_BLOCK = 1024
+
+
+def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
+    """Activations to int8, if the algorithm is ``integer``; the product; the sum of its parts, if K is split."""
+    p = Product.of(workload)
+    layout = weight_layout(p, schedule)
+    integer = schedule["algorithm"] == "integer"
+    whole = schedule["order"] == "tiles" and schedule["split"] == 1
+    launches = [_product(p, schedule, layout, target)]
+    scratch = []
+    if integer:
+        launches.insert(0, _quantise(p))
+        groups = p.weight.groups(p.k)
+        scratch += [Scratch("x", "i8", p.m * p.k), Scratch("x_scale", "fp32", groups * p.m)]
+    if not whole:
+        parts = schedule["split"]
+        scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
+        launches.append(_finish(p, parts))
+    return Plan(tuple(launches), tuple(scratch), layout_name(workload, schedule))
+
+
+def layout_name(workload: Workload, schedule: Schedule) -> str:
+    """Id of the packed weight."""
+    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}"
+
+
+def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
+    """Where the codes of a schedule lie."""
+    bits = p.weight.bits
+    low = LOW_PLANE[bits] if schedule["planes"] == "two" else bits
+    return WeightLayout.of(p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low)
+
+
+def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tuple[np.ndarray, ...]:
+    """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale])."""
+    arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(weight.codes))
+    scales = weight.scales if weight.scales.ndim == 3 else weight.scales[:, :, None]
+    arrays.append(_plain(np.ascontiguousarray(scales.transpose(1, 2, 0))))
+    if weight.zero_points is not None:
+        arrays.append(np.ascontiguousarray(weight.zero_points.T))
+    if weight.tensor_scale is not None:
+        arrays.append(weight.tensor_scale)
+    return tuple(arrays)
+
+
+def _plain(scales: NDArray[np.generic]) -> np.ndarray:
+    """Scales of one byte as bytes."""
+    return scales.view(np.uint8) if scales.dtype.itemsize == 1 else scales
+
+
+def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
+    planes = layout.planes
+    integer = schedule["algorithm"] == "integer"
+    stream = schedule["order"] == "stream"
+    whole = not stream and schedule["split"] == 1
+    scale = len(planes)  # index among the packed arrays
+    scale_type = ELEMENT.get(p.weight.scale, "u8")
+    words = [f"*u{plane.container}" for plane in planes]
+    x_type = "i8" if integer else ELEMENT[p.act]
+    arguments = (
+        Argument("x_ptr", f"*{x_type}", "scratch:x" if integer else "input:0"),
+        Argument("x_scale_ptr", "*fp32", "scratch:x_scale") if integer else _unused("x_scale_ptr", scale, scale_type),
+        Argument("low_ptr", words[0], "packed:0"),
+        Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
+        Argument("scale_ptr", f"*{scale_type}", f"packed:{scale}"),
+        Argument("zero_ptr", "*u8", f"packed:{scale + 1}")
+        if p.weight.zero_points
+        else _unused("zero_ptr", scale, scale_type),
+        Argument("tensor_ptr", "*fp32", f"packed:{scale + 1}")
+        if p.weight.has_tensor_scale
+        else _unused("tensor_ptr", scale, scale_type),
+        Argument("out_ptr", f"*{ELEMENT[p.out]}", "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"),
+        Argument("M", "i32", value=p.m),
+    )
+    block_m, block_n, block_k, split = (schedule[name] for name in ("block_m", "block_n", "block_k", "split"))
+    tiles_m, tiles_n, blocks = -(-p.m // block_m), -(-p.n // block_n), p.k // block_k
+    share = 0
+    if stream:
+        share = max(1, -(-tiles_m * tiles_n * blocks // target.multiprocessors))
+    grid = (-(-tiles_m * tiles_n * blocks // share), 1, 1) if stream else (tiles_m * tiles_n, split, 1)
+    exponent, mantissa = MINIFLOATS.get(p.weight.kind, (0, 0))
+    kind = 1 if p.weight.is_minifloat else 2 if p.weight.is_binary_coded else 0
+    numbers: dict[str, Value] = {"STEP": 1, "OFFSET": 0}
+    if kind == 0:
+        numbers = {"STEP": int(p.weight.step), "OFFSET": int(p.weight.step * p.weight.zero_point)}
+    weight_bytes = p.n * p.k * p.weight.bits_per_weight(p.k) / 8
+    weight_reads = tiles_m if weight_bytes > target.l2 else 1
+    result = p.m * p.n * (2 if whole else 4 * split)
+    return Launch(
+        "lowbit:matmul",
+        arguments,
+        (
+            ("N", p.n),
+            ("K", p.k),
+            ("BITS", planes[0].bits),
+            ("HIGH_BITS", planes[1].bits if len(planes) > 1 else 0),
+            ("VALUES", planes[0].values),
+            ("WORDS", planes[0].words),
+            ("CONTAINER", planes[0].container),
+            ("K_CONTIGUOUS", schedule["contiguous"] == "k"),
+            ("KIND", kind),
+            ("EXPONENT", exponent),
+            ("MANTISSA", mantissa),
+            *numbers.items(),
+            ("SCALE", _SCALES[p.weight.scale]),
+            ("GROUP", p.group),
+            ("ZEROS", p.weight.zero_points),
+            ("HOW", _METHODS[schedule["method"]]),
+            ("LATE", schedule["scale"] == "late"),
+            ("SWAP", schedule["swap"]),
+            ("BM", block_m),
+            ("BN", block_n),
+            ("BK", block_k),
+            ("PARTS", split),
+            ("SHARE", share),
+        ),
+        grid,
+        Work(
+            bytes=weight_bytes * weight_reads + 2 * p.m * p.k + result,
+            flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
+            unit="int8" if integer else "half",
+            trips=share if stream else -(-blocks // split),
+        ),
+        warps=schedule["warps"],
+        stages=schedule["stages"],
+    )
+
+
+def _unused(parameter: str, scale: int, scale_type: str) -> Argument:
+    """A pointer that the kernel's constants keep it from following."""
+    return Argument(parameter, f"*{scale_type}", f"packed:{scale}")
+
+
+def _quantise(p: Product) -> Launch:
+    groups = p.weight.groups(p.k)
+    block = 1 << (p.group - 1).bit_length()
+    return Launch(
+        "lowbit:quantise",
+        (
+            Argument("x_ptr", f"*{ELEMENT[p.act]}", "input:0"),
+            Argument("code_ptr", "*i8", "scratch:x"),
+            Argument("scale_ptr", "*fp32", "scratch:x_scale"),
+            Argument("M", "i32", value=p.m),
+        ),
+        (("K", p.k), ("GROUP", p.group), ("BLOCK", block)),
+        (p.m, groups, 1),
+        Work(bytes=3.0 * p.m * p.k),
+        warps=1 if block <= 256 else 4,
+        stages=1,
+    )
+
+
+def _finish(p: Product, parts: int) -> Launch:
+    count = p.m * p.n
+    return Launch(
+        "lowbit:finish",
+        (Argument("part_ptr", "*fp32", "scratch:parts"), Argument("out_ptr", f"*{ELEMENT[p.out]}", "out")),
+        (("COUNT", count), ("PARTS", parts), ("BLOCK", _FINISH_BLOCK)),
+        (-(-count // _FINISH_BLOCK), 1, 1),
+        Work(bytes=(4.0 * parts + 2) * count),
+        stages=1,
+    )

@@ -1,0 +1,221 @@
+"""Which schedules a product with low-bit weights has."""
+
+from __future__ import annotations
+
+import itertools
+
+import attrs
+
+from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
+from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
+from fettle.backends.spaces import is_valid
+from fettle.backends.triton.targets import Target
+from fettle.graph.errors import Unsupported
+from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
+from fettle.graph.workload import Workload
+
+SPACE_VERSION = "triton-lowbit-1"
+
+LOW_PLANE = {3: 2, 5: 4, 6: 4}
+"""Bits of the low plane of a width that is no power of two but the sum of two (FP6-LLM's 4 + 2; 2312.08583)."""
+
+TWO_PLANE_VALUES = 8
+PTX_BITS = {"f16": (2, 4, 8), "bf16": (2, 4)}
+"""Widths that inline PTX spreads; 7 bits of mantissa do not hold 8 bits of code."""
+
+_LEAST_STEP = {"float": 16, "integer": 32}
+"""The K of one tensor instruction."""
+
+_MOST_OFFSETS = 1 << 31
+
+
+@attrs.frozen
+class Product:
+    """What the space and the plan ask of a workload."""
+
+    m: int
+    n: int
+    k: int
+    act: str
+    out: str
+    compute: str
+    weight: Format
+
+    @classmethod
+    def of(cls, workload: Workload) -> Product:
+        return cls(
+            workload["m"],
+            workload["n"],
+            workload["k"],
+            workload["act"].kind,
+            workload["out"].kind,
+            workload["compute"].kind,
+            workload["weight"],
+        )
+
+    @property
+    def group(self) -> int:
+        """Elements of K that share a scale."""
+        return self.k if self.weight.group in (PER_ROW, None) else min(int(self.weight.group or 0), self.k)
+
+    @property
+    def rounds_weights(self) -> bool:
+        """Whether scaled weights may be rounded to the activations' format."""
+        return self.compute in ("i8", self.act)
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether activations may be rounded to int8 and centred codes fit int8 too."""
+        fits = not self.weight.zero_points or self.weight.bits < 8
+        exact = not self.weight.is_minifloat and not self.weight.is_binary_coded
+        return self.compute == "i8" and exact and fits
+
+
+def supports(workload: Workload, target: Target) -> Support:
+    """Products of f16 or bf16 activations with quantised weights."""
+    if workload.operator != "matmul":
+        return Support.no("only matmul")
+    weight: Format | None = workload["weight"]
+    if weight is None or not weight.is_quantised:
+        return Support.no("only quantised weights")
+    if workload["act"].kind not in ("f16", "bf16"):
+        return Support.no("activations are f16 or bf16")
+    if workload["invariant"]:
+        return Support.no("no batch-invariant schedules")
+    p = Product.of(workload)
+    if weight.is_minifloat and p.act == "f16" and MINIFLOATS[weight.kind][0] > 5:
+        return Support.no(f"{weight.kind} has numbers that f16 has not")
+    if weight.is_binary_coded and not p.rounds_weights:
+        return Support.no("binary-coded weights are rounded to the activations' format, and compute= forbids that")
+    if p.n * p.k >= _MOST_OFFSETS or p.m * max(p.n, p.k) >= _MOST_OFFSETS:
+        return Support.no("an operand of 2^31 elements or more")
+    if not _blocks(p):
+        return Support.no(f"k={p.k} is no multiple of a block of 32 … 512")
+    if not _scales(p):
+        return Support.no(f"groups of {p.group} are shorter than a product, and compute= forbids rounding weights")
+    return Support.yes()
+
+
+def _values(p: Product) -> tuple[int, ...]:
+    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS}))
+
+
+def _blocks(p: Product) -> tuple[int, ...]:
+    least = _LEAST_STEP["float"] * min(_values(p))
+    return tuple(b for b in (32, 64, 128, 256, 512) if p.k % b == 0 and b >= least)
+
+
+def _algorithms(p: Product) -> tuple[str, ...]:
+    wide = any(b // v >= _LEAST_STEP["integer"] and p.group % (b // v) == 0 for b in _blocks(p) for v in _values(p))
+    return ("float", "integer") if p.takes_integers and wide else ("float",)
+
+
+def _scales(p: Product) -> tuple[str, ...]:
+    """Before the product, where rounding is allowed; after it, where a product has one scale."""
+    steps = {b // v for b in _blocks(p) for v in _values(p)}
+    late = not p.weight.is_binary_coded and any(s >= _LEAST_STEP["float"] and p.group % s == 0 for s in steps)
+    return (("early",) if p.rounds_weights else ()) + (("late",) if late else ())
+
+
+def _methods(p: Product) -> tuple[str, ...]:
+    if p.weight.is_minifloat or p.weight.is_binary_coded:
+        return ("convert",)
+    if p.weight.bits in PTX_BITS[p.act]:
+        return ("convert", "magic", "ptx")
+    return ("convert", "magic")
+
+
+def space(workload: Workload, target: Target) -> Space:
+    """Tiles, the way codes become values, where the scale is applied, how K is split, and the packed layout."""
+    p = Product.of(workload)
+    values, blocks, methods = _values(p), _blocks(p), _methods(p)
+    low = LOW_PLANE.get(p.weight.bits)
+    planes = ("one", "two") if low and TWO_PLANE_VALUES in values else ("one",)
+    tiles_m = tuple(b for b in (16, 32, 64, 128) if b < 2 * p.m or b == 16)
+    tiles_n = tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * p.n or b == 16)
+    splits = tuple(s for s in (1, 2, 4, 8, 16) if s * min(blocks) <= p.k)
+    step = "block_k // values"
+    ptx_values = 32 // p.weight.bits
+    constraints = [
+        Constraint(f"{step} >= (32 if algorithm == 'integer' else 16)", "the K of a tensor instruction"),
+        Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
+        Constraint(f"block_n * ({step}) >= 32 * warps", "every thread has a word to unpack"),
+        Constraint(f"scale == 'early' or {p.group} % ({step}) == 0", "a late scale is one for a whole product"),
+        Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "integers are scaled last"),
+        Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
+        Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
+        Constraint(
+            f"stages * block_k * (2 * block_m + {p.weight.bits} * block_n // 8) <= {target.shared_block}",
+            "the pipeline fits shared memory",
+        ),
+    ]
+    if "ptx" in methods:
+        constraints.append(
+            Constraint(
+                f"method != 'ptx' or (values == {ptx_values} and block_n * ({step}) >= 64 * warps)",
+                "inline PTX takes two words of 32 bits at a time",
+            )
+        )
+    if len(planes) > 1:
+        constraints.append(
+            Constraint(f"planes == 'one' or values == {TWO_PLANE_VALUES}", "both planes hold 8 codes a container")
+        )
+    return Space(
+        (
+            Parameter.categorical("algorithm", _algorithms(p)),
+            Parameter.categorical("method", methods),
+            Parameter.categorical("scale", _scales(p)),
+            Parameter.categorical("swap", (False, True)),
+            Parameter.categorical("planes", planes),
+            Parameter.categorical("contiguous", ("k", "n")),
+            Parameter.categorical("order", ("stream", "tiles")),
+            Parameter("values", values),
+            Parameter("block_m", tiles_m),
+            Parameter("block_n", tiles_n),
+            Parameter("block_k", blocks),
+            Parameter("split", splits),
+            Parameter("warps", (2, 4, 8)),
+            Parameter("stages", (2, 3, 4)),
+        ),
+        tuple(constraints),
+        version=SPACE_VERSION,
+    )
+
+
+def default(workload: Workload, target: Target) -> Schedule:
+    """The largest words, the smallest blocks that are legal, K split until every multiprocessor has a tile."""
+    p = Product.of(workload)
+    whole = space(workload, target)
+    choices = {parameter.name: parameter.choices for parameter in whole.parameters}
+    block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
+    preferred = itertools.product(
+        sorted(choices["values"], reverse=True),
+        (64, 128, 32, 16),
+        sorted(choices["block_k"]),
+        choices["scale"],
+        (4, 2, 8),
+        (3, 2),
+        sorted({block_m, 16}, reverse=True),
+    )
+    for values, block_n, block_k, scale, warps, stages, rows in preferred:
+        tiles = -(-p.m // rows) * -(-p.n // block_n)
+        splits = [s for s in choices["split"] if s * block_k <= p.k and (s == 1 or s * tiles <= target.multiprocessors)]
+        schedule = Schedule.of(
+            algorithm="float",
+            method=choices["method"][min(1, len(choices["method"]) - 1)],
+            scale=scale,
+            swap=True,
+            planes="one",
+            contiguous="k",
+            order="tiles",
+            values=values,
+            block_m=rows,
+            block_n=block_n,
+            block_k=block_k,
+            split=max(splits),
+            warps=warps,
+            stages=stages,
+        )
+        if is_valid(whole, schedule):
+            return schedule
+    raise Unsupported(f"no legal tile of {workload} fits {target.part}")

@@ -1,0 +1,108 @@
+"""A candidate as launches of Triton kernels: plain data that the compiler, the interpreter and the loader share."""
+
+from __future__ import annotations
+
+import attrs
+
+from fettle.backends.api import Value
+
+TYPES = {
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+}
+"""Triton's scalar types, and NumPy's (or ml_dtypes') names for them."""
+
+ELEMENT = {"f16": "fp16", "bf16": "bf16", "f32": "fp32", "i8": "i8", "u8": "u8"}
+"""Formats of :mod:`fettle.graph.formats` as Triton's scalar types."""
+
+
+@attrs.frozen
+class Argument:
+    """One argument of a kernel that is given at launch.
+
+    Attributes:
+        parameter: its name in the kernel.
+        type: Triton's type: ``*fp16``, ``i32``.
+        source: where a pointer points: ``input:0`` (an operand given at every call), ``packed:1`` (a packed
+            constant), ``scratch:NAME``, ``out``; empty for a number.
+        value: the number.
+    """
+
+    parameter: str
+    type: str
+    source: str = ""
+    value: int = 0
+
+
+@attrs.frozen
+class Work:
+    """What one launch does, for predictions.
+
+    Attributes:
+        bytes: traffic with device memory that cannot be avoided.
+        flops: multiply-adds of tensor units count two, padding of tiles included.
+        unit: which peak bounds them: ``half``, ``fp8``, ``int8``; empty for none.
+        trips: iterations of the main loop of one program.
+    """
+
+    bytes: float
+    flops: float = 0.0
+    unit: str = ""
+    trips: float = 1.0
+
+
+@attrs.frozen
+class Launch:
+    """One launch of one kernel.
+
+    Attributes:
+        template: ``module:function`` under :mod:`fettle.backends.triton.templates`.
+        arguments: in the kernel's order.
+        constants: values of its ``tl.constexpr`` parameters, in any order.
+        grid: programs along x, y, z.
+        warps: warps of a program.
+        stages: depth of the software pipeline.
+    """
+
+    template: str
+    arguments: tuple[Argument, ...]
+    constants: tuple[tuple[str, Value], ...]
+    grid: tuple[int, int, int]
+    work: Work
+    warps: int = 4
+    stages: int = 3
+
+    @property
+    def programs(self) -> int:
+        x, y, z = self.grid
+        return x * y * z
+
+
+@attrs.frozen
+class Scratch:
+    """Device memory a plan needs besides its operands.
+
+    Attributes:
+        zeroed: it must be zero before every call (sums are added into it).
+    """
+
+    name: str
+    type: str
+    elements: int
+    zeroed: bool = False
+
+
+@attrs.frozen
+class Plan:
+    """All launches of a candidate, in order. Equal plans are equal programs."""
+
+    launches: tuple[Launch, ...]
+    scratch: tuple[Scratch, ...] = ()
+    weight_layout: str = ""

@@ -26,9 +26,12 @@ from fettle.backends.api import (
     Support,
 )
 from fettle.backends.triton import program
+from fettle.backends.triton.attention import Attention
+from fettle.backends.triton.dense import Dense
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.kernel import InterpretedKernel
 from fettle.backends.triton.lowbit import LowBit
+from fettle.backends.triton.rows import Rows
 from fettle.backends.triton.targets import TARGETS, Target, find_target
 from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.quantized import Operand
@@ -37,7 +40,7 @@ from fettle.graph.workload import Workload
 if TYPE_CHECKING:
     from fettle.backends.host.executor import Executor
 
-FAMILIES: tuple[Family, ...] = (LowBit(),)
+FAMILIES: tuple[Family, ...] = (LowBit(), Dense(), Attention(), Rows())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 INTERPRETER = "interpreter"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import F32, PER_ROW, Format
-from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.base import CONFIDENCE, ROUNDING, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.patterns import Pattern
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 
@@ -33,13 +34,13 @@ def flag(text: str) -> Flag:
 
 
 def cache_format(text: str) -> Format:
-    """f32, bf16, or 8- or 4-bit codes with f32 scales: ``u8:64/f32``."""
+    """f32, bf16, f16, or 8-, 4- or 2-bit codes with f32 scales: ``u8:64/f32``."""
     value = Format.parse(text)
-    if value.kind in ("f32", "bf16"):
+    if value.kind in ("f32", "bf16", "f16"):
         return value
     plain = value.is_quantised and value.group != PER_ROW and not value.zero_points and value.scale == "f32"
-    if value.kind not in ("u8", "u4") or not plain:
-        raise InvalidWorkload(f"{text!r} is no format of a cache", hint="f32, bf16, or as u8:64/f32 and u4:32/f32")
+    if value.kind not in ("u8", "u4", "u2") or not plain:
+        raise InvalidWorkload(f"{text!r} is no format of a cache", hint="f32, bf16, f16, or as u8:64/f32 and u4:32/f32")
     return value
 
 
@@ -47,12 +48,13 @@ class Attention(Operator):
     """``y[b,h,i] = Σ_j p[j] · v[b,g,j]`` with ``p = softmax_j(q[b,h,i] · k[b,g,j] / √dim)``, ``g = h·kv_heads/heads``.
 
     The heads of one group of ``heads / kv_heads`` share keys and values. ``causal`` aligns the queries with the
-    end of the keys: query i sees the keys j ≤ kv - q + i. Where ``act`` is bf16, probabilities may be rounded
-    to bf16 before they meet the values.
+    end of the keys: query i sees the keys j ≤ kv - q + i. ``pattern`` leaves out blocks of keys
+    (:mod:`fettle.graph.patterns`), with queries at the same positions. Where ``act`` is bf16 or f16, probabilities may be rounded
+    to it before they meet the values, and so may elements of a quantised cache once they are numbers.
 
     A quantised cache (``kvcache=u8:64/f32``; KIVI, 2402.02750) holds codes, and an element is
     ``code · scale + zero``: of keys per channel and group of that many positions, of values per position. Two
-    4-bit codes share a byte, the even element in its low half.
+    4-bit codes, or four 2-bit ones, share a byte, earlier elements in its lower bits.
     """
 
     name: ClassVar[str] = "attention"
@@ -63,18 +65,22 @@ class Attention(Operator):
         Field("q", extent),
         Field("kv", extent),
         Field("dim", extent),
-        Field("act", choice("f32", "bf16")),
+        Field("act", choice("f32", "bf16", "f16")),
         Field("kvcache", cache_format, default=lambda v: v["act"]),
         Field("causal", flag, default=lambda v: Flag(0)),
+        Field("pattern", Pattern.parse, optional=True),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
         if values["heads"] % values["kv_heads"]:
             raise InvalidWorkload(f"heads={values['heads']} is no multiple of kv_heads={values['kv_heads']}")
-        if values["kvcache"].kind == "u4" and values["dim"] % 2:
-            raise InvalidWorkload(f"two 4-bit codes share a byte: dim={values['dim']} is odd")
+        bits = values["kvcache"].bits
+        if values["kvcache"].is_quantised and values["dim"] * bits % 8:
+            raise InvalidWorkload(f"{8 // bits} {bits}-bit codes share a byte: dim={values['dim']} is no multiple")
         if values["causal"] and values["kv"] < values["q"]:
             raise InvalidWorkload("with causal=true and fewer keys than queries, some queries see no key")
+        if values["pattern"] is not None and values["kv"] < values["q"]:
+            raise InvalidWorkload("with a pattern and fewer keys than queries, some queries have no position")
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         batch, heads, kv_heads, dim = values["batch"], values["heads"], values["kv_heads"], values["dim"]
@@ -105,6 +111,9 @@ class Attention(Operator):
         """Four per visible pair of query and key and element of ``dim``: two products; exponentials are not counted."""
         q, kv = values["q"], values["kv"]
         pairs = q * (kv - q) + q * (q + 1) // 2 if values["causal"] else q * kv
+        if values["pattern"] is not None:
+            rows = (np.arange(start, min(start + _ROW_BLOCK, q)) for start in range(0, q, _ROW_BLOCK))
+            pairs = sum(int(np.count_nonzero(~np.asarray(_hidden(values, block)))) for block in rows)
         return int(4 * values["batch"] * values["heads"] * values["dim"] * pairs)
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
@@ -122,12 +131,13 @@ class Attention(Operator):
         """float64, with the tolerance (p the probabilities, s = q·k/√dim, u = 2^-24, λ = ``CONFIDENCE``)::
 
             Σ_j p_j·E_j·(|v_j| + |y|)              E_j = u·(c + 2·|s_j - max s| + 2λ√kv + λ√dim·‖q‖·‖k_j‖/√dim)
-          + λ·2^-9·√(Σ p_j²·v_j²)                  act=bf16 only: probabilities rounded to bf16
+          + λ·ρ·√(Σ p_j²·v_j²)                     ρ = 2^-9 for bf16, 2^-12 for f16: probabilities rounded
+          + λ·ρ·√(Σ p_j²·(v_j² + 2(v_j² + y²)·‖q ∘ k_j‖²/dim))    quantised cache only: its numbers rounded
           + r·|y|                                  r: roundoff of the result's format
-          + 2^-125·(1 + Σ_j |v_j|)                 probabilities that a kernel may flush to zero
+          + 2^-125·(1 + Σ_j |v_j|)                 probabilities that a kernel may flush to zero; f16: 2^-24 instead
 
         E_j is what may be wrong with the weight of key j, relatively: c for the exponential and the division
-        (16; 64 for act=bf16), the rounding of its argument, the sums over keys, and the sum over ``dim`` in the
+        (16; 64 for bf16 and f16), the rounding of its argument, the sums over keys, and the sum over ``dim`` in the
         logit, with Σ|q||k| bounded by the norms. An error common to all weights cancels, hence |v_j| + |y|.
         Of a quantised cache, |k| and |v| stand for |code·scale| + |zero|: what may be rounded before it cancels.
         """
@@ -143,8 +153,8 @@ class Attention(Operator):
                 cache = (k[at], key_sizes[at], v[at], value_sizes[at])
                 for start in range(0, values["q"], _ROW_BLOCK):
                     rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
-                    last = values["kv"] - values["q"] + np.arange(rows.start, rows.stop) if values["causal"] else None
-                    result = _attend(q[b, head, rows], *cache, last, bf16=values["act"].kind == "bf16")
+                    hidden = _hidden(values, np.arange(rows.start, rows.stop))
+                    result = _attend(q[b, head, rows], *cache, hidden, values["act"].kind, values["kvcache"].is_quantised)
                     expected[b, head, rows], tolerance[b, head, rows] = result
         return Reference(expected, tolerance)
 
@@ -158,12 +168,24 @@ def _plain(
         plain = stored[0].astype(np.float64)
         return plain, np.abs(plain)
     codes, scale, zero = stored
-    if cache.kind == "u4":
-        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:-1], -1)
+    if cache.bits < 8:
+        shifts = np.arange(0, 8, cache.bits, dtype=np.uint8)
+        codes = ((codes[..., None] >> shifts) & np.uint8(cache.levels - 1)).reshape(*codes.shape[:-1], -1)
     if scale.shape[-1] > 1 or scale.shape[2] != values["kv"]:
         scale, zero = (np.repeat(x, cache.group, axis=2)[:, :, : values["kv"]] for x in (scale, zero))
     product = codes * scale.astype(np.float64)
     return product + zero, np.abs(product) + np.abs(zero)
+
+
+def _hidden(values: Mapping[str, Any], queries: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Keys that some queries do not see, ``[queries, kv]``; None if they see all."""
+    positions, keys = values["kv"] - values["q"] + queries, np.arange(values["kv"])
+    pattern: Pattern | None = values["pattern"]
+    hidden = None if pattern is None else ~pattern.sees(positions, keys)
+    if values["causal"]:
+        later = keys > positions[:, None]
+        return later if hidden is None else hidden | later
+    return hidden
 
 
 def _attend(
@@ -172,26 +194,32 @@ def _attend(
     key_sizes: NDArray[np.float64],
     v: NDArray[np.float64],
     value_sizes: NDArray[np.float64],
-    last: NDArray[np.int64] | None,
-    *,
-    bf16: bool,
+    hidden: NDArray[np.bool_] | None,
+    act: str,
+    quantised: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Result and tolerance of some rows ``[rows, dim]``; row i sees the keys up to ``last[i]``, or all."""
+    """Result and tolerance of some rows ``[rows, dim]``; ``hidden[rows, kv]`` are the keys a row does not see."""
     kv, dim = k.shape
     logits = q @ k.T / math.sqrt(dim)
-    if last is not None:
-        logits[np.arange(kv) > last[:, None]] = -np.inf
+    if hidden is not None:
+        logits[hidden] = -np.inf
     logits -= logits.max(axis=1, keepdims=True)
     weights = np.exp(logits)
     weights /= weights.sum(axis=1, keepdims=True)
     expected = weights @ v
     relative = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(key_sizes, axis=1) * CONFIDENCE
     relative -= 2.0 * np.where(weights > 0.0, logits, 0.0)
-    relative += (64.0 if bf16 else 16.0) + 2.0 * CONFIDENCE * math.sqrt(kv)
+    relative += (16.0 if act == "f32" else 64.0) + 2.0 * CONFIDENCE * math.sqrt(kv)
     relative *= weights
     tolerance = UNIT_ROUNDOFF * (relative @ value_sizes + relative.sum(axis=1, keepdims=True) * np.abs(expected))
-    if bf16:
-        tolerance += CONFIDENCE * 2.0**-9 * np.sqrt((weights * weights) @ (v * v))
-    tolerance += (2.0**-8 if bf16 else UNIT_ROUNDOFF) * np.abs(expected)
-    tolerance += 2.0**-125 * (1.0 + value_sizes.sum(axis=0))
+    rounding = ROUNDING.get(act, 0.0)
+    variance = (weights * weights) @ (v * v)
+    if quantised:
+        sizes = key_sizes * key_sizes
+        shares = weights * weights * ((q * q) @ sizes.T) / dim
+        variance += (weights * weights) @ (value_sizes * value_sizes)
+        variance += 2.0 * (shares @ (v * v) + shares.sum(axis=1, keepdims=True) * expected * expected)
+    tolerance += CONFIDENCE * rounding * np.sqrt(variance)
+    tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[act] * np.abs(expected)
+    tolerance += (2.0**-24 if act == "f16" else 2.0**-125) * (1.0 + value_sizes.sum(axis=0))
     return expected, tolerance

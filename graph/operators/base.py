@@ -21,6 +21,9 @@ MAX_TENSOR_BYTES = 2**40
 UNIT_ROUNDOFF = 2.0**-24
 """u of IEEE binary32, round to nearest."""
 
+ROUNDING = {"bf16": 2.0**-9, "f16": 2.0**-12}
+"""Relative deviation that rounding to a short float costs: half of its unit roundoff."""
+
 CONFIDENCE = 8.0
 """λ of the probabilistic rounding-error bounds: λ√n·u instead of n·u holds for all of n partial sums with
 probability at least 1 - 2n·exp(-λ²/2) (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019): 1 - 10⁻⁹ for n = 10⁵."""

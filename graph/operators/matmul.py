@@ -13,6 +13,7 @@ from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format, minifloat_values
 from fettle.graph.operators.base import (
     CONFIDENCE,
+    ROUNDING,
     UNIT_ROUNDOFF,
     Field,
     Flag,
@@ -26,9 +27,6 @@ from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
 
 _ROW_BLOCK = 1024
-
-ROUNDING = {"bf16": 2.0**-9, "f16": 2.0**-12}
-"""Deviation, relative, that rounding to a short float costs: half of its unit roundoff."""
 
 
 MAX_INTEGER_K = (2**31 - 1) // (128 * 128)

@@ -36,6 +36,10 @@ _MOST_SPLIT = 64
 def supports(workload: Workload, device: Device) -> Support:
     if workload.operator != "attention":
         return Support.no("only attention")
+    if workload["pattern"] is not None:
+        return Support.no("no block-sparse patterns")
+    if "f16" in (workload["act"].kind, workload["kvcache"].kind) or workload["kvcache"].kind == "u2":
+        return Support.no("neither f16 nor 2-bit caches")
     if not lanes(workload, device):
         return Support.no(f"dim={workload['dim']}: heads shorter than 128 bits are not worth a vector")
     return Support.yes()

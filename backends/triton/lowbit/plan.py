@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Value
+from fettle.backends.triton.finish import finish
 from fettle.backends.triton.lowbit.layouts import WeightLayout
 from fettle.backends.triton.lowbit.spaces import LOW_PLANE, Product
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
@@ -16,7 +17,6 @@ from fettle.graph.workload import Workload
 
 _METHODS = {"convert": 0, "magic": 1, "ptx": 2}
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
-_FINISH_BLOCK = 1024
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
@@ -34,7 +34,7 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
     if not whole:
         parts = schedule["split"]
         scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
-        launches.append(_finish(p, parts))
+        launches.append(finish(p.m * p.n, parts, f"*{ELEMENT[p.out]}"))
     return Plan(tuple(launches), tuple(scratch), layout_name(workload, schedule))
 
 
@@ -165,17 +165,5 @@ def _quantise(p: Product) -> Launch:
         (p.m, groups, 1),
         Work(bytes=3.0 * p.m * p.k),
         warps=1 if block <= 256 else 4,
-        stages=1,
-    )
-
-
-def _finish(p: Product, parts: int) -> Launch:
-    count = p.m * p.n
-    return Launch(
-        "lowbit:finish",
-        (Argument("part_ptr", "*fp32", "scratch:parts"), Argument("out_ptr", f"*{ELEMENT[p.out]}", "out")),
-        (("COUNT", count), ("PARTS", parts), ("BLOCK", _FINISH_BLOCK)),
-        (-(-count // _FINISH_BLOCK), 1, 1),
-        Work(bytes=(4.0 * parts + 2) * count),
         stages=1,
     )

@@ -256,14 +256,3 @@ def quantise(x_ptr, code_ptr, scale_ptr, M, K: tl.constexpr, GROUP: tl.constexpr
     rounded = tl.floor(scaled + 0.5)
     tl.store(code_ptr + row * K + group * GROUP + k, rounded.to(tl.int8), mask=mask)
     tl.store(scale_ptr + group * M + row, scale)
-
-
-@triton.jit
-def finish(part_ptr, out_ptr, COUNT: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr):
-    """``out[i] = Σ_p part[p, i]`` for COUNT elements, in order of p: the same bits in every run."""
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < COUNT
-    total = tl.zeros((BLOCK,), tl.float32)
-    for part in tl.static_range(PARTS):
-        total += tl.load(part_ptr + part * COUNT + at, mask=mask, other=0.0)
-    tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)

@@ -1,0 +1,145 @@
+"""Attention with a running softmax (FlashAttention-2, 2307.08691), keys split among programs where queries are few.
+
+The G = heads / kv_heads heads that share keys are rows of one tile: row r of a key-value head is query r // G of head
+r mod G. So one kernel serves prefill (many queries) and decode (one query, G rows), and reads each key once for all G.
+Exponentials are powers of two: logits are scaled by log2(e) / √dim before.
+"""
+
+import triton
+import triton.language as tl
+
+ASHAPE = tl.constexpr(1)
+SLASH = tl.constexpr(2)
+BLOCK = tl.constexpr(3)
+
+
+@triton.jit
+def seen(i, j, PATTERN: tl.constexpr, A: tl.constexpr, B: tl.constexpr):
+    """Whether block i of queries sees block j of keys; see :mod:`fettle.graph.patterns`."""
+    if PATTERN == ASHAPE:
+        result = (j < A) | ((i - j >= 0) & (i - j < B))
+    elif PATTERN == SLASH:  # i - j may be negative: mod of a sum that is not
+        result = (j % A == 0) | ((i - j + A * j) % A == 0)
+    else:
+        result = ((7 * i + j) % A == 0) | (i == j)
+    return result
+
+
+@triton.jit
+def fields(bytes, BITS: tl.constexpr):
+    """Codes of BITS bits from bytes [n, D · BITS / 8], earlier elements in lower bits: int32 [n, D]."""
+    code = bytes.to(tl.int32)
+    if BITS == 4:
+        code = tl.interleave(code & 15, (code >> 4) & 15)
+    elif BITS == 2:
+        even = tl.interleave(code & 3, (code >> 4) & 3)
+        code = tl.interleave(even, tl.interleave((code >> 2) & 3, (code >> 6) & 3))
+    return code
+
+
+@triton.jit
+def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr,
+           BITS: tl.constexpr, GROUP: tl.constexpr, PER_CHANNEL: tl.constexpr, T: tl.constexpr):  # fmt: skip
+    """Keys or values of some positions as T, [len(rn), D]; zeros beyond KV and DIM."""
+    inside = (rn < KV)[:, None]
+    if BITS == 16:
+        mask = inside & (rd < DIM)[None, :]
+        return tl.load(pointer + (head * KV + rn[:, None]) * DIM + rd[None, :], mask=mask, other=0.0)
+    else:
+        BYTES: tl.constexpr = DIM * BITS // 8
+        rb = tl.arange(0, D * BITS // 8)
+        at = pointer + (head * KV + rn[:, None]) * BYTES + rb[None, :]
+        code = fields(tl.load(at, mask=inside & (rb < BYTES)[None, :], other=0), BITS)
+        mask = inside & (rd < DIM)[None, :]
+        if PER_CHANNEL:
+            GROUPS: tl.constexpr = (KV + GROUP - 1) // GROUP
+            at = (head * GROUPS + rn // GROUP)[:, None] * DIM + rd[None, :]
+            scale = tl.load(scale_ptr + at, mask=mask, other=0.0)
+            zero = tl.load(zero_ptr + at, mask=mask, other=0.0)
+        else:
+            scale = tl.load(scale_ptr + head * KV + rn, mask=rn < KV, other=0.0)[:, None]
+            zero = tl.load(zero_ptr + head * KV + rn, mask=rn < KV, other=0.0)[:, None]
+        return tl.where(mask, code.to(tl.float32) * scale + zero, 0.0).to(T)
+
+
+@triton.jit
+def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_ptr, out_ptr, state_ptr,
+              HEADS: tl.constexpr, KV_HEADS: tl.constexpr, Q: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr,
+              D: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, CAUSAL: tl.constexpr, PATTERN: tl.constexpr,
+              PATTERN_BLOCK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, SCALE: tl.constexpr, BM: tl.constexpr,
+              BN: tl.constexpr, PARTS: tl.constexpr):  # fmt: skip
+    """Rows of tile ``pid_0``, part ``pid_1`` of the keys, key-value head ``pid_2`` (of all batches).
+
+    PARTS = 1: ``out[batch, HEADS, Q, DIM]``. Else sums ``out[PARTS, batch, HEADS, Q, DIM]`` and, of each row, the
+    logit they are relative to and the sum of weights: ``state[PARTS, batch, HEADS, Q, 2]``.
+    """
+    T: tl.constexpr = q_ptr.dtype.element_ty
+    G: tl.constexpr = HEADS // KV_HEADS
+    tile = tl.program_id(0)
+    part = tl.program_id(1)
+    head = tl.program_id(2).to(tl.int64)
+    r = tile * BM + tl.arange(0, BM)
+    rd = tl.arange(0, D)
+    query = r // G
+    position = KV - Q + query
+    row = ((head // KV_HEADS) * HEADS + (head % KV_HEADS) * G + r % G) * Q + query
+    inside = query < Q
+    q = tl.load(q_ptr + row[:, None] * DIM + rd[None, :], mask=inside[:, None] & (rd < DIM)[None, :], other=0.0)
+    high = tl.full((BM,), -float("inf"), tl.float32)
+    total = tl.zeros((BM,), tl.float32)
+    acc = tl.zeros((BM, D), tl.float32)
+    BLOCKS: tl.constexpr = (KV + BN - 1) // BN
+    PER: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
+    last = min(part * PER + PER, BLOCKS)
+    if CAUSAL:  # the keys that the tile's last query sees
+        final = KV - Q + min((tile * BM + BM - 1) // G, Q - 1)
+        last = min(last, final // BN + 1)
+    for block in range(part * PER, last):
+        rn = block * BN + tl.arange(0, BN)
+        visible = inside[:, None] & (rn < KV)[None, :]
+        if CAUSAL:
+            visible = visible & (rn[None, :] <= position[:, None])
+        if PATTERN > 0:
+            visible = visible & seen(position[:, None] // PATTERN_BLOCK, rn[None, :] // PATTERN_BLOCK, PATTERN, A, B)
+            needed = tl.max(tl.max(visible.to(tl.int32), 1), 0) > 0
+        else:
+            needed = True
+        if needed:
+            k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, T)
+            logits = tl.dot(q, tl.trans(k)) * SCALE
+            logits = tl.where(visible, logits, -float("inf"))
+            higher = tl.maximum(high, tl.max(logits, 1))
+            base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing was seen yet
+            weight = tl.exp2(logits - base[:, None])
+            old = tl.exp2(high - base)
+            total = total * old + tl.sum(weight, 1)
+            v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, T)
+            acc = tl.dot(weight.to(T), v, acc * old[:, None])
+            high = higher
+    mask = inside[:, None] & (rd < DIM)[None, :]
+    if PARTS == 1:
+        y = acc / tl.where(inside, total, 1.0)[:, None]
+        tl.store(out_ptr + row[:, None] * DIM + rd[None, :], y.to(out_ptr.dtype.element_ty), mask=mask)
+    else:
+        rows = tl.num_programs(2) * G * Q
+        tl.store(out_ptr + (part * rows + row)[:, None] * DIM + rd[None, :], acc, mask=mask)
+        tl.store(state_ptr + (part * rows + row) * 2, high, mask=inside)
+        tl.store(state_ptr + (part * rows + row) * 2 + 1, total, mask=inside)
+
+
+@triton.jit
+def combine(part_ptr, state_ptr, out_ptr, ROWS: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr, PARTS: tl.constexpr):
+    """One row of the result out of its parts (FlashDecoding): weights that are relative to one logit add up."""
+    row = tl.program_id(0).to(tl.int64)
+    rd = tl.arange(0, D)
+    high = tl.load(state_ptr + row * 2)
+    for part in range(1, PARTS):
+        high = tl.maximum(high, tl.load(state_ptr + (part * ROWS + row) * 2))
+    total = 0.0
+    acc = tl.zeros((D,), tl.float32)
+    for part in range(PARTS):
+        at = part * ROWS + row
+        share = tl.exp2(tl.load(state_ptr + at * 2) - high)
+        total += share * tl.load(state_ptr + at * 2 + 1)
+        acc += share * tl.load(part_ptr + at * DIM + rd, mask=rd < DIM, other=0.0)
+    tl.store(out_ptr + row * DIM + rd, (acc / total).to(out_ptr.dtype.element_ty), mask=rd < DIM)

@@ -1,0 +1,15 @@
+"""Sums whose parts several programs made."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def finish(part_ptr, out_ptr, COUNT: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+    """``out[i] = Σ_p part[p, i]`` for COUNT elements, in order of p: the same bits in every run."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = at < COUNT
+    total = tl.zeros((BLOCK,), tl.float32)
+    for part in tl.static_range(PARTS):
+        total += tl.load(part_ptr + part * COUNT + at, mask=mask, other=0.0)
+    tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)

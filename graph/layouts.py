@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from fettle.graph.errors import InvalidArgument
 
 
+_PICTURED = 4096
+
+
 def _ints(values: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(v) for v in values)
 
@@ -186,6 +189,30 @@ class Layout:
         if tile < 1 or self.size % tile:
             raise InvalidArgument(f"tile {tile} does not divide layout {self} of size {self.size}")
         return self.compose(Layout((tile,), (1,))), self.compose(Layout((self.size // tile,), (tile,)))
+
+    def tile(self, outer: Layout) -> Layout:
+        """Copies of this layout side by side, placed by ``outer``: ``self`` within a tile, ``outer`` among tiles.
+
+        ``tile(outer)(i + size·t) == self(i) + extent·outer(t)``: the Kronecker product of Tilus (2504.12984), CuTe's
+        blocked product. Bijections give a bijection, and dividing by ``size`` gives (this layout, the rest).
+        """
+        shifted = Layout(outer.shape, tuple(step * self.extent for step in outer.stride))
+        return Layout(self.shape + shifted.shape, self.stride + shifted.stride)
+
+    def picture(self, columns: int) -> str:
+        """The coordinates as they lie in memory, ``columns`` offsets a line; holes are dots, sharers are joined by +.
+
+        Raises:
+            InvalidArgument: no columns, or more offsets than fit on a page.
+        """
+        if columns < 1 or self.extent > _PICTURED:
+            raise InvalidArgument(f"layout {self} reaches {self.extent} offsets; at most {_PICTURED} are pictured")
+        cells = [""] * (-(-self.extent // columns) * columns)
+        for coordinate, offset in enumerate(self.offsets().tolist()):
+            cells[offset] += f"{'+' if cells[offset] else ''}{coordinate}"
+        width = max(map(len, cells), default=1)
+        lines = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+        return "\n".join(" ".join((cell or ".").rjust(width) for cell in line) for line in lines)
 
     def scatter(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """Re-lay ``values`` (coordinate order, C-contiguous, ``size`` elements) into memory order.

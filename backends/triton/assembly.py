@@ -49,17 +49,19 @@ class Loop:
 
 
 def main_loop(text: str) -> Loop:
-    """The loop with the most tensor instructions, then the most instructions; the whole text if there is no loop.
+    """The shortest loop with the most tensor instructions; without such, the longest that has no loop inside.
 
-    Loops are found by branches to a label above. A loop around another one counts the inner one's body too, so
-    innermost loops are preferred: of nested ones only the inner counts.
+    Loops are found by branches to a label above; the whole text counts if there is none.
     """
     instructions, loops = _parse(text)
-    if not instructions:
-        return Loop()
+    counted = [(_count(instructions[first : last + 1]), (first, last)) for first, last in loops]
+    if not counted:
+        return _count(instructions)
+    tensor, shortest = max((loop["wgmma"] + loop["mma"], -loop.total) for loop, _ in counted)
+    if tensor:
+        return next(loop for loop, _ in counted if (loop["wgmma"] + loop["mma"], -loop.total) == (tensor, shortest))
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
-    bodies = [instructions[first : last + 1] for first, last in inner] or [instructions]
-    return max((_count(body) for body in bodies), key=lambda loop: (loop["wgmma"] + loop["mma"], loop.total))
+    return max((loop for loop, place in counted if place in inner), key=lambda loop: loop.total)
 
 
 def whole(text: str) -> Loop:

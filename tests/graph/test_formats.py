@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import FLOATS, INTEGERS, PER_ROW, QUANTISED, UNSIGNED, Format
+from fettle.graph.formats import FLOATS, INTEGERS, MINIFLOATS, PER_ROW, QUANTISED, UNSIGNED, Format, minifloat_values
 
 PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)
 
@@ -18,7 +19,8 @@ def grouped(draw: st.DrawFn) -> Format:
     kind = draw(st.sampled_from(sorted(QUANTISED)))
     group = draw(st.just(PER_ROW) | st.integers(8, 65536))
     zero_points = kind in UNSIGNED and draw(st.booleans())
-    return Format(kind, group, zero_points, draw(st.sampled_from(("f16", "f32"))))
+    scales = ("f16", "f32", "e8m0", "e4m3") if kind in MINIFLOATS else ("f16", "f32")
+    return Format(kind, group, zero_points, draw(st.sampled_from(scales)))
 
 
 @given(PLAIN | grouped())
@@ -104,3 +106,43 @@ def test_elements_in_memory_have_the_formats_width(kind: str, itemsize: int) -> 
 def test_scales_are_half_precision_unless_said() -> None:
     assert Format.parse("u4:128").scale_dtype == np.float16
     assert Format.parse("u4:128/f32").scale_dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "peer"),
+    [
+        ("f8e4m3", ml_dtypes.float8_e4m3fn),
+        ("f8e5m2", ml_dtypes.float8_e5m2),
+        ("f6e3m2", ml_dtypes.float6_e3m2fn),
+        ("f6e2m3", ml_dtypes.float6_e2m3fn),
+        ("f4e2m1", ml_dtypes.float4_e2m1fn),
+    ],
+)
+def test_minifloats_are_those_of_an_independent_library(kind: str, peer: type) -> None:
+    values = minifloat_values(kind)
+    expected = np.arange(len(values), dtype=np.uint8).view(peer).astype(np.float64)
+    np.testing.assert_array_equal(values, expected)
+    numbers = ~np.isnan(values)
+    np.testing.assert_array_equal(np.signbit(values[numbers]), np.signbit(expected[numbers]))
+
+
+@pytest.mark.parametrize("kind", sorted(MINIFLOATS))
+def test_minifloats_ascend_and_mirror(kind: str) -> None:
+    values = minifloat_values(kind)
+    positive = values[: len(values) // 2]
+    finite = positive[np.isfinite(positive)]
+    assert (np.diff(finite) > 0).all()
+    np.testing.assert_array_equal(values[len(values) // 2 :], -positive)
+
+
+def test_the_names_of_block_formats_are_short_for_what_they_mean() -> None:
+    assert Format.parse("mxfp4") == Format("f4e2m1", 32, scale="e8m0")
+    assert Format.parse("nvfp4") == Format("f4e2m1", 16, scale="e4m3")
+    assert str(Format("f6e3m2", 32, scale="e8m0")) == "mxfp6"
+    assert Format.parse("mxfp4").bits_per_weight(4096) == 4 + 8 / 32
+
+
+@pytest.mark.parametrize("text", ["u4:32/e8m0", "f9e4m4:32", "f4e2m2:32", "f4e2m1:32/f64", "f4e2m1:32:zp"])
+def test_formats_that_do_not_exist_are_refused(text: str) -> None:
+    with pytest.raises(InvalidWorkload):
+        Format.parse(text)

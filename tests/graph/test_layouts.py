@@ -132,3 +132,26 @@ def test_row_major_is_what_numpy_does() -> None:
 def test_impossible_layouts_are_refused(shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument):
         Layout(shape, stride)
+
+
+@given(dense_layouts(), dense_layouts())
+def test_a_tile_repeated_by_a_bijection_is_one(inner: Layout, outer: Layout) -> None:
+    tiled = inner.tile(outer)
+    assert tiled.is_bijection()
+    expected = [inner(i) + inner.extent * outer(t) for t in range(outer.size) for i in range(inner.size)]
+    assert tiled.offsets().tolist() == expected
+
+
+@given(any_layouts(), any_layouts())
+def test_tiling_then_dividing_gives_the_tile_back(inner: Layout, outer: Layout) -> None:
+    tiled = inner.tile(outer)
+    assert tiled.offsets()[: inner.size].tolist() == inner.offsets().tolist()
+    assert tiled.offsets()[:: inner.size].tolist() == (inner.offsets()[0] + inner.extent * outer.offsets()).tolist()
+
+
+def test_pictures_show_where_each_coordinate_lies() -> None:
+    assert Layout((2, 3), (3, 1)).picture(3) == "0 2 4\n1 3 5"
+    assert Layout((2,), (2,)).picture(4) == "0 . 1 ."
+    assert Layout((2, 2), (1, 0)).picture(2) == "0+2 1+3"
+    with pytest.raises(InvalidArgument, match="pictured"):
+        Layout((2,), (1 << 20,)).picture(8)

@@ -1,0 +1,88 @@
+"""Low-bit products are right: in Triton's interpreter, against float64, for every format and every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fettle.backends.host.executor import TrialResult
+
+Prove = Callable[..., TrialResult]
+
+WIDTHS = [f"u{bits}:32" for bits in range(1, 9)]
+OTHERS = [
+    "tern:32", "bip1:32", "bcq2:32", "u4:row", "u4:32:zp", "u8:32:zp", "u3:32/f32",
+    "mxfp4", "mxfp6", "mxfp8", "nvfp4", "f6e2m3:32", "f5e2m2:32", "f3e1m1:32", "f8e5m2:32", "f7e3m3:32",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", ["f16", "bf16"])
+@pytest.mark.parametrize("weight", WIDTHS + OTHERS)
+def test_every_format_is_right(prove: Prove, weight: str, act: str) -> None:
+    compute = f" compute={act}" if weight.startswith(("u", "t", "b")) else ""
+    result = prove(f"matmul m=3 n=32 k=256 act={act} weight={weight}{compute}")
+    assert result.verified
+    assert 1e-4 < result.error_ratio <= 1.0, "a result without any rounding was not computed in halves"
+
+
+@pytest.mark.parametrize("weight", ["u1:64", "u2:64", "u4:64:zp", "u5:64", "mxfp8", "nvfp4"])
+@pytest.mark.parametrize("number", range(2))
+def test_any_schedule_is_right(prove: Prove, weight: str, number: int) -> None:
+    act = ("f16", "bf16")[number]
+    assert prove(f"matmul m=5 n=48 k=512 act={act} weight={weight}", random=number).verified
+
+
+@pytest.mark.parametrize("method", ["convert", "magic", "ptx"])
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("scale", ["early", "late"])
+@pytest.mark.parametrize("contiguous", ["k", "n"])
+def test_every_way_to_dequantise_four_bits(
+    prove: Prove, method: str, swap: bool, scale: str, contiguous: str
+) -> None:
+    changes = {"method": method, "swap": swap, "scale": scale, "contiguous": contiguous}
+    text = "matmul m=17 n=64 k=256 act=f16 weight=u4:64 compute=f16"
+    assert prove(text, values=8, block_k=128, block_n=64, warps=2, split=1, **changes).verified
+
+
+@pytest.mark.parametrize(("weight", "act"), [("u2:64:zp", "f16"), ("u8:64", "f16"), ("u2:64", "bf16"), ("u4:64", "bf16")])
+def test_inline_ptx_spreads_other_widths(prove: Prove, weight: str, act: str) -> None:
+    values = 32 // int(weight[1])
+    result = prove(f"matmul m=2 n=64 k=256 act={act} weight={weight} compute={act}",
+                   method="ptx", values=values, block_k=256, block_n=64, warps=2, split=1)  # fmt: skip
+    assert result.verified
+
+
+@pytest.mark.parametrize("weight", ["u3:64", "u5:64:zp", "u6:64", "f6e3m2:64", "f5e2m2:64"])
+def test_two_planes_hold_the_same_weight(prove: Prove, weight: str) -> None:
+    assert prove(f"matmul m=2 n=32 k=256 act=f16 weight={weight}", planes="two", values=8, block_k=128).verified
+
+
+@pytest.mark.parametrize("split", [2, 4])
+def test_parts_of_k_add_up(prove: Prove, split: int) -> None:
+    assert prove("matmul m=3 n=40 k=512 act=bf16 weight=u4:64", split=split, block_k=128).verified
+
+
+@pytest.mark.parametrize("m", [3, 40])
+def test_a_stream_of_blocks_adds_up(prove: Prove, m: int) -> None:
+    changes = {"order": "stream", "split": 1, "block_m": 16, "block_n": 16, "block_k": 128, "warps": 2}
+    assert prove(f"matmul m={m} n=48 k=512 act=f16 weight=u4:64", **changes).verified
+
+
+@pytest.mark.parametrize("weight", ["u4:64", "u8:64", "tern:row", "u4:64:zp"])
+@pytest.mark.parametrize("swap", [False, True])
+def test_integer_activations_stay_within_the_bound_of_compute_i8(prove: Prove, weight: str, swap: bool) -> None:
+    values, block_k = (4, 128) if weight.startswith("u8") else (2, 64)
+    result = prove(f"matmul m=3 n=32 k=256 act=f16 weight={weight}", algorithm="integer", method="convert",
+                   scale="late", swap=swap, values=values if weight != "tern:row" else 4,
+                   block_k=block_k if weight != "tern:row" else 128, split=1, block_n=32, warps=2)  # fmt: skip
+    assert result.verified
+    assert result.error_ratio > 1e-3, "eight bits of activations are not exact"
+
+
+def test_late_scales_are_as_exact_as_f32(prove: Prove) -> None:
+    assert prove("matmul m=3 n=32 k=256 act=bf16 weight=u4:64 out=f32 compute=f32").error_ratio < 0.5
+
+
+def test_rows_and_columns_outside_the_matrix_are_left_alone(prove: Prove) -> None:
+    assert prove("matmul m=17 n=50 k=128 act=f16 weight=u4:32", block_n=32, block_m=16).verified

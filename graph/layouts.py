@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidArgument
 
-
 _PICTURED = 4096
 
 

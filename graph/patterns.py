@@ -59,10 +59,11 @@ class Pattern:
     def sees(self, queries: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether positions see positions, ``[queries, keys]``. A query always sees its own block."""
         i, j = queries[:, None] // self.block, keys[None, :] // self.block
+        first, *rest = self.numbers
         if self.kind == "ashape":
-            first, local = self.numbers
-            return (j < first) | ((i - j >= 0) & (i - j < local))
-        (every,) = self.numbers
-        if self.kind == "slash":
-            return (j % every == 0) | ((i - j) % every == 0)
-        return ((SCATTER * i + j) % every == 0) | (i == j)
+            seen = (j < first) | ((i - j >= 0) & (i - j < rest[0]))
+        elif self.kind == "slash":
+            seen = (j % first == 0) | ((i - j) % first == 0)
+        else:
+            seen = ((SCATTER * i + j) % first == 0) | (i == j)
+        return np.asarray(seen, np.bool_)

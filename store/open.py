@@ -50,6 +50,11 @@ def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
     return SqlStore(engine, ArtifactFiles(artifacts), _claims(engine))
 
 
+def artifact_folder(url: str | None = None) -> Path:
+    """The folder of the artifacts of the store at ``url``; see :func:`open_store`, also for what it raises."""
+    return _resolve(url)[1]
+
+
 def _claims(engine: Engine) -> Claims:
     """Beside a SQLite file, in the folder ``FILE-claims``; else in the server."""
     if engine.url.get_backend_name() != "sqlite":

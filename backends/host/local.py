@@ -19,7 +19,7 @@ import attrs
 from fettle.backends.api import Backend, Candidate, Device, MeasurePolicy, Profile
 from fettle.backends.host import memory
 from fettle.backends.host.exclusion import Exclusion
-from fettle.backends.host.executor import BuildResult, Executor
+from fettle.backends.host.executor import BuildResult, Executor, Session
 from fettle.backends.host.measuring import MeasuringWorker, SessionData
 from fettle.backends.host.operands import SharedOperands
 from fettle.backends.host.process import WorkerFailure, WorkerProcess
@@ -79,7 +79,7 @@ class LocalExecutor(Executor):
     def device(self) -> Device:
         return self._device
 
-    def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> LocalSession:
+    def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
         memory.require(workload)
         self._warm_up(workload, policy.timeout)
         data = SessionData(next(self._numbers), workload, SharedOperands(workload, seed))

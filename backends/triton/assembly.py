@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+# fmt: off
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("wgmma", ("wgmma.mma", "HGMMA", "IGMMA", "QGMMA")),
     ("mma", ("mma.", "HMMA", "IMMA", "QMMA", "tcgen05.mma", "UTCHMMA", "UTCQMMA", "UTCIMMA", "v_mfma", "OMMA")),
@@ -19,10 +20,11 @@ KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("logic", ("and.", "or.", "xor.", "not.", "lop3", "LOP3", "PLOP3", "ULOP3", "v_and", "v_or", "v_xor", "v_bfi")),
     ("permute", ("prmt", "PRMT", "shf", "shl", "shr", "SHF", "bfe", "bfi", "v_perm", "v_lsh", "v_ashr", "v_bfe")),
     ("half", ("fma.rn.f16", "fma.rn.bf16", "mul.f16", "mul.bf16", "mul.rn.bf16", "sub.f16", "sub.bf16", "add.f16",
-              "HADD2", "HMUL2", "HFMA2", "v_pk")),  # fmt: skip
+              "HADD2", "HMUL2", "HFMA2", "v_pk")),
     ("wait", ("bar.", "BAR", "mbarrier", "wgmma.wait", "wgmma.fence", "wgmma.commit", "DEPBAR", "WARPSYNC", "SYNCS",
-              "WARPGROUP", "s_waitcnt", "s_barrier")),  # fmt: skip
-)  # fmt: skip
+              "WARPGROUP", "s_waitcnt", "s_barrier")),
+)
+# fmt: on
 """Kinds of instructions by the beginnings of their mnemonics; the first that fits counts. The rest is ``other``."""
 
 _LABEL = re.compile(r"\s*([$.\w]+):")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+import attrs
 import numpy as np
 
 from fettle.backends.api import (
@@ -29,6 +31,9 @@ from fettle.backends.triton import program
 from fettle.backends.triton.attention import Attention
 from fettle.backends.triton.dense import Dense
 from fettle.backends.triton.family import Family
+from fettle.backends.triton.gpu.driver import Driver, open_gpu
+from fettle.backends.triton.gpu.kernel import GpuKernel
+from fettle.backends.triton.gpu.measure import copy_roof, measure
 from fettle.backends.triton.kernel import InterpretedKernel
 from fettle.backends.triton.lowbit import LowBit
 from fettle.backends.triton.rows import Rows
@@ -57,9 +62,11 @@ class TritonBackend(Backend):
 
     name: ClassVar[str] = "triton"
 
-    def __init__(self) -> None:
+    def __init__(self, open_gpu: Callable[[int], Driver] = open_gpu) -> None:
         if importlib.util.find_spec("triton") is None:
             raise Unsupported("Triton is not installed", hint=_INSTALL)
+        self._open_gpu = functools.cache(open_gpu)
+        self._index = 0
 
     def family(self, workload: Workload, device: Device) -> Family:
         """The family that makes kernels for a workload.
@@ -76,14 +83,21 @@ class TritonBackend(Backend):
         raise Unsupported(f"no Triton kernel for {workload}", hint="; ".join(reasons))
 
     def devices(self) -> Sequence[Device]:
-        """None: compile targets are no hardware that is present."""
-        return ()
+        """The first GPU, if there is one; compile targets are no hardware that is present."""
+        try:
+            return (self._gpu(0),)
+        except Unsupported:
+            return ()
 
     def device(self, text: DeviceText) -> Device:
         if text.options:
-            raise InvalidDevice(f"a device of Triton has no option {text.options[0][0]!r}", hint="example: triton:sm_90")
+            raise InvalidDevice(
+                f"a device of Triton has no option {text.options[0][0]!r}", hint="example: triton:sm_90"
+            )
         if text.preset == INTERPRETER:
             return Device(self.name, INTERPRETER, label="Triton's interpreter, as for sm_90")
+        if text.preset.isdecimal():
+            return self._gpu(int(text.preset))
         target = find_target(text.preset)
         facts = {
             "part": target.part,
@@ -93,12 +107,24 @@ class TritonBackend(Backend):
         }
         return Device(self.name, target.name, tuple(facts.items()), label=f"{target.part}, compiled for but not there")
 
+    def _gpu(self, index: int) -> Device:
+        """A GPU that is there. Raises Unsupported."""
+        found = self._open_gpu(index).facts
+        if f"sm_{found.capability}" not in TARGETS:
+            raise Unsupported(
+                f"{found.name} has compute capability {found.capability / 10}, for which nothing is known"
+            )
+        facts = {name: value for name, value in attrs.asdict(found).items() if name != "memory"}
+        return Device(self.name, str(index), tuple(facts.items()), label=found.name)
+
     def profile(self, device: Device) -> Profile:
-        """What the data sheet says; the roofs' names say so too."""
+        """A GPU's measured copy; all else is what the data sheet says, and the roofs' names say so."""
         target = target_of(device)
         peaks = {"f16": target.half, "f8": target.fp8, "i8": target.int8}
         roofs = [Roof(f"peak:{name}@sheet", value) for name, value in peaks.items() if value]
-        return Profile(device.key, (Roof("read:dram@sheet", target.bandwidth), *roofs))
+        present = device.preset.isdecimal()
+        memory = copy_roof(self._open_gpu(self._index)) if present else Roof("read:dram@sheet", target.bandwidth)
+        return Profile(device.key, (memory, *roofs))
 
     def supports(self, workload: Workload, device: Device) -> Support:
         try:
@@ -129,13 +155,15 @@ class TritonBackend(Backend):
         workload = Workload.parse(artifact.workload)
         if artifact.kind == program.PLAN:
             return InterpretedKernel(found, family, workload, artifact.schedule)
-        raise Unsupported("there is no GPU here", hint="machine code of a compile target runs where that GPU is")
+        return GpuKernel(self._open_gpu(self._index), found, family, workload, artifact.schedule)
 
     def measure(
         self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
     ) -> Measurement:
         if isinstance(kernel, InterpretedKernel):
             return Measurement.failure(Outcome.RUN_ERROR, "the interpreter proves kernels; it does not time them")
+        if isinstance(kernel, GpuKernel):
+            return measure(kernel, operands, out, policy)
         raise InvalidArgument(f"not a kernel of the Triton backend: {type(kernel).__name__}")
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
@@ -159,14 +187,14 @@ class TritonBackend(Backend):
         """Every operand read once and the result written once, or all arithmetic at the highest peak."""
         if profile.device_key != device.key:
             raise InvalidArgument("the profile was taken of another device")
-        memory = next(roof for roof in profile.roofs if roof.name.startswith("read:dram"))
+        memory = next(roof for roof in profile.roofs if ":dram" in roof.name)
         traffic = sum(tensor.nbytes for tensor in (*workload.operands, workload.result))
         peak = max((roof for roof in profile.roofs if roof.name.startswith("peak:")), key=lambda roof: roof.value)
         bounds = (Bound(traffic / memory.value, memory.name), Bound(workload.flops / peak.value, peak.name))
         return max(bounds, key=lambda bound: bound.seconds)
 
     def executor(self, device: Device) -> Executor | None:
-        if device.preset == INTERPRETER:
+        if device.preset not in TARGETS:
             return None
         from fettle.backends.triton.executor import CompileExecutor
 
@@ -179,7 +207,15 @@ class TritonBackend(Backend):
         """Triton decides when it is imported whether it compiles or interprets."""
         return {"TRITON_INTERPRET": "1" if device.preset == INTERPRETER else "0"}
 
+    def prepare_worker(self, device: Device) -> None:
+        self._index = int(device.preset) if device.preset.isdecimal() else 0
+
 
 def target_of(device: Device) -> Target:
-    """The compile target of a device."""
-    return _INTERPRETED if device.preset == INTERPRETER else find_target(device.preset)
+    """The compile target of a device; of a GPU that is there, with the sizes it has itself."""
+    if device.preset == INTERPRETER:
+        return _INTERPRETED
+    if not device.preset.isdecimal():
+        return find_target(device.preset)
+    sizes = {name: device.fact(name) for name in ("multiprocessors", "clock", "l2", "shared_block")}
+    return attrs.evolve(find_target(f"sm_{device.fact('capability')}"), part=device.fact("name"), **sizes)

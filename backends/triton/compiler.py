@@ -70,7 +70,7 @@ def compile_launch(launch: Launch, target: Target) -> Compiled:
     try:
         kernel = triton.compile(source, target=GPUTarget(target.kind, target.arch, target.warp), options=options)
     except Exception as error:  # Triton raises whatever it likes
-        raise BuildFailure(f"{launch.template}: {type(error).__name__}: {first_lines(str(error))}") from error
+        raise BuildFailure(f"{launch.template}: {complaint(error)}") from error
     found = kernel.metadata
     cuda = target.kind == "cuda"
     code = kernel.asm["cubin" if cuda else "hsaco"]
@@ -92,6 +92,9 @@ def template(launch: Launch) -> Any:
     return getattr(importlib.import_module(f"fettle.backends.triton.templates.{module}"), name)
 
 
-def first_lines(text: str) -> str:
-    """The start of a compiler's complaint, without the program it quotes."""
-    return " ".join(line.strip() for line in text.splitlines()[:4])[:500]
+def complaint(error: BaseException) -> str:
+    """What a compiler says at bottom: Triton wraps an error in one for each call it is in, which quote the program."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" ^")]
+    return f"{type(error).__name__}: {' '.join(lines[-3:])[-500:]}"

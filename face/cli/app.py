@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fettle.cli import bench, cache, costmodel, db, devices, jobs, lookup, plan, replay, run, serve, simulate, tune
+from fettle.cli import bench, cache, costmodel, db, devices, gpu, jobs, lookup, plan, replay, run, serve, simulate, tune
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
@@ -26,6 +26,7 @@ app.command(name="serve")(serve.serve)
 app.command(name="replay")(replay.replay)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="plan")(plan.plan)
+app.command(name="gpu-measure")(gpu.gpu_measure)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cache.app, name="cache")
 app.command(name="devices")(devices.devices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,13 +35,14 @@ def list_kernels(
         print_json({"kernels": [kernel_json(k) for k in kernels]})
         return
     table = Table()
-    for heading in ("workload", "device", "mode", "best", "speed-up", "of bound", "artifact"):
+    for heading in ("workload", "device", "mode", "from", "best", "speed-up", "of bound", "artifact"):
         table.add_column(heading)
     for k in kernels:
         table.add_row(
             str(k.workload),
             str(k.device),
             k.mode,
+            k.basis.value,
             seconds(k.best_s),
             speedup(k.default_s, k.best_s),
             f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
@@ -64,3 +66,28 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
         return
     for name, value in plain(counts).items():
         stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)
+
+
+@app.command(name="import")
+def import_results(
+    folder: Annotated[Path, typer.Argument(help="What `fettle gpu-measure` wrote.")],
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take over kernels that were measured on another machine; each winner is decided here, from its samples.
+
+    Example: fettle cache import results/
+    """
+    from fettle.search.campaigns import import_campaign
+    from fettle.store.open import open_store
+
+    with open_store(store) as opened:
+        kernels = import_campaign(opened, folder)
+    if json:
+        print_json({"kernels": [kernel_json(k) for k in kernels]})
+        return
+    for k in kernels:
+        stdout.print(
+            f"{k.workload}: {seconds(k.best_s)}, {speedup(k.default_s, k.best_s)} the default", highlight=False
+        )
+    stdout.print(f"{len(kernels)} kernels imported", highlight=False)

@@ -262,6 +262,40 @@ def export(
     stdout.print(f"{len(records)} trials of {chosen} written to {output}", highlight=False)
 
 
+@app.command()
+def shortlist(
+    job_id: IdArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    top: Annotated[int, typer.Option(min=1, help="Candidates of each workload besides the default.")] = 16,
+    store: StoreOption = None,
+) -> None:
+    """Write the best candidates of a job for a compile target, for a machine that has the GPU to measure.
+
+    Example: fettle jobs shortlist 1m7x4e5599s5y --top 16 -o shortlist.json
+    """
+    from fettle.backends.registry import get_backend
+    from fettle.backends.triton.shortlist import Shortlist, entry_of
+    from fettle.store.open import open_store
+
+    with open_store(store) as opened:
+        job = opened.get_job(job_id)
+        device = job.spec.device
+        if device.backend != "triton":
+            raise InvalidArgument(f"job {job_id} is for {device}, not for a compile target of Triton")
+        backend = get_backend(device.backend)
+        entries = [
+            entry_of(w, opened.job_records(job_id, w.key), backend.default(w, device), top)
+            for w, _ in job.spec.workloads
+            if backend.supports(w, device)
+        ]
+    found = Shortlist(str(device), tuple(entry for entry in entries if entry is not None))
+    if not found.entries:
+        raise NotFound(f"job {job_id} has no candidate that could be predicted")
+    found.write(output)
+    count = sum(len(entry.schedules) for entry in found.entries)
+    stdout.print(f"{count} candidates of {len(found.entries)} workloads written to {output}", highlight=False)
+
+
 def _choose(job: Job, wanted: str | None) -> Workload:
     """The workload of a job with that text or key; without one, the only one."""
     workloads = [workload for workload, _ in job.spec.workloads]

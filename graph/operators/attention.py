@@ -49,8 +49,8 @@ class Attention(Operator):
 
     The heads of one group of ``heads / kv_heads`` share keys and values. ``causal`` aligns the queries with the
     end of the keys: query i sees the keys j ≤ kv - q + i. ``pattern`` leaves out blocks of keys
-    (:mod:`fettle.graph.patterns`), with queries at the same positions. Where ``act`` is bf16 or f16, probabilities may be rounded
-    to it before they meet the values, and so may elements of a quantised cache once they are numbers.
+    (:mod:`fettle.graph.patterns`), with queries at the same positions. Where ``act`` is bf16 or f16, probabilities may
+    be rounded to it before they meet the values, and so may elements of a quantised cache once they are numbers.
 
     A quantised cache (``kvcache=u8:64/f32``; KIVI, 2402.02750) holds codes, and an element is
     ``code · scale + zero``: of keys per channel and group of that many positions, of values per position. Two
@@ -154,7 +154,9 @@ class Attention(Operator):
                 for start in range(0, values["q"], _ROW_BLOCK):
                     rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
                     hidden = _hidden(values, np.arange(rows.start, rows.stop))
-                    result = _attend(q[b, head, rows], *cache, hidden, values["act"].kind, values["kvcache"].is_quantised)
+                    result = _attend(
+                        q[b, head, rows], *cache, hidden, values["act"].kind, values["kvcache"].is_quantised
+                    )
                     expected[b, head, rows], tolerance[b, head, rows] = result
         return Reference(expected, tolerance)
 
@@ -183,8 +185,8 @@ def _hidden(values: Mapping[str, Any], queries: NDArray[np.int64]) -> NDArray[np
     pattern: Pattern | None = values["pattern"]
     hidden = None if pattern is None else ~pattern.sees(positions, keys)
     if values["causal"]:
-        later = keys > positions[:, None]
-        return later if hidden is None else hidden | later
+        later = np.asarray(keys > positions[:, None], np.bool_)
+        return later if hidden is None else np.logical_or(hidden, later)
     return hidden
 
 

@@ -31,7 +31,7 @@ def launch(one: Launch, arrays: Mapping[str, np.ndarray]) -> None:
     module, _, name = one.template.partition(":")
     function = getattr(importlib.import_module(f"fettle.backends.triton.templates.{module}"), name)
 
-    class OnArrays(GridExecutor):
+    class OnArrays(GridExecutor):  # type: ignore[misc]  # Triton has no types
         """The arguments are Triton's values already; nothing is copied to a host and back."""
 
         def _init_args_hst(self, args_dev: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -76,7 +76,7 @@ class PlaneLayout:
         """Codes ``[N, K]`` below 2^bits as containers, flat."""
         runs = codes.reshape(self.n, -1, self.values, self.step).transpose(0, 1, 3, 2)
         bits = np.unpackbits(np.ascontiguousarray(runs)[..., None], axis=-1, count=self.bits, bitorder="little")
-        packed = np.packbits(self.layout.scatter(bits), bitorder="little")
+        packed = np.packbits(self.layout.scatter(bits).view(np.uint8), bitorder="little")
         return packed.view(f"u{self.container // 8}")
 
 

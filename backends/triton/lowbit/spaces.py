@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import attrs
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
-from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
 from fettle.backends.spaces import is_valid
+from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
 from fettle.backends.triton.targets import Target
 from fettle.graph.errors import Unsupported
 from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
@@ -186,7 +187,7 @@ def default(workload: Workload, target: Target) -> Schedule:
     """The largest words, the smallest blocks that are legal, K split until every multiprocessor has a tile."""
     p = Product.of(workload)
     whole = space(workload, target)
-    choices = {parameter.name: parameter.choices for parameter in whole.parameters}
+    choices: dict[str, tuple[Any, ...]] = {parameter.name: parameter.choices for parameter in whole.parameters}
     block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
     preferred = itertools.product(
         sorted(choices["values"], reverse=True),

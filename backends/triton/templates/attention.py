@@ -42,15 +42,14 @@ def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl
            BITS: tl.constexpr, GROUP: tl.constexpr, PER_CHANNEL: tl.constexpr, T: tl.constexpr):  # fmt: skip
     """Keys or values of some positions as T, [len(rn), D]; zeros beyond KV and DIM."""
     inside = (rn < KV)[:, None]
+    mask = inside & (rd < DIM)[None, :]
     if BITS == 16:
-        mask = inside & (rd < DIM)[None, :]
-        return tl.load(pointer + (head * KV + rn[:, None]) * DIM + rd[None, :], mask=mask, other=0.0)
+        result = tl.load(pointer + (head * KV + rn[:, None]) * DIM + rd[None, :], mask=mask, other=0.0)
     else:
         BYTES: tl.constexpr = DIM * BITS // 8
         rb = tl.arange(0, D * BITS // 8)
         at = pointer + (head * KV + rn[:, None]) * BYTES + rb[None, :]
         code = fields(tl.load(at, mask=inside & (rb < BYTES)[None, :], other=0), BITS)
-        mask = inside & (rd < DIM)[None, :]
         if PER_CHANNEL:
             GROUPS: tl.constexpr = (KV + GROUP - 1) // GROUP
             at = (head * GROUPS + rn // GROUP)[:, None] * DIM + rd[None, :]
@@ -59,7 +58,8 @@ def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl
         else:
             scale = tl.load(scale_ptr + head * KV + rn, mask=rn < KV, other=0.0)[:, None]
             zero = tl.load(zero_ptr + head * KV + rn, mask=rn < KV, other=0.0)[:, None]
-        return tl.where(mask, code.to(tl.float32) * scale + zero, 0.0).to(T)
+        result = tl.where(mask, code.to(tl.float32) * scale + zero, 0.0).to(T)
+    return result
 
 
 @triton.jit

@@ -56,7 +56,9 @@ def source(expression: Expression) -> str:
     lines = [_HEADER.format(pointers=", ".join(f"{name}_ptr" for name in names))]
     lines += [f"    {name} = tl.load({name}_ptr + at, mask=mask, other=1.0).to(tl.float32)\n" for name in names]
     result = expression.fold(lambda i: f"x{i}", repr, _written)
-    return "".join([*lines, f"    y = {result}\n", "    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)\n"])
+    return "".join(
+        [*lines, f"    y = {result}\n", "    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)\n"]
+    )
 
 
 def _written(operation: str, *arguments: str) -> str:

@@ -10,10 +10,9 @@ known when the kernel is compiled, and the activations that meet value j are con
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates import codes, ptx
+from fettle.backends.triton.templates import ptx
 from fettle.backends.triton.templates.codes import (
     BINARY_CODED,
-    CONVERT,
     FLOAT,
     INTEGER,
     PTX,
@@ -39,9 +38,10 @@ ADD = tl.constexpr(1)
 def along(vector, SWAP: tl.constexpr):
     """A vector over n as a column of a tile [n, …], or a row of a tile […, n]."""
     if SWAP:
-        return vector[:, None]
+        result = vector[:, None]
     else:
-        return vector[None, :]
+        result = vector[None, :]
+    return result
 
 
 @triton.jit

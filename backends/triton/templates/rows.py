@@ -1,4 +1,4 @@
-"""Softmax and normalisation of rows ``[M, COLS]``: a row at once if a block holds it, else in passes over its blocks."""
+"""Softmax and normalisation of rows ``[M, COLS]``: a row at once if a block holds it, else in passes over blocks."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def softmax(x_ptr, out_ptr, M, COLS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
-    """``exp(x - max) / Σ exp(x - max)``, ROWS rows a program; long rows with a running maximum (two passes, 1805.02867)."""
+    """``exp(x - max) / Σ exp(x - max)``, ROWS rows a program; long rows in two passes, with a running maximum."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     at = tl.arange(0, BLOCK)
     inside = (rows < M)[:, None]

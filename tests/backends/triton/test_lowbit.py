@@ -37,15 +37,15 @@ def test_any_schedule_is_right(prove: Prove, weight: str, number: int) -> None:
 @pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("scale", ["early", "late"])
 @pytest.mark.parametrize("contiguous", ["k", "n"])
-def test_every_way_to_dequantise_four_bits(
-    prove: Prove, method: str, swap: bool, scale: str, contiguous: str
-) -> None:
+def test_every_way_to_dequantise_four_bits(prove: Prove, method: str, swap: bool, scale: str, contiguous: str) -> None:
     changes = {"method": method, "swap": swap, "scale": scale, "contiguous": contiguous}
     text = "matmul m=17 n=64 k=256 act=f16 weight=u4:64 compute=f16"
     assert prove(text, values=8, block_k=128, block_n=64, warps=2, split=1, **changes).verified
 
 
-@pytest.mark.parametrize(("weight", "act"), [("u2:64:zp", "f16"), ("u8:64", "f16"), ("u2:64", "bf16"), ("u4:64", "bf16")])
+@pytest.mark.parametrize(
+    ("weight", "act"), [("u2:64:zp", "f16"), ("u8:64", "f16"), ("u2:64", "bf16"), ("u4:64", "bf16")]
+)
 def test_inline_ptx_spreads_other_widths(prove: Prove, weight: str, act: str) -> None:
     values = 32 // int(weight[1])
     result = prove(f"matmul m=2 n=64 k=256 act={act} weight={weight} compute={act}",

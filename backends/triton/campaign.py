@@ -1,0 +1,244 @@
+"""Measures a shortlist on a GPU, in slices.
+
+    python -m fettle.backends.triton.campaign --minutes 8 --in FILE --out DIR
+
+Needs Python, NumPy, attrs, cattrs, ml_dtypes, Triton and cuda-bindings, nothing else of fettle than this folder and the
+rooms below it; no network, no torch. Every trial is appended to ``DIR/trials.jsonl`` as soon as it is made, so a slice
+may be cut off anywhere, and the next one goes on after it. When all candidates of a workload have been tried, the best
+and the default are measured again, interleaved, and ``DIR/finals.jsonl`` says so. Artifacts of finalists lie in
+``DIR/artifacts`` under their SHA-256. ``fettle cache import DIR`` reads all that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from fettle.backends.api import (
+    Artifact,
+    Backend,
+    Candidate,
+    Device,
+    Measurement,
+    MeasurePolicy,
+    Outcome,
+    Profile,
+    Record,
+)
+from fettle.backends.host.executor import Executor, Session, make_executor
+from fettle.backends.spaces import why_invalid
+from fettle.backends.triton.shortlist import Entry, Shortlist
+from fettle.graph import codec
+from fettle.graph.errors import FettleError, InvalidArgument
+from fettle.graph.workload import Workload
+
+TRIALS, FINALS, ARTIFACTS, DEVICE = "trials.jsonl", "finals.jsonl", "artifacts", "device.json"
+
+CHALLENGERS = 3
+ROUNDS = 15
+
+
+@attrs.frozen
+class Final:
+    """Interleaved measurements of the default (first, if it is valid) and the best others of one workload."""
+
+    records: tuple[Record, ...]
+    measurements: tuple[Measurement, ...]
+
+
+@attrs.frozen
+class Machine:
+    """The GPU and its measured roofs, as the campaign found them."""
+
+    device: Device
+    profile: Profile
+
+
+class Campaign:
+    """One slice of measuring.
+
+    Args:
+        folder: where results of this and earlier slices are.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        device: Device,
+        folder: Path,
+        policy: MeasurePolicy,
+        *,
+        executor: Callable[[Backend, Device], Executor] = make_executor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backend = backend
+        self._device = device
+        self._folder = folder
+        self._policy = policy
+        self._executor = executor
+        self._clock = clock
+
+    def run(self, shortlist: Shortlist, seconds: float, say: Callable[[str], None]) -> bool:
+        """Measure for about so long; whether everything is done. At least one trial is made.
+
+        Raises:
+            InvalidArgument: the folder holds results of another GPU.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in (TRIALS, FINALS):
+            _mend(self._folder / name)
+        deadline = self._clock() + seconds
+        records = read_trials(self._folder)
+        finished = {str(final.records[0].candidate.workload) for final in read_finals(self._folder)}
+        made = 0
+        with self._executor(self._backend, self._device) as executor:
+            self._settle_device(executor)
+            for entry in shortlist.entries:
+                workload = Workload.parse(entry.workload)
+                if str(workload) in finished:
+                    continue
+                known = {r.candidate.key: r for r in records if r.candidate.workload == workload}
+                with executor.open(workload, self._policy, seed=0) as session:
+                    for candidate in self._candidates(workload, entry):
+                        if candidate.key in known:
+                            continue
+                        if made and self._clock() >= deadline:
+                            return False
+                        known[candidate.key] = record = self._try(session, candidate)
+                        self._append(TRIALS, record)
+                        made += 1
+                        say(f"{workload}: {_described(record)}")
+                    if made and self._clock() >= deadline:
+                        return False
+                    self._final(session, workload, list(known.values()))
+                    made += 1
+        return True
+
+    def _settle_device(self, executor: Executor) -> None:
+        path = self._folder / DEVICE
+        if path.exists():
+            found = codec.from_data(Machine, json.loads(path.read_text())).device
+            if found != self._device:
+                raise InvalidArgument(f"{self._folder} has results of {found.label}; this is {self._device.label}")
+            return
+        machine = Machine(self._device, executor.profile())
+        path.write_text(json.dumps(codec.to_data(machine), indent=1) + "\n")
+
+    def _candidates(self, workload: Workload, entry: Entry) -> Iterator[Candidate]:
+        default = self._backend.default(workload, self._device)
+        for schedule in dict.fromkeys((default, *entry.schedules)):
+            yield Candidate(workload, self._device, schedule)
+
+    def _try(self, session: Session, candidate: Candidate) -> Record:
+        begun = self._clock()
+        space = self._backend.space(candidate.workload, candidate.device)
+        record = Record(candidate, Measurement(Outcome.OK), self._policy, space_version=space.version)
+        if (why := why_invalid(space, candidate.schedule)) is not None:
+            return attrs.evolve(record, measurement=Measurement.failure(Outcome.INVALID, why))
+        (built,) = session.build([candidate])
+        if built.artifact is None:
+            failure = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
+            return attrs.evolve(record, measurement=failure, seconds=self._clock() - begun)
+        trial = session.evaluate(candidate, built.artifact)
+        return attrs.evolve(
+            record,
+            measurement=trial.measurement,
+            verified=trial.verified,
+            max_error=trial.max_error,
+            error_ratio=trial.error_ratio,
+            artifact_sha256=built.artifact.sha256,
+            toolchain=built.artifact.toolchain,
+            seconds=self._clock() - begun,
+        )
+
+    def _final(self, session: Session, workload: Workload, records: Sequence[Record]) -> None:
+        default = self._backend.default(workload, self._device)
+        valid = sorted((r for r in records if r.verified and r.measurement.ok), key=lambda r: r.measurement.time)
+        first = [r for r in valid if r.candidate.schedule == default]
+        chosen = first + [r for r in valid if r.candidate.schedule != default][:CHALLENGERS]
+        built = session.build([r.candidate for r in chosen])
+        pairs = [(r, b.artifact) for r, b in zip(chosen, built, strict=True) if b.artifact is not None]
+        if not pairs:
+            return
+        measurements = session.compare([artifact for _, artifact in pairs], ROUNDS)
+        finalists = [attrs.evolve(r, artifact_sha256=self._keep(artifact)) for r, artifact in pairs]
+        self._append(FINALS, Final(tuple(finalists), tuple(measurements)))
+
+    def _keep(self, artifact: Artifact) -> str:
+        folder = self._folder / ARTIFACTS
+        folder.mkdir(exist_ok=True)
+        (folder / artifact.sha256).write_bytes(codec.dumps(artifact))
+        return artifact.sha256
+
+    def _append(self, name: str, value: object) -> None:
+        with (self._folder / name).open("a") as file:
+            file.write(json.dumps(codec.to_data(value)) + "\n")
+
+
+def read_trials(folder: Path) -> list[Record]:
+    """Trials of all slices so far. Raises InvalidArgument."""
+    return [codec.from_data(Record, data) for data in _lines(folder / TRIALS)]
+
+
+def read_finals(folder: Path) -> list[Final]:
+    """Finals of all slices so far. Raises InvalidArgument."""
+    return [codec.from_data(Final, data) for data in _lines(folder / FINALS)]
+
+
+def _mend(path: Path) -> None:
+    """Take away a last line that was cut off, so that what is appended does not go on with it."""
+    if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
+
+
+def _lines(path: Path) -> Iterator[object]:
+    """The values of a file; its last line may have been cut off in the middle and is then left out."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            if number < len(lines) or line.endswith("\n"):
+                raise InvalidArgument(f"{path}, line {number}: not JSON") from None
+
+
+def _described(record: Record) -> str:
+    m = record.measurement
+    return f"{m.time * 1e6:.2f} µs" if m.ok else f"{m.outcome.value}: {m.message[:120]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all measured. 3: there is more to do; call again. 1: nothing can be measured."""
+    from fettle.backends.api import DeviceText
+    from fettle.backends.triton.backend import TritonBackend
+
+    parser = argparse.ArgumentParser(prog="fettle gpu-measure", description="Measure a shortlist on a GPU.")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--in", dest="shortlist", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="triton:0")
+    parser.add_argument("--hot", action="store_true", help="leave weights in the cache between calls")
+    given = parser.parse_args(arguments)
+    try:
+        shortlist = Shortlist.read(given.shortlist)
+        backend = TritonBackend()
+        device = backend.device(DeviceText.parse(given.device))
+        policy = MeasurePolicy(mode="hot" if given.hot else "cold", timeout=60.0)
+        done = Campaign(backend, device, given.out, policy).run(
+            shortlist, 60.0 * given.minutes, lambda text: print(text, flush=True)
+        )
+    except FettleError as error:
+        print(f"gpu-measure: {error}", file=sys.stderr)
+        return 1
+    return 0 if done else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

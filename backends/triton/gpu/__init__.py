@@ -1,0 +1,1 @@
+"""A GPU that is there: loading machine code, launching, timing. Needs cuda-bindings, not Triton."""

@@ -1,0 +1,58 @@
+"""Timing on the device: CUDA graphs of as many calls as a sample needs, over more memory than the cache holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fettle.backends.api import Measurement, MeasurePolicy, Outcome, Roof
+from fettle.backends.host.operands import split_constants
+from fettle.backends.triton.gpu.driver import Driver
+from fettle.backends.triton.gpu.kernel import Buffers, GpuKernel
+from fettle.graph.quantized import Operand
+
+_MOST_CALLS = 2048
+"""Of one graph."""
+_MOST_SETS = 256
+_PROFILE_BYTES = 1 << 30
+
+
+def measure(kernel: GpuKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy) -> Measurement:
+    """Time a verified kernel.
+
+    Hot, all calls use the same memory. Cold, they go round as many copies of operands and result as together exceed
+    twice the last-level cache, so that no call finds its weights there.
+    """
+    driver = kernel.driver
+    inputs, constants = split_constants(kernel.workload, operands)
+    packed = kernel.pack(constants)
+    with Buffers(driver) as buffers:
+        size = sum(array.nbytes for array in (*inputs, *packed, out))
+        sets = 1 if policy.mode == "hot" else min(_MOST_SETS, 1 + 2 * driver.facts.l2 // max(size, 1))
+        memory = [kernel.place(buffers, inputs, packed, out) for _ in range(sets)]
+
+        def calls(count: int) -> float:
+            def enqueue() -> None:
+                for i in range(count):
+                    kernel.enqueue(memory[i % sets])
+
+            return driver.seconds(enqueue, 1) / count
+
+        once = calls(sets * max(1, policy.warmup))
+        count = min(_MOST_CALLS, max(sets, int(policy.min_sample / max(once, 1e-7)) // sets * sets))
+        samples = [calls(count) for _ in range(policy.samples)]
+        driver.download(memory[0]["out"], out)
+    return Measurement(Outcome.OK, samples, counters=(("calls", count), ("buffers", sets)))
+
+
+def copy_roof(driver: Driver) -> Roof:
+    """Bytes read plus bytes written per second by a copy of a gigabyte: the most that kernels get of the memory."""
+    with Buffers(driver) as buffers:
+        target, source = buffers.reserve(_PROFILE_BYTES), buffers.reserve(_PROFILE_BYTES)
+
+        def copy() -> None:
+            driver.copy(target, source, _PROFILE_BYTES)
+
+        seconds = min(driver.seconds(copy, 4) / 4 for _ in range(5))
+    return Roof("copy:dram", 2 * _PROFILE_BYTES / seconds, working_set=2 * _PROFILE_BYTES)

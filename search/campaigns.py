@@ -1,0 +1,96 @@
+"""Kernels that were measured elsewhere, decided and stored here."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from fettle.backends.api import Artifact, Basis
+from fettle.backends.registry import get_backend
+from fettle.backends.triton.campaign import ARTIFACTS, DEVICE, Final, Machine, read_finals
+from fettle.graph import codec
+from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
+from fettle.search.finals import Finalist, decide
+from fettle.store.api import Store
+from fettle.store.values import Kernel
+
+
+def import_campaign(store: Store, folder: Path) -> list[Kernel]:
+    """Store the winner of each workload whose finals a campaign has played.
+
+    The rules are those of a job's finals: a winner beats the default beyond the noise, a tie goes to the default.
+
+    Raises:
+        NotFound: the folder has no campaign in it.
+        InvalidArgument: a file of it is malformed, or holds times that were not measured.
+        DataLoss: an artifact is missing, or not what its name says.
+    """
+    path = folder / DEVICE
+    if not path.exists():
+        raise NotFound(f"{folder} has no {DEVICE}", hint="name the folder that fettle gpu-measure wrote")
+    try:
+        machine = codec.from_data(Machine, json.loads(path.read_text()))
+    except ValueError as error:
+        raise InvalidArgument(f"{path} is not JSON: {error}") from None
+    store.put_device(machine.device)
+    store.put_profile(machine.profile)
+    decided = [_decided(folder, machine, final) for final in read_finals(folder)]
+    won = [winner for winner in decided if winner is not None]
+    for kernel, artifact in won:
+        store.put_artifact(artifact)
+        store.put_kernel(kernel)
+    return [kernel for kernel, _ in won]
+
+
+def _decided(folder: Path, machine: Machine, final: Final) -> tuple[Kernel, Artifact] | None:
+    """The winner as the cache holds it, and its artifact; None if none could be measured."""
+    if not final.records or len(final.records) != len(final.measurements):
+        raise InvalidArgument(f"{folder}: finals without a measurement for each record")
+    workload = final.records[0].candidate.workload
+    for record, measurement in zip(final.records, final.measurements, strict=True):
+        trusted = record.verified and measurement.basis is Basis.MEASURED
+        if not trusted or record.candidate.device != machine.device or record.candidate.workload != workload:
+            raise InvalidArgument(f"{folder}: a finalist of {workload} was not verified and measured on its GPU")
+    finalists = [Finalist(record, _artifact(folder, record.artifact_sha256)) for record in final.records]
+    pairs = list(zip(finalists, final.measurements, strict=True))
+    backend = get_backend(machine.device.backend)
+    has_default = final.records[0].candidate.schedule == backend.default(workload, machine.device)
+    verdict = decide(pairs[0] if has_default else None, pairs[1:] if has_default else pairs)
+    if verdict is None:
+        return None
+    record, artifact = verdict.winner.record, verdict.winner.artifact
+    bound = backend.bound(workload, machine.device, machine.profile)
+    kernel = Kernel(
+        workload=workload,
+        device=machine.device,
+        schedule=record.candidate.schedule,
+        artifact_sha256=artifact.sha256,
+        mode=record.policy.mode,
+        basis=verdict.measurement.basis,
+        default_s=math.inf if verdict.default_s is None else verdict.default_s,
+        best_s=verdict.best_s,
+        best_ci=verdict.best_ci,
+        bound_s=bound.seconds,
+        bound=bound.roof,
+        max_error=math.nan if record.max_error is None else record.max_error,
+        error_ratio=math.nan if record.error_ratio is None else record.error_ratio,
+        trials=len(final.records),
+        job_id="",
+        created=(folder / DEVICE).stat().st_mtime,
+        toolchain=artifact.toolchain,
+        abi=artifact.abi,
+        isa=artifact.isa,
+        space_version=record.space_version,
+    )
+    return kernel, artifact
+
+
+def _artifact(folder: Path, sha256: str) -> Artifact:
+    try:
+        artifact = codec.loads(Artifact, (folder / ARTIFACTS / sha256).read_bytes())
+    except (OSError, InvalidArgument) as error:
+        raise DataLoss(f"the artifact {sha256} of {folder} cannot be read: {error}") from None
+    if artifact.sha256 != sha256:
+        raise DataLoss(f"the artifact {sha256} of {folder} is not what its name says")
+    return artifact

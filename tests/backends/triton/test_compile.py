@@ -1,0 +1,83 @@
+"""Ahead-of-time compilation without a GPU: every target takes code, and the machine code is what it claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fettle.backends.api import Artifact, Candidate, MeasurePolicy, Outcome, Value
+from fettle.backends.registry import resolve_device
+from fettle.backends.spaces import enumerate_space
+from fettle.backends.triton.executor import CompileExecutor
+from fettle.backends.triton.program import Program
+from fettle.backends.triton.sass import disassemble, sass_loop
+from fettle.backends.triton.targets import TARGETS
+from fettle.graph.workload import Workload
+from fettle.store.memory import MemoryStore
+
+FOUR_BITS = "matmul m=16 n=4096 k=4096 act=f16 weight=u4:128 compute=f16"
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[CompileExecutor]:
+    backend, device = resolve_device("triton:sm_90")
+    with CompileExecutor(backend, device, builders=1) as opened:
+        yield opened
+
+
+def build(executor: CompileExecutor, text: str, target: str = "sm_90", **changes: Value) -> Artifact:
+    backend, device = resolve_device(f"triton:{target}")
+    workload = Workload.parse(text)
+    schedule = enumerate_space(backend.space(workload, device)).schedule(
+        backend.default(workload, device).as_dict() | changes
+    )
+    with executor.open(workload, MeasurePolicy(timeout=120.0), seed=0) as session:
+        (result,) = session.build([Candidate(workload, device, schedule)])
+    assert result.artifact is not None, result.failure
+    return result.artifact
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_gets_machine_code(executor: CompileExecutor, target: str) -> None:
+    artifact = build(executor, "elementwise shape=64x64 act=f16 expr=silu(x0)*x1", target)
+    (kernel,) = Program.of(artifact).kernels
+    assert kernel.compiled is not None
+    assert kernel.compiled.code[:4] == b"\x7fELF"
+    assert artifact.isa == (target,)
+    assert 0 < kernel.compiled.resources.registers <= 255
+    assert kernel.compiled.resources.spills == 0
+
+
+def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -> None:
+    changes = {"method": "ptx", "scale": "late", "values": 8, "block_n": 64, "block_k": 256, "warps": 4, "split": 1}
+    (kernel,) = Program.of(build(executor, FOUR_BITS, **changes)).kernels
+    assert kernel.compiled is not None
+    loop = sass_loop(kernel.compiled.code)
+    assert loop["wgmma"] > 0, "swapped operands multiply by warpgroups, weights in registers"
+    assert loop["local"] == 0
+    assert loop.total * 4 * 32 / (64 * 256) <= 4.1
+    assert "HGMMA" in disassemble(kernel.compiled.code)
+
+
+def test_a_split_product_is_two_launches_that_go_through_the_store(executor: CompileExecutor) -> None:
+    artifact = build(executor, FOUR_BITS, split=4)
+    store = MemoryStore()
+    program = Program.of(store.get_artifact(store.put_artifact(artifact)))
+    assert program == Program.of(artifact)
+    assert [k.launch.template for k in program.kernels] == ["lowbit:matmul", "sums:finish"]
+    assert [s.name for s in program.scratch] == ["parts"]
+    assert '"threads": 128' in program.abi_json()
+    assert "code" not in program.abi_json()
+
+
+def test_what_the_compiler_refuses_is_a_typed_failure(executor: CompileExecutor) -> None:
+    backend, device = resolve_device("triton:sm_90")
+    workload = Workload.parse(FOUR_BITS)
+    broken = backend.default(workload, device).as_dict() | {"block_n": 48}  # no power of two, and no point of the space
+    candidate = Candidate(workload, device, type(backend.default(workload, device)).of(**broken))
+    with executor.open(workload, MeasurePolicy(timeout=120.0), seed=0) as session:
+        (result,) = session.build([candidate])
+    assert result.failure is not None
+    assert result.failure.outcome is Outcome.COMPILE_ERROR
+    assert "power of 2" in result.failure.message

@@ -26,7 +26,8 @@ WORKLOADS = {
         "attention heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=bf16 kvcache=u2:64/f32",
         "attention heads=1 q=3000 kv=3000 dim=256 act=f16 causal=true",
     ],
-    "rows": ["softmax rows=1 cols=1 act=f16", "softmax rows=64 cols=100 act=f16", "layernorm rows=9 cols=100000 act=bf16",
+    "rows": ["softmax rows=1 cols=1 act=f16", "softmax rows=64 cols=100 act=f16",
+             "layernorm rows=9 cols=100000 act=bf16",
              "elementwise shape=3 act=f32 expr=exp(x0)"],
 }  # fmt: skip
 

@@ -38,13 +38,15 @@ def test_faults_in_the_pool_are_contained() -> None:
     order = [1, 2, 4, 1, 8, 16, 1]
     schedules = [Schedule.of(block=64, rows=1, warps=warps, stages=1) for warps in order]
     before = sleepers()
-    with CompileExecutor(FaultyBackend(), device, builders=2, memory_limit=512 << 20) as executor:
-        with executor.open(workload, MeasurePolicy(timeout=5.0), seed=0) as session:
-            results = session.build([Candidate(workload, device, schedule) for schedule in schedules])
-            outcomes = [None if r.failure is None else r.failure.outcome for r in results]
-            assert outcomes == [EXPECTED[FAULTS[warps]] for warps in order]
-            built = [r for r in results if r.artifact is not None]
-            assert all(session.evaluate(r.candidate, r.artifact).measurement.ok for r in built if r.artifact)
+    with (
+        CompileExecutor(FaultyBackend(), device, builders=2, memory_limit=512 << 20) as executor,
+        executor.open(workload, MeasurePolicy(timeout=5.0), seed=0) as session,
+    ):
+        results = session.build([Candidate(workload, device, schedule) for schedule in schedules])
+        outcomes = [None if r.failure is None else r.failure.outcome for r in results]
+        assert outcomes == [EXPECTED[FAULTS[warps]] for warps in order]
+        built = [r for r in results if r.artifact is not None]
+        assert all(session.evaluate(r.candidate, r.artifact).measurement.ok for r in built if r.artifact)
     deadline = time.monotonic() + 5.0
     while sleepers() - before and time.monotonic() < deadline:
         time.sleep(0.05)

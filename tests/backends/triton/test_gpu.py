@@ -109,7 +109,7 @@ def test_running_uploads_launches_and_downloads(backend: TritonBackend, driver: 
     np.testing.assert_array_equal(out, x / 8)
     ((function, grid, threads, shared, arguments),) = driver.launches
     assert function == (b"machine code", "elementwise:x0*0.125", 0)
-    assert (grid, threads, shared) == ((1, 1, 1), 32, 0)
+    assert (grid, threads, shared) == ((1, 1, 1), 64, 0), "64 elements, two warps"
     assert arguments[2:] == (Address(0), Address(0)), "Triton's scratch pointers are null"
     assert not driver.memory, "nothing stays allocated"
 

@@ -35,6 +35,7 @@ from fettle.backends.triton.gpu.driver import Driver, open_gpu
 from fettle.backends.triton.gpu.kernel import GpuKernel
 from fettle.backends.triton.gpu.measure import copy_roof, measure
 from fettle.backends.triton.kernel import InterpretedKernel
+from fettle.backends.triton.lossless import Lossless
 from fettle.backends.triton.lowbit import LowBit
 from fettle.backends.triton.rows import Rows
 from fettle.backends.triton.targets import TARGETS, Target, find_target
@@ -45,7 +46,7 @@ from fettle.graph.workload import Workload
 if TYPE_CHECKING:
     from fettle.backends.host.executor import Executor
 
-FAMILIES: tuple[Family, ...] = (LowBit(), Dense(), Attention(), Rows())
+FAMILIES: tuple[Family, ...] = (LowBit(), Dense(), Attention(), Rows(), Lossless())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 INTERPRETER = "interpreter"
@@ -188,7 +189,9 @@ class TritonBackend(Backend):
         if profile.device_key != device.key:
             raise InvalidArgument("the profile was taken of another device")
         memory = next(roof for roof in profile.roofs if ":dram" in roof.name)
-        traffic = sum(tensor.nbytes for tensor in (*workload.operands, workload.result))
+        traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
+        if workload.operator == "lossless":  # of a weight, signs and mantissas alone cannot be coded shorter
+            traffic -= workload.operands[0].nbytes / 2
         peak = max((roof for roof in profile.roofs if roof.name.startswith("peak:")), key=lambda roof: roof.value)
         bounds = (Bound(traffic / memory.value, memory.name), Bound(workload.flops / peak.value, peak.name))
         return max(bounds, key=lambda bound: bound.seconds)

@@ -1,0 +1,61 @@
+"""The GPU benchmark: its peers compute the workload, and without a GPU it says so."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fettle.bench.gpu import WORKLOADS, peer_results
+from fettle.cli.app import app
+from fettle.graph.errors import Unsupported
+from fettle.graph.workload import Workload
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("matmul m=5 n=24 k=64 act=bf16 weight=bf16", "torch matmul"),
+        ("matmul batch=2 m=5 n=24 k=64 act=f16 rhs=f16", "torch matmul"),
+        ("matmul m=5 n=24 k=64 act=f16 weight=u3:32 compute=f16", "torch matmul, f16 weight"),
+        ("attention heads=4 kv_heads=2 q=8 kv=8 dim=16 act=bf16 causal=true", "torch SDPA"),
+        ("attention heads=4 kv_heads=2 q=1 kv=30 dim=16 act=bf16", "torch SDPA"),
+        ("softmax rows=3 cols=40 act=bf16", "torch softmax"),
+    ],
+)
+def test_peers_compute_the_workload(text: str, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    (peer,) = peer_results(torch, "cpu", Workload.parse(text), 3, lambda call: 2e-6)
+    assert (peer.name, peer.seconds) == (name, 2e-6)
+    assert 0.0 < peer.error_ratio <= 1.5, "torch rounds as we may, or once more"
+
+
+def test_work_that_torch_has_not_has_no_peer() -> None:
+    torch = pytest.importorskip("torch")
+    text = "attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true"
+    assert peer_results(torch, "cpu", Workload.parse(text), 1, lambda call: 1.0) == ()
+
+
+def test_all_workloads_exist() -> None:
+    assert len({str(Workload.parse(text)) for text in WORKLOADS}) == len(WORKLOADS)
+
+
+@needs_triton
+def test_without_a_gpu_the_error_is_typed(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FETTLE_STORE", f"{tmp_path}/store.sqlite3")
+    done = CliRunner().invoke(app, ["bench", "gpu", "--device", "triton:63"])
+    assert isinstance(done.exception, Unsupported)
+    assert "no CUDA GPU" in str(done.exception)
+
+
+@needs_triton
+def test_compiling_reports_what_was_built(tmp_path: object) -> None:
+    done = CliRunner().invoke(app, ["bench", "compile", "--only", "elementwise", "--each", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    (row,) = found["rows"]
+    assert (row["tried"], row["built"], row["failures"]) == (2, 2, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 
@@ -14,6 +15,15 @@ GROUP = "fettle.backends"
 def backend_names() -> tuple[str, ...]:
     """Names of all registered backends, sorted."""
     return tuple(sorted({point.name for point in metadata.entry_points(group=GROUP)}))
+
+
+def usable_backends() -> tuple[Backend, ...]:
+    """All registered backends but those that lack something here (:func:`get_backend` says what)."""
+    found = []
+    for name in backend_names():
+        with suppress(Unsupported):
+            found.append(get_backend(name))
+    return tuple(found)
 
 
 @cache

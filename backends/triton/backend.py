@@ -55,7 +55,7 @@ INTERPRETER = "interpreter"
 _INTERPRETED = TARGETS["sm_90"]
 """Whose spaces the interpreter runs."""
 
-_INSTALL = "pip install 'fettle-tuner[triton]' (Triton 3.6, Linux x86-64)"
+_INSTALL = "pip install 'fettle-tuner[triton]' (Triton 3.6 and cuda-bindings, Linux)"
 
 
 class TritonBackend(Backend):
@@ -64,8 +64,8 @@ class TritonBackend(Backend):
     name: ClassVar[str] = "triton"
 
     def __init__(self, open_gpu: Callable[[int], Driver] = open_gpu) -> None:
-        if importlib.util.find_spec("triton") is None:
-            raise Unsupported("Triton is not installed", hint=_INSTALL)
+        if not (_installed("triton") or _installed("cuda")):
+            raise Unsupported("neither Triton nor cuda-bindings is installed", hint=_INSTALL)
         self._open_gpu = functools.cache(open_gpu)
         self._index = 0
 
@@ -91,6 +91,8 @@ class TritonBackend(Backend):
             return ()
 
     def device(self, text: DeviceText) -> Device:
+        if not text.preset.isdecimal() and not _installed("triton"):  # a GPU runs stored kernels without
+            raise Unsupported("Triton is not installed, so nothing can be compiled here", hint=_INSTALL)
         if text.options:
             raise InvalidDevice(
                 f"a device of Triton has no option {text.options[0][0]!r}", hint="example: triton:sm_90"
@@ -141,6 +143,8 @@ class TritonBackend(Backend):
         return self.family(workload, device).default(workload, target_of(device))
 
     def build(self, candidate: Candidate) -> Artifact:
+        if not _installed("triton"):
+            raise Unsupported("Triton is not installed", hint=_INSTALL)
         target = target_of(candidate.device)
         family = self.family(candidate.workload, candidate.device)
         plan = family.plan(candidate.workload, candidate.schedule, target)
@@ -212,6 +216,10 @@ class TritonBackend(Backend):
 
     def prepare_worker(self, device: Device) -> None:
         self._index = int(device.preset) if device.preset.isdecimal() else 0
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def target_of(device: Device) -> Target:

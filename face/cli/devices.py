@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fettle.backends.registry import backend_names, get_backend, resolve_device
+from fettle.backends.registry import backend_names, get_backend, resolve_device, usable_backends
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import plain, print_json, stderr, stdout
 from fettle.graph.errors import FettleError
@@ -27,7 +27,7 @@ def devices(
         backend, one = resolve_device(device)
         found = [(backend, one)]
     else:
-        found = [(backend, d) for backend in map(get_backend, backend_names()) for d in backend.devices()]
+        found = [(backend, d) for backend in usable_backends() for d in backend.devices()]
     roofs = {}
     if profile:
         from fettle.backends.host.executor import make_executor

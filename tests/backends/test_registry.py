@@ -54,6 +54,11 @@ def test_entry_point_that_is_no_backend_of_its_name_says_what_it_is(name: str, r
 
 
 @pytest.mark.usefixtures("installed")
+def test_usable_backends_leave_out_what_cannot_be_loaded() -> None:
+    assert [backend.name for backend in registry.usable_backends()] == ["fake"]
+
+
+@pytest.mark.usefixtures("installed")
 def test_unknown_name_lists_what_is_installed() -> None:
     with pytest.raises(NotFound, match="installed backends: absent alias fake"):
         registry.get_backend("tpu")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from triton.runtime import interpreter
 
 from fettle.backends.triton.interpreter import ptx
+from fettle.backends.triton.interpreter.bf16 import narrow, widen
 
 _Builder = interpreter.InterpreterBuilder
 _Handle = interpreter.TensorHandle
@@ -24,23 +25,10 @@ _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
 _create_dot, _cast_impl = _Builder.create_dot, _Builder.cast_impl
-_ternary_op = _Builder.ternary_op
 
 
 def _is_bf16(handle: Any) -> bool:
     return bool(handle.dtype.scalar == tl.bfloat16)
-
-
-def widen(bits: NDArray[np.generic]) -> NDArray[np.float32]:
-    """bf16 as raw bits to float32."""
-    return (bits.astype(np.uint16).astype(np.uint32) << 16).view(np.float32)
-
-
-def narrow(values: NDArray[np.generic]) -> NDArray[np.uint16]:
-    """float32 to raw bits of bf16, to the nearest, ties to even."""
-    word = np.ascontiguousarray(values.astype(np.float32)).view(np.uint32)
-    rounded = ((word + 0x7FFF + ((word >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(values.astype(np.float32)), np.uint16(0x7FC0), rounded)
 
 
 def _numbers(handle: Any) -> Any:

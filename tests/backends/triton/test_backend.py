@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fettle.backends.api import Schedule
+from fettle.backends.api import Candidate, DeviceText, Schedule
 from fettle.backends.registry import get_backend, resolve_device
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.backends.triton import TritonBackend
@@ -63,6 +63,17 @@ def test_a_machine_without_triton_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unsupported, match=r"fettle-tuner\[triton\]"):
         TritonBackend()
+
+
+def test_stored_kernels_need_cuda_bindings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = resolve_device("triton:interpreter")[1]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "cuda" else None)
+    backend = TritonBackend()
+    with pytest.raises(Unsupported, match="nothing can be compiled"):
+        backend.device(DeviceText.parse("triton:sm_90"))
+    workload = Workload.parse("softmax rows=8 cols=64 act=f16")
+    with pytest.raises(Unsupported, match="Triton is not installed"):
+        backend.build(Candidate(workload, device, backend.default(workload, device)))
 
 
 @pytest.mark.parametrize(

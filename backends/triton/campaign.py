@@ -6,7 +6,8 @@ Needs Python, NumPy, attrs, cattrs, ml_dtypes, Triton and cuda-bindings, nothing
 rooms below it; no network, no torch. Every trial is appended to ``DIR/trials.jsonl`` as soon as it is made, so a slice
 may be cut off anywhere, and the next one goes on after it. When all candidates of a workload have been tried, the best
 and the default are measured again, interleaved, and ``DIR/finals.jsonl`` says so. Artifacts of finalists lie in
-``DIR/artifacts`` under their SHA-256. ``fettle cache import DIR`` reads all that.
+``DIR/artifacts`` under their SHA-256. ``fettle cache import DIR`` reads all that. ``DIR/recordings`` has each finished
+workload as a FAIR T4 file, which ``--device replay:FILE`` reads.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ from fettle.backends.api import (
     Record,
 )
 from fettle.backends.host.executor import Executor, Session, make_executor
+from fettle.backends.replay.files import write_document
+from fettle.backends.replay.t4 import t4_document
 from fettle.backends.spaces import why_invalid
 from fettle.backends.triton.shortlist import Entry, Shortlist
 from fettle.graph import codec
 from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.workload import Workload
 
-TRIALS, FINALS, ARTIFACTS, DEVICE = "trials.jsonl", "finals.jsonl", "artifacts", "device.json"
+TRIALS, FINALS, DEVICE = "trials.jsonl", "finals.jsonl", "device.json"
+ARTIFACTS, RECORDINGS = "artifacts", "recordings"
 
 CHALLENGERS = 3
 ROUNDS = 15
@@ -118,6 +122,7 @@ class Campaign:
                     if made and self._clock() >= deadline:
                         return False
                     self._final(session, workload, list(known.values()))
+                    self._record(workload, list(known.values()))
                     made += 1
         return True
 
@@ -170,6 +175,12 @@ class Campaign:
         measurements = session.compare([artifact for _, artifact in pairs], ROUNDS)
         finalists = [attrs.evolve(r, artifact_sha256=self._keep(artifact)) for r, artifact in pairs]
         self._append(FINALS, Final(tuple(finalists), tuple(measurements)))
+
+    def _record(self, workload: Workload, records: Sequence[Record]) -> None:
+        folder = self._folder / RECORDINGS
+        folder.mkdir(exist_ok=True)
+        document = t4_document(records, created=time.time(), device_name=self._device.label)
+        write_document(folder / f"{workload.operator}-{workload.key[:12]}.json.gz", document)
 
     def _keep(self, artifact: Artifact) -> str:
         folder = self._folder / ARTIFACTS

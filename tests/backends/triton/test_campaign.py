@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from fettle.backends.api import Basis, DeviceText, MeasurePolicy, Record, Schedule
+from fettle.backends.replay.files import read_recording
 from fettle.backends.triton import TritonBackend
 from fettle.backends.triton.campaign import FINALS, TRIALS, Campaign, main, read_finals, read_trials
 from fettle.backends.triton.shortlist import Entry, Shortlist, entry_of
@@ -55,6 +56,15 @@ def test_slices_go_on_where_the_last_one_stopped(tmp_path: Path) -> None:
     done = campaign(tmp_path, made)
     assert done.run(SHORTLIST, 0.0, lambda text: None)
     assert made[-1].trials == 0
+
+
+def test_finished_workloads_become_replay_devices(tmp_path: Path) -> None:
+    campaign(tmp_path, []).run(SHORTLIST, 1e9, lambda text: None)
+    (file,) = (tmp_path / "recordings").iterdir()
+    recording = read_recording(file)
+    row = recording.find(OTHERS[1])
+    assert row is not None
+    assert recording.measurement(row).time == pytest.approx(1e-6)
 
 
 def test_a_line_that_was_cut_off_is_made_again(tmp_path: Path) -> None:

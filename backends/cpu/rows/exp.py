@@ -23,6 +23,11 @@ COEFFICIENTS: dict[int, tuple[float, ...]] = {
 BOUND: dict[int, float] = {4: 50.0, 5: 3.5, 6: 2.0}
 """Degree -> largest relative error of P evaluated in float32, in units of 2^-24, fused or not."""
 
+_LN2 = 0.6931471805599453
+
+SLOPE_ERROR: dict[int, float] = {degree: abs(c[1] / _LN2 - 1.0) * 2.0**24 for degree, c in COEFFICIENTS.items()}
+"""Degree -> relative error of P's slope at 0, in units of 2^-24."""
+
 LOG2_E = 1.44269502162933349609375
 """float32 nearest to log2 e."""
 LOG2_E_REST = 1.925963033500e-08
@@ -31,8 +36,6 @@ LN_2 = 0.693359375
 LN_2_REST = -2.12194440e-4
 _ROUND = 12582912.0
 """1.5·2^23: adding it to |t| < 2^22 rounds t to a whole number and leaves that in the low bits."""
-
-_LN2 = 0.6931471805599453
 
 
 def exp(v: Vectors, x: Any, degree: int, *, shift: int = 0, non_positive: bool = False, precise: bool = True) -> Any:

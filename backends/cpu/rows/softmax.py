@@ -3,7 +3,14 @@
 three_pass   m;  y = e^(x-m) and Σy;  y = y / Σ                        reads x twice, y once; writes y twice
 two_pass     per chunk: m and Σ e^(x-m), the sum rescaled when m grows;  y = e^(x-m) / Σ
                                                                        reads x twice, writes y once; exp twice
-two_pass is the online softmax of Milakov & Gimelshein (1805.02867), by chunks that fit in the L1 cache.
+online       m and Σ e^(x-m) value by value, in every lane for itself;  y = e^(x-m) / Σ
+                                                                       the same traffic; reads each x of a chunk once
+
+two_pass and online are the online softmax of Milakov & Gimelshein (1805.02867): the former by chunks that fit in the
+L1 cache, the latter with one exponential a value, since of e^(m-m') and e^(x-m') one is e^-|x-m| and the other is 1.
+
+A row may be split into ``split`` parts. Then all parts leave their maximum and sum in memory, and only after that is
+any part written: two parallel regions, in each of which one row keeps several threads busy.
 """
 
 from __future__ import annotations
@@ -16,8 +23,8 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.exp import exp
+from fettle.backends.cpu.rows.spaces import split_part
 from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors, for_each_row, function
-from fettle.graph.errors import BuildFailure
 
 LOWEST = -3.4028234663852886e38
 
@@ -30,36 +37,31 @@ def lower(candidate: Candidate) -> Any:
 
 
 def _body(candidate: Candidate, x: Any, y: Any) -> None:
-    schedule = candidate.schedule
-    v = Vectors(candidate.device, str(candidate.workload["act"]))
-    rows, cols = candidate.workload["rows"], candidate.workload["cols"]
-    algorithms: dict[str, Callable[..., None]] = {"three_pass": _three_pass, "two_pass": _two_pass}
-    kernel = _Kernel(
-        v,
-        x,
-        y,
-        cols,
-        schedule["unroll"],
-        schedule["row_block"],
-        schedule["degree"],
-        schedule["chunk"],
-        schedule["stream"],
-    )
-    if schedule["algorithm"] not in algorithms:
-        raise BuildFailure(f"softmax has no algorithm {schedule['algorithm']!r}")
-
-    with v.scope(y, kernel.streams), v.tasks(rows // kernel.block, schedule["threads"]) as task:
-        algorithms[schedule["algorithm"]](kernel, v.let(task * kernel.block))
+    kernel = _Kernel(candidate, x, y)
+    v, block, threads = kernel.v, kernel.block, candidate.schedule["threads"]
+    with v.scope(y, kernel.streams):
+        if candidate.schedule["split"] > 1:
+            _split(kernel, candidate.schedule["split"], threads)
+            return
+        with v.tasks(kernel.rows // block, threads) as task:
+            first = v.let(task * block)
+            if candidate.schedule["algorithm"] == "three_pass":
+                _three_pass(kernel, first)
+            else:
+                kernel.write(first, kernel.statistics(first, 0, kernel.cols), 0, kernel.cols)
 
 
 class _Kernel:
     """What one task works with: ``block`` neighbouring rows, interleaved."""
 
-    def __init__(
-        self, v: Vectors, x: Any, y: Any, cols: int, unroll: int, block: int, degree: int, chunk: int, streams: bool
-    ) -> None:
-        self.v, self.x, self.y, self.cols = v, x, y, cols
-        self.unroll, self.block, self.degree, self.chunk, self.streams = unroll, block, degree, chunk, streams
+    def __init__(self, candidate: Candidate, x: Any, y: Any) -> None:
+        workload, schedule = candidate.workload, candidate.schedule
+        self.v = Vectors(candidate.device, str(workload["act"]))
+        self.x, self.y = x, y
+        self.rows, self.cols = workload["rows"], workload["cols"]
+        self.unroll, self.block, self.degree = schedule["unroll"], schedule["row_block"], schedule["degree"]
+        self.chunk, self.streams = schedule["chunk"], schedule["stream"]
+        self.statistics = self.online if schedule["algorithm"] == "online" else self.by_chunks
 
     def registers(self, value: float) -> Registers:
         return Registers(self.v, self.unroll * self.block, value)
@@ -71,32 +73,93 @@ class _Kernel:
     def exp(self, x: Any) -> Any:
         return exp(self.v, x, self.degree, non_positive=True, precise=False)
 
-    def update_maxima(self, first: Any, maxima: Registers, start: Any, count: int) -> None:
-        def body(offset: Any, slot: int, mask: Any) -> None:
-            for row in range(self.block):
-                register = slot * self.block + row
-                value = self.v.load(self.x, [first + row, offset], mask, LOWEST)
-                maxima[register] = T.max(value, maxima[register])
+    def update_maxima(self, first: Any, maxima: Registers, start: Any, count: Any) -> None:
+        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
+            register = slot * self.block + row
+            value = self.v.load(self.x, [first + row, offset], mask, LOWEST)
+            maxima[register] = T.max(value, maxima[register])
 
-        self.v.sweep(count, self.unroll, body, start)
+        self.v.sweep(count, self.unroll, for_each_row(self.block, body), start)
 
     def add_exponentials(
-        self, first: Any, maxima: list[Any], sums: Registers, start: Any, count: int, keep: bool
+        self, first: Any, maxima: list[Any], sums: Registers, start: Any, count: Any, keep: bool
     ) -> None:
-        def body(offset: Any, slot: int, mask: Any) -> None:
-            for row in range(self.block):
-                register = slot * self.block + row
-                value = self.exp(self.v.let(self.v.load(self.x, [first + row, offset], mask) - maxima[row]))
-                if keep:
-                    self.v.store(self.y, [first + row, offset], value, mask)
-                added = value if mask is None else self.v.where(mask, value, self.v.constant(0.0))
-                sums[register] = sums[register] + added
+        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
+            register = slot * self.block + row
+            value = self.exp(self.v.let(self.v.load(self.x, [first + row, offset], mask) - maxima[row]))
+            if keep:
+                self.v.store(self.y, [first + row, offset], value, mask)
+            added = value if mask is None else self.v.where(mask, value, self.v.constant(0.0))
+            sums[register] = sums[register] + added
 
-        self.v.sweep(count, self.unroll, body, start)
+        self.v.sweep(count, self.unroll, for_each_row(self.block, body), start)
 
-    def reciprocals(self, sums: Registers) -> list[Any]:
+    def total(self, sums: Registers, row: int) -> Any:
+        return sums.reduce(lambda a, b: a + b, self.slots(row))
+
+    def by_chunks(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
+        """(m, Σ e^(x-m)) of every row, over ``count`` columns from ``start``: ``two_pass``."""
         v = self.v
-        return [v.spread(T.float32(1) / sums.reduce(lambda a, b: a + b, self.slots(row))) for row in range(self.block)]
+        tops = [Scalar(T.float32(LOWEST)) for _ in range(self.block)]
+        sums = self.registers(0.0)
+
+        def visit(at: Any, width: Any) -> None:
+            maxima = self.registers(LOWEST)
+            self.update_maxima(first, maxima, at, width)
+            for row, top in enumerate(tops):
+                highest = v.let(T.max(top.get(), maxima.reduce(T.max, self.slots(row))))
+                shrink = self.exp(v.spread(top.get() - highest))
+                for slot in self.slots(row):
+                    sums[slot] = sums[slot] * shrink
+                top.set(highest)
+            self.add_exponentials(first, [v.spread(top.get()) for top in tops], sums, at, width, keep=False)
+
+        v.in_chunks(count, self.chunk, visit, start)
+        return [(v.let(top.get()), v.let(self.total(sums, row))) for row, top in enumerate(tops)]
+
+    def online(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
+        """(m, Σ e^(x-m)) of every row, over ``count`` columns from ``start``: ``online``."""
+        v = self.v
+        maxima, sums = self.registers(LOWEST), self.registers(0.0)
+
+        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
+            register = slot * self.block + row
+            value = v.load(self.x, [first + row, offset], mask, LOWEST)
+            before, total, one = v.let(maxima[register]), v.let(sums[register]), v.constant(1.0)
+            grows = value > before
+            smaller = self.exp(v.let(v.where(grows, before - value, value - before)))  # e^-|x-m|
+            scaled = v.where(grows, v.multiply_add(total, smaller, one), total + smaller)
+            sums[register] = scaled if mask is None else v.where(mask, scaled, total)
+            maxima[register] = T.max(value, before)
+
+        v.sweep(count, self.unroll, for_each_row(self.block, body), start)
+        found = []
+        for row in range(self.block):
+            top = v.let(maxima.reduce(T.max, self.slots(row)))
+            for slot in self.slots(row):
+                sums[slot] = sums[slot] * self.exp(v.let(maxima[slot] - v.spread(top)))
+            found.append((top, v.let(self.total(sums, row))))
+        return found
+
+    def write(self, first: Any, statistics: list[tuple[Any, Any]], start: Any, count: Any) -> None:
+        """y of every row, over ``count`` columns from ``start``."""
+        v = self.v
+        tops = [v.spread(top) for top, _ in statistics]
+        scales = [v.spread(T.float32(1) / total) for _, total in statistics]
+
+        def put(row: int, offset: Any, slot: int, mask: Any) -> None:
+            value = self.exp(v.let(v.load(self.x, [first + row, offset], mask) - tops[row])) * scales[row]
+            if self.streams and mask is None:
+                v.stream(self.y, (first + row) * self.cols + offset, value)
+            else:
+                v.store(self.y, [first + row, offset], value, mask)
+
+        if self.streams:
+            for row in range(self.block):
+                v.stream_row(self.y, first + row, self.cols, self.unroll, partial(put, row), start, count)
+            v.end_streaming()
+        else:
+            v.sweep(count, self.unroll, for_each_row(self.block, put), start)
 
 
 def _three_pass(k: _Kernel, first: Any) -> None:
@@ -106,51 +169,42 @@ def _three_pass(k: _Kernel, first: Any) -> None:
     tops = [v.spread(maxima.reduce(T.max, k.slots(row))) for row in range(k.block)]
     sums = k.registers(0.0)
     k.add_exponentials(first, tops, sums, 0, k.cols, keep=True)
-    scales = k.reciprocals(sums)
+    scales = [v.spread(T.float32(1) / k.total(sums, row)) for row in range(k.block)]
 
-    def scale(offset: Any, slot: int, mask: Any) -> None:
-        for row in range(k.block):
-            value = v.load(k.y, [first + row, offset], mask)
-            v.store(k.y, [first + row, offset], value * scales[row], mask)
+    def scale(row: int, offset: Any, slot: int, mask: Any) -> None:
+        value = v.load(k.y, [first + row, offset], mask)
+        v.store(k.y, [first + row, offset], value * scales[row], mask)
 
-    v.sweep(k.cols, k.unroll, scale)
+    v.sweep(k.cols, k.unroll, for_each_row(k.block, scale))
 
 
-def _two_pass(k: _Kernel, first: Any) -> None:
-    v = k.v
-    tops = [Scalar(T.float32(LOWEST)) for _ in range(k.block)]
-    sums = k.registers(0.0)
+def _split(k: _Kernel, parts: int, threads: int) -> None:
+    """Every row in ``parts`` parts: first what each part has, then, knowing all, what each part becomes."""
+    v, part = k.v, split_part(k.cols, parts)
+    tops, sums = (T.alloc_buffer((k.rows * parts,), "float32") for _ in range(2))
 
-    def visit(start: Any, count: int) -> None:
-        maxima = k.registers(LOWEST)
-        k.update_maxima(first, maxima, start, count)
-        for row, top in enumerate(tops):
-            highest = v.let(T.max(top.get(), maxima.reduce(T.max, k.slots(row))))
-            shrink = k.exp(v.spread(top.get() - highest))
-            for slot in k.slots(row):
-                sums[slot] = sums[slot] * shrink
-            top.set(highest)
-        k.add_exponentials(first, [v.spread(top.get()) for top in tops], sums, start, count, keep=False)
+    def each(body: Callable[[Any, Any, Any, Any], None]) -> None:
+        with v.tasks(k.rows * parts, threads) as task:
+            row, start = v.let(T.floordiv(task, parts)), v.let(T.floormod(task, parts) * part)
+            count = part if k.cols % part == 0 else v.let(T.min(T.int64(part), T.int64(k.cols) - start))
+            body(task, row, start, count)
 
-    chunks, rest = divmod(k.cols, k.chunk)
-    if chunks:
-        with T.serial(T.int64(0), T.int64(chunks)) as chunk:
-            visit(v.let(chunk * k.chunk), k.chunk)
-    if rest:
-        visit(T.int64(chunks * k.chunk), rest)
-    highest = [v.spread(top.get()) for top in tops]
-    scales = k.reciprocals(sums)
+    def gather(task: Any, row: Any, start: Any, count: Any) -> None:
+        ((top, total),) = k.statistics(row, start, count)
+        T.buffer_store(tops, top, [task])
+        T.buffer_store(sums, total, [task])
 
-    def write(row: int, offset: Any, slot: int, mask: Any) -> None:
-        value = k.exp(v.let(v.load(k.x, [first + row, offset], mask) - highest[row])) * scales[row]
-        if k.streams and mask is None:
-            v.stream(k.y, (first + row) * k.cols + offset, value)
-        else:
-            v.store(k.y, [first + row, offset], value, mask)
+    def spread(task: Any, row: Any, start: Any, count: Any) -> None:
+        places = [row * parts + i for i in range(parts)]
+        top = tops[places[0]]
+        for place in places[1:]:
+            top = T.max(tops[place], top)
+        top = v.let(top)
+        total = T.float32(0)
+        for place in places:
+            shrink = T.Shuffle([k.exp(v.spread(tops[place] - top))], [0])
+            total = v.let(total + sums[place] * shrink)
+        k.write(row, [(top, total)], start, count)
 
-    if k.streams:
-        for row in range(k.block):
-            v.stream_row(k.y, first + row, k.cols, k.unroll, partial(write, row))
-        v.end_streaming()
-    else:
-        v.sweep(k.cols, k.unroll, for_each_row(k.block, write))
+    each(gather)
+    each(spread)

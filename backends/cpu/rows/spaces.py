@@ -1,7 +1,8 @@
 """Spaces, defaults and features of the row operators. Needs no TVM.
 
-algorithm    softmax only: three_pass or two_pass (see softmax.py)
+algorithm    softmax only: three_pass, two_pass or online (see softmax.py)
 degree       softmax only: degree of the exponential's polynomial
+split        softmax only: parts of a row, each a task of its own; keeps threads busy where there are few rows
 unroll       vectors per loop step, each with its own accumulator
 row_block    neighbouring rows interleaved in one task; helps short rows, whose reductions are all latency
 chunk        softmax two_pass: values whose maximum is taken before they are summed; elementwise: values per task
@@ -16,11 +17,20 @@ from collections.abc import Mapping
 
 from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Value
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.rows.exp import BOUND
+from fettle.backends.cpu.rows.exp import BOUND, SLOPE_ERROR
 from fettle.graph.operators.base import CONFIDENCE
 from fettle.graph.workload import Workload
 
-VERSION = "rows-1"
+VERSION = "rows-2"
+
+_LEAST_PART = 1024
+"""Columns of a part of a row at least."""
+
+_GOOD_PART = 8192
+"""Columns from which on a part is worth the two parallel regions, which cost 2 µs."""
+
+_LINE = 32
+"""Elements of the narrowest format in a cache line."""
 
 
 def space(workload: Workload, device: Device) -> Space:
@@ -32,26 +42,54 @@ def space(workload: Workload, device: Device) -> Space:
         return Space((chunks, _unroll(size, device), _stream(workload), _threads(device)), (busy,), VERSION)
     rows, cols = workload["rows"], workload["cols"]
     row_block = Parameter("row_block", tuple(b for b in (1, 2, 4) if rows % b == 0))
-    parameters = [_unroll(cols, device), row_block, _stream(workload), _threads(device)]
-    constraints = [
-        Constraint("unroll * row_block <= 8", "accumulators stay in registers"),
-        Constraint(f"threads == 1 or threads * row_block <= {rows}", "every thread has a task"),
-    ]
+    threads = _threads(device)
+    parameters = [_unroll(cols, device), row_block, _stream(workload), threads]
+    constraints = [Constraint("unroll * row_block <= 8", "accumulators stay in registers")]
+    busy = f"threads == 1 or threads * row_block <= {rows}"
     if workload.operator == "softmax":
-        chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c <= cols) or (1024,))
-        degrees = Parameter("degree", softmax_degrees(cols, lanes(device)))
-        # three passes keep exponentials in the result, which would round them twice where it is narrow
-        algorithms = ("three_pass", "two_pass") if str(workload["act"]) == "f32" else ("two_pass",)
-        parameters = [Parameter("algorithm", algorithms), degrees, chunks, *parameters]
-        constraints += [
-            Constraint("algorithm == 'two_pass' or not stream", "three passes read back what they write"),
-            Constraint(f"algorithm == 'two_pass' or chunk == {chunks.choices[0]}", "three passes have no chunks"),
-        ]
+        softmax, ruled = _softmax(workload, device, threads)
+        parameters, constraints = [*softmax, *parameters], [*constraints, *ruled]
+        busy += " * split"
+    constraints.append(Constraint(busy, "every thread has a task"))
     return Space(parameters, constraints, VERSION)
 
 
+def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[list[Parameter], list[Constraint]]:
+    """What softmax has beyond the other row operators."""
+    cols = workload["cols"]
+    # three passes keep exponentials in the result, which would round them twice where it is narrow
+    algorithms = ["three_pass", "two_pass"] if str(workload["act"]) == "f32" else ["two_pass"]
+    degrees = softmax_degrees(cols, lanes(device))
+    chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c <= cols) or (1024,))
+    counts = [int(count) for count in threads.choices if isinstance(count, int)]
+    splits = tuple(s for s in counts if cols >= s * _LEAST_PART and (s - 1) * split_part(cols, s) < cols) or (1,)
+    constraints = [
+        Constraint("algorithm != 'three_pass' or not stream", "three passes read back what they write"),
+        Constraint(f"algorithm == 'two_pass' or chunk == {chunks.choices[0]}", "only two passes have chunks"),
+        Constraint(
+            "split == 1 or (algorithm != 'three_pass' and row_block == 1 and split <= threads)",
+            "parts are for idle threads, and have a maximum and a sum",
+        ),
+    ]
+    online = [(d, u) for d in degrees for u in _unroll(cols, device).choices if online_fits(cols, lanes(device), d, u)]
+    if online:
+        algorithms.append("online")
+        points = " or ".join(f"(degree == {degree} and unroll == {unroll})" for degree, unroll in online)
+        constraints.append(Constraint(f"algorithm != 'online' or {points}", "the sum is within the tolerance"))
+    parameters = [
+        Parameter("algorithm", tuple(algorithms)),
+        Parameter("degree", degrees),
+        chunks,
+        Parameter("split", splits),
+    ]
+    return parameters, constraints
+
+
 def default(workload: Workload, device: Device) -> Schedule:
-    """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches."""
+    """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches.
+
+    A softmax of fewer rows than threads has its rows split, if they are long.
+    """
     found = space(workload, device)
     values: dict[str, Value] = {parameter.name: parameter.choices[0] for parameter in found.parameters}
     choices = {
@@ -61,6 +99,10 @@ def default(workload: Workload, device: Device) -> Schedule:
     if workload.operator == "softmax":
         values["degree"] = 5
     tasks = -(-workload.result.size // choices["chunk"][0]) if workload.operator == "elementwise" else workload["rows"]
+    if workload.operator == "softmax" and tasks < choices["threads"][-1]:
+        split = max(parts for parts in choices["split"] if parts == 1 or workload["cols"] >= parts * _GOOD_PART)
+        values |= {"split": split, "algorithm": "two_pass"}
+        tasks *= split
     values["threads"] = max(threads for threads in choices["threads"] if threads <= tasks)
     return Schedule(tuple(values.items()))
 
@@ -70,26 +112,29 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     workload, schedule = candidate.workload, candidate.schedule
     operator = workload.operator
     size, threads = workload.result.size, schedule["threads"]
-    two_pass = schedule.get("algorithm") == "two_pass"
+    three_pass = schedule.get("algorithm") == "three_pass"
     width = workload.result.format.bits // 8
     row_bytes = width * (size if operator == "elementwise" else workload["cols"])
-    reads = {"softmax": 2 if two_pass else 3, "rmsnorm": 2, "layernorm": 3, "elementwise": 0}[operator]
-    writes = 2 if operator == "softmax" and not two_pass else 1
+    reads = {"softmax": 3 if three_pass else 2, "rmsnorm": 2, "layernorm": 3, "elementwise": 0}[operator]
+    writes = 2 if three_pass else 1
     if operator == "elementwise":
         reads = workload["expr"].arity
         step, tasks = schedule["chunk"], -(-size // schedule["chunk"])
     else:
-        step, tasks = workload["cols"], workload["rows"] // schedule["row_block"]
+        split = schedule.get("split", 1)
+        step, tasks = workload["cols"] // split, workload["rows"] * split // schedule["row_block"]
     block = schedule.get("row_block", 1)
     l1, l2 = cpu.cache_bytes(candidate.device, "L1d"), cpu.cache_bytes(candidate.device, "L2")
     return {
         "reads_per_value": float(reads),
         "writes_per_value": float(writes),
-        "exponentials_per_value": float((2 if two_pass else 1) if operator == "softmax" else 0),
+        "exponentials_per_value": float((1 if three_pass else 2) if operator == "softmax" else 0),
         "log2_bytes_moved": math.log2(width * size * (reads + writes)),
         "log2_row_bytes": math.log2(row_bytes),
         "row_block_over_l1": width * step * block / l1 if l1 else 0.0,
         "row_block_over_l2": width * step * block / l2 if l2 else 0.0,
+        "is_online": float(schedule.get("algorithm") == "online"),
+        "split": float(schedule.get("split", 1)),
         "log2_chunk": math.log2(schedule.get("chunk", step)),
         "degree": float(schedule.get("degree", 0)),
         "unroll": float(schedule["unroll"]),
@@ -119,11 +164,33 @@ def softmax_degrees(cols: int, width: int) -> tuple[int, ...]:
     """
 
     def fits(degree: int) -> bool:
-        spent = 2.0 * BOUND[degree] + 4.0
+        spent = _spent(degree)
         chain = math.sqrt(cols / width + math.log2(width))
         return spent <= 16.0 or spent + CONFIDENCE * chain <= 16.0 + CONFIDENCE * math.sqrt(cols)
 
     return tuple(degree for degree in sorted(BOUND) if fits(degree))
+
+
+def online_fits(cols: int, width: int, degree: int, unroll: int) -> bool:
+    """Whether a sum that is rescaled at every value stays within softmax's declared tolerance.
+
+    A sum that is multiplied by e^-δ again and again has a memory of 1/δ values; while it lasts, every factor's
+    error counts, and equal factors have equal errors. P's slope at 0 is wrong by ``SLOPE_ERROR``, which those 1/δ
+    factors make an error of that size whatever δ is; rounding adds at most u a step, not at random.
+    """
+    steps = cols / (width * unroll)
+    systematic = _spent(degree) + SLOPE_ERROR[degree] + steps
+    return systematic + CONFIDENCE * math.sqrt(steps + math.log2(width)) <= 16.0 + CONFIDENCE * math.sqrt(cols)
+
+
+def split_part(cols: int, parts: int) -> int:
+    """Columns of every part of a row but the last: whole cache lines, if the row starts on one."""
+    return -(-cols // (parts * _LINE)) * _LINE
+
+
+def _spent(degree: int) -> float:
+    """Units of u for the exponentials, the division and the scaling."""
+    return 2.0 * BOUND[degree] + 4.0
 
 
 def _unroll(length: int, device: Device) -> Parameter:

@@ -120,6 +120,8 @@ def softmaxes(request: pytest.FixtureRequest) -> list[Artifact]:
         built(text, device),
         built(text, device, algorithm="two_pass", unroll=2),
         built(text, device, algorithm="two_pass", unroll=1, stream=True),
+        built(text, device, algorithm="online", unroll=1),
+        built(text, device, algorithm="online", unroll=2, stream=True),
     ]
 
 
@@ -224,6 +226,12 @@ def test_results_are_rounded_to_nearest_even(level: str, act: str) -> None:
     np.testing.assert_array_equal(run(built(text, device), [x]).view(np.uint16), exact.astype(dtype).view(np.uint16))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("operator", ["elementwise shape=17 act=bf16 expr=x0", "softmax rows=2 cols=17 act=bf16"])
+def test_single_narrow_value_behind_whole_vectors_is_all_that_is_written(level: str, operator: str) -> None:
+    run(built(operator, device_of(level)), sampled(operator))  # its guards notice more
+
+
 def assembly(text: str, device: Device, **changes: object) -> str:
     import tvm
 
@@ -237,7 +245,7 @@ def assembly(text: str, device: Device, **changes: object) -> str:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("algorithm", ["three_pass", "two_pass"])
+@pytest.mark.parametrize("algorithm", ["three_pass", "two_pass", "online"])
 def test_softmax_calls_no_library_and_uses_the_whole_register(level: str, algorithm: str) -> None:
     device = device_of(level)
     text = assembly("softmax rows=64 cols=4096 act=f32", device, algorithm=algorithm)
@@ -294,6 +302,54 @@ def test_low_degree_is_within_tolerance_where_offered() -> None:
     artifact = built(text, device_of(LEVELS[-1]), degree=4)
     assert error_ratio(artifact, sampled(text)) <= 1
     assert error_ratio(artifact, [np.zeros((8, 4096), np.float32)]) <= 1
+
+
+@pytest.mark.parametrize("level", LEVELS[-2:])
+def test_online_sums_of_rising_rows_are_within_tolerance(level: str) -> None:
+    cols, device = 32000, device_of(level)
+    workload = Workload.parse(f"softmax rows=1 cols={cols} act=f32")
+    rising = [np.arange(cols, dtype=np.float32)[None] * np.float32(step) for step in (1e-6, 1e-3, 3e-2)]
+    points = enumerate_space(ROWS.space(workload, device))
+    online = [s for s in (points[i] for i in range(len(points))) if s["algorithm"] == "online"]
+    for schedule in min(online, key=lambda s: (s["degree"], s["unroll"])), min(online, key=lambda s: s["unroll"]):
+        artifact = BACKEND.build(Candidate(workload, device, schedule))
+        for x in rising:  # every value rescales the sum of those before it
+            assert error_ratio(artifact, [x]) <= 1
+
+
+def test_online_softmax_is_offered_only_where_rescaling_has_room() -> None:
+    from fettle.backends.cpu.rows.spaces import online_fits
+
+    assert online_fits(4096, 16, 5, 1)
+    assert not online_fits(4096, 16, 4, 8)  # the slope of degree 4 alone is 556 units of u; 528 are allowed
+    assert online_fits(32000, 16, 5, 2)
+    assert not online_fits(32000, 16, 5, 1)
+
+
+@pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
+@pytest.mark.parametrize(("act", "cols"), [("f32", 2048), ("f32", 5000), ("bf16", 2049)])
+@pytest.mark.parametrize("algorithm", ["two_pass", "online"])
+def test_row_split_over_threads_is_within_tolerance(act: str, cols: int, algorithm: str) -> None:
+    text = f"softmax rows=3 cols={cols} act={act}"
+    artifact = built(text, device_of(LEVELS[-1], 2), algorithm=algorithm, split=2, threads=2, stream=act == "f32")
+    assert error_ratio(artifact, sampled(text)) <= 1
+    x = np.zeros((3, cols), sampled(text)[0].dtype)
+    x[0, 0], x[1, -1], x[2] = 80, 80, -np.inf  # a part whose values all vanish beside the other's
+    x[2, -1] = 1
+    y = run(artifact, [x]).astype(np.float32)
+    assert (y[0, 0], y[1, -1], y[2, -1]) == (1, 1, 1)
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-2)
+
+
+@pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
+def test_only_long_rows_are_split_by_default_and_take_two_parallel_regions() -> None:
+    device = device_of(LEVELS[-1], 2)
+    for cols, split, regions in (32000, 2, 2), (4096, 1, 0):
+        workload = Workload.parse(f"softmax rows=1 cols={cols} act=f32")
+        schedule = ROWS.default(workload, device)
+        assert schedule["split"] == split
+        lowered = ROWS.lower(Candidate(workload, device, schedule))
+        assert str(lowered.function).count("T.parallel") == regions
 
 
 @pytest.mark.parametrize(

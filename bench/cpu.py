@@ -29,6 +29,7 @@ from fettle.tuning import tune
 
 OURS = "fettle"
 METASCHEDULE = "tvm MetaSchedule"
+GGML = "ggml"
 
 WRONG = 1e-2
 """A rival whose normalised error is above this computes something else and is not timed."""
@@ -122,7 +123,11 @@ class Bench:
         def peer(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Rival]:
             return metaschedule.rival(workload, operands, threads, trials, self.seed)
 
-        return attrs.evolve(self, peers={**self.peers, METASCHEDULE: peer}, extra=(METASCHEDULE,))
+        return attrs.evolve(self, peers={**self.peers, METASCHEDULE: peer}, extra=(*self.extra, METASCHEDULE))
+
+    def with_ggml(self) -> Bench:
+        """The same, where ggml is a rival in every quantised product."""
+        return attrs.evolve(self, extra=(*self.extra, GGML))
 
     def goal(self, goal: Goal, report: Callable[[str], None]) -> Row:
         """Time all cases of a goal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
-from fettle.bench.peers import onnxruntime, torch
+from fettle.bench.peers import ggml, onnxruntime, torch
 from fettle.bench.peers.rival import Rival
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -24,13 +24,14 @@ PEERS: Mapping[str, Peer] = {
     "torch conv2d": torch.conv2d,
     "torch softmax": torch.softmax,
     "torch SDPA": torch.attention,
+    "ggml": ggml.quantised,
 }
 
 
 def versions() -> dict[str, str | None]:
     """Version of each package peers come from; None if it is not installed."""
     found: dict[str, str | None] = {}
-    for name in ("onnxruntime", "torch"):
+    for name in ("onnxruntime", "torch", ggml.PACKAGE):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -118,6 +118,7 @@ def cpu(
     metaschedule: Annotated[
         bool, typer.Option("--metaschedule", help="f32 matmul: also MetaSchedule, as many trials.")
     ] = False,
+    ggml: Annotated[bool, typer.Option("--ggml", help="Quantised products: also ggml, of llama-cpp-python.")] = False,
     seed: SeedOption = 0,
     force: ForceOption = False,
     store: StoreOption = None,
@@ -133,7 +134,7 @@ def cpu(
 
     groups = _choices("--only", only, GROUPS) if only else list(GROUPS)
     chosen = goals(groups, _shapes(shapes))
-    _run("cpu", chosen, threads, trials, rounds, seed, force, store, json, metaschedule)
+    _run("cpu", chosen, threads, trials, rounds, seed, force, store, json, metaschedule=metaschedule, ggml=ggml)
 
 
 @app.command()
@@ -156,7 +157,7 @@ def gemv(
 
     names = _shapes(shapes)
     chosen = [goal(weight, names) for weight in formats.split(",")]
-    _run("gemv", chosen, threads, trials, rounds, seed, force, store, json, metaschedule=False)
+    _run("gemv", chosen, threads, trials, rounds, seed, force, store, json)
 
 
 def _run(
@@ -169,7 +170,9 @@ def _run(
     force: bool,
     store: str | None,
     json: bool,
-    metaschedule: bool,
+    *,
+    metaschedule: bool = False,
+    ggml: bool = False,
 ) -> None:
     from fettle.backends.registry import resolve_device
     from fettle.bench.cpu import Bench, device_text, tune_all
@@ -187,6 +190,8 @@ def _run(
             bench = Bench.on(opened, count, missing, seed, rounds)
             if metaschedule:
                 bench = bench.with_metaschedule(trials)
+            if ggml:
+                bench = bench.with_ggml()
             roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
             for goal in goals:
                 rows.append(bench.goal(goal, lambda text: stderr.print(text, highlight=False)))

@@ -70,7 +70,7 @@ class Hyperparameters:
         squared += 1.0
         result *= squared
         result *= self.variance
-        return result
+        return np.asarray(result, np.float64)
 
 
 def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperparameters:

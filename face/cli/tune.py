@@ -35,6 +35,9 @@ from fettle.store.open import open_store
 from fettle.store.values import Job, JobEvent, JobState
 from fettle.tuning import Work, plan, read_work
 
+QUICK_TRIALS = 30
+QUICK_SECONDS = 30.0
+
 
 def tune(
     target: Annotated[str, typer.Argument(metavar="MODEL.onnx|WORKLOAD", help="An ONNX model or a workload text.")],
@@ -43,6 +46,9 @@ def tune(
     time: Annotated[float | None, typer.Option("--time", help="Wall-clock limit of the job in seconds.")] = None,
     dim: DimOption = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most 30 trials per workload and, without --time, 30 seconds in all.")
+    ] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that are not in cache.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Tune even what the cache already has.")] = False,
     store: StoreOption = None,
@@ -64,6 +70,9 @@ def tune(
     - fettle tune model.onnx --dim batch=1 --server 127.0.0.1:50151
     """
     dims = parse_dims(dim)
+    if quick:
+        trials = min(trials, QUICK_TRIALS)
+        time = QUICK_SECONDS if time is None else time
     policy = MeasurePolicy(mode="cold" if cold else "hot")
     cancel = threading.Event()
     if server is not None:

@@ -88,7 +88,7 @@ class GuidedSampler(Sampler):
         if self._problem.prior is not None:
             pool = candidates(self._points, {}, rng)
             picks = self._problem.prior.picks(self._locate_pool(pool).trend, START - 1)
-            chosen = list(dict.fromkeys([pool[at] for at in picks] + chosen))
+            chosen = list(dict.fromkeys([*chosen, *(pool[at] for at in picks)]))
         chosen = covering(self._points, chosen, max(START, len(self._told) + count), rng)
         return [i for i in chosen if i not in self._told][:count]
 

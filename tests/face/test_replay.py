@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import signal
@@ -16,6 +17,7 @@ import attrs
 import pytest
 
 from fettle.cli.app import main
+from fettle.costmodel.files import loads
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.service.client import connect
@@ -74,8 +76,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def objectives(path: Path) -> list[float]:
     """Valid times of a recording, read without fettle."""
-    import gzip
-
     rows = json.loads(gzip.decompress(path.read_bytes()))["results"]
     return [row["measurements"][0]["value"] for row in rows if row["correctness"]]
 
@@ -114,6 +114,44 @@ def test_replay_shows_a_table_to_people(recording: Path, fresh: Fettle) -> None:
     assert done.returncode == 0
     assert "best (ms)" in done.stdout
     assert "1200 configurations" in done.stdout
+
+
+def test_a_recording_of_another_device_is_a_head_start(tmp_path: Path, recording: Path, here: Here) -> None:
+    slower = json.loads(gzip.decompress(recording.read_bytes()))
+    for row in slower["results"]:
+        if row["correctness"]:
+            row["measurements"][0]["value"] *= 3.0
+    other = write(tmp_path / "slower.json", slower)
+    words = ("replay", str(recording), "--evaluations", "3", "--json")
+    assert here(*words, "--warm", str(other)).json()["ratio"] == 1.0
+    assert here(*words).json()["ratio"] < 1.0
+
+
+@pytest.mark.parametrize(("other", "hint"), [("same.json", "no search"), ("small.json", "other parameters")])
+def test_what_is_no_other_device_is_refused(other: str, hint: str, tmp_path: Path, here: Here) -> None:
+    large(tmp_path / "same.json")
+    write(tmp_path / "small.json", t4())
+    done = here("replay", "same.json", "--warm", other)
+    assert done.returncode == 2
+    assert hint in done.stderr
+
+
+def test_the_cost_model_is_judged_on_the_trials_of_the_store(recording: Path, tmp_path: Path, here: Here) -> None:
+    assert here("tune", "recorded", "--device", f"replay:{recording}", "--trials", "96", "--json").returncode == 0
+    (model,) = here("costmodel", "report", "--trained-on", "48", "--save", "models", "--json").json()["models"]
+    assert model["workload"] == "recorded"
+    assert model["trained_on"] == 48
+    assert -1.0 <= model["spearman"] <= 1.0
+    assert 0.0 <= model["coverage"] <= 1.0
+    (saved,) = (tmp_path / "models").glob("*.costmodel")
+    names = loads(saved.read_bytes())[1]
+    assert "log2:d" in names
+
+
+def test_a_quick_job_makes_at_most_thirty_trials(recording: Path, here: Here) -> None:
+    (row,) = here("tune", "recorded", "--device", f"replay:{recording}", "--quick", "--json").json()["workloads"]
+    assert row["trials"] == 30
+    assert row["verified"]
 
 
 @pytest.mark.parametrize(

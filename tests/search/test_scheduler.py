@@ -114,3 +114,40 @@ def test_a_workload_without_a_valid_trial_loses_its_claim_slowly() -> None:
         tuner.step(session, BATCH)
         gains.append(expected_gain(tuner))
     assert gains == pytest.approx([0.5, 0.25, 1 / 6])
+
+
+def graph_seconds(variant: int, total: int, gain: bool) -> float:
+    """One pass of a graph of unequal parts after that many trials, by expected gain or in turn."""
+    executor = SyntheticExecutor(SyntheticBackend(variant=variant, rugged=0.3))
+    tuners = [
+        WorkloadTuner(
+            executor.backend,
+            workload(n),
+            DEVICE,
+            executor.backend.bound(workload(n), DEVICE, executor.profile()),
+            count=count,
+            seed=variant,
+            clock=executor.clock,
+        )
+        for n, count in ((2048, 12), (512, 4), (256, 1), (128, 2), (64, 1), (64 + 16, 1))
+    ]
+    sessions = {t.workload.key: executor.open(t.workload, t.policy, 0) for t in tuners}
+    scheduler = Scheduler(tuners, total, math.inf, executor.clock)
+    for turn in range(total):
+        if gain:
+            if (following := scheduler.next()) is None:
+                break
+            tuner, trials = following.tuner, following.trials
+        else:
+            tuner, trials = tuners[turn % len(tuners)], min(8, total - scheduler.done)
+        if trials < 1:
+            break
+        tuner.step(sessions[tuner.workload.key], trials)
+    assert scheduler.done == total
+    return sum(t.count * (t.best_s or math.inf) for t in tuners)
+
+
+def test_expected_gain_beats_round_robin_at_equal_trials_over_graphs() -> None:
+    ratios = [graph_seconds(v, 144, gain=True) / graph_seconds(v, 144, gain=False) for v in range(6)]
+    assert math.prod(ratios) ** (1 / 6) < 0.95
+    assert max(ratios) < 1.05

@@ -32,6 +32,7 @@ from fettle.graph.workload import Workload
 from fettle.search import finals
 from fettle.search.finals import Finalist, Verdict
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
+from fettle.search.stopping import nothing_to_gain
 
 BATCH = 8
 """Candidates chosen, and built in parallel, at a time."""
@@ -85,6 +86,7 @@ class WorkloadTuner:
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known)), seed)
         self._told = 0
+        self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
         self._visited = set(self._indices)
         self._batch: list[Proposal] = []
@@ -103,8 +105,8 @@ class WorkloadTuner:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing is left to try."""
-        return bool(self.error) or len(self._visited) >= self.points.size
+        """Whether nothing is left to try, or nothing to gain."""
+        return bool(self.error) or self._settled or len(self._visited) >= self.points.size
 
     @property
     def best_s(self) -> float | None:
@@ -162,6 +164,9 @@ class WorkloadTuner:
             self._sampler.tell(history[self._told :])
             self._told = len(history)
             self._batch = self._sampler.propose(BATCH)
+            best = min((r for r in known if is_valid(r)), key=lambda r: r.measurement.time, default=None)
+            if nothing_to_gain(self._sampler.expected_gain, best, len(known)):
+                self._settled, self._batch = True, []
             self._batch_number = number
         return [p for p in self._batch if p.index not in self._visited]
 

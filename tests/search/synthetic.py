@@ -175,7 +175,9 @@ class SyntheticSession(Session):
         if failure is not None:
             return TrialResult(Measurement.failure(failure, "as told"), False, None, None, 0.1)
         seconds = self.executor.backend.seconds(self.workload, candidate.schedule)
-        return TrialResult(Measurement(Outcome.OK, (seconds,) * self.policy.samples), True, 1e-6, 0.1, 0.1)
+        noise = self.executor.noise
+        samples = [seconds * math.exp(noise * (chance(artifact.sha256, i) - 0.5)) for i in range(self.policy.samples)]
+        return TrialResult(Measurement(Outcome.OK, tuple(samples)), True, 1e-6, 0.1, 0.1)
 
     def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
         self.executor.compared.append((len(artifacts), rounds))

@@ -278,12 +278,14 @@ class Plan:
         Returns:
             ``[problems, m, n]`` float32.
         """
-        gemv, lanes = self.gemv, self.org.lanes
+        gemv, lanes, slices = self.gemv, self.org.lanes, self.slices
         part = slice(first, first + len(notes))
         at = {(s.row, s.column): s for s in self.segments().values()}
         result = np.zeros((gemv.problems, gemv.m, gemv.n), np.float32)
-        buffers = np.zeros((self.org.channels, self.org.buffer_columns * lanes), np.float32)
-        sums = np.zeros((self.org.channels, self.share * self.org.banks), np.float32)
+        x = _padded(x, slices * self.slice_k).reshape(gemv.problems, gemv.m, slices, self.slice_k)
+        weight = _padded(weight, slices * self.slice_k).reshape(gemv.problems, gemv.n, slices, self.slice_k)
+        buffers = np.zeros((self.at_once, slices, self.org.buffer_columns * lanes), np.float32)
+        sums = np.zeros((self.at_once, slices, self.share * self.org.banks), np.float32)
         commands = zip(
             notes,
             program.rows[part].tolist(),
@@ -293,33 +295,40 @@ class Plan:
             strict=True,
         )
         for note, row, column, count, channels in commands:
-            for problem, s, channel in self.groups(note.turn):
-                if not channels >> channel & 1:
-                    continue
-                if note.what == "feed":
-                    offset = (column - self.buffer_column(note.vector)) * lanes
-                    start = s * self.slice_k + note.chunk * self.chunk_k + offset
-                    values = x[problem, note.vector, start : min(start + count * lanes, (s + 1) * self.slice_k)]
-                    place = column * lanes
-                    buffers[channel, place : place + count * lanes] = 0.0
-                    buffers[channel, place : place + len(values)] = values
-                elif note.what == "bias":
-                    sums[channel] = 0.0
-                elif note.what == "mac":
-                    segment = at[row, column]
-                    start = s * self.slice_k + segment.chunk * self.chunk_k
-                    stop = min(start + self.chunk_k, (s + 1) * self.slice_k, gemv.k)
-                    weights = weight[problem, self._outputs(segment.output), start : max(start, stop)]
-                    place = self.buffer_column(note.vector) * lanes
-                    inputs = buffers[channel, place : place + weights.shape[1]]
-                    sums[channel, : len(weights)] += weights @ inputs
-                elif note.what == "read":
-                    outputs = self._outputs(note.output)
-                    size = outputs.stop - outputs.start
-                    result[problem, note.vector, outputs] += gemv.leaving(sums[channel, :size])
+            problems = slice(note.turn * self.at_once, min((note.turn + 1) * self.at_once, gemv.problems))
+            used = problems.stop - problems.start
+            if note.what == "feed":
+                place = slice(column * lanes, (column + count) * lanes)
+                start = note.chunk * self.chunk_k + (column - self.buffer_column(note.vector)) * lanes
+                for group in range(used * slices):
+                    if channels >> (group * self.share) & 1:
+                        problem, s = divmod(group, slices)
+                        values = x[problems.start + problem, note.vector, s, start : start + count * lanes]
+                        buffers[problem, s, place] = values
+            elif note.what == "bias":
+                sums[:used] = 0.0
+            elif note.what == "mac":
+                segment = at[row, column]
+                outputs = self._outputs(segment.output)
+                start = segment.chunk * self.chunk_k
+                k = min(self.chunk_k, self.slice_k - start)
+                weights = weight[problems, outputs, :, start : start + k].transpose(0, 2, 1, 3)
+                place = slice(self.buffer_column(note.vector) * lanes, self.buffer_column(note.vector) * lanes + k)
+                products = weights @ buffers[:used, :, place, None]
+                sums[:used, :, : products.shape[2]] += products[..., 0]
+            elif note.what == "read":
+                outputs = self._outputs(note.output)
+                left = gemv.leaving(sums[:used, :, : outputs.stop - outputs.start])
+                result[problems, note.vector, outputs] += left.sum(axis=1)
         return result
 
     def _outputs(self, output: int) -> slice:
         """Rows of W of an output group."""
         first = output * self.share * self.org.banks
         return slice(first, min(first + self.share * self.org.banks, self.gemv.n))
+
+
+def _padded(array: Array, k: int) -> Array:
+    """An array whose last axis is ``k`` long, zeros behind; itself if it is."""
+    missing = k - array.shape[-1]
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array

@@ -7,7 +7,23 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fettle.cli import bench, cache, costmodel, db, devices, gpu, jobs, lookup, plan, replay, run, serve, simulate, tune
+from fettle.cli import (
+    bench,
+    cache,
+    costmodel,
+    db,
+    devices,
+    gpu,
+    jobs,
+    lookup,
+    place,
+    plan,
+    replay,
+    run,
+    serve,
+    simulate,
+    tune,
+)
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
@@ -27,6 +43,7 @@ app.command(name="replay")(replay.replay)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="plan")(plan.plan)
 app.command(name="gpu-measure")(gpu.gpu_measure)
+app.command(name="place")(place.place)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cache.app, name="cache")
 app.command(name="devices")(devices.devices)

@@ -21,7 +21,7 @@ ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 _TEXTBOOK_ORDER = {folds.OUTPUT: "mnk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
 """The streamed dimension is innermost: what is stationary is loaded once."""
 
-_MOST_STEPS = 1 << 14
+_MOST_STEPS = 1 << 17
 _TILES = ("tile_m", "tile_n", "tile_k")
 
 Ints = NDArray[np.int64]

@@ -1,0 +1,99 @@
+"""Three ways to place operators: by operations per byte, greedily, and exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fettle.graph.errors import Unsupported
+from fettle.graph.workload import Workload
+from fettle.search.placement.costs import CostTable, Place
+
+Assignment = tuple[int, ...]
+
+_PROBE = {"n": 4096, "k": 4096, "act": "bf16", "weight": "bf16"}
+_PROBE_ROWS = tuple(1 << i for i in range(11))
+_UNIT = 1e-10
+"""Seconds per unit of the exact model's integer objective."""
+
+
+def crossing(low: Place, high: Place) -> float:
+    """Operations per byte from which ``high`` is faster than ``low``, found by products of more and more rows.
+
+    Infinity if it never is among them.
+    """
+    for rows in _PROBE_ROWS:
+        workload = Workload.of("matmul", m=rows, **_PROBE)
+        one, two = low.cost(workload), high.cost(workload)
+        if two is not None and (one is None or two.seconds < one.seconds):
+            return workload.flops / workload.nbytes
+    return float("inf")
+
+
+def by_intensity(table: CostTable) -> Assignment:
+    """Duplex's rule (2409.01141): few operations per byte go to memory that computes, many to the processor.
+
+    Places are ordered by how fast they are on one row of a product; an operator takes the last place in that order
+    whose crossing with the first lies below the operator's operations per byte. Places that cannot run it are passed.
+    """
+    probe = Workload.of("matmul", m=1, **_PROBE)
+    order = sorted(range(len(table.places)), key=lambda p: _seconds(table.places[p], probe))
+    first = table.places[order[0]]
+    thresholds = {p: 0.0 if p == order[0] else crossing(first, table.places[p]) for p in order}
+    chosen = []
+    for number, operator in enumerate(table.work.operators):
+        able = [p for p in order if table.costs[number][p] is not None]
+        below = [p for p in able if thresholds[p] <= operator.intensity]
+        chosen.append(max(below, key=lambda p: thresholds[p]) if below else able[0])
+    return tuple(chosen)
+
+
+def _seconds(place: Place, workload: Workload) -> float:
+    cost = place.cost(workload)
+    return float("inf") if cost is None else cost.seconds
+
+
+def greedy(table: CostTable) -> Assignment:
+    """Operators in order, each where it and the transfers from operators already placed take least."""
+    chosen: list[int] = []
+    for operator in range(len(table.work.operators)):
+        incoming = [e for e in table.work.edges if e.target == operator and e.source < operator]
+
+        def seconds(place: int, operator: int = operator, incoming: Sequence = incoming) -> float:  # type: ignore[type-arg]
+            moved = (e.count * table.link.seconds(e.nbytes) for e in incoming if chosen[e.source] != place)
+            return table.seconds(operator, place) + sum(moved)
+
+        chosen.append(min(range(len(table.places)), key=seconds))
+    return tuple(chosen)
+
+
+def exact(table: CostTable, seconds: float = 20.0) -> Assignment:
+    """The least total, by CP-SAT.
+
+    Raises:
+        Unsupported: not solved to the end in time.
+    """
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    places = range(len(table.places))
+    at = [[model.new_bool_var(f"{o}@{p}") for p in places] for o in range(len(table.work.operators))]
+    terms = []
+    for operator, choices in enumerate(at):
+        model.add_exactly_one(choices)
+        for place, choice in enumerate(choices):
+            if table.costs[operator][place] is None:
+                model.add(choice == 0)
+            else:
+                terms.append(round(table.seconds(operator, place) / _UNIT) * choice)
+    for edge in table.work.edges:
+        apart = model.new_bool_var("")
+        for place in places:  # apart unless both are at one place
+            model.add_implication(at[edge.source][place], at[edge.target][place]).only_enforce_if(apart.negated())
+        terms.append(round(edge.count * table.link.seconds(edge.nbytes) / _UNIT) * apart)
+    model.minimize(sum(terms))
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = seconds
+    solver.parameters.num_workers = 1
+    if solver.solve(model) != cp_model.OPTIMAL:
+        raise Unsupported(f"{table.work.name} was not placed exactly in {seconds:g} s", hint="place it greedily")
+    return tuple(next(p for p in places if solver.value(choices[p])) for choices in at)

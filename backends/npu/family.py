@@ -32,7 +32,9 @@ class Family(abc.ABC):
         """What a textbook does where ``given`` does not say: a value for every parameter, before ``given`` applies."""
 
     @abc.abstractmethod
-    def simulate(self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False) -> Simulation:
+    def simulate(
+        self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False
+    ) -> Simulation:
         """Cycles, traffic and energy of a valid schedule."""
 
     @abc.abstractmethod

@@ -70,9 +70,7 @@ def place(
         ]
         _show({"decoder": name, "context": context, "interleaving": found}, "interleaving", json)
         return
-    reports = [
-        _report(CostTable.ask(work, places, link)) for work in _works(graph, batch, context, parse_dims(dim))
-    ]
+    reports = [_report(CostTable.ask(work, places, link)) for work in _works(graph, batch, context, parse_dims(dim))]
     if json:
         print_json({"devices": [p.name for p in places], "graphs": reports})
         return
@@ -119,7 +117,11 @@ def _report(table: CostTable) -> dict[str, Any]:
             for number, (operator, row) in enumerate(zip(table.work.operators, table.costs, strict=True))
         ],
         "totals": {
-            way: {"seconds": table.total(chosen), "energy_j": table.joules(chosen), "over_exact": table.total(chosen) / least}
+            way: {
+                "seconds": table.total(chosen),
+                "energy_j": table.joules(chosen),
+                "over_exact": table.total(chosen) / least,
+            }
             for way, chosen in ways.items()
         },
     }

@@ -10,41 +10,63 @@ from fettle.search.placement.costs import CostTable, Place
 
 Assignment = tuple[int, ...]
 
-_PROBE = {"n": 4096, "k": 4096, "act": "bf16", "weight": "bf16"}
 _PROBE_ROWS = tuple(1 << i for i in range(11))
 _UNIT = 1e-10
 """Seconds per unit of the exact model's integer objective."""
 
 
-def crossing(low: Place, high: Place) -> float:
-    """Operations per byte from which ``high`` is faster than ``low``, found by products of more and more rows.
+def crossing(low: Place, high: Place, probe: Workload) -> float:
+    """Operations per byte from which ``high`` is faster than ``low``: of ``probe``, a product, with more and more rows.
 
-    Infinity if it never is among them.
+    The rows are doubled until it is, then bisected. Infinity if 1024 rows do not suffice.
     """
+    slower = 0
     for rows in _PROBE_ROWS:
-        workload = Workload.of("matmul", m=rows, **_PROBE)
-        one, two = low.cost(workload), high.cost(workload)
-        if two is not None and (one is None or two.seconds < one.seconds):
-            return workload.flops / workload.nbytes
+        if _is_faster(high, low, _with_rows(probe, rows)):
+            while rows - slower > 1:
+                middle = (rows + slower) // 2
+                if _is_faster(high, low, _with_rows(probe, middle)):
+                    rows = middle  # noqa: PLW2901 (bisection)
+                else:
+                    slower = middle
+            found = _with_rows(probe, rows)
+            return found.flops / found.nbytes
+        slower = rows
     return float("inf")
+
+
+def _is_faster(one: Place, other: Place, workload: Workload) -> bool:
+    return _seconds(one, workload) < _seconds(other, workload)
 
 
 def by_intensity(table: CostTable) -> Assignment:
     """Duplex's rule (2409.01141): few operations per byte go to memory that computes, many to the processor.
 
-    Places are ordered by how fast they are on one row of a product; an operator takes the last place in that order
-    whose crossing with the first lies below the operator's operations per byte. Places that cannot run it are passed.
+    The rule is calibrated on one product, the one with most traffic: places are ordered by how fast they are on one
+    row of it. An operator takes the place with the highest crossing that lies below its operations per byte. Places
+    that cannot run it are passed over; transfers are not looked at.
     """
-    probe = Workload.of("matmul", m=1, **_PROBE)
+    probe = _with_rows(_heaviest_product(table), 1)
     order = sorted(range(len(table.places)), key=lambda p: _seconds(table.places[p], probe))
     first = table.places[order[0]]
-    thresholds = {p: 0.0 if p == order[0] else crossing(first, table.places[p]) for p in order}
+    thresholds = {p: 0.0 if p == order[0] else crossing(first, table.places[p], probe) for p in order}
     chosen = []
     for number, operator in enumerate(table.work.operators):
         able = [p for p in order if table.costs[number][p] is not None]
         below = [p for p in able if thresholds[p] <= operator.intensity]
         chosen.append(max(below, key=lambda p: thresholds[p]) if below else able[0])
     return tuple(chosen)
+
+
+def _heaviest_product(table: CostTable) -> Workload:
+    products = [o for o in table.work.operators if o.workload.operator == "matmul"]
+    if not products:
+        return Workload.of("matmul", m=1, n=4096, k=4096, act="bf16", weight="bf16")
+    return max(products, key=lambda o: o.count * o.workload.nbytes).workload
+
+
+def _with_rows(product: Workload, rows: int) -> Workload:
+    return Workload(product.operator, tuple((name, str(rows) if name == "m" else v) for name, v in product.fields))
 
 
 def _seconds(place: Place, workload: Workload) -> float:

@@ -6,11 +6,9 @@ import abc
 from collections.abc import Sequence
 
 import attrs
-import numpy as np
 
 from fettle.backends.api import Backend, Basis, Device, Value
 from fettle.backends.registry import resolve_device
-from fettle.backends.spaces import enumerate_space
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 from fettle.search.placement.work import Work, machines
@@ -36,15 +34,10 @@ class Place(abc.ABC):
 
 
 class SimulatedPlace(Place):
-    """A device with a model: the best of its textbook mappings, one for each dataflow it has, and of a few others.
+    """A device with a model: the best of its textbook mappings (one for each dataflow it has)."""
 
-    Args:
-        samples: mappings of a product drawn at random besides. They let the processor hide latencies that
-            textbook tiles do not; attention keeps to the textbook, whose simulation takes longest.
-    """
-
-    def __init__(self, backend: Backend, device: Device, samples: int = 24) -> None:
-        self._backend, self._device, self._samples = backend, device, samples
+    def __init__(self, backend: Backend, device: Device) -> None:
+        self._backend, self._device = backend, device
         self.name = str(device)
         self._known: dict[Workload, Cost | None] = {}
 
@@ -59,10 +52,6 @@ class SimulatedPlace(Place):
         space = self._backend.space(workload, self._device)
         dataflows = next((p.choices for p in space.parameters if p.name == "dataflow"), ())
         given: list[dict[str, Value]] = [{"dataflow": dataflow} for dataflow in dataflows] or [{}]
-        if self._samples and workload.operator == "matmul":
-            points = enumerate_space(space)
-            drawn = points.sample(np.random.default_rng(0), self._samples)
-            given += [points[number].as_dict() for number in drawn]
         try:
             results = [self._backend.simulate(workload, self._device, schedule) for schedule in given]
         except Unsupported:
@@ -144,9 +133,7 @@ class CostTable:
         rows = tuple(tuple(place.cost(operator.workload) for place in places) for operator in work.operators)
         for operator, row in zip(work.operators, rows, strict=True):
             if not any(row):
-                raise Unsupported(
-                    f"no device runs {operator.name}: {operator.workload}", hint="add cpu to --devices"
-                )
+                raise Unsupported(f"no device runs {operator.name}: {operator.workload}", hint="add cpu to --devices")
         return cls(work, tuple(places), rows, link)
 
     def seconds(self, operator: int, place: int) -> float:
@@ -175,5 +162,3 @@ class CostTable:
             if assignment[edge.source] != assignment[edge.target]:
                 total += edge.count * edge.nbytes * self.link.joules_per_byte
         return total
-
-

@@ -79,7 +79,9 @@ class Decoder:
     def parameters(self) -> int:
         """Weights of the matrices, the vocabulary's counted once."""
         attention = 2 * self.width * (self.width + self.keys * self.head_dim)
-        return self.layers * (attention + (3 if self.gated else 2) * self.width * self.ffn) + self.width * self.vocabulary
+        return (
+            self.layers * (attention + (3 if self.gated else 2) * self.width * self.ffn) + self.width * self.vocabulary
+        )
 
 
 @cache
@@ -115,7 +117,14 @@ def decode(name: str, decoder: Decoder, batch: int, context: int) -> Work:
         return Workload.of("matmul", m=b, n=n, k=k, act="bf16", weight="bf16")
 
     attention = Workload.of(
-        "attention", batch=b, heads=decoder.heads, kv_heads=decoder.keys, q=1, kv=context, dim=decoder.head_dim, act="bf16"
+        "attention",
+        batch=b,
+        heads=decoder.heads,
+        kv_heads=decoder.keys,
+        q=1,
+        kv=context,
+        dim=decoder.head_dim,
+        act="bf16",
     )
     up = 2 * decoder.ffn if decoder.gated else decoder.ffn
     layer = (

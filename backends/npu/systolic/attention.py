@@ -297,7 +297,9 @@ class AttentionFamily(Family):
             "buffers": 2,
         }
 
-    def simulate(self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False) -> Simulation:
+    def simulate(
+        self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False
+    ) -> Simulation:
         return MappedAttention(Shape.of(workload), hardware, schedule).simulation(trace=trace)
 
     def compute(

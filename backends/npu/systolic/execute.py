@@ -155,7 +155,9 @@ def _tile(gemm: Gemm, all_: _Operands, x: Array, w: _Operands, sums: Array, m: s
         part = slice(start, end)
         if gemm.cost.lut and w.codes is not None:
             assert all_.zeros is not None
-            product = _look_up(x[:, part], w.codes[part], all_.bits, all_.step, all_.zeros[min(group, len(all_.zeros) - 1), n])
+            product = _look_up(
+                x[:, part], w.codes[part], all_.bits, all_.step, all_.zeros[min(group, len(all_.zeros) - 1), n]
+            )
         else:
             product = x[:, part] @ w.w[part]
         if all_.w_scales is not None:

@@ -79,9 +79,11 @@ def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -
             if _scratchpad_bits(product, tiles, buffers) <= 8 * hardware.sram_bytes:
                 break
         else:
-            raise Unsupported(
-                f"a scratchpad of {hardware.sram} KiB holds no tile of this product", hint="give the device more sram"
-            )
+            if not any(name in given for name in _TILES):  # else the space says what is wrong with those given
+                raise Unsupported(
+                    f"a scratchpad of {hardware.sram} KiB holds no tile of this product",
+                    hint="the device needs more sram",
+                )
     chosen.update(zip(_TILES, tiles, strict=True))
     if hardware.arrays > 1:
         chosen["split"] = max("mnk", key=lambda d: product.extents["mnk".index(d)] if d != "k" else 0)

@@ -29,7 +29,9 @@ class MatmulFamily(Family):
     def textbook(self, workload: Workload, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
         return gemm.textbook(Product.of(workload), hardware, given)
 
-    def simulate(self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False) -> Simulation:
+    def simulate(
+        self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False
+    ) -> Simulation:
         return simulation(Gemm(Product.of(workload), hardware, schedule), trace=trace)
 
     def pack(self, workload: Workload, constants: Sequence[Operand]) -> tuple[Array, ...]:

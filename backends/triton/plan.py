@@ -16,6 +16,7 @@ TYPES = {
     "u8": "uint8",
     "u16": "uint16",
     "u32": "uint32",
+    "fp8e4nv": "float8_e4m3fn",
 }
 """Triton's scalar types, and NumPy's (or ml_dtypes') names for them."""
 

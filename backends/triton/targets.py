@@ -31,7 +31,8 @@ class Target:
         warps, blocks: most resident on a multiprocessor.
         threads: most of a block.
         issue: warp instructions a multiprocessor issues per cycle.
-        half, fp8, int8: dense tensor operations per second; 0 where the part lacks them.
+        half, fp8, int8: dense tensor operations per second; 0 where the part lacks them. ``fp8`` is OCP's format:
+            MI300X has another one (FNUZ), with another bias.
         warp: threads of a warp.
     """
 
@@ -92,7 +93,7 @@ _TARGETS = (
     ),
     Target(
         "gfx942", "hip", "MI300X", 304, 2.1e9, 5.3e12, 256 << 20, 64 * KIB, 64 * KIB, 131072, 32, 32,
-        half=1307e12, fp8=2615e12, int8=2615e12, warp=64,
+        half=1307e12, fp8=0.0, int8=2615e12, warp=64,
     ),
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ MAX_TENSOR_BYTES = 2**40
 UNIT_ROUNDOFF = 2.0**-24
 """u of IEEE binary32, round to nearest."""
 
-ROUNDING = {"bf16": 2.0**-9, "f16": 2.0**-12}
+ROUNDING = {"bf16": 2.0**-9, "f16": 2.0**-12, "f8e4m3": 2.0**-5}
 """Relative deviation that rounding to a short float costs: half of its unit roundoff."""
 
 CONFIDENCE = 8.0

@@ -71,7 +71,7 @@ class Matmul(Operator):
         Field("act", choice("f32", "bf16", "f16", "i8")),
         Field("weight", _weight, optional=True),
         Field("rhs", choice("f32", "bf16", "f16", "i8"), optional=True),
-        Field("compute", choice("i8", "f32", "bf16", "f16"), default=_default_compute),
+        Field("compute", choice("i8", "f32", "bf16", "f16", "f8e4m3"), default=_default_compute),
         Field("out", choice("f32", "bf16", "f16", "i32"), default=_default_out),
         Field("invariant", flag, default=lambda v: Flag(False)),
         Field("epilogue", Epilogue.parse, optional=True),
@@ -146,7 +146,7 @@ class Matmul(Operator):
 
             λ·√K·u·Σ|x||W|                                             summation in any order
           + λ·(1/127)/√12·√(Σ_g A_g²·s_g²·Σ_{k∈g}((c-z)² + step²·(4^b-1)/12))   compute=i8 only
-          + λ·2^-9·√(Σ x²W²)                                           compute=bf16 only; f16: 2^-12
+          + λ·2^-9·√(Σ x²W²)                                           compute=bf16; f16: 2^-12; f8e4m3: 2^-5
           carried through the epilogue by its derivative                epilogue only
           + v·|y|                                                      v: roundoff of the result's format
           + 2^-25                                                      out=f16 only: half its smallest subnormal

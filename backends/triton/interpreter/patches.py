@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import triton.language as tl
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ def _is_bf16(handle: Any) -> bool:
 
 
 def _numbers(handle: Any) -> Any:
+    if handle.dtype.scalar == tl.float8e4nv:
+        return handle.data.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
     return widen(handle.data) if _is_bf16(handle) else handle.data
 
 

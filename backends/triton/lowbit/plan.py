@@ -16,21 +16,23 @@ from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
 _METHODS = {"convert": 0, "magic": 1, "ptx": 2}
+_ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
+"""What activations are rounded to before the product, per row and group."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
-    """Activations to int8, if the algorithm is ``integer``; the product; the sum of its parts, if K is split."""
+    """Activations to bytes, if the algorithm wants them so; the product; the sum of its parts, if K is split."""
     p = Product.of(workload)
     layout = weight_layout(p, schedule)
-    integer = schedule["algorithm"] == "integer"
+    rounded = _ROUNDED.get(schedule["algorithm"])
     whole = schedule["order"] == "tiles" and schedule["split"] == 1
     launches = [_product(p, schedule, layout, target)]
     scratch = []
-    if integer:
-        launches.insert(0, _quantise(p))
+    if rounded:
+        launches.insert(0, _quantise(p, rounded))
         groups = p.weight.groups(p.k)
-        scratch += [Scratch("x", "i8", p.m * p.k), Scratch("x_scale", "fp32", groups * p.m)]
+        scratch += [Scratch("x", rounded, p.m * p.k), Scratch("x_scale", "fp32", groups * p.m)]
     if not whole:
         parts = schedule["split"]
         scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
@@ -69,16 +71,16 @@ def _plain(scales: NDArray[np.generic]) -> np.ndarray:
 
 def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
     planes = layout.planes
-    integer = schedule["algorithm"] == "integer"
+    rounded = _ROUNDED.get(schedule["algorithm"])
     stream = schedule["order"] == "stream"
     whole = not stream and schedule["split"] == 1
     scale = len(planes)  # index among the packed arrays
     scale_type = ELEMENT.get(p.weight.scale, "u8")
     words = [f"*u{plane.container}" for plane in planes]
-    x_type = "i8" if integer else ELEMENT[p.act]
+    x_type = rounded or ELEMENT[p.act]
     arguments = (
-        Argument("x_ptr", f"*{x_type}", "scratch:x" if integer else "input:0"),
-        Argument("x_scale_ptr", "*fp32", "scratch:x_scale") if integer else _unused("x_scale_ptr", scale, scale_type),
+        Argument("x_ptr", f"*{x_type}", "scratch:x" if rounded else "input:0"),
+        Argument("x_scale_ptr", "*fp32", "scratch:x_scale") if rounded else _unused("x_scale_ptr", scale, scale_type),
         Argument("low_ptr", words[0], "packed:0"),
         Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
         Argument("scale_ptr", f"*{scale_type}", f"packed:{scale}"),
@@ -137,7 +139,7 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         Work(
             bytes=weight_bytes * weight_reads + 2 * p.m * p.k + result,
             flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
-            unit="int8" if integer else "half",
+            unit={"i8": "int8", "fp8e4nv": "fp8"}.get(x_type, "half"),
             trips=share if stream else -(-blocks // split),
         ),
         warps=schedule["warps"],
@@ -150,14 +152,14 @@ def _unused(parameter: str, scale: int, scale_type: str) -> Argument:
     return Argument(parameter, f"*{scale_type}", f"packed:{scale}")
 
 
-def _quantise(p: Product) -> Launch:
+def _quantise(p: Product, rounded: str) -> Launch:
     groups = p.weight.groups(p.k)
     block = 1 << (p.group - 1).bit_length()
     return Launch(
         "lowbit:quantise",
         (
             Argument("x_ptr", f"*{ELEMENT[p.act]}", "input:0"),
-            Argument("code_ptr", "*i8", "scratch:x"),
+            Argument("code_ptr", f"*{rounded}", "scratch:x"),
             Argument("scale_ptr", "*fp32", "scratch:x_scale"),
             Argument("M", "i32", value=p.m),
         ),

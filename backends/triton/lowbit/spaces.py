@@ -24,8 +24,8 @@ TWO_PLANE_VALUES = 8
 PTX_BITS = {"f16": (2, 4, 8), "bf16": (2, 4)}
 """Widths that inline PTX spreads; 7 bits of mantissa do not hold 8 bits of code."""
 
-_LEAST_STEP = {"float": 16, "integer": 32}
-"""The K of one tensor instruction."""
+_LEAST_STEP = {"float": 16, "bytes": 32}
+"""The K of one tensor instruction, of halves and of single bytes."""
 
 _MOST_OFFSETS = 1 << 31
 
@@ -62,7 +62,7 @@ class Product:
     @property
     def rounds_weights(self) -> bool:
         """Whether scaled weights may be rounded to the activations' format."""
-        return self.compute in ("i8", self.act)
+        return self.compute in ("i8", "f8e4m3", self.act)
 
     @property
     def takes_integers(self) -> bool:
@@ -70,6 +70,10 @@ class Product:
         fits = not self.weight.zero_points or self.weight.bits < 8
         exact = not self.weight.is_minifloat and not self.weight.is_binary_coded
         return self.compute == "i8" and exact and fits
+
+    def takes_fp8(self, target: Target) -> bool:
+        """Whether activations may be rounded to fp8, which the codes are in already and the target multiplies."""
+        return self.compute == self.weight.kind == "f8e4m3" and target.has_fp8
 
 
 def supports(workload: Workload, target: Target) -> Support:
@@ -106,9 +110,10 @@ def _blocks(p: Product) -> tuple[int, ...]:
     return tuple(b for b in (32, 64, 128, 256, 512) if p.k % b == 0 and b >= least)
 
 
-def _algorithms(p: Product) -> tuple[str, ...]:
-    wide = any(b // v >= _LEAST_STEP["integer"] and p.group % (b // v) == 0 for b in _blocks(p) for v in _values(p))
-    return ("float", "integer") if p.takes_integers and wide else ("float",)
+def _algorithms(p: Product, target: Target) -> tuple[str, ...]:
+    if not any(b // v >= _LEAST_STEP["bytes"] and p.group % (b // v) == 0 for b in _blocks(p) for v in _values(p)):
+        return ("float",)
+    return ("float", *(("fp8",) if p.takes_fp8(target) else ()), *(("integer",) if p.takes_integers else ()))
 
 
 def _scales(p: Product) -> tuple[str, ...]:
@@ -138,11 +143,11 @@ def space(workload: Workload, target: Target) -> Space:
     step = "block_k // values"
     ptx_values = 32 // p.weight.bits
     constraints = [
-        Constraint(f"{step} >= (32 if algorithm == 'integer' else 16)", "the K of a tensor instruction"),
+        Constraint(f"{step} >= (16 if algorithm == 'float' else 32)", "the K of a tensor instruction"),
         Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
         Constraint(f"block_n * ({step}) >= 32 * warps", "every thread has a word to unpack"),
         Constraint(f"scale == 'early' or {p.group} % ({step}) == 0", "a late scale is one for a whole product"),
-        Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "integers are scaled last"),
+        Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
         Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
         Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
         Constraint(
@@ -163,7 +168,7 @@ def space(workload: Workload, target: Target) -> Space:
         )
     return Space(
         (
-            Parameter.categorical("algorithm", _algorithms(p)),
+            Parameter.categorical("algorithm", _algorithms(p, target)),
             Parameter.categorical("method", methods),
             Parameter.categorical("scale", _scales(p)),
             Parameter.categorical("swap", (False, True)),

@@ -74,7 +74,9 @@ def float_value(code, T: tl.constexpr, BITS: tl.constexpr, EXPONENT: tl.constexp
     """
     sign = (code >> (BITS - 1)) << 15
     magnitude = code & ((1 << (BITS - 1)) - 1)
-    if T == tl.float16:
+    if T == tl.float8e4nv:  # the only format that meets it is its own
+        value = code.to(tl.uint8).to(tl.float8e4nv, bitcast=True)
+    elif T == tl.float16:
         moved = (sign | (magnitude << (10 - MANTISSA))).to(tl.int16).to(tl.float16, bitcast=True)
         value = moved * (2.0 ** (15 - ((1 << (EXPONENT - 1)) - 1)))
     else:  # bf16 subnormals are below f32's normal range times the factor only in f32

@@ -155,7 +155,7 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             if ZEROS:
                 zero = scale_of(zero_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, HALF, SWAP, MASKED)
                 value = value - zero.to(T)
-            x = tl.load(x_ptr + x_at + k, mask=x_mask, other=0)
+            x = tl.load(x_ptr + x_at + k, mask=x_mask, other=0.0)
             if KIND == BINARY_CODED:
                 total = tl.zeros(code.shape, tl.float32)
                 for plane in tl.static_range(PLANES):
@@ -175,7 +175,7 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
                     part = tl.dot(value, x).to(tl.float32) * scale.to(tl.float32)
                 else:
                     part = tl.dot(x, value).to(tl.float32) * scale.to(tl.float32)
-                if T == tl.int8:
+                if T == tl.int8 or T == tl.float8e4nv:
                     x_scale = tl.load(x_scale_ptr + k // GROUP * M + rm, mask=m_mask, other=0.0)
                     if SWAP:
                         part = part * x_scale[None, :]
@@ -245,14 +245,19 @@ def emit(acc, out_ptr, tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, B
 
 @triton.jit
 def quantise(x_ptr, code_ptr, scale_ptr, M, K: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr):
-    """Activations [M, K] as int8 with one scale per row and GROUP of k, scales [groups, M]: x ≈ code · scale."""
+    """Activations [M, K] as int8 or fp8, one scale per row and GROUP of k, scales [groups, M]: x ≈ code · scale."""
     row = tl.program_id(0)
     group = tl.program_id(1)
     k = tl.arange(0, BLOCK)
     mask = (k < GROUP) & (group * GROUP + k < K)
     x = tl.load(x_ptr + row * K + group * GROUP + k, mask=mask, other=0.0).to(tl.float32)
-    scale = tl.max(tl.abs(x), 0) / 127.0
-    scaled = x / tl.where(scale > 0.0, scale, 1.0)
-    rounded = tl.floor(scaled + 0.5)
-    tl.store(code_ptr + row * K + group * GROUP + k, rounded.to(tl.int8), mask=mask)
+    if code_ptr.dtype.element_ty == tl.int8:
+        MOST: tl.constexpr = 127.0
+    else:
+        MOST: tl.constexpr = 448.0
+    scale = tl.max(tl.abs(x), 0) / MOST
+    code = x / tl.where(scale > 0.0, scale, 1.0)
+    if code_ptr.dtype.element_ty == tl.int8:
+        code = tl.floor(code + 0.5)
+    tl.store(code_ptr + row * K + group * GROUP + k, code.to(code_ptr.dtype.element_ty), mask=mask)
     tl.store(scale_ptr + group * M + row, scale)

@@ -80,6 +80,14 @@ def test_integer_activations_stay_within_the_bound_of_compute_i8(prove: Prove, w
     assert result.error_ratio > 1e-3, "eight bits of activations are not exact"
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_fp8_activations_stay_within_the_bound_of_compute_f8e4m3(prove: Prove, swap: bool) -> None:
+    result = prove("matmul m=3 n=32 k=256 act=bf16 weight=f8e4m3:row compute=f8e4m3", algorithm="fp8",
+                   scale="late", swap=swap, values=2, block_k=128, split=1, block_n=32, warps=2)  # fmt: skip
+    assert result.verified
+    assert result.error_ratio > 1e-2, "three bits of mantissa are not exact"
+
+
 def test_late_scales_are_as_exact_as_f32(prove: Prove) -> None:
     assert prove("matmul m=3 n=32 k=256 act=bf16 weight=u4:64 out=f32 compute=f32").error_ratio < 0.5
 

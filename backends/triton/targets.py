@@ -13,6 +13,9 @@ from fettle.graph.errors import InvalidDevice
 
 KIB = 1024
 
+MOST_LAYERS = 65535
+"""Programs of a launch along y or z."""
+
 
 @attrs.frozen
 class Target:

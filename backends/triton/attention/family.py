@@ -9,7 +9,7 @@ from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
 from fettle.backends.spaces import is_valid
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
-from fettle.backends.triton.targets import Target
+from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.errors import Unsupported
 from fettle.graph.patterns import KINDS, Pattern
 from fettle.graph.workload import Workload
@@ -33,6 +33,8 @@ class Attention(Family):
             return Support.no("a cache is of the activations' format, or quantised")
         if workload["dim"] > _LARGEST_DIM:
             return Support.no(f"heads of more than {_LARGEST_DIM} elements")
+        if workload["batch"] * workload["kv_heads"] > MOST_LAYERS:
+            return Support.no(f"more than {MOST_LAYERS} heads of all batches")
         return Support.yes()
 
     def space(self, workload: Workload, target: Target) -> Space:

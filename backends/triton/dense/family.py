@@ -9,7 +9,7 @@ from fettle.backends.spaces import is_valid
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
-from fettle.backends.triton.targets import Target
+from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.workload import Workload
 
 _MOST_OFFSETS = 1 << 31
@@ -31,6 +31,8 @@ class Dense(Family):
         m, n, k = (workload[name] for name in ("m", "n", "k"))
         if max(m * k, n * k, m * n) >= _MOST_OFFSETS:
             return Support.no("a matrix of 2^31 elements or more")
+        if workload["batch"] > MOST_LAYERS:
+            return Support.no(f"more than {MOST_LAYERS} batches")
         return Support.yes()
 
     def space(self, workload: Workload, target: Target) -> Space:

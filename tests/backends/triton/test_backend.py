@@ -93,6 +93,7 @@ def test_devices_that_do_not_exist_are_refused(text: str, error: type[Exception]
         ("matmul m=1 n=64 k=64 act=f16 weight=f8e6m1:32", "f16 has not"),
         ("matmul m=1 n=64 k=64 act=f16 weight=bcq2:32 compute=f32", "rounded"),
         ("attention heads=1 q=1 kv=8 dim=512 act=f16", "more than 256"),
+        ("matmul batch=65536 m=1 n=1 k=1 act=f16 rhs=f16", "more than 65535"),
         ("conv2d n=1 c=4 h=8 w=8 oc=4 kh=3 kw=3 act=f32 weight=f32", "only matmul"),
     ],
 )

@@ -60,6 +60,21 @@ def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -
     assert "HGMMA" in disassemble(kernel.compiled.code)
 
 
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("matmul m=512 n=4096 k=4096 act=bf16 weight=bf16", {}),
+        ("attention heads=8 q=512 kv=512 dim=64 act=f16 causal=true", {"split": 1}),
+    ],
+)
+def test_dense_tiles_multiply_by_warpgroups(executor: CompileExecutor, text: str, changes: dict[str, Value]) -> None:
+    (kernel,) = Program.of(build(executor, text, **changes)).kernels
+    assert kernel.compiled is not None
+    loop = sass_loop(kernel.compiled.code)
+    assert loop["wgmma"] > 0
+    assert loop["local"] == 0
+
+
 def test_a_split_product_is_two_launches_that_go_through_the_store(executor: CompileExecutor) -> None:
     artifact = build(executor, FOUR_BITS, split=4)
     store = MemoryStore()

@@ -24,7 +24,8 @@ def workload_bound(workload: Workload, device: Device, profile: Profile) -> Boun
 
     where bytes are the compulsory ones (every operand read, the result written, once). Operations count only
     where fewer instructions cannot do: looking up sums of several low-bit weights at once does several
-    multiply-adds per byte, so the int8 peak is raised by 8 / bits for quantised weights.
+    multiply-adds per byte, so the int8 peak of vectors is raised by 8 / bits for quantised weights. Where the device
+    multiplies tiles, the highest of the peaks that may apply counts.
 
     Raises:
         InvalidArgument: the profile is of another device.
@@ -61,6 +62,7 @@ def _arithmetic(workload: Workload, device: Device, profile: Profile, count: int
     formats = [t.format for t in (*workload.operands, workload.result)]
     peaks: dict[str, float] = {}
     f32, i8 = _best(profile, "peak:f32", count), _best(profile, "peak:i8", count)
+    tiles_i8, tiles_bf16 = _best(profile, "peak:amx-i8", count), _best(profile, "peak:amx-bf16", count)
     if f32 is not None:
         # a bf16 dot product instruction does two multiply-adds where an f32 one does one
         halves = any(f.kind != "f32" for f in formats) and not cpu.features(device).isdisjoint(_HALF_ARITHMETIC)
@@ -69,6 +71,10 @@ def _arithmetic(workload: Workload, device: Device, profile: Profile, count: int
         if i8 is None:
             return []  # nothing was measured about arithmetic on bytes
         peaks[i8.name] = i8.value * max(1.0, *(8.0 / f.bits for f in formats if f.is_quantised))
+        if tiles_i8 is not None:
+            peaks[tiles_i8.name] = tiles_i8.value
+    if tiles_bf16 is not None and any(f.kind == "bf16" for f in formats):
+        peaks[tiles_bf16.name] = tiles_bf16.value
     if not peaks:
         return []
     name, value = max(peaks.items(), key=lambda item: item[1])

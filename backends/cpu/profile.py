@@ -13,6 +13,8 @@ import numpy as np
 from fettle.backends.api import Device, Profile, Roof
 from fettle.backends.cpu import codegen, loader, threads
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.amx import permit
+from fettle.backends.cpu.amx.peak import SUMS, tile_peak_kernel, tile_peaks
 from fettle.backends.cpu.family import Lowered
 from fettle.backends.cpu.measure import evaluate
 from fettle.backends.cpu.profile_kernels import STREAMS, peak_kernel, peaks, read_kernel
@@ -35,7 +37,7 @@ def measure_profile(device: Device) -> Profile:
     for count in thread_counts(device):
         threads.use(count)
         with threads.pinned():
-            roofs += [*_reads(device, count), *_peaks(device, count)]
+            roofs += [*_reads(device, count), *_peaks(device, count), *_tile_peaks(device, count)]
     return Profile(device.key, tuple(_at_least_as_fewer(roof, roofs) for roof in roofs))
 
 
@@ -102,6 +104,17 @@ def _peaks(device: Device, count: int) -> Iterator[Roof]:
         steps = _repeats(run)
         seconds = _best(run, steps)
         yield Roof(peak.roof, count * peak.accumulators * peak.operations * steps / seconds, count)
+
+
+def _tile_peaks(device: Device, count: int) -> Iterator[Roof]:
+    for peak in tile_peaks(device):
+        permit()
+        module = _load(tile_peak_kernel(peak, count), device)
+        seed = np.full(256, peak.word, np.int32)
+        seed_view, out = prepared([seed, np.zeros(count * SUMS * seed.size, np.int32)])
+        run = partial(_time, module, seed_view, out)
+        steps = _repeats(run)
+        yield Roof(peak.roof, count * SUMS * peak.operations * steps / _best(run, steps), count)
 
 
 def _load(function: Any, device: Device) -> Any:

@@ -11,16 +11,7 @@ from collections.abc import Sequence
 
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T
-
-TILES = 8
-"""Tile registers of a thread."""
-
-ROWS = 16
-"""Rows of a tile at most."""
-
-ROW_BYTES = 64
-"""Bytes of a row at most."""
+from fettle.backends.cpu.gemv.words import Buffer, Expr, Place, T
 
 
 def configure(shapes: Sequence[tuple[int, int]]) -> None:
@@ -34,7 +25,7 @@ def configure(shapes: Sequence[tuple[int, int]]) -> None:
     for word in range(16):
         value = int.from_bytes(data[4 * word : 4 * word + 4], "little", signed=True)
         T.buffer_store(memory, T.int32(value), [word])
-    _emit("ldtilecfg", T.address_of(memory[0]))
+    _emit("ldtilecfg", pointer(memory, 0))
 
 
 def release() -> None:
@@ -47,14 +38,29 @@ def zero(tile: int) -> None:
     _emit("tilezero", T.int8(tile))
 
 
-def load(tile: int, buffer: Buffer, offset: Expr, stride: int) -> None:
-    """Emit the load of a tile whose rows begin ``stride`` bytes apart, the first at ``buffer[offset]``."""
-    _emit("tileloadd64", T.int8(tile), T.address_of(buffer[offset]), T.int64(stride))
+def load(tile: int, buffer: Buffer, place: Place, stride: int) -> None:
+    """Emit the load of a tile whose rows begin ``stride`` bytes apart, the first at ``buffer[place]``."""
+    _emit("tileloadd64", T.int8(tile), pointer(buffer, place), T.int64(stride))
 
 
-def store(tile: int, buffer: Buffer, offset: Expr, stride: int) -> None:
+def store(tile: int, buffer: Buffer, place: Place, stride: int) -> None:
     """Emit the store of a tile; see :func:`load`."""
-    _emit("tilestored64", T.int8(tile), T.address_of(buffer[offset]), T.int64(stride))
+    _emit("tilestored64", T.int8(tile), pointer(buffer, place), T.int64(stride))
+
+
+def pointer(buffer: Buffer, place: Place) -> Expr:
+    """The address of an element, through which all of the buffer may be read and written.
+
+    TVM shrinks allocated buffers to the elements it sees used, and ``address_of`` is a use of a single one. There is no
+    such pointer into bfloat16, but those are arguments, which keep their size.
+    """
+    indices = place if isinstance(place, tuple) else (place,)
+    if buffer.ty.dtype == "bfloat16":
+        return T.address_of(buffer[indices])
+    offset = 0
+    for extent, index in zip(buffer.ty.shape, indices, strict=True):
+        offset = offset * extent + index
+    return buffer.access_ptr("rw", offset=offset)
 
 
 def multiply(kind: str, total: int, a: int, b: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fettle.backends.api import Candidate, Device, Schedule, Space, Support
 from fettle.backends.cpu.dense import layouts, spaces
-from fettle.backends.cpu.dense.geometry import Geometry, pairs_of
+from fettle.backends.cpu.dense.geometry import Geometry, depth_of, pairs_of
 from fettle.backends.cpu.family import Family, Lowered
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -30,7 +30,8 @@ class Dense(Family):
       ``inner``: whether a task's innermost loop is over micro ``rows`` (panel stays in L1) or ``panels``.
     * ``copy_x``: copy the task's x tile to consecutive memory first.
     * ``prefetch``: steps of k by which W is prefetched, 0 for none.
-    * ``multiply`` (bf16 only): ``pairs`` of bfloat16 by one instruction, or ``single`` numbers in f32.
+    * ``multiply`` (bf16 only): ``pairs`` of bfloat16 by one instruction, ``tiles`` of them, or ``single`` numbers
+      in f32.
     * ``rhs`` (dynamic only): ``packed`` into panels first, or read ``direct``.
     * ``threads``.
     """
@@ -66,12 +67,13 @@ class Dense(Family):
 
         workload, device = candidate.workload, candidate.device
         geometry = Geometry.of(workload, candidate.schedule, device)
-        isa = ("avx512bf16",) if geometry.pairs == 2 else ()
-        layout = "" if workload["weight"] is None else layouts.name(geometry.micro_n, geometry.pairs)
-        return Lowered(emit(geometry, device), isa, layout)
+        isa = ("amx-bf16", "amx-tile") if geometry.has_tiles else ("avx512bf16",) if geometry.pairs == 2 else ()
+        return Lowered(emit(geometry, device), isa, self.weight_layout(workload, candidate.schedule))
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
-        return "" if workload["weight"] is None else layouts.name(schedule["micro_n"], pairs_of(schedule))
+        if workload["weight"] is None:
+            return ""
+        return layouts.name(schedule["micro_n"], pairs_of(schedule), depth_of(schedule), workload["k"])
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         """Panels of the weight, then the rows of the epilogue as they are."""
@@ -79,7 +81,7 @@ class Dense(Family):
             return tuple(np.ascontiguousarray(c) for c in constants)
         values, (weight, *rows) = workload.values, constants
         shaped = np.ascontiguousarray(weight).reshape(values["batch"], values["k"], values["n"])
-        panels = layouts.pack(shaped, schedule["micro_n"], pairs_of(schedule))
+        panels = layouts.pack(shaped, schedule["micro_n"], pairs_of(schedule), depth_of(schedule))
         return panels, *(np.ascontiguousarray(row) for row in rows)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
@@ -108,6 +110,7 @@ class Dense(Family):
             "rows_inside": float(g.rows_inside),
             "copies_x": float(g.copies_x),
             "pairs": float(g.pairs),
+            "tiles": float(g.has_tiles),
             "packs_rhs": float(g.rhs == "packed"),
             "reads_rhs": float(g.rhs == "direct"),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -52,10 +53,19 @@ class Finish:
                 for v in range(0, g.micro_n, g.lanes):
                     at = (r, T.ramp(v, 1, g.lanes))
                     T.buffer_store(self.tile_buffer, acc[at], list(at))
-            with T.serial(0, count) as r:
-                self._row(b, row * g.micro_m + r, r, panel * g.micro_n, width)
+            self._rows(b, row, panel, count, width)
 
         full_or_rest(panel, full, rest, lambda: columns(g.micro_n), lambda: columns(rest))
+
+    def buffered(self, b: Any, row: Any, panel: Any, count: int) -> None:
+        """Emit the stores of the first ``count`` rows of ``tile_buffer``."""
+        full, rest = divmod(self.g.n, self.g.micro_n)
+        widths = (self.g.micro_n, rest)
+        full_or_rest(panel, full, rest, *(partial(self._rows, b, row, panel, count, width) for width in widths))
+
+    def _rows(self, b: Any, row: Any, panel: Any, count: int, width: int) -> None:
+        with T.serial(0, count) as r:
+            self._row(b, row * self.g.micro_m + r, r, panel * self.g.micro_n, width)
 
     def _row(self, b: Any, m: Any, r: Any, n0: Any, width: int) -> None:
         lanes = self.g.lanes

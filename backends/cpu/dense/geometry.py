@@ -12,6 +12,9 @@ from fettle.backends.cpu import device as cpu
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.workload import Workload
 
+TILE_DEPTH = 16
+"""Pairs along k of a tile: rows of W, words of a row of x. Zeros fill the last."""
+
 
 def multiplies_pairs(workload: Workload, device: Device) -> bool:
     """Products of bfloat16 pairs by one instruction (AVX512-BF16), where the workload allows their rounding."""
@@ -21,9 +24,19 @@ def multiplies_pairs(workload: Workload, device: Device) -> bool:
     return narrow and {"avx512f", "avx512bf16"} <= cpu.features(device)
 
 
+def multiplies_tiles(workload: Workload, device: Device) -> bool:
+    """Products of tiles of bfloat16 pairs (AMX-BF16), which round as those of pairs may."""
+    return multiplies_pairs(workload, device) and {"amx-tile", "amx-bf16"} <= cpu.features(device)
+
+
 def pairs_of(schedule: Schedule) -> int:
     """Elements of k that one multiplication of a schedule takes."""
-    return 2 if schedule.get("multiply", "single") == "pairs" else 1
+    return 1 if schedule.get("multiply", "single") == "single" else 2
+
+
+def depth_of(schedule: Schedule) -> int:
+    """Multiplications along k that packed operands have a multiple of."""
+    return TILE_DEPTH if schedule.get("multiply", "single") == "tiles" else 1
 
 
 @attrs.frozen
@@ -32,6 +45,7 @@ class Geometry:
 
     Attributes:
         pairs: elements of k one multiplication takes: 2 where bfloat16 pairs are multiplied, else 1.
+        depth: multiplications along k are padded to a multiple of it: 16 in products of tiles, else 1.
         tile_k: elements of k between reads and writes of partial sums, a multiple of ``pairs`` or all of k.
         act, right, out: formats of x, of the right-hand side and of y.
         rhs: ``constant``, ``packed`` first, or read ``direct``.
@@ -55,6 +69,7 @@ class Geometry:
     copies_x: bool
     rhs: str
     pairs: int
+    depth: int
     act: str
     right: str
     out: str
@@ -84,6 +99,7 @@ class Geometry:
             copies_x=schedule["copy_x"],
             rhs=schedule.get("rhs", "constant"),
             pairs=pairs_of(schedule),
+            depth=depth_of(schedule),
             act=values["act"].kind,
             right=(values["rhs"] or values["weight"]).kind,
             out=values["out"].kind,
@@ -106,13 +122,13 @@ class Geometry:
 
     @property
     def steps(self) -> int:
-        """Multiplications along k."""
-        return math.ceil(self.k / self.pairs)
+        """Multiplications along k, padding included."""
+        return math.ceil(self.k / self.pairs / self.depth) * self.depth
 
     @property
     def block(self) -> int:
         """Multiplications along one block of k."""
-        return math.ceil(self.tile_k / self.pairs)
+        return math.ceil(self.tile_k / self.pairs / self.depth) * self.depth
 
     @property
     def m_tiles(self) -> int:
@@ -130,6 +146,17 @@ class Geometry:
     def tasks(self) -> int:
         """Independent pieces of work."""
         return self.batch * self.m_tiles * self.n_tiles
+
+    @property
+    def has_tiles(self) -> bool:
+        """Tiles are multiplied, not vectors."""
+        return self.depth > 1
+
+    @property
+    def copied(self) -> str:
+        """Type of what a kernel copies of its operands, pairs as bits. Of tiles it is that of their sums: TVM may give
+        buffers that are used one after the other the same memory, but only those of one type may have pointers."""
+        return "int32" if self.pairs == 2 and not self.has_tiles else "float32"
 
     @property
     def vectors(self) -> int:

@@ -13,7 +13,7 @@ the innermost loop streams one panel from front to back::
 
 Edges need no padding of x or y: M and N are known, so the last micro row is a smaller register tile of its
 own, and the last panel stores only the columns that exist. Where the machine multiplies pairs of bfloat16, k
-counts pairs and an element of x and W is a pair.
+counts pairs and an element of x and W is a pair. Where it multiplies tiles of them, see ``tiles``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from fettle.backends.api import Device
 from fettle.backends.cpu.dense import dots
 from fettle.backends.cpu.dense.finish import Finish
 from fettle.backends.cpu.dense.geometry import Geometry
-from fettle.backends.cpu.dense.operands import copy_x, full_or_rest, pack_panels, parallel_or_serial
+from fettle.backends.cpu.dense.loops import Emitter
+from fettle.backends.cpu.dense.operands import full_or_rest, pack_panels
+from fettle.backends.cpu.dense.tiles import TileEmitter
 from fettle.backends.cpu.gemv.formats import Floats
-
-ROW_PADDING = 16
-"""Elements between the rows of a copied x tile: powers of two would collide in the L1 cache."""
 
 
 def emit(g: Geometry, device: Device) -> Any:
@@ -48,11 +47,12 @@ def emit(g: Geometry, device: Device) -> Any:
         w = _argument("w", panels, dots.element(g.pairs)) if rhs is None else rhs
         rows = [_argument(f"b{i}", (g.n,), "float32") for i in range(count[0])]
         y = _argument("y", (*lead, g.m, g.n), Floats(g.out).dtype)
-        with dots.scope(g.pairs):
+        with dots.scope(1 if g.has_tiles else g.pairs):
             if g.rhs == "packed":
-                w = T.alloc_buffer(panels, dots.element(g.pairs), align=64)
+                w = T.alloc_buffer(panels, g.copied, align=64)
                 pack_panels(g, rhs, w)
-            _Emitter(g, x, w, Finish(g, device, y, rows, full)).tasks()
+            emitter = TileEmitter if g.has_tiles else VectorEmitter
+            emitter(g, x, w, Finish(g, device, y, rows, full)).tasks()
     return builder.get()
 
 
@@ -61,46 +61,16 @@ def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Any:
     return T.arg(name, T.buffer(shape, dtype, align=2 if dtype == "bfloat16" else 4))
 
 
-class _Emitter:
-    """Writes the loops of one kernel into the IR builder that is open."""
+class VectorEmitter(Emitter):
+    """Register tiles of vectors."""
 
-    def __init__(self, g: Geometry, x: Any, w: Any, finish: Finish) -> None:
-        self.g, self.x, self.w, self.finish = g, x, w, finish
-        self.copy: Any = None
-        self.partial: Any = None
+    acc: Any
 
-    def tasks(self) -> None:
-        """The outer loops."""
-        g = self.g
-        with parallel_or_serial(g.tasks, g.threads) as task:
-            b, tile = task // (g.m_tiles * g.n_tiles), task % (g.m_tiles * g.n_tiles)
-            if g.rows_outside:
-                row0, panel0 = tile // g.n_tiles * g.tile_m, tile % g.n_tiles * g.tile_n
-            else:
-                row0, panel0 = tile % g.m_tiles * g.tile_m, tile // g.m_tiles * g.tile_n
-            if g.copies_x:
-                shape = (g.tile_m * g.micro_m, g.block + ROW_PADDING)
-                self.copy = T.alloc_buffer(shape, dots.element(g.pairs), align=64)
-            if g.k_blocks > 1:
-                shape4 = (g.tile_m, g.tile_n, g.micro_m, g.micro_n)
-                self.partial = T.alloc_buffer(shape4, "float32", align=64)
-            self.finish.allocate()
-            acc = T.alloc_buffer((g.micro_m, g.micro_n), "float32", scope="local", align=64)
-            with T.serial(0, g.k_blocks) as block:
-                k0 = block * g.block
-                length = g.block if g.steps % g.block == 0 else T.min(g.block, g.steps - k0)
-                if g.copies_x:
-                    copy_x(g, self.x, self.copy, b, row0 * g.micro_m, k0, length)
-                rows, panels = T.serial(0, g.tile_m), T.serial(0, g.tile_n)
-                outer, inner = (panels, rows) if g.rows_inside else (rows, panels)
-                with outer as first, inner as second:
-                    i, j = (second, first) if g.rows_inside else (first, second)
-                    self._micro_tile(acc, b, row0, panel0, i, j, block, k0, length)
+    def begin(self) -> None:
+        self.acc = T.alloc_buffer((self.g.micro_m, self.g.micro_n), "float32", scope="local", align=64)
 
-    def _micro_tile(
-        self, acc: Any, b: Any, row0: Any, panel0: Any, i: Any, j: Any, block: Any, k0: Any, length: Any
-    ) -> None:
-        g = self.g
+    def micro_tile(self, b: Any, row0: Any, panel0: Any, i: Any, j: Any, block: Any, k0: Any, length: Any) -> None:
+        g, acc = self.g, self.acc
         row, panel = row0 + i, panel0 + j
         full, rest = divmod(g.m, g.micro_m)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,9 @@ def copy_x(g: Geometry, x: Any, copy: Any, b: Any, m0: Any, k0: Any, length: Any
             high = _raw(x[g.at(b, m0 + i, 2 * (k0 + k) + 1)])
             T.buffer_store(copy, T.bitwise_or(low, T.shift_left(high, 16)), [i, k])
 
+        if g.has_tiles:
+            _copy_whole_tiles(g, x, copy, b, m0, k0, length, i)
+            return
         if g.k % 2 == 0:
             with T.serial(0, length) as k:
                 pair(k)
@@ -48,6 +52,30 @@ def copy_x(g: Geometry, x: Any, copy: Any, b: Any, m0: Any, k0: Any, length: Any
             pair(k)
         with T.If(k0 + length == g.steps), T.Then():
             T.buffer_store(copy, _raw(x[g.at(b, m0 + i, g.k - 1)]), [i, g.steps - 1 - k0])
+
+
+def _copy_whole_tiles(g: Geometry, x: Any, copy: Any, b: Any, m0: Any, k0: Any, length: Any, i: Any) -> None:
+    """Row ``i`` of x from step ``k0``, zeros beyond K."""
+    depth = g.depth
+    full, rest = divmod(g.k, 2 * depth)
+
+    def copy_tile(tile: Any) -> None:
+        columns = T.ramp(2 * (k0 + tile * depth), 1, 2 * depth)
+        value = T.reinterpret(f"{g.copied}x{depth}", x[g.at(b, m0 + i, columns)])
+        T.buffer_store(copy, value, [i, T.ramp(tile * depth, 1, depth)])
+
+    def copy_rest(tile: Any) -> None:
+        T.buffer_store(copy, T.broadcast(T.float32(0), depth), [i, T.ramp(tile * depth, 1, depth)])
+        first = 2 * (k0 + tile * depth)
+        with T.serial(0, rest // 2) as pair:
+            low = _raw(x[g.at(b, m0 + i, first + 2 * pair)])
+            high = _raw(x[g.at(b, m0 + i, first + 2 * pair + 1)])
+            T.buffer_store(copy, _bits(g, T.bitwise_or(low, T.shift_left(high, 16))), [i, tile * depth + pair])
+        if rest % 2:
+            T.buffer_store(copy, _bits(g, _raw(x[g.at(b, m0 + i, g.k - 1)])), [i, tile * depth + rest // 2])
+
+    with T.serial(0, length // depth) as tile:
+        full_or_rest(k0 // depth + tile, full, rest, lambda: copy_tile(tile), lambda: copy_rest(tile))
 
 
 def pack_panels(g: Geometry, rhs: Any, panels: Any) -> None:
@@ -60,12 +88,12 @@ def pack_panels(g: Geometry, rhs: Any, panels: Any) -> None:
             whole = count // g.lanes * g.lanes
             for v in range(0, g.micro_n, g.lanes):
                 if v < whole:
-                    value = _elements(g, rhs, b, step, panel * g.micro_n + v, g.lanes, odd)
+                    value = _bits(g, _elements(g, rhs, b, step, panel * g.micro_n + v, g.lanes, odd), g.lanes)
                 else:
-                    value = T.broadcast(T.int32(0) if g.pairs == 2 else T.float32(0), g.lanes)
+                    value = T.broadcast(getattr(T, g.copied)(0), g.lanes)
                 T.buffer_store(panels, value, [b, panel, step, T.ramp(v, 1, g.lanes)])
             with T.serial(0, count - whole) as v:
-                value = _elements(g, rhs, b, step, panel * g.micro_n + whole + v, 1, odd)
+                value = _bits(g, _elements(g, rhs, b, step, panel * g.micro_n + whole + v, 1, odd))
                 T.buffer_store(panels, value, [b, panel, step, whole + v])
 
         def rows(step: Any, odd: bool) -> None:
@@ -74,7 +102,13 @@ def pack_panels(g: Geometry, rhs: Any, panels: Any) -> None:
         with T.serial(0, g.k // g.pairs) as step:
             rows(step, False)
         if g.k % g.pairs:
-            rows(g.steps - 1, True)
+            rows(g.k // g.pairs, True)
+        filled = math.ceil(g.k / g.pairs)
+        if filled < g.steps:
+            zeros = T.broadcast(getattr(T, g.copied)(0), g.lanes)
+            with T.serial(filled, g.steps) as step:
+                for v in range(0, g.micro_n, g.lanes):
+                    T.buffer_store(panels, zeros, [b, panel, step, T.ramp(v, 1, g.lanes)])
 
 
 def _elements(g: Geometry, rhs: Any, b: Any, step: Any, column: Any, lanes: int, odd: bool) -> Any:
@@ -88,6 +122,11 @@ def _elements(g: Geometry, rhs: Any, b: Any, step: Any, column: Any, lanes: int,
     high = _raw(rhs[g.at(b, 2 * step + 1, columns)], lanes)
     sixteen = T.broadcast(T.int32(16), lanes) if lanes > 1 else T.int32(16)
     return T.bitwise_or(low, T.shift_left(high, sixteen))
+
+
+def _bits(g: Geometry, value: Any, lanes: int = 1) -> Any:
+    """Elements as copies hold them."""
+    return T.reinterpret(f"{g.copied}x{lanes}" if lanes > 1 else g.copied, value)
 
 
 def _raw(value: Any, lanes: int = 1) -> Any:

@@ -10,14 +10,21 @@ import math
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.dense.geometry import multiplies_pairs
+from fettle.backends.cpu.amx import shapes
+from fettle.backends.cpu.dense.geometry import TILE_DEPTH, multiplies_pairs, multiplies_tiles
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "dense-3"
+VERSION = "dense-4"
 
 _L1, _L2 = 32 << 10, 512 << 10
 """Bytes assumed where the machine does not tell."""
+
+_MICRO_ROWS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
+"""Rows of a register tile of vectors."""
+
+_LEAST_TILE_ROWS = 8
+"""Rows of x from which tiles are the untuned choice."""
 
 _LATENCY = 8
 """Multiply-adds in flight that keep two units with a latency of four cycles busy."""
@@ -41,8 +48,11 @@ def space(workload: Workload, device: Device) -> Space:
     size = 2 if multiplies_pairs(workload, device) else 4
     l1, l2 = cpu.cache_bytes(device, "L1d") or _L1, cpu.cache_bytes(device, "L2") or _L2
     narrow = str(values["act"]) != "f32"
+    has_tiles = multiplies_tiles(workload, device)
+    unless_tiles = "multiply == 'tiles' or " if has_tiles else ""
+    vector_rows = tuple(r for r in _MICRO_ROWS if r <= m)
     parameters = [
-        Parameter("micro_m", tuple(r for r in (1, 2, 3, 4, 6, 8, 10, 12, 14, 16) if r <= m)),
+        Parameter("micro_m", tuple(sorted({*vector_rows, *(shapes.heights(m) if has_tiles else ())}))),
         Parameter("micro_n", micro_widths(device)),
         Parameter("tile_m", _up_to(m, (1, 2, 4, 8, 16, 32, 64))),
         Parameter("tile_n", _up_to(math.ceil(n / lanes), (1, 2, 4, 8, 16, 32, 64))),
@@ -50,20 +60,20 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("unroll_k", tuple(u for u in (1, 2) if u <= k)),
         Parameter.categorical("order", ("rows", "columns")),
         Parameter.categorical("inner", ("rows", "panels")),
-        Parameter.categorical("copy_x", (True,) if narrow else (False, True) if m > 1 else (False,)),
+        Parameter.categorical("copy_x", _copies(workload, has_tiles)),
         Parameter("prefetch", (0, 4, 16)),
         Parameter("threads", _thread_counts(most) if workload.flops < _SMALL else (most,)),
     ]
-    most_rows = max(int(r) for r in parameters[0].choices)
+    most_rows = max(vector_rows)
     most_vectors = max(v for v in (1, 2, 3, 4) if v <= math.ceil(n / lanes))
     least = min(_LATENCY, most_rows * most_vectors)
     constraints = [
         Constraint(
-            f"(micro_m + 1) * (micro_n // {lanes}) + {0 if lanes == 16 else 1} <= {registers}",
+            f"{unless_tiles}(micro_m + 1) * (micro_n // {lanes}) + {0 if lanes == 16 else 1} <= {registers}",
             "the register tile, one row of W and x must fit in the registers",
         ),
         Constraint(
-            f"micro_m * (micro_n // {lanes}) >= {least}",
+            f"{unless_tiles}micro_m * (micro_n // {lanes}) >= {least}",
             "a register tile must hold enough sums to hide the latency of adding",
         ),
         Constraint(f"micro_n < {n} + {lanes}", "a register tile is not wider than W"),
@@ -86,7 +96,7 @@ def space(workload: Workload, device: Device) -> Space:
     ]
     if m >= 8 and n >= 4 * lanes:
         loads = f"2 * micro_m * (micro_n // {lanes}) >= 3 * (micro_m + micro_n // {lanes})"
-        constraints.append(Constraint(loads, "more multiply-adds than loads"))
+        constraints.append(Constraint(unless_tiles + loads, "more multiply-adds than loads"))
     if m >= 32:
         reuse = "(tile_m if inner == 'rows' else tile_n) * (micro_m if inner == 'rows' else micro_n) >= 16"
         constraints.append(Constraint(reuse, "what comes to the L1 cache must be used again"))
@@ -100,7 +110,18 @@ def space(workload: Workload, device: Device) -> Space:
             constraints.append(Constraint(f"{tasks} >= threads", "every thread has a task"))
     if narrow:
         multiply = "pairs" if multiplies_pairs(workload, device) else "single"
-        parameters.append(Parameter.categorical("multiply", (multiply,)))
+        parameters.append(Parameter.categorical("multiply", (multiply, "tiles") if has_tiles else (multiply,)))
+    if has_tiles:
+        constraints += [
+            Constraint(f"multiply == 'tiles' or micro_m in {vector_rows}", "heights of register tiles"),
+            Constraint(f"multiply != 'tiles' or micro_m in {shapes.heights(m)}", "heights of whole tiles"),
+            Constraint(
+                f"multiply != 'tiles' or {shapes.fits('micro_m', f'micro_n // {lanes}')}",
+                "sums, x and W must fit in the tile registers",
+            ),
+            Constraint("multiply != 'tiles' or unroll_k == 1 and prefetch == 0", "a product of tiles is 16 steps"),
+            Constraint(f"copy_x or multiply == 'tiles' and {m} % micro_m == 0", "tiles of x are whole, or copied"),
+        ]
     if values["rhs"] is not None:
         direct = size == 4 and str(values["rhs"]) == "f32"
         parameters.append(Parameter.categorical("rhs", ("packed", "direct") if direct else ("packed",)))
@@ -110,16 +131,27 @@ def space(workload: Workload, device: Device) -> Space:
     return Space(parameters, constraints, version=VERSION)
 
 
+def _copies(workload: Workload, has_tiles: bool) -> tuple[bool, ...]:
+    """Whether x may be read where it is: as f32, or as tiles that K is whole in."""
+    if workload["act"].kind == "f32":
+        return (False, True) if workload["m"] > 1 else (False,)
+    return (False, True) if has_tiles and workload["k"] % (2 * TILE_DEPTH) == 0 else (True,)
+
+
 def default(workload: Workload, device: Device, space: Space) -> Schedule:
     """The untuned choice, a point of the space."""
     values = workload.values
     m, n, k = values["m"], values["n"], values["k"]
     lanes = cpu.vector_bits(device) // 32
+    narrow = values["act"].kind != "f32"
     choices = {p.name: p.choices for p in space.parameters}
     wide = 4 * lanes if m <= 4 else 2 * lanes
     micro_n = max(int(c) for c in choices["micro_n"] if int(c) <= max(lanes, min(wide, n)))
     limit = (32 if lanes == 16 else 15) // (micro_n // lanes) - 1
-    micro_m = max(int(c) for c in choices["micro_m"] if int(c) <= min(limit, 8))
+    micro_m = max(r for r in _MICRO_ROWS if r <= min(limit, 8, m))
+    tiles = multiplies_tiles(workload, device) and m >= _LEAST_TILE_ROWS
+    if tiles:
+        micro_m = max(h for h in shapes.heights(m) if h <= 2 * shapes.ROWS)
     threads = cpu.threads(device)
     per_thread = math.ceil(m / micro_m / threads) if m > 4 * micro_m * threads else math.ceil(m / micro_m)
     tile_m = max(int(c) for c in choices["tile_m"] if int(c) == 1 or int(c) <= min(16, per_thread))
@@ -134,12 +166,12 @@ def default(workload: Workload, device: Device, space: Space) -> Schedule:
         "unroll_k": 1,
         "order": "rows",
         "inner": "rows",
-        "copy_x": bool(choices["copy_x"][0]),
+        "copy_x": bool(choices["copy_x"][-1 if narrow else 0]),
         "prefetch": 0,
         "threads": threads,
     }
     if "multiply" in choices:
-        values_["multiply"] = str(choices["multiply"][0])
+        values_["multiply"] = "tiles" if tiles else str(choices["multiply"][0])
     if "rhs" in choices:
         values_["rhs"] = "packed" if m > 8 or n % micro_n or "direct" not in choices["rhs"] else "direct"
     return _nearest(space, values_)

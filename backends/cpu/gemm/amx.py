@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 
 from fettle.backends.cpu.amx import words
+from fettle.backends.cpu.amx.shapes import right_tiles
 from fettle.backends.cpu.gemm.activations import Quantised
 from fettle.backends.cpu.gemm.codes import CodeTiles
 from fettle.backends.cpu.gemm.decode import BYTES
@@ -32,18 +33,14 @@ class AmxTiles(CodeTiles):
         self.left = plan.tiles_down * plan.vectors
         """Number of the first tile of x; tiles of sums come before, tiles of codes behind."""
         self.right = self.left + plan.tiles_down
+        self.code_tiles = right_tiles(plan.rows, plan.vectors)
 
     def emit(self, first: Expr, last: Expr) -> None:
         plan = self.plan
         sums, x, codes = (plan.tile_rows, 4 * LANES), (plan.tile_rows, plan.tile_k), (plan.tile_k // 4, BYTES)
-        words.configure([sums] * self.left + [x] * plan.tiles_down + [codes] * self._code_tiles)
+        words.configure([sums] * self.left + [x] * plan.tiles_down + [codes] * self.code_tiles)
         super().emit(first, last)
         words.release()
-
-    @property
-    def _code_tiles(self) -> int:
-        """Tiles of codes: one for each vector, or as many as are left, in turn."""
-        return min(self.plan.vectors, words.TILES - self.right)
 
     def group(self, group: Expr, index: Expr) -> None:
         plan = self.plan
@@ -89,7 +86,7 @@ class AmxTiles(CodeTiles):
             row = i * plan.tile_rows
             words.load(self.left + i, self.activations.values, q + (row * width + step * plan.tile_k) // 4, width)
         for v in range(plan.vectors):
-            number = self.right + v % self._code_tiles
+            number = self.right + v % self.code_tiles
             chunk = step * (plan.tile_k // 4)
             if plan.is_staged:
                 words.load(number, self.codes, (block + v) * self.slab_bytes + chunk * BYTES, BYTES)

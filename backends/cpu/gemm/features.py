@@ -15,18 +15,26 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
     packed = plan.packed
     first_level = cpu.cache_bytes(device, "L1d") or 32 << 10
     second_level = cpu.cache_bytes(device, "L2") or 256 << 10
-    per_product = LANES if plan.is_float else 64
+    # multiply-adds of one instruction, and how many of them share a load of x, and how many one of W
+    per_product, across, down = LANES if plan.is_float else 64, plan.vectors, plan.rows
+    if plan.is_amx:
+        per_product, down = LANES * plan.tile_rows * plan.tile_k, plan.tiles_down
     products = plan.padded_m * packed.padded_n * packed.padded_k / per_product
-    loads = products * (1 / plan.rows + 1 / plan.vectors)
+    loads = products * (1 / down + 1 / across)
     vectors = packed.padded_n * packed.padded_k / 64
     decodes = vectors * plan.bands * (2 * packed.planes if plan.order == "planes" else 2 * (not plan.is_plain))
     if plan.is_float:
         decodes += 16 * vectors * plan.bands
+    if plan.is_centred:
+        decodes += vectors * plan.bands
     epilogues = plan.padded_m * packed.padded_n * packed.groups / LANES
     units = packed.tiles * plan.panels
     shares = ceil_div(units, plan.threads)
     slab_k = plan.slab_steps * packed.step_k
     return {
+        "is_amx": float(plan.is_amx),
+        "is_centred": float(plan.is_centred),
+        "log_product": math.log2(per_product),
         "is_planes": float(plan.order == "planes"),
         "is_staged": float(plan.is_staged),
         "log_tile": math.log2(packed.tile),
@@ -46,7 +54,7 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
         "decodes_per_product": decodes / products,
         "epilogues_per_product": epilogues / products,
         "sums_in_flight": float(plan.rows * plan.vectors),
-        "log_body": math.log2(plan.unroll * plan.rows * plan.vectors * plan.step_chunks),
+        "log_body": math.log2(plan.unroll * down * across * (1 if plan.is_amx else plan.step_chunks)),
         "log_codes_in_l1": math.log2(plan.panel * slab_k * (4 if plan.is_float else 1) / first_level),
         "log_sums_in_l1": math.log2(4 * plan.band * plan.panel / first_level),
         "log_activations_in_l2": math.log2(plan.padded_m * packed.padded_k / second_level),

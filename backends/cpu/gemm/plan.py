@@ -17,6 +17,7 @@ import math
 import attrs
 
 from fettle.backends.api import Schedule
+from fettle.backends.cpu.amx.shapes import ROW_BYTES, tiles_down
 from fettle.backends.cpu.gemv.plan import Plan, ceil_div
 from fettle.graph.workload import Workload
 
@@ -25,12 +26,6 @@ LANES = 16
 
 LARGEST_BAND = 128
 """Rows of x that share one pass: their sums of a panel of 64 fill most of a first-level cache."""
-
-TILE_ROWS = 16
-"""Rows of x in one AMX tile at most."""
-
-TILE_K = 64
-"""Elements of K in one AMX tile of bytes at most."""
 
 _LARGEST_SLAB = 512
 """K of a slab at most: 64 rows of W by 512 are 32 KB of codes."""
@@ -69,7 +64,7 @@ def tile_k(packed: Plan) -> int:
     """Elements of K of one AMX product: the most that divide every slab."""
     full = slab_steps(packed, is_float=False)
     width = math.gcd(full, packed.steps % full) * packed.step_k
-    return max(k for k in range(4, TILE_K + 1, 4) if width % k == 0)
+    return max(k for k in range(4, ROW_BYTES + 1, 4) if width % k == 0)
 
 
 def balanced_rows(m: int, rows: int) -> int:
@@ -183,7 +178,7 @@ class GemmPlan:
     @property
     def tiles_down(self) -> int:
         """Tiles of a row block."""
-        return ceil_div(self.rows, TILE_ROWS)
+        return tiles_down(self.rows)
 
     @property
     def tile_rows(self) -> int:

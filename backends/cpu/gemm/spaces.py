@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.amx import shapes
 from fettle.backends.cpu.gemm.plan import (
     LANES,
     LARGEST_BAND,
-    TILE_ROWS,
     balanced_rows,
     packed_plan,
     slab_steps,
@@ -53,11 +53,6 @@ _LARGEST_PADDING = 1.125
 
 _REGISTERS = 28
 """Sums in flight; the other four registers hold codes and activations."""
-
-_TILES_DOWN = 3
-"""Tiles of x in a register tile at most."""
-
-_TILE_REGISTERS = 8
 
 _LARGEST_BODY = 160
 """Dot products of one unrolled loop body, which bounds the time LLVM takes."""
@@ -148,14 +143,10 @@ def _steps_of(order: str, plan: Plan) -> Constraint:
 
 def _tile_constraints(m: int, plans: dict[str, Plan]) -> list[Constraint]:
     """What ``amx`` needs, and what only it has."""
-    down = f"((rows + {TILE_ROWS - 1}) // {TILE_ROWS})"
     return [
         Constraint(f"algorithm == 'amx' or rows in {_rows(m)}", "heights of register tiles"),
         Constraint(f"algorithm != 'amx' or rows in {_tile_rows(m)}", "heights of whole tiles"),
-        Constraint(
-            f"algorithm != 'amx' or {down} * vectors + {down} < {_TILE_REGISTERS}",
-            "tiles of sums, of x, and at least one of codes",
-        ),
+        Constraint(f"algorithm != 'amx' or {shapes.fits('rows', 'vectors')}", "sums, x and codes in tile registers"),
         Constraint("algorithm == 'amx' or zeros == 'sums'", "only tiles multiply signed codes"),
         *(
             Constraint(
@@ -180,7 +171,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     panel, order = 32, orders(workload, device)[0]
     algorithm = algorithms(workload, device)[-1 if m >= LEAST_ROWS else 0]
     heights = _tile_rows(m) if algorithm == "amx" else _rows(m)
-    rows = max(r for r in heights if r <= (2 * TILE_ROWS if algorithm == "amx" else 8))
+    rows = max(r for r in heights if r <= (2 * shapes.ROWS if algorithm == "amx" else 8))
     is_decoded_often = m > rows and packed_plan(workload, order, _TILES[0]).field < 8
     return Schedule.of(
         algorithm=algorithm,
@@ -198,10 +189,8 @@ def default(workload: Workload, device: Device) -> Schedule:
 
 
 def _tile_rows(m: int) -> tuple[int, ...]:
-    """Rows of one, two and three tiles whose height cuts M into equal ones."""
-    height = balanced_rows(m, TILE_ROWS)
-    tiles = ceil_div(ceil_div(m, ceil_div(m, LARGEST_BAND)), TILE_ROWS)
-    return tuple(height * down for down in range(1, min(_TILES_DOWN, tiles) + 1))
+    """Heights of register tiles of whole tiles."""
+    return shapes.heights(ceil_div(m, ceil_div(m, LARGEST_BAND)))
 
 
 def _rows(m: int) -> tuple[int, ...]:

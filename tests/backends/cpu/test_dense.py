@@ -156,7 +156,8 @@ def test_pairs_of_bfloat16_are_multiplied_by_one_instruction(device: Device) -> 
     import tvm
 
     workload = Workload.parse(text(1, 64, 64, 64, "weight", "bf16"))
-    schedule = DENSE.default(workload, device)
+    pairs = {"multiply": "pairs", "micro_m": 8, "micro_n": 32, "tile_m": 2}
+    schedule = Schedule.of(**(DENSE.default(workload, device).as_dict() | pairs))
     lowered = DENSE.lower(Candidate(workload, device, schedule))
     function = lowered.function.with_attr("global_symbol", "kernel")
     module = tvm.compile(tvm.IRModule({"kernel": function}), target=codegen.target(device)).mod

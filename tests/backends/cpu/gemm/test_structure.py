@@ -19,7 +19,7 @@ def inner_loop(backend: CpuBackend, text: str, **changes: Any) -> list[str]:
     """Instructions from the innermost loop's label to its branch back: the loop with most dot products."""
     import tvm
 
-    workload, device = Workload.parse(text), backend.device(DeviceText.parse("cpu,threads=1"))
+    workload, device = Workload.parse(text), backend.device(DeviceText.parse("cpu,isa=avx512vnni,threads=1"))
     schedule = Schedule.of(**(backend.default(workload, device).as_dict() | changes))
     function = Gemm().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", "f")
     module = tvm.compile(tvm.IRModule({"f": function}), target=codegen.target(device)).mod
@@ -49,7 +49,7 @@ def test_the_inner_loop_is_dot_products_from_registers(backend: CpuBackend, rows
 
 
 def test_one_block_of_rows_decodes_in_registers(build: Any) -> None:
-    staged = dict(build("matmul m=24 n=64 k=128 act=f32 weight=u2:128", rows=8).artifact.facts)
-    direct = dict(build("matmul m=8 n=64 k=128 act=f32 weight=u2:128", rows=8).artifact.facts)
+    staged = dict(build("matmul m=24 n=64 k=128 act=f32 weight=u2:128", "cpu,isa=avx512vnni", rows=8).artifact.facts)
+    direct = dict(build("matmul m=8 n=64 k=128 act=f32 weight=u2:128", "cpu,isa=avx512vnni", rows=8).artifact.facts)
     assert staged["vpdpbusd"] == direct["vpdpbusd"] == 8 * 2 * 4
     assert direct["instructions"] < staged["instructions"]

@@ -9,20 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("emulator.c")
-
 
 def compiler() -> str | None:
     """The C compiler of this machine, if any."""
     return shutil.which("cc")
 
 
+def compiled(source: str, folder: Path) -> Path:
+    """A C file beside this one as a shared library."""
+    path = folder / Path(source).with_suffix(".so")
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-ffp-contract=off"]
+    command = ["cc", *flags, str(Path(__file__).with_name(source)), "-lm", "-o", str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    return path
+
+
 def build(folder: Path) -> ctypes.CDLL:
     """The emulator as a loaded library."""
-    path = folder / "amx_emulator.so"
-    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-ffp-contract=off", str(SOURCE), "-lm"]
-    subprocess.run([*command, "-o", str(path)], check=True, timeout=60)
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(compiled("emulator.c", folder)))
     library.amx_executed.restype = ctypes.c_uint64
     return library
 

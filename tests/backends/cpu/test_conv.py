@@ -83,7 +83,7 @@ def test_two_threads_compute_what_one_computes(backend: CpuBackend, error_of: Er
 def test_default_is_a_point_of_the_space(workload: Workload, level: str, threads: int) -> None:
     import attrs
 
-    machine = attrs.evolve(cpu.Machine.detect(), features=cpu.LEVELS["avx512vnni"], cores=9)
+    machine = attrs.evolve(cpu.Machine.detect(), features=cpu.LEVELS["amx"], cores=9)
     device = cpu.parse_device(DeviceText.parse(f"cpu,isa={level},threads={threads}"), machine)
     assert is_valid(CONV.space(workload, device), CONV.default(workload, device))
 

@@ -93,7 +93,7 @@ def test_two_threads_compute_what_one_computes(backend: CpuBackend, error_of: Er
     threads=st.integers(1, 9),
 )
 def test_default_is_a_point_of_the_space(m: int, n: int, k: int, kind: str, level: str, threads: int) -> None:
-    machine = attrs.evolve(cpu.Machine.detect(), features=cpu.LEVELS["avx512vnni"], cores=9)
+    machine = attrs.evolve(cpu.Machine.detect(), features=cpu.LEVELS["amx"], cores=9)
     device = cpu.parse_device(DeviceText.parse(f"cpu,isa={level},threads={threads}"), machine)
     workload = Workload.parse(text(1, m, n, k, kind))
     assert is_valid(DENSE.space(workload, device), DENSE.default(workload, device))

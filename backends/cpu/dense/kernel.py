@@ -77,14 +77,12 @@ class VectorEmitter(Emitter):
         def tile(count: int) -> None:
             self._load(acc, i, j, block, count)
             self._accumulate(acc, b, row, i, panel, k0, length, count)
-            if g.k_blocks == 1:
-                self.finish.tile(acc, b, row, panel, count)
-                return
-            with T.If(block == g.k_blocks - 1):
-                with T.Then():
-                    self.finish.tile(acc, b, row, panel, count)
-                with T.Else():
-                    self._each_vector(count, lambda at: T.buffer_store(self.partial, acc[tuple(at)], [i, j, *at]))
+            self.in_block(
+                block,
+                g.k_blocks - 1,
+                lambda: self.finish.tile(acc, b, row, panel, count),
+                lambda: self._each_vector(count, lambda at: T.buffer_store(self.partial, acc[tuple(at)], [i, j, *at])),
+            )
 
         def rows() -> None:
             full_or_rest(row, full, rest, lambda: tile(g.micro_m), lambda: tile(rest))
@@ -102,19 +100,13 @@ class VectorEmitter(Emitter):
 
     def _load(self, acc: Any, i: Any, j: Any, block: Any, count: int) -> None:
         """acc = 0 in the first block of k, else the partial sums."""
-        g = self.g
-
-        def clear() -> None:
-            self._each_vector(count, lambda at: T.buffer_store(acc, T.broadcast(T.float32(0), g.lanes), at))
-
-        if g.k_blocks == 1:
-            clear()
-            return
-        with T.If(block == 0):
-            with T.Then():
-                clear()
-            with T.Else():
-                self._each_vector(count, lambda at: T.buffer_store(acc, self.partial[(i, j, *at)], at))
+        zeros = T.broadcast(T.float32(0), self.g.lanes)
+        self.in_block(
+            block,
+            0,
+            lambda: self._each_vector(count, lambda at: T.buffer_store(acc, zeros, at)),
+            lambda: self._each_vector(count, lambda at: T.buffer_store(acc, self.partial[(i, j, *at)], at)),
+        )
 
     def _accumulate(self, acc: Any, b: Any, row: Any, i: Any, panel: Any, k0: Any, length: Any, count: int) -> None:
         """acc += x · W over one block of k."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -63,3 +64,14 @@ class Emitter(abc.ABC):
 
     def end(self) -> None:
         """Emit what comes after a task's last register tile."""
+
+    def in_block(self, block: Any, number: int, there: Callable[[], None], elsewhere: Callable[[], None]) -> None:
+        """Emit ``there`` for block ``number`` of k, ``elsewhere`` for the others, if there are any."""
+        if self.g.k_blocks == 1:
+            there()
+            return
+        with T.If(block == number):
+            with T.Then():
+                there()
+            with T.Else():
+                elsewhere()

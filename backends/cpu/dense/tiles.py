@@ -8,7 +8,8 @@ depend on them, and theirs are not stored.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -46,35 +47,20 @@ class TileEmitter(Emitter):
         g = self.g
         row, panel = row0 + i, panel0 + j
         with T.If(T.And(row < g.micro_rows, panel < g.panels)), T.Then():
-            self._start(i, j, block)
+            self.in_block(block, 0, self._clear, partial(self._move, words.load, i, j))
             with T.serial(0, length // g.depth) as step:
                 self._product(b, row, i, panel, k0, step * g.depth)
-            if g.k_blocks == 1:
-                self._finish(b, row, panel)
-                return
-            with T.If(block == g.k_blocks - 1):
-                with T.Then():
-                    self._finish(b, row, panel)
-                with T.Else():
-                    for number, r, c in self._sums():
-                        words.store(number, self.partial, (i, j, r, c), g.micro_n * _WORD)
+            keep = partial(self._move, words.store, i, j)
+            self.in_block(block, g.k_blocks - 1, partial(self._finish, b, row, panel), keep)
 
-    def _start(self, i: Any, j: Any, block: Any) -> None:
-        """Sums are zero in the first block of k, else the partial ones."""
+    def _clear(self) -> None:
+        for number, _, _ in self._sums():
+            words.zero(number)
 
-        def clear() -> None:
-            for number, _, _ in self._sums():
-                words.zero(number)
-
-        if self.g.k_blocks == 1:
-            clear()
-            return
-        with T.If(block == 0):
-            with T.Then():
-                clear()
-            with T.Else():
-                for number, r, c in self._sums():
-                    words.load(number, self.partial, (i, j, r, c), self.g.micro_n * _WORD)
+    def _move(self, how: Callable[..., None], i: Any, j: Any) -> None:
+        """Load or store the partial sums of a register tile."""
+        for number, r, c in self._sums():
+            how(number, self.partial, (i, j, r, c), self.g.micro_n * _WORD)
 
     def _product(self, b: Any, row: Any, i: Any, panel: Any, k0: Any, k: Any) -> None:
         """The products of 16 steps of k from ``k0 + k``."""
@@ -97,13 +83,7 @@ class TileEmitter(Emitter):
         for number, r, c in self._sums():
             words.store(number, self.finish.tile_buffer, (r, c), g.micro_n * _WORD)
         full, rest = divmod(g.m, g.micro_m)
-        full_or_rest(
-            row,
-            full,
-            rest,
-            lambda: self.finish.buffered(b, row, panel, g.micro_m),
-            lambda: self.finish.buffered(b, row, panel, rest),
-        )
+        full_or_rest(row, full, rest, *(partial(self.finish.buffered, b, row, panel, n) for n in (g.micro_m, rest)))
 
     def _sums(self) -> Iterator[tuple[int, int, int]]:
         """(tile number, first row, first column) of the tiles of sums."""

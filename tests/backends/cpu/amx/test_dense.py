@@ -22,7 +22,7 @@ EPILOGUES = ("", " epilogue=relu(y+b0)", " epilogue=silu(y)+x0", " epilogue=(y+b
 
 @given(drawn=st.data())
 @settings(
-    max_examples=8,
+    max_examples=14,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

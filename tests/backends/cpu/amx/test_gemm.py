@@ -29,7 +29,7 @@ def test_every_format_is_within_tolerance(order: str, kind: str) -> None:
 
 
 @given(choose=st.data())
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_any_schedule_of_any_shape_is_right(choose: st.DataObject) -> None:
     kind = choose.draw(st.sampled_from(FORMATS))
     group = choose.draw(st.sampled_from(["12", "32", "64", "96", "row"]))

@@ -88,3 +88,19 @@ def span(block: Sequence[str], first: str, last: str) -> list[str]:
 def count(block: Sequence[str], prefix: str) -> int:
     """Instructions that begin so."""
     return sum(instruction.startswith(prefix) for instruction in block)
+
+
+def assert_products_load_once_and_spill_nothing(chosen: Candidate, mnemonic: str, down: int, vectors: int) -> None:
+    """Register tiles of ``down`` by ``vectors``: as many loads a step as tiles come in, and addresses only besides, at
+    most one instruction a load."""
+    found = blocks(chosen, mnemonic)
+    assert found
+    for block in found:
+        loop = span(block, "tileloadd", mnemonic)
+        steps, rest = divmod(count(loop, mnemonic), down * vectors)
+        assert steps
+        assert not rest
+        loads = count(loop, "tileloadd")
+        assert loads == steps * (down + vectors)
+        assert len(loop) <= count(loop, mnemonic) + 2 * loads
+        assert not any(register in i for i in loop for register in ("%zmm", "%ymm", "%xmm"))

@@ -15,7 +15,13 @@ from fettle.backends.cpu.dense import Dense, layouts
 from fettle.backends.spaces import is_valid
 from fettle.graph import data
 from fettle.graph.workload import Workload
-from tests.backends.cpu.amx.support import BACKEND, Built, blocks, candidate, count, device, span
+from tests.backends.cpu.amx.support import (
+    BACKEND,
+    Built,
+    assert_products_load_once_and_spill_nothing,
+    candidate,
+    device,
+)
 
 EPILOGUES = ("", " epilogue=relu(y+b0)", " epilogue=silu(y)+x0", " epilogue=(y+b0)*x0-b1")
 
@@ -84,18 +90,7 @@ def test_infinities_stay_in_their_rows_and_columns() -> None:
 @pytest.mark.parametrize(("micro_m", "micro_n"), [(32, 32), (16, 64), (48, 16)])
 def test_a_product_of_tiles_loads_what_it_multiplies_and_spills_nothing(micro_m: int, micro_n: int) -> None:
     chosen = candidate("matmul m=96 n=256 k=256 act=bf16 weight=bf16", micro_m=micro_m, micro_n=micro_n, tile_n=1)
-    down, vectors = micro_m // 16, micro_n // 16
-    found = blocks(chosen, "tdpbf16ps")
-    assert found
-    for block in found:
-        loop = span(block, "tileloadd", "tdpbf16ps")
-        steps, rest = divmod(count(loop, "tdpbf16ps"), down * vectors)
-        assert steps
-        assert not rest
-        loads = count(loop, "tileloadd")
-        assert loads == steps * (down + vectors)
-        assert len(loop) <= count(loop, "tdpbf16ps") + 2 * loads
-        assert not any(register in i for i in loop for register in ("%zmm", "%ymm", "%xmm"))
+    assert_products_load_once_and_spill_nothing(chosen, "tdpbf16ps", micro_m // 16, micro_n // 16)
 
 
 def test_kernels_say_which_features_they_need() -> None:

@@ -14,7 +14,15 @@ from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph import data
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
-from tests.backends.cpu.amx.support import BACKEND, Built, blocks, candidate, count, device, span
+from tests.backends.cpu.amx.support import (
+    BACKEND,
+    Built,
+    assert_products_load_once_and_spill_nothing,
+    blocks,
+    candidate,
+    count,
+    device,
+)
 
 FORMATS = ("u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "tern", "bip1")
 SMALL = {"tile": 32, "interleave": 1, "panel": 16, "vectors": 1}
@@ -115,17 +123,7 @@ def test_a_product_of_tiles_loads_what_it_multiplies_and_spills_nothing(rows: in
         panel=64,
         zeros="codes",
     )
-    down = rows // 16
-    for block in blocks(chosen, "tdpbssd"):
-        loop = span(block, "tileloadd", "tdpbssd")
-        steps, rest = divmod(count(loop, "tdpbssd"), down * vectors)
-        assert steps
-        assert not rest
-        loads = count(loop, "tileloadd")
-        assert loads == steps * (down + vectors)
-        # besides, addresses only: at most one instruction a load, and none on vectors
-        assert len(loop) <= count(loop, "tdpbssd") + 2 * loads
-        assert not any(register in i for i in loop for register in ("%zmm", "%ymm", "%xmm"))
+    assert_products_load_once_and_spill_nothing(chosen, "tdpbssd", rows // 16, vectors)
 
 
 def test_scaling_a_group_is_three_vector_instructions_a_vector() -> None:

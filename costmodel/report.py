@@ -86,9 +86,16 @@ def _quality(model: CostModel, features: Array, log_times: Array, known: int) ->
 
 
 def _mean(found: Sequence[Quality]) -> Quality:
-    def mean(name: str) -> float | None:
-        values = [value for q in found if (value := getattr(q, name)) is not None]
-        return float(np.mean(values)) if values else None
+    def known(values: Sequence[float | None]) -> float | None:
+        present = [value for value in values if value is not None]
+        return float(np.mean(present)) if present else None
 
-    averaged = {name: mean(name) for name in ("spearman", "pairwise", "top1_regret", "top5_regret", "coverage")}
-    return attrs.evolve(found[0], **averaged)
+    return Quality(
+        trained_on=found[0].trained_on,
+        judged_on=found[0].judged_on,
+        spearman=known([q.spearman for q in found]),
+        pairwise=known([q.pairwise for q in found]),
+        top1_regret=float(np.mean([q.top1_regret for q in found])),
+        top5_regret=float(np.mean([q.top5_regret for q in found])),
+        coverage=float(np.mean([q.coverage for q in found])),
+    )

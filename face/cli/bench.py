@@ -315,7 +315,9 @@ def search(
 
     Example: fettle bench search recordings/ --only guided,tpe,hybrid_vndx --seeds 10
     """
-    from fettle.bench.search import DEFAULT, MARKS, PEERS, STRATEGIES, compare
+    from fettle.bench.peers.kerneltuner import STRATEGIES
+    from fettle.bench.search import MARKS, PEERS, compare
+    from fettle.search.samplers import DEFAULT
 
     searchers = only.split(",") if only else [DEFAULT, *PEERS, *STRATEGIES]
     report = compare(_recordings(files), searchers, seeds, lambda text: stderr.print(text, highlight=False))

@@ -19,8 +19,8 @@ from fettle.search.samplers.surrogate import Places, ProcessSurrogate, Surrogate
 
 Array = NDArray[np.float64]
 
-START = 8
-"""Trials before the first fit; equal to a batch of the tuner."""
+START = 6
+"""Trials before the first fit."""
 
 STAGE = 8
 """Trials between two fits of a Gaussian process's hyperparameters; in between it is extended."""
@@ -30,6 +30,9 @@ TREE_STAGE = 32
 
 TREES_FROM = 320
 """Trials from which on trees are used: a process's cost grows with their square."""
+
+_PICKS = 7
+"""Of the prior, tried before its model is asked."""
 
 _LEAST_DIFFERENCE = 2
 """Parameters in which two points of one batch differ, where possible."""
@@ -73,7 +76,7 @@ class GuidedSampler(Sampler):
     def propose(self, count: int) -> list[Proposal]:
         count = min(count, self._points.size - len(self._told))
         self._gain = None
-        if len(self._told) < START:
+        if len(self._told) < (START if self._problem.prior is None else 1 + _PICKS):
             return [Proposal(i) for i in self._start(count)]
         stage = self._present_stage()
         if stage is None:
@@ -87,15 +90,15 @@ class GuidedSampler(Sampler):
         chosen = [self._problem.default]
         if self._problem.prior is not None:
             pool = candidates(self._points, {}, rng)
-            picks = self._problem.prior.picks(self._locate_pool(pool).trend, START - 1)
+            picks = self._problem.prior.picks(self._locate_pool(pool).trend, _PICKS)
             chosen = list(dict.fromkeys([*chosen, *(pool[at] for at in picks)]))
-        chosen = covering(self._points, chosen, max(START, len(self._told) + count), rng)
+        chosen = covering(self._points, chosen, max(START, len(chosen), len(self._told) + count), rng)
         return [i for i in chosen if i not in self._told][:count]
 
     def _present_stage(self) -> _Stage | None:
         """The fit that the present trials call for; None if there is too little to learn from."""
         count = len(self._told)
-        fitted = count - count % (STAGE if count < TREES_FROM else TREE_STAGE)
+        fitted = count if count < STAGE else count - count % (STAGE if count < TREES_FROM else TREE_STAGE)
         if self._stage is None or self._stage.fitted != fitted:
             self._stage = self._fit(fitted)
         if self._stage is not None and self._stage.known < count:
@@ -131,7 +134,8 @@ class GuidedSampler(Sampler):
     def _most_promising(self, stage: _Stage, count: int) -> list[Proposal]:
         values = np.array(list(self._told.values()))
         surrogate = stage.surrogate
-        mean, std = surrogate.predict(values)
+        belief = surrogate.predict(values)
+        std = belief.std
         feasible = surrogate.feasible(values)
         free = np.ones(len(stage.pool), np.bool_)
         free[[stage.position[i] for i in self._told if i in stage.position]] = False
@@ -139,18 +143,18 @@ class GuidedSampler(Sampler):
         apart = np.ones(len(stage.pool), np.bool_)
         chosen: list[int] = []
         while len(chosen) < count and free.any():
-            gain = expected_improvement(mean, std, float(values.min())) * feasible
+            gain = expected_improvement(belief.mean, std, belief.best) * feasible
             among = free & apart if (free & apart).any() else free
             at = int(np.argmax(np.where(among, gain, -1.0)))
             if not chosen:
-                self._gain = float(gain[at])
+                self._gain = float(gain[at]) * belief.per_unit
             chosen.append(at)
             free[at] = False
             if len(chosen) < count:
                 apart &= self._geometry.hamming(ranks, ranks[[at]])[:, 0] >= _LEAST_DIFFERENCE
                 surrogate = surrogate.pretend(at)
-                _, std = surrogate.predict(values)
-        proposals = [Proposal(stage.pool[at], float(mean[at])) for at in chosen]
+                std = surrogate.predict(values).std
+        proposals = [Proposal(stage.pool[at], float(belief.log_time[at])) for at in chosen]
         if len(proposals) < count:  # a large space's pool ran out
             taken = {*self._told, *(p.index for p in proposals)}
             more = random_points(self._points, self._rng(), count - len(proposals), taken)

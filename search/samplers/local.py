@@ -35,4 +35,5 @@ class LocalSampler(Sampler):
 
 def _biased(rng: np.random.Generator, count: int) -> list[int]:
     """A random order in which the first tend to come first: neighbours are listed nearest first."""
-    return np.argsort(rng.random(count) * np.arange(1, count + 1), kind="stable").tolist()
+    order: list[int] = np.argsort(rng.random(count) * np.arange(1, count + 1), kind="stable").tolist()
+    return order

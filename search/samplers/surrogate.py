@@ -1,8 +1,8 @@
-"""What the guided sampler believes about its pool: the faster a point may be, the finer.
+"""What the guided sampler believes about its pool.
 
-Only differences among fast points matter for finding faster ones, and slow points vary over orders of magnitude. So
-targets are cut off above the faster part of what was seen (a slow point is just slow), which leaves the model's
-attention, and its length scales, to the rest.
+Only differences among fast points matter for finding faster ones, but times of slow points vary over orders of
+magnitude, and a model that has to explain them has no attention left. So a process learns normal scores of the ranks,
+unless a prior speaks in log(time): then, as for trees, times above those that count as fast are cut off.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.metrics import ranks
 from fettle.costmodel.trees import BoostedTrees
 
 Array = NDArray[np.float64]
 
 _FAST = 0.3
-"""Share of the valid trials whose times are told apart."""
+"""Share of the trials that count as fast."""
 
 _LEARNED_FROM = 128
 """Length scales are learned from at most so many trials, the better half and the latest."""
@@ -45,6 +46,24 @@ class Places:
         return Places(self.features[rows], self.trend[rows])
 
 
+@attrs.frozen(eq=False)
+class Belief:
+    """Predictions at a pool.
+
+    Attributes:
+        mean, std: [points], in the surrogate's own unit, smaller is faster.
+        best: of the trials so far, in that unit.
+        log_time: [points], log(time / bound) expected.
+        per_unit: log(time) that one unit is worth near the best.
+    """
+
+    mean: Array
+    std: Array
+    best: float
+    log_time: Array
+    per_unit: float
+
+
 class Surrogate(abc.ABC):
     """Predictions at a pool of points after some trials."""
 
@@ -53,8 +72,8 @@ class Surrogate(abc.ABC):
         """Learn where further trials were made."""
 
     @abc.abstractmethod
-    def predict(self, values: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of log(time / bound) at the pool.
+    def predict(self, values: Array) -> Belief:
+        """What is expected at the pool.
 
         Args:
             values: log(time / bound) of all trials so far, infinity for a failure; at least one is finite.
@@ -81,7 +100,7 @@ class ProcessSurrogate(Surrogate):
         self, trials: Places, values: Array, pool: Places, fast: float | None = None, scale: float | None = None
     ) -> None:
         self._fast, self._scale = fast, scale
-        targets, _, _ = self._targets(values)
+        targets = self._targets(values)
         rows = _instructive(values)
         hyper = learn(trials.features[rows], targets[rows], trials.trend[rows])
         self._process = GaussianProcess(hyper, pool.features, pool.trend)
@@ -90,10 +109,18 @@ class ProcessSurrogate(Surrogate):
     def add(self, trials: Places) -> None:
         self._process.extend(trials.features, trials.trend)
 
-    def predict(self, values: Array) -> tuple[Array, Array]:
-        targets, offset, scale = self._targets(values)
-        mean = self._process.mean(targets) * scale + offset
-        return mean, np.maximum(np.sqrt(self._process.variance) * scale, _SMALLEST_STD)
+    def predict(self, values: Array) -> Belief:
+        targets = self._targets(values)
+        mean, std = self._process.mean(targets), np.maximum(np.sqrt(self._process.variance), _SMALLEST_STD)
+        if self._fast is not None and self._scale is not None:
+            log_time = (mean - targets.min()) * self._scale + values.min()
+            return Belief(mean, std, float(targets.min()), log_time, self._scale)
+        order = np.argsort(values, kind="stable")
+        known = np.minimum(values, values[np.isfinite(values)].max())[order]
+        log_time = np.interp(mean, targets[order], known)
+        fast = int(_FAST * (len(values) - 1)) + 1
+        per_unit = (known[fast] - known[0]) / max(targets[order[fast]] - targets[order[0]], _SMALLEST_STD)
+        return Belief(mean, std, float(targets.min()), log_time, float(per_unit))
 
     def feasible(self, values: Array) -> Array | float:
         failed = ~np.isfinite(values)
@@ -108,14 +135,13 @@ class ProcessSurrogate(Surrogate):
         other._process.pretend(at)
         return other
 
-    def _targets(self, values: Array) -> tuple[Array, float, float]:
-        """Cut, shifted and scaled targets, with the shift and the scale."""
+    def _targets(self, values: Array) -> Array:
+        """Normal scores with deviation 1, or cut log(time) in units of the prior."""
         if self._fast is not None and self._scale is not None:
             cut = np.minimum(values, values.min() + self._fast)
-            return (cut - cut.mean()) / self._scale, float(cut.mean()), self._scale
-        cut = cut_off(values)
-        scale = float(cut.std()) or 1.0
-        return (cut - cut.mean()) / scale, float(cut.mean()), scale
+            return np.asarray((cut - cut.mean()) / self._scale, np.float64)
+        scores = normal_scores(values)
+        return scores / scores.std()
 
 
 class TreeSurrogate(Surrogate):
@@ -136,14 +162,22 @@ class TreeSurrogate(Surrogate):
     def add(self, trials: Places) -> None:
         pass
 
-    def predict(self, values: Array) -> tuple[Array, Array]:
-        return self._mean, np.maximum(self._std, _SMALLEST_STD)
+    def predict(self, values: Array) -> Belief:
+        return Belief(self._mean, np.maximum(self._std, _SMALLEST_STD), float(values.min()), self._mean, 1.0)
 
     def feasible(self, values: Array) -> Array | float:
         return self._feasible
 
     def pretend(self, at: int) -> TreeSurrogate:
         return self
+
+
+def normal_scores(values: Array) -> Array:
+    """What as many draws of a standard normal variable would be, about, in the order of the values (Blom, 1958);
+    failures are the slowest, and alike."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((ranks(values) - 0.5) / len(values)), np.float64)
 
 
 def cut_off(values: Array) -> Array:

@@ -83,6 +83,9 @@ class DramMachine(Machine):
     def textbook(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> dict[str, Value]:
         return _FAMILIES[workload.operator].textbook(workload, Hardware.of(device), given)
 
+    def features(self, workload: Workload, device: Device, schedule: Schedule) -> dict[str, float]:
+        return _FAMILIES[workload.operator].features(workload, Hardware.of(device), schedule)
+
     def kernel(self, workload: Workload, device: Device, schedule: Schedule) -> DramKernel:
         return _kernel(workload, device, schedule)
 

@@ -13,6 +13,7 @@ Partial results of several chunks and slices of K are added by the host.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import attrs
@@ -156,6 +157,7 @@ class Plan:
         """The first DRAM row after those used."""
         return self.first_row + ceil_div(self.turns * self.outputs * self.chunks, self.per_row)
 
+    @cached_property
     def segments(self) -> dict[tuple[int, int, int], Segment]:
         """(round, output group, chunk) -> where it lies."""
         outputs, chunks, placement = self.outputs, self.chunks, self.values["placement"]
@@ -223,11 +225,44 @@ class Plan:
         """Where in the buffer the chunk of a row of x begins."""
         return vector % int(self.values["interleave"]) * ceil_div(self.chunk_k, self.org.lanes)
 
+    def counts(self) -> dict[str, int]:
+        """In closed form how often what happens: segments and columns multiplied, rows opened, columns fed to a
+        channel, cycles that the last channel waits for its inputs after a read, results read."""
+        outputs, chunks, m = self.outputs, self.chunks, self.gemv.m
+        passes = self.turns * m
+        macs = passes * outputs * chunks
+        width = ceil_div(self.chunk_k, self.org.lanes)
+        if self.values["dataflow"] == INPUT:
+            feeds, reads, times = passes * chunks, macs, self.turns * ceil_div(m, int(self.values["interleave"]))
+        else:
+            kept = bool(self.values["keep_buffer"]) and chunks == 1
+            feeds, reads, times = passes if kept else macs, passes * outputs, passes
+        groups = self.at_once * self.slices
+        return {
+            "columns": macs * self.gemv.columns(self.chunk_k, self.org.column_bytes),
+            "rows": times * self._rows_in_turn(),
+            "segments": macs,
+            "fed": feeds * width,
+            "waits": 1 + min(feeds, reads) * (groups - 1),
+            "reads": reads,
+        }
+
+    def _rows_in_turn(self) -> int:
+        """Rows opened while all segments of a round are used once, in the order of the dataflow."""
+        output, chunk = np.arange(self.outputs)[:, None], np.arange(self.chunks)
+        by_input = self.values["placement"] == "by_input"
+        rows = (chunk * self.outputs + output if by_input else output * self.chunks + chunk) // self.per_row
+        if self.values["dataflow"] == INPUT:
+            rows = rows.T
+            if self.values["order"] == "serpentine":
+                rows[1::2] = rows[1::2, ::-1]
+        return 1 + int(np.count_nonzero(np.diff(rows.reshape(-1))))
+
     def emit(self, builder: Builder) -> list[Note]:
         """Append the commands; what the host knows about each of them."""
         builder.add(HOST)  # the register that says where units take their inputs from
         notes = [Note("host", 0, 0, 0, 0)]
-        segments = self.segments()
+        segments = self.segments
         masks = {(t, o): self.mask(t, o) for t in range(self.turns) for o in range(self.outputs)}
         for note in self.steps():
             if note.what == "feed":
@@ -280,7 +315,7 @@ class Plan:
         """
         gemv, lanes, slices = self.gemv, self.org.lanes, self.slices
         part = slice(first, first + len(notes))
-        at = {(s.row, s.column): s for s in self.segments().values()}
+        at = {(s.row, s.column): s for s in self.segments.values()}
         result = np.zeros((gemv.problems, gemv.m, gemv.n), np.float32)
         x = _padded(x, slices * self.slice_k).reshape(gemv.problems, gemv.m, slices, self.slice_k)
         weight = _padded(weight, slices * self.slice_k).reshape(gemv.problems, gemv.n, slices, self.slice_k)

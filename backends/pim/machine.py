@@ -59,6 +59,10 @@ class Machine(abc.ABC):
     def textbook(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> dict[str, Value]:
         """What a textbook does about every parameter that ``given`` leaves open."""
 
+    def features(self, workload: Workload, device: Device, schedule: Schedule) -> dict[str, float]:
+        """Numbers a cost model learns cycles from; cheap."""
+        return {}
+
     @abc.abstractmethod
     def kernel(self, workload: Workload, device: Device, schedule: Schedule) -> MappedKernel:
         """A mapping."""

@@ -57,6 +57,10 @@ class Family(abc.ABC):
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
         """Commands of a valid schedule."""
 
+    def features(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> dict[str, float]:
+        """Numbers a cost model learns cycles from, without emitting commands."""
+        return {}
+
     def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
         """Constants as :attr:`Mapped.compute` wants them; the same for all schedules."""
         return [np.asarray(constant) for constant in constants]

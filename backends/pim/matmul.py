@@ -133,6 +133,23 @@ class MatmulFamily(Family):
         program = builder.build()
         return Mapped(program, lambda i, c: tiles.compute(program, *operands(i, c)), slack)
 
+    def features(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> dict[str, float]:
+        """How often what happens, and about how many cycles it takes one after the other."""
+        if not hardware.is_global_buffer:
+            return {}
+        gemv, org, timing = gemv_of(workload), hardware.organisation, hardware.preset.timing
+        interval = timing.get("CCDAB", timing["CCDL"])
+        if schedule["dataflow"] == HOST_READS:
+            columns = ceil_div(gemv.weight_bytes, org.channels * org.column_bytes)
+            return {"log2_cycles": float(np.log2(columns * timing["CCDS"]))}
+        counts = globalbuffer.Plan.of(gemv, org, schedule).counts()
+        change = 2 * timing.get("MODCH", 0)  # to the banks and back: a row can close meanwhile
+        cycles = counts["columns"] * interval + counts["fed"] * timing["CCDS"] + counts["waits"]
+        cycles += counts["rows"] * (timing["RP"] + timing["RCDMAC"] + (0 if change else timing["RTP"]))
+        cycles += counts["segments"] * change + counts["reads"] * (timing["CLREG"] + 2 * timing["BL"])
+        found = {f"log2_{name}": float(np.log2(count)) for name, count in counts.items()}
+        return {**found, "log2_cycles": float(np.log2(cycles))}
+
     def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
         """The weight as ``[problems, N, K]`` float32: a bank's rows are views of it."""
         if not constants:  # the right-hand side is an input

@@ -37,7 +37,7 @@ def random_case(rng: np.random.Generator) -> tuple[Device, Workload]:
 def _workload(rng: np.random.Generator) -> str:
     kind = str(rng.choice(["matmul", "matmul", "quantised", "batched", "elementwise", "attention", "softmax"]))
     act = str(rng.choice(["bf16", "f16"]))
-    m, n, k = (int(rng.integers(1, limit)) for limit in (4, 300, 700))
+    m, n, k = (int(rng.integers(1, limit)) for limit in (4, 160, 400))
     if kind == "matmul":
         return f"matmul m={m} n={n} k={k} act={act} weight={act}"
     if kind == "quantised":
@@ -87,5 +87,5 @@ if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000
         for message in check(generator, 10):
             failures += 1
             print(message)
-        if case % 100 == 99:
+        if case % 20 == 19:
             print(f"{10 * (case + 1)} mappings, {failures} failures", flush=True)

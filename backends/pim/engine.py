@@ -141,7 +141,7 @@ def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArra
 def _room(program: Program, members: NDArray[np.bool_], organisation: Organisation) -> int:
     """A first guess at how many commands will be issued."""
     requests = int((program.counts[:, None] * members).sum())
-    return 2 * requests + 4 * len(program) * members.shape[1] + 1024
+    return 2 * requests + 4 * len(program) * int(members.shape[1]) + 1024
 
 
 @njit(cache=True)

@@ -80,8 +80,9 @@ class Builder:
         """The program so far."""
         self._flush()
         table = np.concatenate(self._blocks) if self._blocks else np.empty((0, 7), np.int64)
-        small = [np.ascontiguousarray(table[:, i], np.int32) for i in range(5)]
-        return Program(tuple(self._names), *small, table[:, 5].copy(), table[:, 6].astype(np.uint64))
+        operations, banks, rows, columns, counts = np.ascontiguousarray(table[:, :5].T, np.int32)
+        masks = table[:, 6].astype(np.uint64)
+        return Program(tuple(self._names), operations, banks, rows, columns, counts, table[:, 5].copy(), masks)
 
     def _flush(self) -> None:
         if self._scalars:

@@ -80,7 +80,7 @@ class Access(NamedTuple):
     bank: int
     row: int
     column: int
-    count: int
+    columns: int
 
 
 @attrs.frozen(eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fettle.backends.api import Schedule, Simulation
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.engine import Timing, run
@@ -23,7 +25,7 @@ def time_program(program: Program, hardware: Hardware, slack: int = 0, *, record
 def energy(timing: Timing, hardware: Hardware) -> float:
     """Joules of the commands issued, from the preset's constants."""
     commands = hardware.preset.commands.values()
-    return 1e-12 * sum(c.energy_pj * n for c, n in zip(commands, timing.counts.tolist(), strict=True))
+    return 1e-12 * math.fsum(c.energy_pj * n for c, n in zip(commands, timing.counts.tolist(), strict=True))
 
 
 def simulation(timing: Timing, hardware: Hardware, schedule: Schedule) -> Simulation:

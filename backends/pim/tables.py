@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import attrs
@@ -71,25 +72,31 @@ def _compile(preset: Preset) -> Tables:
                 key = (number[after], LEVELS.index(level), number[before])
                 longest[key] = max(longest.get(key, 0), preset.cycles(formula))
     ordered = sorted(longest.items())
-    after = np.array([key[0] for key, _ in ordered], np.int32)
+    held_back = np.array([key[0] for key, _ in ordered], np.int32)
     commands = preset.commands.values()
     closer = {number[c.open[0]]: number[c.open[1]] for c in commands if c.open}
     modes = {"array": 0, "register": 1, "": NONE}
     return Tables(
-        names,
-        np.searchsorted(after, np.arange(len(names) + 1)).astype(np.int32),
-        np.array([key[2] for key, _ in ordered], np.int32),
-        np.array([key[1] for key, _ in ordered], np.int32),
-        np.array([cycles for _, cycles in ordered], np.int64),
-        np.array([c.scope == "channel" for c in commands]),
-        np.array([number[c.open[0]] if c.open else NONE for c in commands], np.int32),
-        np.array([number[c.open[1]] if c.open else closer.get(i, NONE) for i, c in enumerate(commands)], np.int32),
-        np.array([c.opens for c in commands]),
-        np.array([c.closes for c in commands]),
-        np.array([c.buffer for c in commands], np.int32),
-        np.array([modes[c.mode] for c in commands], np.int32),
-        np.array([preset.cycles(c.latency) for c in commands], np.int64),
-        np.array([c.blocking for c in commands]),
-        np.array([[w.count, preset.cycles(w.cycles)] for w in preset.windows], np.int64).reshape(-1, 2),
-        np.array([[name in w.commands for name in names] for w in preset.windows], bool).reshape(-1, len(names)),
+        names=names,
+        starts=np.searchsorted(held_back, np.arange(len(names) + 1)).astype(np.int32),
+        before=np.array([key[2] for key, _ in ordered], np.int32),
+        level=np.array([key[1] for key, _ in ordered], np.int32),
+        cycles=np.array([cycles for _, cycles in ordered], np.int64),
+        whole=np.array([c.scope == "channel" for c in commands]),
+        activate=_numbers(number[c.open[0]] if c.open else NONE for c in commands),
+        precharge=_numbers(number[c.open[1]] if c.open else closer.get(i, NONE) for i, c in enumerate(commands)),
+        opens=np.array([c.opens for c in commands]),
+        closes=np.array([c.closes for c in commands]),
+        buffer=_numbers(c.buffer for c in commands),
+        mode=_numbers(modes[c.mode] for c in commands),
+        latency=np.array([preset.cycles(c.latency) for c in commands], np.int64),
+        blocking=np.array([c.blocking for c in commands]),
+        windows=np.array([[w.count, preset.cycles(w.cycles)] for w in preset.windows], np.int64).reshape(-1, 2),
+        members=np.array([[name in w.commands for name in names] for w in preset.windows], bool).reshape(
+            -1, len(names)
+        ),
     )
+
+
+def _numbers(values: Iterable[int]) -> NDArray[np.int32]:
+    return np.array(list(values), np.int32)

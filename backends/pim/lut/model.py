@@ -95,7 +95,7 @@ class Widths:
     @property
     def build(self) -> int:
         """Cycles to build a table."""
-        return (2**self.inputs - self.inputs - 1) * (self.entry + 1)
+        return ((1 << self.inputs) - self.inputs - 1) * (self.entry + 1)
 
     def add(self, plane: int) -> int:
         """Cycles to add an entry at a bit plane."""
@@ -110,7 +110,7 @@ class Widths:
 
     def rows(self, batch: int) -> int:
         """Wordlines of a bitline: weights of a table, table, operands, and per row of x an integer and a float sum."""
-        table = 2**self.inputs * self.entry
+        table = (1 << self.inputs) * self.entry
         return self.inputs * self.weight + table + self.entry + batch * (self.accumulator + 32)
 
 

@@ -1,0 +1,90 @@
+"""``fettle simulate`` as other programs call it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fettle.cli.app import main
+
+WORKLOAD = "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16"
+AIM = ("--device", "pim:gddr6-aim,channels=32")
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fettle", "simulate", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_json_has_the_promised_fields(here: Here) -> None:
+    code, out, err = here(WORKLOAD, *AIM, "--schedule", '{"dataflow": "input_stationary"}', "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert {"cycles", "seconds", "commands", "dram_bytes", "energy_j", "schedule"} <= result.keys()
+    assert result["cycles"] == 9665
+    assert result["seconds"] == pytest.approx(9665 * 0.5e-9)
+    assert result["commands"]["MACAB"] == 65536
+    assert result["schedule"]["dataflow"] == "input_stationary"
+    assert result["basis"] == "simulated"
+
+
+def test_a_written_trace_times_the_same(here: Here, tmp_path: Path) -> None:
+    _, out, _ = here(WORKLOAD, *AIM, "--trace", "gemv.trace", "--json")
+    assert (tmp_path / "gemv.trace").read_text().startswith("HOST\nWRGB count=64\n")
+    _, again, _ = here(*AIM, "--trace-in", "gemv.trace", "--json")
+    assert json.loads(again)["cycles"] == json.loads(out)["cycles"]
+    assert json.loads(again)["schedule"] == {}
+
+
+def test_the_table_names_cycles_and_schedule(here: Here) -> None:
+    code, out, _ = here(WORKLOAD, *AIM)
+    assert code == 0
+    assert "9,665" in out
+    assert "dataflow=input_stationary" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (AIM, 2, "either a workload or --trace-in"),
+        ((WORKLOAD, *AIM, "--trace-in", "x"), 2, "either a workload or --trace-in"),
+        ((WORKLOAD, *AIM, "--schedule", "{"), 2, "not JSON"),
+        ((WORKLOAD, *AIM, "--schedule", "[1]"), 2, "must be a JSON object"),
+        ((WORKLOAD, *AIM, "--schedule", '{"tile": 1}'), 2, "no parameter 'tile'"),
+        ((WORKLOAD, *AIM, "--schedule", '{"dataflow": "x"}'), 2, "none of its choices"),
+        ((*AIM, "--trace-in", "missing.trace"), 3, "no file"),
+        ((*AIM, "--trace-in", "."), 2, "not a readable trace"),
+        ((*AIM, "--trace-in", "x", "--schedule", '{"a": 1}'), 2, "already says"),
+        ((WORKLOAD, *AIM, "--trace", "no/such/folder"), 2, "cannot write"),
+        ((WORKLOAD, "--device", "cpu"), 1, "no model to simulate"),
+        (("--device", "cpu", "--trace-in", "gemv.trace"), 3, "no file"),
+        ((WORKLOAD, "--device", "pim:nowhere"), 2, "no preset"),
+        (("matmul m=1", *AIM), 2, "needs the field"),
+        (("rmsnorm rows=1 cols=8 act=f32", *AIM), 1, "cannot run"),
+    ],
+)
+def test_bad_usage_says_what_is_wrong(here: Here, words: tuple[str, ...], code: int, message: str) -> None:
+    ended, _, err = here(*words)
+    assert (ended, message in err) == (code, True), err
+
+
+def test_a_backend_without_traces_says_so(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "gemv.trace").write_text("HOST\n")
+    code, _, err = here("--device", "cpu", "--trace-in", "gemv.trace")
+    assert code == 1
+    assert "reads no command traces" in err

@@ -47,6 +47,8 @@ class MatmulFamily(Family):
             return "units take bf16 or f16 activations and return them"
         if v["epilogue"] is not None:
             return "units have no epilogue"
+        if v["invariant"]:
+            return "mappings may depend on M"
         if stored.is_binary_coded or stored.kind in ("tern", "bip1") or stored.bits not in (4, 8, 16):
             return "weights are bf16, f16, u8 or u4"
         if stored.group is None and stored != v["act"]:

@@ -1,4 +1,4 @@
-"""NPUs: a simulated systolic array with scratchpad and DMA (``systolic/``)."""
+"""NPUs: a simulated systolic array (``systolic/``), and Arm Ethos-U as its compiler estimates it (``ethos/``)."""
 
 from fettle.backends.npu.backend import NpuBackend
 

@@ -28,6 +28,7 @@ from fettle.backends.api import (
     Value,
 )
 from fettle.backends.host.inprocess import InProcessExecutor
+from fettle.backends.npu.ethos import networks, vela
 from fettle.backends.npu.family import Family
 from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
@@ -74,8 +75,11 @@ class NpuBackend(Backend):
         return (self.device(DeviceText(NAME, PRESET)),)
 
     def device(self, text: DeviceText) -> Device:
+        if text.preset in vela.PRESETS:
+            return vela.parse_ethos(NAME, text)
         if text.preset != PRESET:
-            raise InvalidDevice(f"the npu backend has no preset {text.preset!r}", hint=f"presets: {PRESET}")
+            presets = " ".join((PRESET, *vela.PRESETS))
+            raise InvalidDevice(f"the npu backend has no preset {text.preset!r}", hint=f"presets: {presets}")
         return parse_systolic(NAME, text)
 
     def profile(self, device: Device) -> Profile:
@@ -86,6 +90,8 @@ class NpuBackend(Backend):
         return Profile(device.key, (peak, Roof("read:dram", h.bandwidth * second)))
 
     def supports(self, workload: Workload, device: Device) -> Support:
+        if device.preset != PRESET:
+            return Support.no("Vela estimates cycles but computes no result to verify; ask fettle simulate")
         family = _FAMILIES.get(workload.operator)
         if family is None:
             return Support.no(f"the npu maps {' '.join(_FAMILIES)}")
@@ -145,16 +151,28 @@ class NpuBackend(Backend):
     def simulate(
         self, workload: Workload, device: Device, schedule: Mapping[str, Value], *, trace: bool = False
     ) -> Simulation:
+        if device.preset != PRESET:
+            return self._estimate(workload, device, schedule)
         support = self.supports(workload, device)
         if not support:
             raise Unsupported(f"{device} cannot run {workload}: {support.reason}")
         complete = self._complete(workload, device, schedule)
         return _FAMILIES[workload.operator].simulate(workload, Systolic.of(device), complete, trace=trace)
 
+    def _estimate(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> Simulation:
+        if reason := networks.unsupported(workload):
+            raise Unsupported(f"{device} cannot run {workload}: {reason}")
+        schedule = _checked(vela.space(workload), {**vela.textbook(workload), **given})
+        return vela.estimate(workload, device, schedule)
+
     def _complete(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> Schedule:
         family, hardware = _FAMILIES[workload.operator], Systolic.of(device)
-        space = family.space(workload, hardware)
-        schedule = Schedule(tuple({**family.textbook(workload, hardware, given), **given}.items()))
-        if (why := why_invalid(space, schedule)) is not None:
-            raise InvalidArgument(f"not a schedule of this workload: {why}")
-        return schedule
+        textbook = family.textbook(workload, hardware, given)
+        return _checked(family.space(workload, hardware), {**textbook, **given})
+
+
+def _checked(space: Space, values: Mapping[str, Value]) -> Schedule:
+    schedule = Schedule(tuple(values.items()))
+    if (why := why_invalid(space, schedule)) is not None:
+        raise InvalidArgument(f"not a schedule of this workload: {why}")
+    return schedule

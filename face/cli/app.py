@@ -10,6 +10,7 @@ import typer
 from fettle.cli import (
     bench,
     cache,
+    codesign,
     costmodel,
     db,
     devices,
@@ -44,6 +45,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="plan")(plan.plan)
 app.command(name="gpu-measure")(gpu.gpu_measure)
 app.command(name="place")(place.place)
+app.command(name="codesign")(codesign.codesign)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cache.app, name="cache")
 app.command(name="devices")(devices.devices)

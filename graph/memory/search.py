@@ -186,7 +186,8 @@ def _solve(state: State, begin: int, end: int, floor: int, rank: int, capacity: 
                 count += 1
     choices = choices[:count]
     choices = choices[np.argsort(state.low[choices] * len(state.size) + choices)]
-    for buffer in choices:
+    for choice in range(len(choices)):
+        buffer = choices[choice]
         offset = state.low[buffer]
         if offset >= ceiling:
             break
@@ -204,4 +205,5 @@ def _solve(state: State, begin: int, end: int, floor: int, rank: int, capacity: 
 
 def state_of(first: Ints, last: Ints, size: Ints, ranking: Any, nodes: int) -> State:
     """A fresh problem whose buffers have these ranks (``ranking[rank]`` is the buffer)."""
-    return State.of(*(np.ascontiguousarray(a[ranking]) for a in (first, last, size)), nodes=nodes)
+    ordered = [np.ascontiguousarray(a[ranking]) for a in (first, last, size)]
+    return State.of(ordered[0], ordered[1], ordered[2], nodes)

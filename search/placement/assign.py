@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 from fettle.search.placement.costs import CostTable, Place
+from fettle.search.placement.work import Edge
 
 Assignment = tuple[int, ...]
 
@@ -30,7 +31,7 @@ def crossing(low: Place, high: Place, probe: Workload) -> float:
                 else:
                     slower = middle
             found = _with_rows(probe, rows)
-            return found.flops / found.nbytes
+            return float(found.flops / found.nbytes)
         slower = rows
     return float("inf")
 
@@ -80,9 +81,9 @@ def greedy(table: CostTable) -> Assignment:
     for operator in range(len(table.work.operators)):
         incoming = [e for e in table.work.edges if e.target == operator and e.source < operator]
 
-        def seconds(place: int, operator: int = operator, incoming: Sequence = incoming) -> float:  # type: ignore[type-arg]
+        def seconds(place: int, operator: int = operator, incoming: Sequence[Edge] = incoming) -> float:
             moved = (e.count * table.link.seconds(e.nbytes) for e in incoming if chosen[e.source] != place)
-            return table.seconds(operator, place) + sum(moved)
+            return float(table.seconds(operator, place) + sum(moved))
 
         chosen.append(min(range(len(table.places)), key=seconds))
     return tuple(chosen)
@@ -116,6 +117,6 @@ def exact(table: CostTable, seconds: float = 20.0) -> Assignment:
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = seconds
     solver.parameters.num_workers = 1
-    if solver.solve(model) != cp_model.OPTIMAL:
+    if int(solver.solve(model)) != int(cp_model.OPTIMAL):
         raise Unsupported(f"{table.work.name} was not placed exactly in {seconds:g} s", hint="place it greedily")
     return tuple(next(p for p in places if solver.value(choices[p])) for choices in at)

@@ -7,6 +7,7 @@ computes in i8), and each group's exact sum is scaled; LUT tensor cores look the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,27 +19,7 @@ from fettle.backends.npu.systolic.gemm import Gemm
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
-Array = NDArray[np.generic]
-
-
-@attrs.frozen(eq=False)
-class Weights:
-    """Constants as the array takes them.
-
-    Attributes:
-        values: ``[k, n]`` f32 values, or integers (codes less their zero points) with ``scales``.
-        scales: ``[groups, n]`` f32, or None.
-        group: elements of k that share a scale.
-        codes: ``[k, n]`` the stored codes, for tables; None where no table is used.
-        centre: ``[k, n]`` what a code of all-equal sign bits stands for, see :func:`_look_up`.
-    """
-
-    values: Array
-    scales: Array | None
-    group: int
-    step: float = 1.0
-    codes: NDArray[np.uint8] | None = None
-    bits: int = 0
+Array = NDArray[Any]
 
 
 def pack(workload: Workload, constant: Operand) -> tuple[Array, ...]:

@@ -246,7 +246,7 @@ class Gemm:
         built = steps[:, program.LOAD_X] * -(-inputs // folds.LUT_K) * folds.TABLE_ENTRIES
         waiting = np.cumsum(built)
         ends = steps[:, program.STORE] > 0
-        charged = np.zeros_like(built)
+        charged: Ints = np.zeros(len(steps), np.int64)
         charged[ends] = np.diff(waiting[ends], prepend=0)
         return charged
 

@@ -69,7 +69,8 @@ class Systolic:
     @classmethod
     def of(cls, device: Device) -> Systolic:
         """The hardware a device stands for."""
-        return cls(**dict(device.limits))
+        options: dict[str, Any] = dict(device.limits)
+        return cls(**options)
 
     @property
     def arrays(self) -> int:

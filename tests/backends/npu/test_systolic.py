@@ -1,4 +1,4 @@
-"""The systolic device: cycles against SCALE-Sim and a cell-by-cell simulation, traffic counted by hand, right results."""
+"""The systolic device: cycles of SCALE-Sim and of clocked cells, traffic counted by hand, right results."""
 
 from __future__ import annotations
 

@@ -1,0 +1,169 @@
+"""Runs Vela on a network and reads what it estimates."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata, util
+from pathlib import Path
+
+import attrs
+
+from fettle.backends.api import Basis, Device, DeviceText, Parameter, Schedule, Simulation, Space, Value
+from fettle.backends.npu.ethos import networks
+from fettle.graph.errors import BuildFailure, InvalidDevice, Unsupported
+from fettle.graph.workload import Workload
+
+_SYSTEMS = {"u55": "Ethos_U55_High_End_Embedded", "u65": "Ethos_U65_High_End", "u85": "Ethos_U85_SYS_DRAM_Mid"}
+_MEMORIES = {
+    "u55": ("Shared_Sram", "Sram_Only"),
+    "u65": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
+    "u85": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
+}
+"""System configuration and memory modes of each generation, as Vela's own ``Arm/vela.ini`` names them; the first is
+the default."""
+
+_ACCELERATORS = {
+    "u55": (32, 64, 128, 256),
+    "u65": (256, 512),
+    "u85": (128, 256, 512, 1024, 2048),
+}
+
+PRESETS = tuple(f"ethos-{family}-{macs}" for family, sizes in _ACCELERATORS.items() for macs in sizes)
+
+_SWITCHES = {
+    "cascading": "--disable-cascading",
+    "chaining": "--disable-chaining",
+    "forwarding": "--disable-fwd",
+    "buffering": "--disable-buffering",
+    "reuse": "--disable-ifm-reuse",
+}
+_TIMEOUT = 120.0
+
+
+def parse_ethos(backend: str, text: DeviceText) -> Device:
+    """``npu:ethos-u85-256[,memory=MODE]``.
+
+    Raises:
+        InvalidDevice: unknown option or memory mode.
+    """
+    family = text.preset.split("-")[1]
+    options = dict(text.options)
+    memory = options.pop("memory", _MEMORIES[family][0])
+    if options:
+        raise InvalidDevice(f"device {backend}:{text.preset} has no option {min(options)!r}", hint="options: memory")
+    if memory not in _MEMORIES[family]:
+        raise InvalidDevice(
+            f"memory={memory[:40]} is no memory mode here", hint=f"modes: {' '.join(_MEMORIES[family])}"
+        )
+    limits = {"memory": memory} if memory != _MEMORIES[family][0] else {}
+    facts = {"model": "vela", "system": _SYSTEMS[family]}
+    return Device(backend, text.preset, tuple(facts.items()), tuple(limits.items()), label=f"estimated {text.preset}")
+
+
+def space(workload: Workload) -> Space:
+    """Vela's options, and the choices in writing the network."""
+    parameters, constraints = networks.choices(workload)
+    options = (
+        Parameter("optimise", ("Performance", "Size")),
+        Parameter("allocator", ("HillClimb", "Greedy", "LinearAlloc")),
+        Parameter("arena", (0, *(1 << i for i in range(15, 22)))),
+        Parameter("block_dependency", (0, 1, 2, 3)),
+        *(Parameter(name, (False, True)) for name in _SWITCHES),
+    )
+    return Space((*parameters, *options), constraints)
+
+
+def textbook(workload: Workload) -> dict[str, Value]:
+    """Vela's own defaults; ``arena`` 0 is the memory mode's size."""
+    defaults: dict[str, Value] = {
+        "optimise": "Performance",
+        "allocator": "HillClimb",
+        "arena": 0,
+        "block_dependency": 3,
+    }
+    return {**networks.textbook(workload), **defaults, **dict.fromkeys(_SWITCHES, True)}
+
+
+@attrs.frozen
+class Compiled:
+    """A compiled file, and Vela's summary of it."""
+
+    payload: bytes = attrs.field(repr=False)
+    summary: Mapping[str, str]
+
+    def number(self, column: str) -> float:
+        """A figure of the summary."""
+        return float(self.summary[column])
+
+
+def require_vela() -> None:
+    """Raises Unsupported unless Vela is installed."""
+    if util.find_spec("ethosu") is None or util.find_spec("ethosu.vela") is None:
+        raise Unsupported("Ethos-U devices need Vela", hint="pip install 'fettle-tuner[ethos]'")
+
+
+def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compiled:
+    """Run Vela in a process of its own: it may take seconds, and exits on what it does not like.
+
+    Raises:
+        BuildFailure: Vela failed, or left operators to the CPU.
+    """
+    family = device.preset.split("-")[1]
+    words = [
+        *(sys.executable, "-m", "ethosu.vela", "network.tflite", "--output-dir", "out", "--config", "Arm/vela.ini"),
+        *("--accelerator-config", device.preset, "--system-config", str(device.fact("system"))),
+        *("--memory-mode", str(device.limit("memory", _MEMORIES[family][0]))),
+        *("--optimise", str(schedule["optimise"]), "--tensor-allocator", str(schedule["allocator"])),
+        *("--max-block-dependency", str(schedule["block_dependency"])),
+        *(flag for name, flag in _SWITCHES.items() if not schedule[name]),
+    ]
+    if schedule["arena"]:
+        words += ["--arena-cache-size", str(schedule["arena"])]
+    with tempfile.TemporaryDirectory(prefix="fettle-vela-") as folder:
+        Path(folder, "network.tflite").write_bytes(network)
+        try:
+            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            raise BuildFailure(f"vela took longer than {_TIMEOUT:g} s") from None
+        summaries = list(Path(folder, "out").glob("*_summary_*.csv"))
+        if done.returncode or not summaries:
+            raise BuildFailure(f"vela failed: {(done.stderr or done.stdout).strip()[-500:]}")
+        if "CPU operators = 0 " not in done.stdout:
+            raise BuildFailure("vela leaves operators to the CPU, whose cycles it does not estimate")
+        with summaries[0].open(encoding="utf-8", newline="") as lines:
+            (summary,) = csv.DictReader(lines)
+        return Compiled(Path(folder, "out", "network_vela.tflite").read_bytes(), summary)
+
+
+def estimate(workload: Workload, device: Device, schedule: Schedule) -> Simulation:
+    """What Vela says of a workload.
+
+    Raises:
+        Unsupported: Vela is not installed.
+        BuildFailure: see :func:`compile_network`.
+    """
+    require_vela()
+    compiled = compile_network(networks.write(workload, schedule.as_dict()), device, schedule)
+    cycles = round(compiled.number("cycles_total"))
+    counters = {
+        "compute_cycles": round(compiled.number("cycles_npu")),
+        "sram_bytes": round(compiled.number("sram_total_bytes")),
+        "flash_bytes": round(compiled.number("off_chip_flash_total_bytes")),
+        "sram_used": round(1024 * compiled.number("sram_memory_used")),
+        "dram_used": round(1024 * compiled.number("dram_memory_used")),
+        "compiled_bytes": len(compiled.payload),
+        "toolchain": f"vela-{metadata.version('ethos-u-vela')}",
+    }
+    return Simulation(
+        cycles=cycles,
+        seconds=cycles / compiled.number("core_clock"),
+        schedule=schedule,
+        commands=(("operators", round(compiled.number("passes_after_fusing"))),),
+        dram_bytes=round(compiled.number("dram_total_bytes")),
+        basis=Basis.ESTIMATED,
+        counters=tuple(counters.items()),
+    )

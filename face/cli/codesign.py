@@ -1,0 +1,89 @@
+"""``fettle codesign``: which hardware would be worth building for some workloads."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+import typer
+from rich.table import Table
+
+from fettle.cli.options import JsonOption
+from fettle.cli.output import print_json, seconds, stdout
+from fettle.graph.errors import InvalidArgument, Unsupported
+from fettle.graph.workload import Workload
+from fettle.search.codesign.front import CHOICES, Design, front, search
+
+
+def codesign(
+    workloads: Annotated[list[str], typer.Argument(help="Workload texts; each counts once.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Designs to try.")] = 200,
+    fixed: Annotated[str, typer.Option("--fix", help="Parameters that are given: bandwidth=64,mesh=1x1.")] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Everything random follows from it.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Save all designs and the front as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the front: a file ending in .svg or .png.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Search array shape, buffers, bandwidth and mesh of a systolic device; print the Pareto front.
+
+    Example: fettle codesign "matmul m=512 n=512 k=512 act=i8 weight=i8" --trials 200 --fix bandwidth=64 --plot f.svg
+    """
+    designs = search([Workload.parse(w) for w in workloads], trials, fixed=_fixed(fixed), seed=seed)
+    best = front(designs)
+    result = {
+        "workloads": workloads,
+        "tried": len(designs),
+        "front": [attrs.asdict(d) for d in best],
+    }
+    if out is not None:
+        _write(out, jsonlib.dumps({**result, "designs": [attrs.asdict(d) for d in designs]}, indent=1))
+    if plot is not None:
+        _plot(plot, designs, best)
+    if json:
+        print_json(result)
+        return
+    table = Table("device", "time", "area", "energy", title=f"{len(best)} of {len(designs)} designs are not beaten")
+    for design in best:
+        table.add_row(design.device, seconds(design.seconds), f"{design.mm2:.3g} mm²", f"{design.joules:.3g} J")
+    stdout.print(table)
+
+
+def _fixed(text: str) -> dict[str, int | str]:
+    values: dict[str, int | str] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in CHOICES or name in values or not value:
+            raise InvalidArgument(f"malformed --fix {part!r}", hint=f"parameters: {' '.join(CHOICES)}")
+        values[name] = int(value) if value.isascii() and value.isdigit() else value
+    return values
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument(f"cannot write {path}: {error.strerror}") from None
+
+
+def _plot(path: Path, designs: list[Design], best: list[Design]) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise Unsupported("--plot needs matplotlib", hint="pip install 'fettle-tuner[plot]'") from None
+    if path.suffix not in (".svg", ".png"):
+        raise InvalidArgument(f"--plot {path} ends in neither .svg nor .png")
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter([d.mm2 for d in designs], [1e6 * d.seconds for d in designs], s=8, c="0.75", label="tried")
+    points = axes.scatter(
+        [d.mm2 for d in best], [1e6 * d.seconds for d in best], s=24, c=[1e3 * d.joules for d in best]
+    )
+    figure.colorbar(points, label="energy of the front, mJ")
+    axes.set(xlabel="area proxy, mm²", ylabel="time, µs", xscale="log", yscale="log")
+    axes.legend()
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise InvalidArgument(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,96 @@
+"""Length buckets (FlightLLM, 2401.03868): the fewest schedules that serve all lengths within a stated loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.api import Backend, Device, Schedule
+from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+
+
+@attrs.frozen
+class Bucket:
+    """A schedule and the lengths it serves; ``loss`` is its worst there: time / best time - 1."""
+
+    schedule: Schedule
+    lengths: tuple[int, ...]
+    loss: float
+
+
+def cover(seconds: NDArray[np.float64], loss: float) -> tuple[list[int], list[int]]:
+    """The fewest rows such that each column has one within ``1 + loss`` of its least; exact, by CP-SAT.
+
+    Args:
+        seconds: ``[schedules, lengths]``; infinity where a schedule is not valid.
+
+    Returns:
+        Chosen rows, and for each column the fastest of them.
+    """
+    from ortools.sat.python import cp_model
+
+    good = seconds <= (1.0 + loss) * seconds.min(axis=0)
+    model = cp_model.CpModel()
+    used = [model.new_bool_var("") for _ in range(len(seconds))]
+    for column in range(seconds.shape[1]):
+        model.add_bool_or([used[row] for row in np.flatnonzero(good[:, column])])
+    model.minimize(sum(used))
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.solve(model)
+    rows = [row for row, one in enumerate(used) if solver.value(one)]
+    return rows, [rows[int(i)] for i in np.argmin(seconds[rows], axis=0)]
+
+
+def length_buckets(
+    backend: Backend,
+    device: Device,
+    workload: Workload,
+    field: str,
+    lengths: Sequence[int],
+    *,
+    loss: float,
+    samples: int = 64,
+    seed: int = 0,
+) -> list[Bucket]:
+    """Buckets of a workload whose ``field`` (``kv``, ``m``) takes many values, on a simulated device.
+
+    Schedules come from the spaces of all lengths: each one's default and ``samples`` points drawn at random, each tried
+    on every length where it is valid. "Best" is the best of these.
+
+    Raises:
+        InvalidArgument: no lengths, or a negative loss.
+        InvalidWorkload: the workload has no such field.
+    """
+    if not lengths or loss < 0.0:
+        raise InvalidArgument("length buckets need lengths and a loss that is not negative")
+    rng = np.random.default_rng(seed)
+    resized = [
+        Workload(workload.operator, (*((n, v) for n, v in workload.fields if n != field), (field, str(length))))
+        for length in lengths
+    ]
+    spaces = [backend.space(one, device) for one in resized]
+    schedules: dict[Schedule, None] = {}
+    for one, space in zip(resized, spaces, strict=True):
+        points = enumerate_space(space)
+        schedules[backend.default(one, device)] = None
+        schedules.update(dict.fromkeys(points[number] for number in points.sample(rng, samples)))
+    known = list(schedules)
+    seconds = np.full((len(known), len(resized)), np.inf)
+    for row, schedule in enumerate(known):
+        for column, (one, space) in enumerate(zip(resized, spaces, strict=True)):
+            if is_valid(space, schedule):
+                result = backend.simulate(one, device, schedule.as_dict())
+                seconds[row, column] = result.seconds
+    rows, served = cover(seconds, loss)
+    buckets = []
+    for row in rows:
+        columns = [c for c, chosen in enumerate(served) if chosen == row]
+        worst = max((seconds[row, c] / seconds[:, c].min() - 1.0 for c in columns), default=0.0)
+        buckets.append(Bucket(known[row], tuple(lengths[c] for c in columns), float(worst)))
+    return sorted((b for b in buckets if b.lengths), key=lambda b: b.lengths)

@@ -1,0 +1,40 @@
+"""Length buckets: as few schedules as there can be, and the stated loss is kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fettle.backends.registry import resolve_device
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+from fettle.search.buckets import cover, length_buckets
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.5]))
+def test_no_smaller_set_of_schedules_keeps_the_loss(seed: int, loss: float) -> None:
+    seconds = np.random.default_rng(seed).uniform(1.0, 2.0, (6, 5))
+    rows, served = cover(seconds, loss)
+    limit = (1.0 + loss) * seconds.min(axis=0)
+    assert all(seconds[row, column] <= limit[column] for column, row in enumerate(served))
+    for fewer in itertools.combinations(range(6), len(rows) - 1):
+        assert not fewer or (seconds[list(fewer)].min(axis=0) > limit).any()
+
+
+def test_every_length_is_served_within_the_loss() -> None:
+    backend, device = resolve_device("npu:systolic,rows=16,cols=16,sram=64")
+    workload = Workload.parse("matmul m=1 n=64 k=64 act=i8 weight=i8")
+    lengths = [1, 8, 16, 33, 64, 100]
+    tight = length_buckets(backend, device, workload, "m", lengths, loss=0.0, samples=12)
+    loose = length_buckets(backend, device, workload, "m", lengths, loss=1.0, samples=12)
+    for buckets, loss in ((tight, 0.0), (loose, 1.0)):
+        assert sorted(length for b in buckets for length in b.lengths) == lengths
+        assert all(b.loss <= loss for b in buckets)
+    assert len(loose) <= len(tight)
+    with pytest.raises(InvalidArgument):
+        length_buckets(backend, device, workload, "m", [], loss=0.1)

@@ -43,11 +43,11 @@ def _is_faster(one: Place, other: Place, workload: Workload) -> bool:
 def by_intensity(table: CostTable) -> Assignment:
     """Duplex's rule (2409.01141): few operations per byte go to memory that computes, many to the processor.
 
-    The rule is calibrated on one product, the one with most traffic: places are ordered by how fast they are on one
-    row of it. An operator takes the place with the highest crossing that lies below its operations per byte. Places
-    that cannot run it are passed over; transfers are not looked at.
+    The rule is calibrated on one product: of those that run most often, the one with most traffic. Places are ordered
+    by how fast they are on one row of it. An operator takes the place with the highest crossing that lies below its
+    operations per byte. Places that cannot run it are passed over; transfers are not looked at.
     """
-    probe = _with_rows(_heaviest_product(table), 1)
+    probe = _with_rows(_typical_product(table), 1)
     order = sorted(range(len(table.places)), key=lambda p: _seconds(table.places[p], probe))
     first = table.places[order[0]]
     thresholds = {p: 0.0 if p == order[0] else crossing(first, table.places[p], probe) for p in order}
@@ -59,11 +59,11 @@ def by_intensity(table: CostTable) -> Assignment:
     return tuple(chosen)
 
 
-def _heaviest_product(table: CostTable) -> Workload:
+def _typical_product(table: CostTable) -> Workload:
     products = [o for o in table.work.operators if o.workload.operator == "matmul"]
     if not products:
         return Workload.of("matmul", m=1, n=4096, k=4096, act="bf16", weight="bf16")
-    return max(products, key=lambda o: o.count * o.workload.nbytes).workload
+    return max(products, key=lambda o: (o.count, o.workload.nbytes)).workload
 
 
 def _with_rows(product: Workload, rows: int) -> Workload:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fettle.graph.data import operands, reference
+from fettle.graph.errors import InvalidWorkload
 from fettle.graph.operators import Reference
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
@@ -176,3 +177,28 @@ def test_random_data_keep_results_of_order_one(weight: str) -> None:
     workload = Workload.of("matmul", m=4, n=64, k=2048, act="f32", weight=weight, compute="f32")
     expected = reference(workload, operands(workload, 0)).expected
     assert 0.3 < expected.std() < 3.0
+
+
+def test_an_integer_product_is_exact() -> None:
+    workload = Workload.parse("matmul m=3 n=4 k=5 act=i8 weight=i8")
+    assert str(workload["out"]) == "i32"
+    x, weight = operands(workload, 0)
+    assert x.dtype == np.int8
+    right = reference(workload, (x, weight))
+    assert np.array_equal(right.expected, np.asarray(x, np.int64) @ np.asarray(weight, np.int64))
+    assert (right.tolerance < 1.0).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "matmul m=1 n=1 k=1 act=i8 weight=f32",
+        "matmul m=1 n=1 k=1 act=f32 weight=i8",
+        "matmul m=1 n=1 k=1 act=i8 weight=i8 out=f32",
+        "matmul m=1 n=1 k=1 act=f32 weight=f32 out=i32",
+        "matmul m=1 n=1 k=200000 act=i8 rhs=i8",
+    ],
+)
+def test_half_integer_products_are_refused(text: str) -> None:
+    with pytest.raises(InvalidWorkload):
+        Workload.parse(text)

@@ -124,7 +124,7 @@ def test_keys_are_stable_across_versions() -> None:
         ("matmul m=1 m=2 n=1 k=1 act=f32 weight=f32", "twice"),
         ("matmul m=0 n=1 k=1 act=f32 weight=f32", "not between 1"),
         ("matmul m=-1 n=1 k=1 act=f32 weight=f32", "not a whole number"),
-        ("matmul m=1 n=1 k=1 act=i32 weight=f32", "not one of"),
+        ("matmul m=1 n=1 k=1 act=i8 weight=f32", "integer matmul"),
         ("matmul m=1 n=1 k=1 act=f32 weight=u4", "needs a group"),
         ("matmul m=1 n=1 k=1 act=f32 rhs=f32 compute=i8", "compute=i8 needs a quantised weight"),
         ("matmul batch=2 m=1 n=1 k=8 act=f32 weight=u4:8", "batched"),

@@ -1,2 +1,2 @@
-"""The systolic array: ``hardware`` describes it, ``folds`` counts its cycles, ``program`` lists the tiles of a mapping,
-``timeline`` times them, ``gemm`` ties them together for matrix products."""
+"""The systolic array. Hardware and cycles: ``hardware folds timeline``. Matrix products: ``product tiling program gemm
+execute matmul``. Attention: ``cascade flash walker attention``."""

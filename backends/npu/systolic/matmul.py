@@ -9,7 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Family
-from fettle.backends.npu.systolic import execute, folds, gemm, program, timeline
+from fettle.backends.npu.systolic import execute, folds, program, tiling, timeline
 from fettle.backends.npu.systolic.gemm import Gemm
 from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.backends.npu.systolic.product import Product, unsupported
@@ -24,10 +24,10 @@ class MatmulFamily(Family):
         return unsupported(workload, hardware)
 
     def space(self, workload: Workload, hardware: Systolic) -> Space:
-        return gemm.space(Product.of(workload), hardware)
+        return tiling.space(Product.of(workload), hardware)
 
     def textbook(self, workload: Workload, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
-        return gemm.textbook(Product.of(workload), hardware, given)
+        return tiling.textbook(Product.of(workload), hardware, given)
 
     def simulate(
         self, workload: Workload, hardware: Systolic, schedule: Schedule, *, trace: bool = False

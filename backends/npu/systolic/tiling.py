@@ -1,0 +1,89 @@
+"""The space of mappings of a matrix product, and the textbook's choice in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fettle.backends.api import Constraint, Parameter, Space, Value
+from fettle.backends.npu.systolic import folds
+from fettle.backends.npu.systolic.hardware import LUT, Systolic
+from fettle.backends.npu.systolic.product import ACCUMULATOR_BYTES, Product
+from fettle.graph.errors import Unsupported
+
+ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
+"""Loops over tiles, outermost first."""
+
+_TEXTBOOK_ORDER = {folds.OUTPUT: "mnk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
+"""The streamed dimension is innermost: what is stationary is loaded once."""
+
+_MOST_STEPS = 1 << 17
+TILES = ("tile_m", "tile_n", "tile_k")
+
+
+def space(product: Product, hardware: Systolic) -> Space:
+    """Tiles in the scratchpad, order of the loops over them, dataflow, buffering, split over a mesh."""
+    dataflows = (folds.OUTPUT,) if hardware.pe == LUT else folds.DATAFLOWS
+    parameters = [
+        Parameter("dataflow", dataflows),
+        *(Parameter(name, _choices(extent, hardware)) for name, extent in zip(TILES, product.extents, strict=True)),
+        Parameter("order", ORDERS),
+        Parameter("buffers", (1, 2)),
+    ]
+    if hardware.arrays > 1:
+        parameters.append(Parameter("split", ("k", "m", "n")))
+    m, n, k = product.extents
+    bits = f"tile_m * tile_k * {100 * product.act.bits} + tile_n * tile_k * {product.weight_centibits}"
+    outputs = f"tile_m * tile_n * {800 * ACCUMULATOR_BYTES}"
+    steps = " * ".join(f"(({e} + {t} - 1) // {t})" for t, e in zip(TILES, (m, n, k), strict=True))
+    constraints = (
+        Constraint(f"buffers * ({bits} + {outputs}) <= {800 * hardware.sram_bytes}", "tiles fit the scratchpad"),
+        Constraint(f"{steps} <= {_MOST_STEPS}", "not too many tiles"),
+    )
+    return Space(parameters, constraints)
+
+
+def _choices(extent: int, hardware: Systolic) -> tuple[int, ...]:
+    """Powers of two from 16, the sides of the array, and the extent itself."""
+    sizes = {1 << i for i in range(4, 31)} | {hardware.rows, hardware.cols}
+    return tuple(sorted({size for size in sizes if size < extent} | {extent}))
+
+
+def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
+    """One fold of the array a tile, the streamed dimension in pieces as large as fit the scratchpad twice.
+
+    Raises:
+        Unsupported: not even the smallest pieces fit.
+    """
+    dataflow = str(given.get("dataflow", folds.OUTPUT))
+    folding = folds.FOLDINGS.get(dataflow, folds.FOLDINGS[folds.OUTPUT])  # a wrong name is reported by the space
+    tiles = list(product.extents)
+    tiles[folding.over_rows] = min(tiles[folding.over_rows], hardware.rows)
+    tiles[folding.over_cols] = min(tiles[folding.over_cols], hardware.cols)
+    for at, name in enumerate(TILES):
+        if type(given.get(name)) is int:
+            tiles[at] = max(1, int(given[name]))
+    order = _TEXTBOOK_ORDER.get(dataflow, "mnk")
+    chosen: dict[str, Value] = {"dataflow": dataflow, "order": order, "buffers": 2}
+    buffers = int(given["buffers"]) if given.get("buffers") in (1, 2) else 2
+    streamed = TILES[folding.streamed]
+    if streamed not in given:
+        for size in reversed(_choices(product.extents[folding.streamed], hardware)):
+            tiles[folding.streamed] = size
+            if _scratchpad_bits(product, tiles, buffers) <= 8 * hardware.sram_bytes:
+                break
+        else:
+            if not any(name in given for name in TILES):  # else the space says what is wrong with those given
+                raise Unsupported(
+                    f"a scratchpad of {hardware.sram} KiB holds no tile of this product",
+                    hint="the device needs more sram",
+                )
+    chosen.update(zip(TILES, tiles, strict=True))
+    if hardware.arrays > 1:
+        chosen["split"] = max("mnk", key=lambda d: product.extents["mnk".index(d)] if d != "k" else 0)
+    return chosen
+
+
+def _scratchpad_bits(product: Product, tiles: Sequence[int], buffers: int) -> float:
+    m, n, k = tiles
+    operands = m * k * product.act.bits + n * k * product.weight_centibits / 100
+    return buffers * (operands + m * n * 8 * ACCUMULATOR_BYTES)

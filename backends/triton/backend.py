@@ -52,8 +52,8 @@ FAMILIES: tuple[Family, ...] = (LowBit(), Dense(), Attention(), Rows(), Lossless
 INTERPRETER = "interpreter"
 """The preset of the device that runs kernels on the CPU, slowly, to prove them right."""
 
-_INTERPRETED = TARGETS["sm_90"]
-"""Whose spaces the interpreter runs."""
+_INTERPRETED = attrs.evolve(TARGETS["sm_90"], multiprocessors=3)
+"""Whose spaces the interpreter runs: one program after another, so few of them, each with some work."""
 
 _INSTALL = "pip install 'fettle-tuner[triton]' (Triton 3.6 and cuda-bindings, Linux)"
 

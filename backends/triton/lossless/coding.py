@@ -78,7 +78,7 @@ def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _huffman(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     lengths = np.zeros(len(counts), np.int64)
-    heap = [(int(counts[s]), int(s), (int(s),)) for s in np.flatnonzero(counts)]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [(int(counts[s]), int(s), (int(s),)) for s in np.flatnonzero(counts)]
     if len(heap) == 1:
         lengths[heap[0][1]] = 1
     heapq.heapify(heap)

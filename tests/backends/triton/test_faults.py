@@ -39,8 +39,8 @@ def test_faults_in_the_pool_are_contained() -> None:
     schedules = [Schedule.of(block=64, rows=1, warps=warps, stages=1) for warps in order]
     before = sleepers()
     with (
-        CompileExecutor(FaultyBackend(), device, builders=2, memory_limit=512 << 20) as executor,
-        executor.open(workload, MeasurePolicy(timeout=3.0), seed=0) as session,
+        CompileExecutor(FaultyBackend(), device, builders=2, memory_limit=320 << 20) as executor,
+        executor.open(workload, MeasurePolicy(timeout=8.0), seed=0) as session,
     ):
         results = session.build([Candidate(workload, device, schedule) for schedule in schedules])
         outcomes = [None if r.failure is None else r.failure.outcome for r in results]

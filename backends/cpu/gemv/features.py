@@ -43,6 +43,7 @@ def plan_features(plan: Plan, device: Device) -> dict[str, float]:
         "log_prefetch": math.log2(1 + plan.prefetch),
         "log_threads": math.log2(plan.threads),
         "is_shared": float(plan.preparation == "shared"),
+        "is_interleaved": float(plan.split == "interleaved"),
         "bits": float(plan.format.bits),
         "log_group": math.log2(plan.group),
         "log_packed_bytes": math.log2(plan.packed_bytes),

@@ -6,6 +6,8 @@ the sums of the chosen inner loop (see ``activations``).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -68,9 +70,19 @@ class _Kernel:
                 prepared = Prepared(plan)
                 prepared.prepare(self.x, 0, plan.m * plan.groups)
             dot = DOTS[plan.algorithm, plan.isa](plan, self.weights, prepared)
-            first, last = plan.tiles * thread // plan.threads, plan.tiles * (thread + 1) // plan.threads
-            with T.serial(first, last) as tile, loop(-(-plan.m // plan.batch)) as batch:
+            with self._own_tiles(thread) as tile, loop(-(-plan.m // plan.batch)) as batch:
                 self._tile(dot, tile, batch)
+
+    @contextmanager
+    def _own_tiles(self, thread: Expr) -> Iterator[Expr]:
+        """A loop over the tiles of a thread."""
+        tiles, threads = self.plan.tiles, self.plan.threads
+        if self.plan.split == "contiguous":
+            with T.serial(tiles * thread // threads, tiles * (thread + 1) // threads) as tile:
+                yield tile
+        else:
+            with T.serial((tiles - thread + threads - 1) // threads) as turn:
+                yield turn * threads + thread
 
     def _tile(self, dot: Dot, tile: Expr, batch: Expr) -> None:
         """One tile of N for ``plan.batch`` rows of x."""

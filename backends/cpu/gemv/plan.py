@@ -61,6 +61,7 @@ class Plan:
     prefetch: int
     threads: int
     preparation: str
+    split: str = "contiguous"
     converts_half: bool = True
     planes_apart: int = 1
 

@@ -9,6 +9,7 @@
 ``unroll``     steps along K without a branch
 ``prefetch``   bytes of weights asked for ahead; 0 leaves it to the hardware
 ``threads``    threads that share the tiles
+``split``      tiles of a thread: neighbours (``contiguous``), or every ``threads``-th (``interleaved``)
 ``preparation``  each thread prepares the activations for itself (``private``), or all share it (``shared``)
 =============  ====================================================================================
 """
@@ -123,13 +124,14 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("unroll", (1, 2, 4, 8, 13, 16)),
         Parameter("prefetch", _PREFETCH),
         Parameter("threads", _thread_counts(device)),
+        Parameter.categorical("split", ("contiguous", "interleaved")),
         Parameter.categorical("preparation", ("private", "shared")),
     )
     constraints = [
         *(_isas_of(algorithm, choices) for algorithm in algorithms),
         *(_shape_of(workload, algorithm, isa) for algorithm, isa in choices),
         Constraint(f"tile * (threads - 1) < {n}", "every thread has a tile"),
-        Constraint("threads > 1 or preparation == 'private'", "one thread shares nothing"),
+        Constraint("threads > 1 or (preparation == 'private' and split == 'contiguous')", "one thread shares nothing"),
     ]
     if m > _PRIVATE_ROWS:
         constraints.append(Constraint("threads == 1 or preparation == 'shared'", "many rows are prepared once"))
@@ -165,6 +167,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         unroll=max(u for u in (1, 2, 4) if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
         prefetch=0,
         threads=threads,
+        split="contiguous",
         preparation="shared" if threads > 1 and m > _PRIVATE_ROWS else "private",
     )
 

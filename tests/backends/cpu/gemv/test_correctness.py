@@ -109,9 +109,17 @@ def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> 
     text = "matmul m=3 n=200 k=128 act=f32 weight=u4:32"
     one = build(text, algorithm=algorithm, isa=isa, tile=64)
     operands = data.operands(one.workload, 0)
-    for preparation in ("private", "shared"):
-        two = build(text, algorithm=algorithm, isa=isa, tile=64, threads=2, preparation=preparation)
+    for preparation, split in ("private", "contiguous"), ("shared", "contiguous"), ("private", "interleaved"):
+        changes = {"threads": 2, "preparation": preparation, "split": split}  # four tiles; of one only a part is used
+        two = build(text, algorithm=algorithm, isa=isa, tile=64, **changes)
         np.testing.assert_array_equal(one(operands), two(operands))
+
+
+def test_tiles_that_threads_do_not_divide_are_all_computed_when_interleaved(build: Any) -> None:
+    if cpu.threads(cpu.default_device()) < 2:
+        pytest.skip("one core")
+    text = "matmul m=1 n=150 k=64 act=f32 weight=u4:32"
+    assert build(text, tile=64, threads=2, split="interleaved").error() <= 1.0
 
 
 def test_as_many_rows_as_are_the_familys_match_the_reference(build: Any) -> None:

@@ -68,7 +68,7 @@ def test_constraints_hold_what_they_promise_for_every_point(text: str) -> None:
         assert plan.batch <= plan.m
         assert plan.threads <= plan.tiles
         assert plan.blocks * plan.batch == 1 or plan.blocks * plan.batch * plan.parts * plan.accumulators <= 16
-        assert plan.preparation == "private" or plan.threads > 1
+        assert (plan.preparation, plan.split) == ("private", "contiguous") or plan.threads > 1
 
 
 def test_enumeration_is_what_brute_force_finds() -> None:

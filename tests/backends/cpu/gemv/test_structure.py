@@ -42,7 +42,7 @@ def assembly(text: str, **changes: Any) -> str:
 
     workload, device = Workload.parse(text), cpu.default_device()
     fixed = {"threads": 1, "preparation": "private", "batch": 1, "blocks": 1, "unroll": 4, "tile": 64, "prefetch": 0}
-    schedule = Schedule.of(**(fixed | changes))
+    schedule = Schedule.of(split="contiguous", **(fixed | changes))
     assert not spaces_reason(workload, schedule)
     function = Gemv().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", loader.ENTRY)
     module = tvm.compile(tvm.IRModule({loader.ENTRY: function}), target=codegen.target(device)).mod

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,15 +80,8 @@ def blocks(weight: QuantizedWeight) -> NDArray[np.uint8]:
     return np.concatenate([np.ascontiguousarray(scales).view(np.uint8), stored], axis=2)
 
 
-@attrs.frozen(eq=False)
 class _Product:
     """A graph of one product, its tensors in memory. Lives as long as the process: a bench makes a few."""
-
-    library: ctypes.CDLL
-    backend: int
-    graph: int
-    y: int
-    shape: tuple[int, int]
 
     def __init__(
         self,
@@ -114,16 +106,17 @@ class _Product:
         library.ggml_build_forward_expand(graph, y)
         _allocated(library.ggml_backend_alloc_ctx_tensors(values, backend))
         library.ggml_backend_tensor_set(inputs, x.ctypes.data, 0, x.nbytes)
-        self.__attrs_init__(library, backend, graph, y, (m, n))  # type: ignore[attr-defined]
+        self._library, self._backend, self._graph = library, backend, graph
+        self._y, self._shape = y, (m, n)
 
     def compute(self) -> None:
-        if self.library.ggml_backend_graph_compute(self.backend, self.graph):
+        if self._library.ggml_backend_graph_compute(self._backend, self._graph):
             raise RuntimeError("ggml could not compute its graph")
 
     def result(self) -> np.ndarray:
         self.compute()
-        out = np.empty(self.shape, np.float32)
-        self.library.ggml_backend_tensor_get(self.y, out.ctypes.data, 0, out.nbytes)
+        out = np.empty(self._shape, np.float32)
+        self._library.ggml_backend_tensor_get(self._y, out.ctypes.data, 0, out.nbytes)
         return out
 
 

@@ -45,12 +45,12 @@ def space(workload: Workload, device: Device) -> Space:
     threads = _threads(device)
     parameters = [_unroll(cols, device), row_block, _stream(workload), threads]
     constraints = [Constraint("unroll * row_block <= 8", "accumulators stay in registers")]
-    busy = f"threads == 1 or threads * row_block <= {rows}"
+    shares = f"threads == 1 or threads * row_block <= {rows}"
     if workload.operator == "softmax":
         softmax, ruled = _softmax(workload, device, threads)
         parameters, constraints = [*softmax, *parameters], [*constraints, *ruled]
-        busy += " * split"
-    constraints.append(Constraint(busy, "every thread has a task"))
+        shares += " * split"
+    constraints.append(Constraint(shares, "every thread has a task"))
     return Space(parameters, constraints, VERSION)
 
 
@@ -71,7 +71,8 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
             "parts are for idle threads, and have a maximum and a sum",
         ),
     ]
-    online = [(d, u) for d in degrees for u in _unroll(cols, device).choices if online_fits(cols, lanes(device), d, u)]
+    unrolls = [u for u in _unroll(cols, device).choices if isinstance(u, int)]
+    online = [(d, u) for d in degrees for u in unrolls if online_fits(cols, lanes(device), d, u)]
     if online:
         algorithms.append("online")
         points = " or ".join(f"(degree == {degree} and unroll == {unroll})" for degree, unroll in online)

@@ -1,0 +1,1 @@
+"""The commands of ``fettle bench``, a file each."""

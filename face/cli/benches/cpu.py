@@ -1,0 +1,212 @@
+"""``fettle bench cpu`` and ``fettle bench gemv``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+import typer
+from rich.table import Table
+
+from fettle.cli.benches.options import ForceOption, RoundsOption, SeedOption, ShapesOption, ThreadsOption, TrialsOption
+from fettle.cli.options import JsonOption, StoreOption
+from fettle.cli.output import print_json, seconds, stderr, stdout
+from fettle.cli.progress import JobProgress
+from fettle.graph.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from fettle.bench.goals import Goal
+    from fettle.bench.results import CaseResult, Row
+
+
+def cpu(
+    only: Annotated[str, typer.Option(help="Groups, of gemv,gemm,dense,softmax,attention; all without it.")] = "",
+    shapes: ShapesOption = "A,B,C,D,E",
+    threads: ThreadsOption = "1",
+    trials: TrialsOption = 32,
+    rounds: RoundsOption = 9,
+    metaschedule: Annotated[
+        bool, typer.Option("--metaschedule", help="f32 matmul: also MetaSchedule, as many trials.")
+    ] = False,
+    ggml: Annotated[bool, typer.Option("--ggml", help="Quantised products: also ggml, of llama-cpp-python.")] = False,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The CPU kernels beside onnxruntime and torch, each line with the ratio it must reach.
+
+    Ratios are ours / the fastest peer, timed alternately in this process, hot; below 1 we are faster.
+
+    Example: fettle bench cpu --only gemv,softmax --shapes A,D --threads 1,2
+    """
+    from fettle.bench.goals import GROUPS, goals
+
+    groups = _choices("--only", only, GROUPS) if only else list(GROUPS)
+    chosen = goals(groups, _shapes(shapes))
+    _run("cpu", chosen, threads, trials, rounds, seed, force, store, json, metaschedule=metaschedule, ggml=ggml)
+
+
+def gemv(
+    shapes: ShapesOption = "A",
+    formats: Annotated[str, typer.Option(help="Weight formats.")] = "u4:128,u2:128,tern:128",
+    threads: ThreadsOption = "1",
+    trials: TrialsOption = 32,
+    rounds: RoundsOption = 9,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Quantised matrix-vector products of any format, as in `fettle bench cpu --only gemv` but without targets.
+
+    Example: fettle bench gemv --shapes A,D --formats u4:32:zp,u3:row --threads 1,2
+    """
+    from fettle.bench.goals import gemv as goal
+
+    names = _shapes(shapes)
+    chosen = [goal(weight, names) for weight in formats.split(",")]
+    _run("gemv", chosen, threads, trials, rounds, seed, force, store, json)
+
+
+def _run(
+    name: str,
+    goals: Sequence[Goal],
+    threads: str,
+    trials: int,
+    rounds: int,
+    seed: int,
+    force: bool,
+    store: str | None,
+    json: bool,
+    *,
+    metaschedule: bool = False,
+    ggml: bool = False,
+) -> None:
+    from fettle.backends.registry import resolve_device
+    from fettle.bench.cpu import Bench, device_text, tune_all
+    from fettle.bench.peers import versions
+    from fettle.store.open import open_store
+
+    counts = _counts(threads)
+    devices = {count: resolve_device(device_text(count))[1] for count in counts}
+    rows: list[Row] = []
+    roofs = []
+    with open_store(store) as opened:
+        with JobProgress(stderr, "tuning") as progress:
+            missing = tune_all(opened, goals, counts, trials=trials, seed=seed, force=force, on_event=progress.show)
+        for count in counts:
+            bench = Bench.on(opened, count, missing, seed, rounds)
+            if metaschedule:
+                bench = bench.with_metaschedule(trials)
+            if ggml:
+                bench = bench.with_ggml()
+            roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
+            for goal in goals:
+                rows.append(bench.goal(goal, lambda text: stderr.print(text, highlight=False)))
+    machine = devices[counts[0]].label
+    if json:
+        print_json(
+            {
+                "bench": name,
+                "device": machine,
+                "peers": versions(),
+                "roofs": roofs,
+                "missed": [f"{r.name} threads={r.threads}" for r in rows if r.reached is False],
+                "rows": [attrs.asdict(row) for row in rows],
+            }
+        )
+        return
+    for goal in goals:
+        stdout.print(_details(goal.name, [row for row in rows if row.name == goal.name]))
+    stdout.print(_verdicts(machine, rows))
+
+
+def _details(title: str, rows: Sequence[Row]) -> Table:
+    """Every case of a goal with every rival."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("shape", "threads", "who", "time", "ours / it", "of roof", "bits/weight", "error"):
+        table.add_column(heading, justify="left" if heading in ("shape", "who") else "right")
+    for row in rows:
+        for case in row.cases:
+            _case(table, row.threads, case)
+    return table
+
+
+def _case(table: Table, threads: int, case: CaseResult) -> None:
+    share = f"{_percent(case.of_roof)} {case.roof}" if case.of_roof is not None else "–"
+    note = f"fettle: {case.missing}" if case.missing else "[bold]fettle[/bold]"
+    table.add_row(
+        case.label,
+        str(threads),
+        note,
+        seconds(case.seconds),
+        "",
+        share,
+        _number(case.bits_per_weight, ".3f"),
+        _number(case.normalised_error, ".1e"),
+    )
+    for peer in case.peers:
+        table.add_row(
+            "",
+            "",
+            f"{peer.name}: {peer.missing}" if peer.missing else peer.name,
+            seconds(peer.seconds),
+            _number(peer.ratio, ".2f"),
+            "",
+            _number(peer.bits_per_weight, ".3f"),
+            _number(peer.normalised_error, ".1e"),
+        )
+
+
+def _verdicts(machine: str, rows: Sequence[Row]) -> Table:
+    """One line per goal and thread count."""
+    table = Table(title=f"Goals on {machine}: geometric means of ours / fastest peer", title_justify="left")
+    for heading in ("work", "threads", "ratio", "must reach", "goal", "verdict", "least of roof", "must reach"):
+        table.add_column(heading, justify="left" if heading == "work" else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.threads),
+            _number(row.ratio, ".2f"),
+            _number(row.target, ".2f", "≤ "),
+            _number(row.hope, ".2f", "≤ "),
+            {True: "[green]pass[/green]", False: "[red]miss[/red]", None: _unjudged(row)}[row.reached],
+            _percent(row.of_roof),
+            f"≥ {_percent(row.of_roof_target)}" if row.of_roof_target is not None else "–",
+        )
+    return table
+
+
+def _unjudged(row: Row) -> str:
+    return "–" if row.target is None else "incomplete"
+
+
+def _number(value: float | None, form: str, prefix: str = "") -> str:
+    return "–" if value is None else f"{prefix}{value:{form}}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _shapes(text: str) -> list[str]:
+    from fettle.bench.goals import SHAPES
+
+    return _choices("--shapes", text, tuple(SHAPES))
+
+
+def _choices(option: str, text: str, known: Sequence[str]) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in known:
+            raise InvalidArgument(f"{option} knows no {name!r}", hint=f"choose of {','.join(known)}")
+    return names
+
+
+def _counts(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InvalidArgument(f"malformed --threads {text!r}", hint="example: --threads 1,2")
+    return [int(part) for part in parts]

@@ -1,0 +1,40 @@
+"""``fettle bench decoding``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import attrs
+import typer
+from rich.table import Table
+
+from fettle.cli.options import JsonOption
+from fettle.cli.output import print_json, seconds, stdout
+
+
+def decoding(
+    devices: Annotated[str, typer.Option("--devices", help="As of fettle place.")] = "pim:gddr6-aim,channels=8",
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens seen before.")] = 512,
+    json: JsonOption = False,
+) -> None:
+    """A token of PIM-GPT's eight decoders on simulated devices, beside rooflines of a CPU and a GPU and its own ranges.
+
+    Example: fettle bench decoding --devices pim:gddr6-aim,channels=8 --json
+    """
+    from fettle.bench.decoding import decoding_table, paper_ranges
+    from fettle.search.placement.costs import parse_places
+
+    rows = decoding_table(parse_places(devices), context)
+    if json:
+        print_json(
+            {"devices": devices, "context": context, "rows": [attrs.asdict(r) for r in rows], "paper": paper_ranges()}
+        )
+        return
+    names = [b.name for b in rows[0].baselines]
+    table = Table("decoder", "token", "energy", *(f"over {n}: time, energy" for n in names), title=devices)
+    for row in rows:
+        ratios = [f"{b.speedup:.1f}x, {b.energy_ratio:.0f}x" for b in row.baselines]
+        energy = "–" if row.joules is None else f"{1e3 * row.joules:.3g} mJ"
+        table.add_row(row.decoder, seconds(row.seconds), energy, *ratios)
+    stdout.print(table)
+    stdout.print(f"PIM-GPT over its measured T4 and Xeon: {paper_ranges()}")

@@ -97,10 +97,12 @@ def search(
     tried: dict[tuple[tuple[str, int | str], ...], Design | None] = {}
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
-        values = dict(fixed or {})
+        values: dict[str, int | str] = dict(fixed or {})
         for name, choices in CHOICES.items():
             if name not in values:
-                values[name] = trial.suggest_categorical(name, choices)
+                chosen = trial.suggest_categorical(name, choices)
+                assert isinstance(chosen, int | str)
+                values[name] = chosen
         key = tuple(sorted(values.items()))
         if key not in tried:
             tried[key] = evaluate(workloads, values)

@@ -117,6 +117,6 @@ def exact(table: CostTable, seconds: float = 20.0) -> Assignment:
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = seconds
     solver.parameters.num_workers = 1
-    if int(solver.solve(model)) != int(cp_model.OPTIMAL):
+    if solver.solve(model) != cp_model.OPTIMAL:
         raise Unsupported(f"{table.work.name} was not placed exactly in {seconds:g} s", hint="place it greedily")
     return tuple(next(p for p in places if solver.value(choices[p])) for choices in at)

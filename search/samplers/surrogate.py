@@ -141,7 +141,7 @@ class ProcessSurrogate(Surrogate):
             cut = np.minimum(values, values.min() + self._fast)
             return np.asarray((cut - cut.mean()) / self._scale, np.float64)
         scores = normal_scores(values)
-        return scores / scores.std()
+        return np.asarray(scores / scores.std(), np.float64)
 
 
 class TreeSurrogate(Surrogate):

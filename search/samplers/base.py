@@ -41,12 +41,10 @@ class Proposal:
 
     Attributes:
         predicted: log(time / bound) expected of it; None if the sampler has no model, or not yet.
-        std: standard deviation of that expectation.
     """
 
     index: int
     predicted: float | None = None
-    std: float | None = None
 
 
 class Sampler(abc.ABC):

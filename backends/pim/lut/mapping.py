@@ -164,13 +164,13 @@ class LutKernel:
             convert = moved + elements / HOST_ELEMENTS_PER_NS / sram.clock_ns
         feed = m * v["k"] * w.activation / 8 / sram.broadcast_bytes
         compute = build + look + merge + convert + feed
-        stored = self.workload.operands[1].nbytes
-        loading = stored / sram.dram_bytes_per_ns / sram.clock_ns
+        traffic = self.workload.nbytes
+        loading = traffic / sram.dram_bytes_per_ns / sram.clock_ns
         cycles = int(np.ceil(max(compute, loading)))
         used = min(sram.arrays, ceil_div(n * split, sram.bitlines))
         energy = sram.energy_pj
         picojoules = used * (compute * energy["compute_cycle"] + feed * energy["access_cycle"])
-        picojoules += stored * energy["dram_byte"]
+        picojoules += traffic * energy["dram_byte"]
         without = build + (lookups.fetches * w.entry + lookups.adds) * share + merge + convert + feed
         return Simulation(
             cycles=cycles,
@@ -182,7 +182,7 @@ class LutKernel:
                 ("reused", lookups.reused if self.schedule["reuse"] else 0),
                 ("convert", groups * m),
             ),
-            dram_bytes=int(stored),
+            dram_bytes=int(traffic),
             energy=picojoules * 1e-12,
             counters=(
                 ("compute_cycles", int(np.ceil(compute))),

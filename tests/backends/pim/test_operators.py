@@ -41,6 +41,26 @@ def test_rows_of_x_that_share_an_open_row_are_cheaper() -> None:
     assert together.cycles < alone.cycles
 
 
+@pytest.mark.parametrize("preset", ["gddr6-aim", "hbm-pim", "hbm3-attacc", "neupims", "upmem", "sram-lut"])
+@pytest.mark.parametrize(
+    "workload",
+    [
+        "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16",
+        "matmul m=8 n=2048 k=2048 act=bf16 weight=u4:128",
+        "elementwise shape=1048576 act=bf16 expr=x0*x1",
+        "softmax rows=64 cols=4096 act=bf16",
+        "attention batch=1 heads=8 kv_heads=8 q=1 kv=2048 dim=128 act=bf16 kvcache=bf16",
+    ],
+)
+def test_no_textbook_mapping_beats_the_bound(workload: str, preset: str) -> None:
+    backend, device = resolve_device(f"pim:{preset}")
+    parsed = Workload.parse(workload)
+    if not backend.supports(parsed, device):
+        pytest.skip("not supported")
+    bound = backend.bound(parsed, device, backend.profile(device))
+    assert backend.simulate(parsed, device, {}).seconds >= bound.seconds > 0
+
+
 def test_more_channels_are_faster() -> None:
     text = "matmul m=1 n=4096 k=1024 act=bf16 weight=bf16"
     cycles = [simulate(text, f"pim:gddr6-aim,channels={n}").cycles for n in (1, 4, 16)]

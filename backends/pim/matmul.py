@@ -57,9 +57,9 @@ class MatmulFamily(Family):
             return f"units of {hardware.preset.name} multiply 16-bit weights only"
         if stored.is_quantised and stored.group != 0 and stored.group > v["k"]:
             return "groups are not longer than K"
-        for schedule in self._extremes(workload, hardware):
-            if self._rows(workload, hardware, schedule) > hardware.organisation.rows:
-                return f"the weights do not fit {hardware.organisation.rows} rows a bank"
+        rows = hardware.organisation.rows if hardware.is_global_buffer else registers.PARK_ROW
+        if any(self._rows(workload, hardware, s) > rows for s in self._extremes(workload, hardware)):
+            return f"the weights do not fit {rows} rows a bank"
         return ""
 
     def _extremes(self, workload: Workload, hardware: Hardware) -> list[Schedule]:

@@ -25,30 +25,18 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
     slots = half * org.columns
     step = ceil_div(timing["RP"], timing["CCDS"]) + 1
     names = (command, "PRE", "ACT")
-    halves = [
-        np.array(
-            [g * per_group + side * (per_group // 2) + i for i in range(per_group // 2) for g in range(org.bank_groups)]
-        )
-        for side in (0, 1)
-    ]
+    by_group = np.arange(org.banks).reshape(org.bank_groups, 2, per_group // 2)
+    halves = [by_group[:, side].T.reshape(-1) for side in (0, 1)]
     phases = ceil_div(columns, slots)
     for phase in range(phases):
-        banks, row = halves[phase % 2], first_row + phase // 2
-        used = min(slots, columns - phase * slots)
-        at = np.arange(used)
-        which, bank, rows, column = [np.zeros(used, int)], [banks[at % half]], [np.full(used, row)], [at // half]
-        keys = [4 * at]
+        at = np.arange(min(slots, columns - phase * slots))
+        # (which of names, bank, row, column, key): commands are sent in the order of their keys.
+        blocks = [(0, halves[phase % 2][at % half], first_row + phase // 2, at // half, 4 * at)]
         if phase + 1 < phases:  # the other half turns to its next row meanwhile
-            other = halves[1 - phase % 2]
-            opened = first_row + (phase + 1) // 2
-            slot = 8 + step * np.arange(half)
+            other, slot = halves[1 - phase % 2], 8 + step * np.arange(half)
             if phase > 0 or first_row > 0:
-                which, bank = [*which, np.ones(half, int)], [*bank, other]
-                rows, column, keys = [*rows, np.full(half, -1)], [*column, np.zeros(half, int)], [*keys, 4 * slot + 1]
-            which, bank = [*which, np.full(half, 2)], [*bank, other]
-            rows, column = [*rows, np.full(half, opened)], [*column, np.zeros(half, int)]
-            keys = [*keys, 4 * (slot + step) + 2]
-        order = np.argsort(np.concatenate(keys), kind="stable")
-        fields = [np.concatenate(f)[order] for f in (which, bank, rows, column)]
-        builder.extend(names, *fields)
+                blocks.append((1, other, -1, 0, 4 * slot + 1))
+            blocks.append((2, other, first_row + (phase + 1) // 2, 0, 4 * (slot + step) + 2))
+        table = np.concatenate([np.stack(np.broadcast_arrays(*block)) for block in blocks], axis=1)
+        builder.extend(names, *table[:4, np.argsort(table[4], kind="stable")])
     return first_row + ceil_div(phases, 2)

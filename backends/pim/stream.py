@@ -10,7 +10,7 @@ import numpy as np
 
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.mapping import ceil_div
-from fettle.backends.pim.program import Builder
+from fettle.backends.pim.program import Builder, Indices
 
 
 def stream(builder: Builder, hardware: Hardware, command: str, columns: int, first_row: int = 0) -> int:
@@ -31,7 +31,9 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
     for phase in range(phases):
         at = np.arange(min(slots, columns - phase * slots))
         # (which of names, bank, row, column, key): commands are sent in the order of their keys.
-        blocks = [(0, halves[phase % 2][at % half], first_row + phase // 2, at // half, 4 * at)]
+        blocks: list[tuple[Indices, ...]] = [
+            (0, halves[phase % 2][at % half], first_row + phase // 2, at // half, 4 * at)
+        ]
         if phase + 1 < phases:  # the other half turns to its next row meanwhile
             other, slot = halves[1 - phase % 2], 8 + step * np.arange(half)
             if phase > 0 or first_row > 0:

@@ -54,6 +54,8 @@ def enter(builder: Builder, banks: int, microcode: int) -> None:
     for bank in range(banks):
         builder.add("RD", bank=bank, row=PARK_ROW, hold=everything)
     for bank in MODE_BANKS:
+        builder.add("PRE", bank=bank, hold=some)
+    for bank in MODE_BANKS:
         builder.add("ACT", bank=bank, row=MODE_ROW, hold=some)
     for bank in MODE_BANKS:
         builder.add("WR", bank=bank, row=MODE_ROW, column=0x1F, hold=some)
@@ -195,9 +197,11 @@ class Plan:
                 builder.add(name, bank=bank, row=row, column=column, count=count, hold=ahead | 1 << bank)
                 continue
             ahead = 1 << coming.bank
-            builder.add(name, bank=bank, row=row, column=column, hold=3)
+            # If the other bank was in use just now, its row closes behind the first columns.
+            first = count - 2 if i > 0 and accesses[i - 1].bank == coming.bank else 1
+            builder.add(name, bank=bank, row=row, column=column, count=first)
             builder.add("ACTH", bank=coming.bank, row=coming.row, hold=3)
-            builder.add(name, bank=bank, row=row, column=column + 1, count=count - 1, hold=3)
+            builder.add(name, bank=bank, row=row, column=column + first, count=count - first, hold=3)
 
     @staticmethod
     def _coming(accesses: list[Access], i: int) -> Access | None:

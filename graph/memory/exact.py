@@ -30,6 +30,7 @@ def solve(buffers: Sequence[Buffer], capacity: int, seconds: float) -> dict[str,
     solver.parameters.max_time_in_seconds = seconds
     solver.parameters.num_workers = max(4, len(os.sched_getaffinity(0)))  # its strategies differ; fewer miss instances
     solver.parameters.use_timetabling_in_no_overlap_2d = True
-    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    solver.solve(model)
+    if solver.status_name() not in ("OPTIMAL", "FEASIBLE"):
         return None
     return {name: unit * solver.value(offset) for name, offset in offsets.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -97,11 +98,10 @@ def search(
     tried: dict[tuple[tuple[str, int | str], ...], Design | None] = {}
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
-        values: dict[str, int | str] = dict(fixed or {})
+        values = dict(fixed or {})
         for name, choices in CHOICES.items():
             if name not in values:
-                chosen = trial.suggest_categorical(name, choices)
-                assert isinstance(chosen, int | str)
+                chosen: Any = trial.suggest_categorical(name, choices)
                 values[name] = chosen
         key = tuple(sorted(values.items()))
         if key not in tried:

@@ -117,6 +117,7 @@ def exact(table: CostTable, seconds: float = 20.0) -> Assignment:
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = seconds
     solver.parameters.num_workers = 1
-    if solver.solve(model) != cp_model.OPTIMAL:
+    solver.solve(model)
+    if solver.status_name() != "OPTIMAL":
         raise Unsupported(f"{table.work.name} was not placed exactly in {seconds:g} s", hint="place it greedily")
     return tuple(next(p for p in places if solver.value(choices[p])) for choices in at)

@@ -21,11 +21,14 @@ from fettle.graph.workload import Workload
 
 Array = NDArray[Any]
 
+_EXACT_BLOCK = 1024
+"""Products of 8-bit integers whose sum f32 holds exactly: 1024 · 2^14 = 2^24."""
+
 
 def pack(workload: Workload, constant: Operand) -> tuple[Array, ...]:
-    """A constant right-hand side as arrays ``[k, n]``: values, or codes, scales and zero points."""
+    """A constant right-hand side as arrays ``[k, n]``: values in f32, or codes, scales and zero points."""
     if not isinstance(constant, QuantizedWeight):
-        return (np.ascontiguousarray(constant),)
+        return (np.ascontiguousarray(constant, np.float32),)
     zero = constant.zero_points
     if zero is None:
         zeros = np.full((constant.format.groups(constant.shape[1]), constant.shape[0]), constant.format.zero_point)
@@ -61,21 +64,22 @@ class _Operands:
     zeros: Array | None
     step: float
     bits: int
+    exact: bool = False
 
     @property
     def accumulator(self) -> type[np.floating]:
         """f64 where sums are of integers (exact below 2^53), else f32."""
-        return np.float64 if self.w_scales is None and self.x.dtype == np.float64 else np.float32
+        return np.float64 if self.exact else np.float32
 
 
 def _operands(gemm: Gemm, workload: Workload, x: Array, packed: Sequence[Array]) -> _Operands:
     fmt, k = gemm.product.weight, gemm.product.k
     if len(packed) == 1:
         exact = fmt.kind == "i8"
-        dtype = np.float64 if exact else np.float32
-        codes = (packed[0].astype(np.int16) + 128).astype(np.uint8) if exact and gemm.cost.lut else None
+        weights = packed[0].astype(np.float32, copy=False)
+        codes = (weights + 128).astype(np.uint8) if exact and gemm.cost.lut else None
         zeros = np.full((1, gemm.product.n), 128.0) if codes is not None else None
-        return _Operands(x.astype(dtype), None, packed[0].astype(dtype), None, k, codes, zeros, 1.0, 8)
+        return _Operands(x.astype(np.float32), None, weights, None, k, codes, zeros, 1.0, 8, exact)
     codes, scales, zeros = packed
     group = k if len(scales) == 1 else int(fmt.group or k)
     centred = fmt.step * (codes - np.repeat(zeros, group, axis=0)[:k])
@@ -97,7 +101,8 @@ def _run(gemm: Gemm, operands: _Operands, shard: slice, total: Array) -> None:
     if gemm.split is not None:
         offset[gemm.split] = shard.start
     held_x: Array = np.empty((0, 0))
-    held_w: _Operands | None = None
+    held_w: Array = np.empty((0, 0))
+    held_codes: Array | None = None
     sums: Array = np.empty((0, 0))
     spilled: dict[tuple[int, int], Array] = {}
     for step in gemm.steps(shard).tolist():
@@ -105,17 +110,15 @@ def _run(gemm: Gemm, operands: _Operands, shard: slice, total: Array) -> None:
         n = slice(step[program.N0] + offset[1], step[program.N1] + offset[1])
         k = slice(step[program.K0] + offset[2], step[program.K1] + offset[2])
         if step[program.LOAD_X]:
-            held_x = operands.x[m, k].copy()
+            held_x = operands.x[m, k]
         if step[program.LOAD_W]:
-            held_w = attrs.evolve(
-                operands, w=operands.w[k, n].copy(), codes=None if operands.codes is None else operands.codes[k, n]
-            )
-        assert held_w is not None
+            held_w = operands.w[k, n]
+            held_codes = operands.codes[k, n] if gemm.cost.lut and operands.codes is not None else None
         if step[program.LOAD_Y]:
             sums = spilled.pop((m.start, n.start))
         elif sums.size == 0:
             sums = np.zeros((m.stop - m.start, n.stop - n.start), total.dtype)
-        _tile(gemm, operands, held_x, held_w, sums, m, n, k)
+        _tile(gemm, operands, held_x, held_w, held_codes, sums, m, n, k)
         if step[program.STORE] == program.PARTIAL:
             spilled[m.start, n.start] = sums
         elif step[program.STORE] == program.RESULT:
@@ -124,23 +127,31 @@ def _run(gemm: Gemm, operands: _Operands, shard: slice, total: Array) -> None:
             sums = np.empty((0, 0))
 
 
-def _tile(gemm: Gemm, all_: _Operands, x: Array, w: _Operands, sums: Array, m: slice, n: slice, k: slice) -> None:
+def _tile(
+    gemm: Gemm,
+    all_: _Operands,
+    x: Array,
+    w: Array,
+    codes: Array | None,
+    sums: Array,
+    m: slice,
+    n: slice,
+    k: slice,
+) -> None:
     """Add one tile's product to its sums: by groups that share scales, and by folds of the array along k."""
-    block = x.shape[1]
-    if gemm.cost.over_rows == 2:
-        block = gemm.cost.row_block
+    block = gemm.cost.row_block if gemm.cost.over_rows == 2 else _EXACT_BLOCK
     start = 0
     while start < x.shape[1]:
         group = (k.start + start) // all_.group
         end = min(x.shape[1], start + block, (group + 1) * all_.group - k.start)
         part = slice(start, end)
-        if gemm.cost.lut and w.codes is not None:
+        if codes is not None:
             assert all_.zeros is not None
             product = _look_up(
-                x[:, part], w.codes[part], all_.bits, all_.step, all_.zeros[min(group, len(all_.zeros) - 1), n]
+                x[:, part], codes[part], all_.bits, all_.step, all_.zeros[min(group, len(all_.zeros) - 1), n]
             )
         else:
-            product = x[:, part] @ w.w[part]
+            product = x[:, part] @ w[part]
         if all_.w_scales is not None:
             product = product * all_.w_scales[group, n]
         if all_.x_scales is not None:

@@ -43,8 +43,9 @@ def space(product: Product, hardware: Systolic) -> Space:
 
 
 def _choices(extent: int, hardware: Systolic) -> tuple[int, ...]:
-    """Powers of two from 16, the sides of the array, and the extent itself."""
-    sizes = {1 << i for i in range(4, 31)} | {hardware.rows, hardware.cols}
+    """Powers of two from half an array's side, its sides, and the extent itself."""
+    least = max(16, min(hardware.rows, hardware.cols) // 2)
+    sizes = {1 << i for i in range(4, 31) if 1 << i >= least} | {hardware.rows, hardware.cols}
     return tuple(sorted({size for size in sizes if size < extent} | {extent}))
 
 

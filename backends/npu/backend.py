@@ -33,6 +33,7 @@ from fettle.backends.npu.family import Family
 from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
 from fettle.backends.npu.systolic.matmul import MatmulFamily
+from fettle.backends.npu.systolic.vector import VECTOR_OPERATORS, VectorFamily
 from fettle.backends.spaces import why_invalid
 from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.quantized import Operand
@@ -42,7 +43,11 @@ NAME = "npu"
 KIND = "npu-mapping"
 ABI = "npu-systolic-1"
 
-_FAMILIES: Mapping[str, Family] = {"matmul": MatmulFamily(), "attention": AttentionFamily()}
+_FAMILIES: Mapping[str, Family] = {
+    "matmul": MatmulFamily(),
+    "attention": AttentionFamily(),
+    **dict.fromkeys(VECTOR_OPERATORS, VectorFamily()),
+}
 
 
 @attrs.frozen(eq=False)

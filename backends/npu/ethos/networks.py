@@ -100,7 +100,7 @@ def _elementwise(network: Network, workload: Workload, choice: Mapping[str, Valu
 
 def _to_int8(values: np.ndarray) -> np.ndarray:
     if np.abs(values).max() > 127:
-        return np.clip(values, -127, 127)
+        return np.asarray(np.clip(values, -127, 127))
     return np.asarray(np.rint(values * (127.0 / max(float(np.abs(values).max()), 1e-30))))
 
 

@@ -132,6 +132,12 @@ def test_a_lut_tensor_core_takes_a_cycle_per_bit_of_its_block() -> None:
     assert dict(result.counters)["compute_cycles"] == 2 * 128 // 4 - 1
 
 
+def test_the_vector_unit_counts_operations() -> None:
+    result = simulate("softmax rows=4 cols=128 act=f32", "npu:systolic,vector=64", {"tile_rows": 1})
+    assert dict(result.counters)["vector_cycles"] == 4 * 128 * 12 // 64
+    assert result.dram_bytes == 2 * 4 * 128 * 4
+
+
 CASES = [
     (SMALL, i8(50, 37, 100), 40),
     (f"{SMALL},mesh=2x2", "matmul batch=2 m=50 n=37 k=100 act=i8 rhs=i8", 40),
@@ -143,6 +149,9 @@ CASES = [
     ("npu:systolic,pe=lut", i8(20, 37, 100), 10),
     ("npu:systolic,pe=bitserial", "matmul m=20 n=37 k=100 act=f32 weight=u2:32", 10),
     (SMALL, "attention heads=4 kv_heads=2 q=40 kv=100 dim=32 act=f32 causal=true", 40),
+    (SMALL, "softmax rows=37 cols=50 act=f32", 10),
+    (SMALL, "rmsnorm rows=9 cols=64 act=bf16", 10),
+    (SMALL, "elementwise shape=3x7x32 act=f32 expr=silu(x0)*x1", 10),
     (SMALL, "attention batch=2 heads=4 kv_heads=2 q=1 kv=100 dim=32 act=bf16 causal=true", 20),
 ]
 
@@ -184,7 +193,7 @@ def test_what_cannot_be_mapped_says_why() -> None:
     with pytest.raises(Unsupported, match="integer weights"):
         simulate("matmul m=8 n=8 k=8 act=f32 weight=f32", "npu:systolic,pe=lut")
     with pytest.raises(Unsupported, match="maps"):
-        simulate("softmax rows=8 cols=8 act=f32", "npu:systolic")
+        simulate("layernorm rows=8 cols=8 act=f32", "npu:systolic")
     with pytest.raises(InvalidArgument, match="dataflow"):
         simulate(i8(8, 8, 8), "npu:systolic", {"dataflow": "upwards"})
     with pytest.raises(InvalidArgument, match="unknown parameter"):

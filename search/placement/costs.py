@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import itertools
 from collections.abc import Sequence
 
 import attrs
 
-from fettle.backends.api import Backend, Basis, Device, Value
+from fettle.backends.api import Backend, Basis, Device
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
@@ -34,7 +36,7 @@ class Place(abc.ABC):
 
 
 class SimulatedPlace(Place):
-    """A device with a model: the best of its textbook mappings (one for each dataflow it has)."""
+    """A device with a model: the best over its dataflows and orders of loops, all else as in the textbook."""
 
     def __init__(self, backend: Backend, device: Device) -> None:
         self._backend, self._device = backend, device
@@ -50,11 +52,13 @@ class SimulatedPlace(Place):
         if not self._backend.supports(workload, self._device):
             return None
         space = self._backend.space(workload, self._device)
-        dataflows = next((p.choices for p in space.parameters if p.name == "dataflow"), ())
-        given: list[dict[str, Value]] = [{"dataflow": dataflow} for dataflow in dataflows] or [{}]
-        try:
-            results = [self._backend.simulate(workload, self._device, schedule) for schedule in given]
-        except Unsupported:
+        loops = [p for p in space.parameters if p.name in ("dataflow", "order")]
+        results = []
+        for choice in itertools.product(*(p.choices for p in loops)):
+            given = {p.name: value for p, value in zip(loops, choice, strict=True)}
+            with contextlib.suppress(InvalidArgument, Unsupported):  # not every pair is a mapping
+                results.append(self._backend.simulate(workload, self._device, given))
+        if not results:
             return None
         best = min(results, key=lambda r: r.seconds)
         return Cost(best.seconds, best.energy, best.basis)

@@ -55,11 +55,12 @@ def test_commands_are_issued_as_early_as_the_timings_allow(preset: str, dataflow
     waited = np.flatnonzero(np.diff(run.times) > 3) + 1
     assert waited.size
     caught = 0
-    for at in waited[:20]:
+    chosen = waited[:: max(1, len(waited) // 8)]
+    for at in chosen:
         times = run.times.copy()
         times[at] -= 1
         caught += bool(violations(attrs.evolve(run, times=times), hardware))
-    assert caught >= 0.8 * min(len(waited), 20)  # the others wait for the host
+    assert caught >= 0.8 * len(chosen)  # the others wait for the host
 
 
 def test_a_column_of_the_wrong_row_is_caught() -> None:

@@ -32,8 +32,8 @@ LATENCY = 700e-9
 BANDWIDTH_SHARE = 0.9
 """Of the data sheet's bandwidth that a copy reaches (assumed)."""
 
-MACHINE_PER_PTX = 0.75
-"""Machine instructions per PTX instruction of a main loop: the median of some compiled low-bit products."""
+MACHINE_PER_PTX = 0.72
+"""Machine instructions per PTX instruction of a main loop: the median of eight low-bit products (0.66 … 1.10)."""
 
 SPILL_PENALTY = 4.0
 """How much slower a loop gets whose values go through local memory (assumed; such kernels are to lose)."""

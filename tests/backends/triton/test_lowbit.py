@@ -26,7 +26,9 @@ def test_every_format_is_right(prove: Prove, weight: str, act: str) -> None:
     assert 1e-4 < result.error_ratio <= 1.0, "a result without any rounding was not computed in halves"
 
 
-@pytest.mark.parametrize(("number", "weight"), enumerate(["u1:64", "u2:64", "u4:64:zp", "u5:64", "mxfp8", "nvfp4"]))
+@pytest.mark.parametrize(
+    ("number", "weight"), list(enumerate(["u1:64", "u2:64", "u4:64:zp", "u5:64", "mxfp8", "nvfp4"]))
+)
 def test_any_schedule_is_right(prove: Prove, weight: str, number: int) -> None:
     act = ("f16", "bf16")[number % 2]
     assert prove(f"matmul m=5 n=48 k=256 act={act} weight={weight}", random=number).verified

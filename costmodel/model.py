@@ -8,6 +8,7 @@ same data and seed.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import attrs
@@ -165,21 +166,22 @@ def fit_process(x: Array, y: Array) -> ProcessFit:
 
 
 def import_libraries() -> None:
-    """Import what fitting needs, about a second of work, at a moment when time is not measured."""
-    _thread_pools()
+    """Import what the first fits need, at a moment when time is not measured."""
+    single_threaded()
 
 
 @functools.cache
-def _thread_pools() -> Any:
-    import lightgbm  # noqa: F401  # all first, since a controller knows the libraries loaded so far
+def _thread_pools(with_trees: bool) -> Any:
+    """A controller of the thread pools loaded so far; another one once LightGBM brought its own."""
     import scipy.linalg
     import scipy.optimize
-    import scipy.special  # noqa: F401
+    import scipy.special  # noqa: F401  # all first, since a controller knows the libraries loaded so far
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def single_threaded() -> Any:
-    """A context in which BLAS and OpenMP use one thread."""
-    return _thread_pools().limit(limits=1)
+    """A context in which BLAS and OpenMP use one thread. (LightGBM, whose import takes seconds, waits for the first
+    trees; they are told to use one thread themselves.)"""
+    return _thread_pools("lightgbm" in sys.modules).limit(limits=1)

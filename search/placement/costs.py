@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from fettle.backends.api import Backend, Basis, Device
+from fettle.backends.api import Backend, Basis, Device, Value
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
@@ -36,7 +36,8 @@ class Place(abc.ABC):
 
 
 class SimulatedPlace(Place):
-    """A device with a model: the best over its dataflows and orders of loops, all else as in the textbook."""
+    """A device with a model: the best over its dataflows, its orders of loops, and the rows of a product in the
+    textbook's tiles or all at once; all else as in the textbook."""
 
     def __init__(self, backend: Backend, device: Device) -> None:
         self._backend, self._device = backend, device
@@ -52,10 +53,11 @@ class SimulatedPlace(Place):
         if not self._backend.supports(workload, self._device):
             return None
         space = self._backend.space(workload, self._device)
-        loops = [p for p in space.parameters if p.name in ("dataflow", "order")]
+        loops = [[{p.name: v} for v in p.choices] for p in space.parameters if p.name in ("dataflow", "order")]
+        rows: list[dict[str, Value]] = [{"tile_m": p.choices[-1]} for p in space.parameters if p.name == "tile_m"]
         results = []
-        for choice in itertools.product(*(p.choices for p in loops)):
-            given = {p.name: value for p, value in zip(loops, choice, strict=True)}
+        for choice in itertools.product(*loops, [{}, *rows]):
+            given = dict(itertools.chain.from_iterable(one.items() for one in choice))
             with contextlib.suppress(InvalidArgument, Unsupported):  # not every pair is a mapping
                 results.append(self._backend.simulate(workload, self._device, given))
         if not results:

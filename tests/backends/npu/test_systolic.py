@@ -192,6 +192,8 @@ def test_two_spellings_of_one_device_are_one_device() -> None:
 def test_what_cannot_be_mapped_says_why() -> None:
     with pytest.raises(Unsupported, match="integer weights"):
         simulate("matmul m=8 n=8 k=8 act=f32 weight=f32", "npu:systolic,pe=lut")
+    with pytest.raises(Unsupported, match="integer codes"):
+        simulate("matmul m=8 n=8 k=64 act=f32 weight=bcq2:32", "npu:systolic")
     with pytest.raises(Unsupported, match="maps"):
         simulate("layernorm rows=8 cols=8 act=f32", "npu:systolic")
     with pytest.raises(InvalidArgument, match="dataflow"):

@@ -17,6 +17,7 @@ from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.workload import Workload
+from fettle.search.explore import explore
 
 SMALL = "npu:systolic,rows=16,cols=8,sram=64"
 
@@ -202,3 +203,12 @@ def test_what_cannot_be_mapped_says_why() -> None:
         simulate(i8(8, 8, 8), "npu:systolic", {"dataflw": folds.OUTPUT})
     with pytest.raises(InvalidArgument, match="scratchpad"):
         simulate(i8(512, 512, 512), SMALL, {"tile_m": 512, "tile_n": 512})
+
+
+def test_tuning_beats_the_textbook() -> None:
+    backend, device = resolve_device("npu:systolic")
+    workload = Workload.parse(i8(512, 512, 512))
+    found = explore(backend, workload, device, 40, seed=0)
+    assert all(evaluation.measurement.ok for evaluation in found)
+    best = min(evaluation.measurement.time for evaluation in found)
+    assert backend.simulate(workload, device, {}).seconds >= 1.1 * best

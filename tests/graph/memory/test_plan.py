@@ -137,7 +137,7 @@ def test_the_bound_counts_what_lives_at_once() -> None:
         ("id,lower,upper,size\na,0,2,4\n\nb,2,2,4\n", 4, "empty"),
         ("id,lower,upper,size\na,-1,2,4\n", 2, "lower"),
         ("id,lower,upper,size\na,0,2,4\na,0,2,4\n", 3, "twice"),
-        ('id,lower,upper,size\n"a,0,2,4\n', 2, ""),
+        ('id,lower,upper,size\n"a,0,2,4\n', 2, "end of data"),
         ("id,lower,upper,size\na,0,2,9999999999999999999\n", 2, "size"),
     ],
 )

@@ -17,7 +17,7 @@ from fettle.backends.replay.executor import ReplayExecutor
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.errors import BuildFailure, Conflict, InvalidDevice, NotFound, Unsupported
 from fettle.graph.workload import Workload
-from fettle.search.explore import Evaluation, explore, sampler_names
+from fettle.search.explore import Evaluation, explore
 from fettle.search.jobs import run_job
 from fettle.store.memory import MemoryStore
 from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState
@@ -25,6 +25,10 @@ from tests.backends.replay.samples import BROKEN, TIMES, cache, large, t4, write
 
 RECORDED = Workload.parse("recorded")
 POLICY = MeasurePolicy()
+
+
+PLAIN_SAMPLERS = ("guided", "random", "tpe", "nsga2", "evolution", "local")
+"""Those that need no package besides the base installation's."""
 
 
 def opened(path: Path) -> tuple[ReplayBackend, Device]:
@@ -156,7 +160,7 @@ def test_recorded_kernels_cannot_be_run(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- search
 
 
-@pytest.mark.parametrize("sampler", sampler_names())
+@pytest.mark.parametrize("sampler", PLAIN_SAMPLERS)
 def test_exploring_is_deterministic_by_seed_and_tries_no_point_twice(sampler: str, tmp_path: Path) -> None:
     backend, device = opened(large(tmp_path / "a.json"))
 
@@ -170,7 +174,7 @@ def test_exploring_is_deterministic_by_seed_and_tries_no_point_twice(sampler: st
     assert found != tried(2, 30)
 
 
-@pytest.mark.parametrize("sampler", sampler_names())
+@pytest.mark.parametrize("sampler", PLAIN_SAMPLERS)
 def test_exploring_more_than_there_is_tries_everything_once(sampler: str, tmp_path: Path) -> None:
     backend, device = opened(write(tmp_path / "a.json", t4()))
     found = explore(backend, RECORDED, device, 100, sampler=sampler)

@@ -86,8 +86,8 @@ def unsupported(workload: Workload, hardware: Systolic) -> str:
     weight = values["weight"] or values["rhs"]
     if values["epilogue"] is not None:
         return "the npu maps products without an epilogue"
-    if weight.is_binary_coded:
-        return "the npu has no binary-coded weights"
+    if weight.is_binary_coded or weight.is_minifloat:
+        return f"the npu takes integer codes, not {weight}"
     if hardware.pe != MAC and not (weight.is_quantised or weight.kind == "i8"):
         return f"pe={hardware.pe} needs integer weights, not {weight}"
     return ""

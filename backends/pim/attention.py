@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
-from fettle.backends.pim import globalbuffer
+from fettle.backends.pim import bufferspace, globalbuffer
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv, rounded
 from fettle.backends.pim.mapping import Array, Family, Mapped
@@ -41,7 +41,7 @@ class AttentionFamily(Family):
         base = Schedule.of(**self.textbook(workload, hardware, {}))
         org, used = hardware.organisation, 0
         for gemv, prefix in zip(products(workload), (SCORE, VALUE), strict=True):
-            shortest = globalbuffer.parameters(gemv, org, prefix)[0]
+            shortest = bufferspace.parameters(gemv, org, prefix)[0]
             chunk = next(p for p in shortest if p.name == f"{prefix}chunk").choices[0]
             schedule = Schedule.of(**{**base.as_dict(), f"{prefix}chunk": chunk})
             used += globalbuffer.Plan.of(gemv, org, schedule, prefix).rows
@@ -51,7 +51,7 @@ class AttentionFamily(Family):
         found: list[Parameter] = []
         rules: list[Constraint] = []
         for gemv, prefix in zip(products(workload), (SCORE, VALUE), strict=True):
-            more, constraints = globalbuffer.parameters(gemv, hardware.organisation, prefix)
+            more, constraints = bufferspace.parameters(gemv, hardware.organisation, prefix)
             found += more
             rules += constraints
         return Space((*found, Parameter("softmax", places(hardware)), refresh_parameter(hardware)), tuple(rules))
@@ -60,8 +60,8 @@ class AttentionFamily(Family):
         score, value = products(workload)
         org = hardware.organisation
         return {
-            **globalbuffer.textbook(score, org, SCORE),
-            **globalbuffer.textbook(value, org, VALUE),
+            **bufferspace.textbook(score, org, SCORE),
+            **bufferspace.textbook(value, org, VALUE),
             "softmax": HOST_SOFTMAX,
             "refresh_slack": 0,
         }

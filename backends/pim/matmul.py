@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
-from fettle.backends.pim import globalbuffer, registers
+from fettle.backends.pim import bufferspace, globalbuffer, registers
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
@@ -66,7 +66,7 @@ class MatmulFamily(Family):
         """Schedules of which one takes the most rows."""
         base = self.textbook(workload, hardware, {})
         if not hardware.is_global_buffer:
-            return [Schedule.of(**{**base, "dataflow": flow}) for flow in (globalbuffer.OUTPUT, globalbuffer.INPUT)]
+            return [Schedule.of(**{**base, "dataflow": flow}) for flow in (bufferspace.OUTPUT, bufferspace.INPUT)]
         shortest = next(p for p in self.space(workload, hardware).parameters if p.name == "chunk").choices[0]
         return [Schedule.of(**{**base, "chunk": shortest})]
 
@@ -80,7 +80,7 @@ class MatmulFamily(Family):
         gemv, org = gemv_of(workload), hardware.organisation
         rules: list[Constraint] = []
         if hardware.is_global_buffer:
-            found, rules = globalbuffer.parameters(gemv, org)
+            found, rules = bufferspace.parameters(gemv, org)
         else:
             found = registers.parameters()
         dataflow, *others = found
@@ -102,7 +102,7 @@ class MatmulFamily(Family):
     def textbook(self, workload: Workload, hardware: Hardware, given: Mapping[str, Value]) -> dict[str, Value]:
         gemv, org = gemv_of(workload), hardware.organisation
         if hardware.is_global_buffer:
-            values = globalbuffer.textbook(gemv, org)
+            values = bufferspace.textbook(gemv, org)
         else:
             values = {parameter.name: parameter.choices[0] for parameter in registers.parameters()}
         return {**values, "refresh_slack": 0}

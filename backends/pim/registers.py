@@ -16,8 +16,8 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import Parameter, Schedule, Value
+from fettle.backends.pim.bufferspace import INPUT, OUTPUT
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.globalbuffer import INPUT, OUTPUT
 from fettle.backends.pim.mapping import Array, ceil_div
 from fettle.backends.pim.preset import Organisation
 from fettle.backends.pim.program import Builder, Program

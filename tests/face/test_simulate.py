@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fettle.cli.app import main
+from tests.face.support import run_fettle
 
 WORKLOAD = "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16"
 AIM = ("--device", "pim:gddr6-aim,channels=32")
@@ -51,11 +52,11 @@ def test_a_written_trace_times_the_same(here: Here, tmp_path: Path) -> None:
     assert json.loads(again)["schedule"] == {}
 
 
-def test_the_table_names_cycles_and_schedule(here: Here) -> None:
-    code, out, _ = here(WORKLOAD, *AIM)
-    assert code == 0
-    assert "9,665" in out
-    assert "dataflow=input_stationary" in out
+def test_the_table_names_cycles_and_schedule(tmp_path: Path) -> None:
+    done = run_fettle(["simulate", WORKLOAD, *AIM], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "9,665" in done.stdout
+    assert "dataflow=input_stationary" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,8 @@ class CmaEsSampler(GenerationSampler):
     needs = "cmaes"
 
     def algorithm(self, seed: int) -> optuna.samplers.BaseSampler:
+        import cmaes  # noqa: F401  # as above
+
         return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=8)
 
 

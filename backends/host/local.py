@@ -199,6 +199,6 @@ def _close_all(exclusion: Exclusion, workers: Sequence[WorkerProcess], owner: in
         return
     exclusion.close()
     for worker in workers:
-        worker.kill()  # all at once, before any is waited for
+        worker.condemn()  # all at once, before any is waited for, and for good: what ends now is cancelled, not crashed
     for worker in workers:
         worker.close()

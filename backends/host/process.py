@@ -95,12 +95,16 @@ class WorkerProcess:
             if self._running is not None:
                 self._running.kill()
 
-    def close(self) -> None:
-        """Kill the process for good. Idempotent; a call in progress raises Cancelled."""
+    def condemn(self) -> None:
+        """Kill the process for good, without waiting for its end. Idempotent; a call in progress raises Cancelled."""
         with self._guard:
             self._closed = True
             if self._running is not None:
                 self._running.kill()
+
+    def close(self) -> None:
+        """As :meth:`condemn`, and wait."""
+        self.condemn()
         with self._calling:
             self._dispose()
 

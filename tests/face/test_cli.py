@@ -122,10 +122,16 @@ LARGE = "matmul m=64 n=256 k=256 act=f32 weight=f32"
 """Thousands of schedules: no machine is through with them before it is interrupted."""
 
 
+ENDLESS = (
+    "import fettle.search.stopping as stopping; stopping.LEAST_TRIALS = 10**9; from fettle.cli import main; main()"
+)
+"""The command line, but a search that has nothing to gain goes on: it is to be interrupted, not to end."""
+
+
 def interrupted(folder: Path, times: int) -> tuple[int, dict[str, Any]]:
     """Exit code and JSON of a tuning that gets that many interrupts in the middle of its search."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fettle", "tune", LARGE, "--device", DEVICE, "--trials", "5000", "--json"],
+        [sys.executable, "-c", ENDLESS, "tune", LARGE, "--device", DEVICE, "--trials", "5000", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import sys
 import warnings
@@ -45,13 +46,13 @@ class OptunaSampler(Sampler):
         }
         self._make(0)  # fails here, not in the middle of a search, if something is missing
 
+    @abc.abstractmethod
     def algorithm(self, seed: int) -> optuna.samplers.BaseSampler:
         """The sampler of Optuna.
 
         Raises:
             ImportError: an optional dependency of Optuna is missing.
         """
-        raise NotImplementedError
 
     def tell(self, observations: Sequence[Observation]) -> None:
         super().tell(observations)

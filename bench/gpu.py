@@ -1,4 +1,4 @@
-"""Triton kernels beside torch's on the GPU of this machine, both hot, in CUDA graphs."""
+"""Triton kernels beside those of others on the GPU of this machine, all cold, in CUDA graphs."""
 
 from __future__ import annotations
 
@@ -9,38 +9,47 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fettle.backends.api import Candidate, MeasurePolicy
+from fettle.backends.api import Candidate, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.executor import make_executor
 from fettle.backends.registry import resolve_device
-from fettle.bench.peers.cuda import GpuRival, load_torch, rivals
+from fettle.bench.peers.cuda import Absent, load_torch, rivals
 from fettle.graph import data
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
 
+_U4 = "act=bf16 weight=u4:128 compute=bf16"
 WORKLOADS = (
-    *(f"matmul m={m} n=4096 k=4096 act=bf16 weight=u4:128" for m in (1, 16, 64, 128)),
-    "matmul m=1 n=28672 k=8192 act=bf16 weight=u4:128",
-    "matmul m=1 n=11008 k=4096 act=bf16 weight=u4:128",
+    *(f"matmul m={m} n=11008 k=4096 {_U4}" for m in (1, 2, 4, 8, 16, 32, 64, 128)),
+    *(f"matmul m={m} n=28672 k=8192 {_U4}" for m in (1, 16)),
+    f"matmul m=1 n=4096 k=4096 {_U4}",
+    *(f"matmul m=1 n=28672 k=8192 act=f16 weight=u{bits}:128 compute=f16" for bits in range(8, 0, -1)),
     "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16",
     "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true",
     "attention batch=8 heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=bf16",
     "softmax rows=4096 cols=32000 act=bf16",
 )
+"""Weights in four bits over batches and sizes, one size over all widths, and what goes with them in a decoder."""
 
 _CALLS = 20
+"""Of one graph, at least."""
+_MOST_SETS = 64
 
-Timer = Callable[[Callable[[], Any]], float]
-"""Seconds of one call."""
+Timer = Callable[[Sequence[Callable[[], Any]], int], float]
+"""Seconds of one of some calls, taken in turn: the median of so many samples."""
 
 
 @attrs.frozen
 class PeerResult:
-    """A peer's median in seconds, and its largest error as a share of the tolerance a kernel of ours must keep."""
+    """A peer's median in seconds, and its largest error as a share of the tolerance a kernel of ours must keep.
+
+    Both are None where the peer failed, for the reason given.
+    """
 
     name: str
-    seconds: float
-    error_ratio: float
+    seconds: float | None = None
+    error_ratio: float | None = None
+    reason: str = ""
 
 
 @attrs.frozen
@@ -50,22 +59,27 @@ class GpuRow:
     workload: str
     tuned: bool
     seconds: float | None
+    error_ratio: float | None
     reason: str
     bound_s: float
+    bound: str
+    schedule: dict[str, Any]
     peers: tuple[PeerResult, ...]
 
 
 def bench_gpu(
     store: Store, device_text: str, workloads: Sequence[str], rounds: int, on_row: Callable[[GpuRow], None]
 ) -> tuple[GpuRow, ...]:
-    """Our kernel from the cache, else the untuned default, verified and timed; then torch's on the same data.
+    """Our kernel from the cache, else the untuned default, verified and timed; then the peers on the same data.
+
+    Operands lie in more copies than the last-level cache holds, and calls take them in turn, ours and theirs.
 
     Raises:
         Unsupported: there is no GPU here, or no torch.
     """
     backend, device = resolve_device(device_text)
     torch = load_torch()
-    policy = MeasurePolicy(samples=rounds, timeout=120.0)
+    policy = MeasurePolicy(mode="cold", samples=rounds, timeout=120.0)
     rows = []
     with make_executor(backend, device) as executor:
         profile = store.get_profile(device.key) or executor.profile()
@@ -74,54 +88,77 @@ def bench_gpu(
             found = lookup(store, workload, device)
             schedule = found.kernel.schedule if found.kernel is not None else backend.default(workload, device)
             candidate = Candidate(workload, device, schedule)
+            error_ratio = None
             with executor.open(workload, policy, seed=0) as session:
                 (built,) = session.build([candidate])
-                measured = built.failure if built.artifact is None else None
-                measured = measured or session.evaluate(candidate, built.artifact).measurement  # type: ignore[arg-type]
+                if built.artifact is None:
+                    measured = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "no artifact")
+                else:
+                    trial = session.evaluate(candidate, built.artifact)
+                    measured, error_ratio = trial.measurement, trial.error_ratio
+            bound = backend.bound(workload, device, profile)
             rows.append(
                 GpuRow(
                     workload=text,
                     tuned=found.kernel is not None,
                     seconds=measured.time if measured.ok else None,
+                    error_ratio=error_ratio,
                     reason=measured.message,
-                    bound_s=backend.bound(workload, device, profile).seconds,
-                    peers=peer_results(torch, "cuda", workload, rounds, cuda_timer(torch)),
+                    bound_s=bound.seconds,
+                    bound=bound.roof,
+                    schedule=schedule.as_dict(),
+                    peers=peer_results(torch, "cuda", workload, rounds, cuda_timer(torch), device.fact("l2")),
                 )
             )
             on_row(rows[-1])
     return tuple(rows)
 
 
-def peer_results(torch: Any, device: str, workload: Workload, rounds: int, timer: Timer) -> tuple[PeerResult, ...]:
-    """Torch's ways to compute a workload, each compared with the reference and timed."""
+def peer_results(
+    torch: Any, device: str, workload: Workload, rounds: int, timer: Timer, cache: int = 0
+) -> tuple[PeerResult, ...]:
+    """The peers' ways to compute a workload, each compared with the reference and timed.
+
+    Args:
+        cache: bytes of the last-level cache, of which the copies of a peer's operands fill twice as much.
+    """
     operands = data.operands(workload, 0)
-    found: list[GpuRival] = rivals(torch, device, workload, operands)
+    found = rivals(torch, device, workload, operands)
     reference = data.reference(workload, operands) if found else None
     results = []
     for rival in found:
+        if isinstance(rival, Absent):
+            results.append(PeerResult(rival.name, reason=rival.reason))
+            continue
         assert reference is not None
         result = rival.call().double().cpu().numpy()
         error = float(np.max(np.abs(result - reference.expected) / reference.tolerance))
-        seconds = statistics.median(timer(rival.call) for _ in range(rounds))
-        results.append(PeerResult(rival.name, seconds, error))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in rival.tensors)
+        copies = rival.copies(min(_MOST_SETS, 1 + 2 * cache // size))
+        results.append(PeerResult(rival.name, timer([copy.call for copy in copies], rounds), error))
     return tuple(results)
 
 
 def cuda_timer(torch: Any) -> Timer:
-    """Times calls as one CUDA graph of some of them, between two events."""
+    """Times calls in turn as one CUDA graph, between two events."""
 
-    def seconds(call: Callable[[], Any]) -> float:
-        call()
+    def seconds(calls: Sequence[Callable[[], Any]], rounds: int) -> float:
+        for call in calls:
+            call()
+        count = -(-_CALLS // len(calls)) * len(calls)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            for _ in range(_CALLS):
-                call()
+            for i in range(count):
+                calls[i % len(calls)]()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         graph.replay()
-        start.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        return float(start.elapsed_time(end)) * 1e-3 / _CALLS
+        samples = []
+        for _ in range(rounds):
+            start.record()
+            graph.replay()
+            end.record()
+            torch.cuda.synchronize()
+            samples.append(float(start.elapsed_time(end)) * 1e-3 / count)
+        return statistics.median(samples)
 
     return seconds

@@ -43,19 +43,27 @@ class LocalExecutor(Executor):
         device: the device to drive.
         builders: processes that compile at the same time; the usable cores, at most 16, unless given.
         memory_limit: bytes a builder may use before it is killed; an even share of the machine unless given.
+        isolated: builders rest while something is measured. Not needed where the device keeps time itself.
 
     Raises:
         InvalidArgument: no builders, or a backend class that cannot be imported by name.
     """
 
     def __init__(
-        self, backend: Backend, device: Device, *, builders: int | None = None, memory_limit: int | None = None
+        self,
+        backend: Backend,
+        device: Device,
+        *,
+        builders: int | None = None,
+        memory_limit: int | None = None,
+        isolated: bool = True,
     ) -> None:
         count = min(len(os.sched_getaffinity(0)), _MOST_BUILDERS) if builders is None else builders
         if count < 1:
             raise InvalidArgument(f"an executor needs at least one builder, not {count}")
         self._backend = backend
         self._device = device
+        self._isolated = isolated
         everything = memory.total()
         share = everything // (count + 1) if memory_limit is None else memory_limit
         setup = Setup(_class_path(backend), device, BUILD, tuple(os.path.abspath(entry) for entry in sys.path))
@@ -126,10 +134,11 @@ class LocalExecutor(Executor):
 
     @contextmanager
     def measuring(self) -> Iterator[MeasuringWorker]:
-        """The measuring worker, while nothing else runs: no builder works or starts."""
+        """The measuring worker, while nothing else is measured and, if isolated, no builder works or starts."""
         with self._exclusion.exclusive():
-            for builder in self._builders:
-                builder.settle()
+            if self._isolated:
+                for builder in self._builders:
+                    builder.settle()
             yield self._measuring
 
     def build(self, candidates: Sequence[Candidate], timeout: float) -> list[BuildResult]:
@@ -148,7 +157,7 @@ class LocalExecutor(Executor):
                         index, candidate = waiting.popleft()
                     except IndexError:  # another thread took the last one
                         return
-                    with self._exclusion.shared():
+                    with self._exclusion.shared() if self._isolated else contextlib.nullcontext():
                         results[index] = _build(builder, candidate, timeout)
             except BaseException as error:
                 waiting.clear()

@@ -37,9 +37,10 @@ from fettle.backends.triton.gpu.measure import copy_roof, measure
 from fettle.backends.triton.kernel import InterpretedKernel
 from fettle.backends.triton.lossless import Lossless
 from fettle.backends.triton.lowbit import LowBit
+from fettle.backends.triton.predict import predict
 from fettle.backends.triton.rows import Rows
 from fettle.backends.triton.targets import TARGETS, Target, find_target
-from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
+from fettle.graph.errors import BuildFailure, InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -149,7 +150,10 @@ class TritonBackend(Backend):
         family = self.family(candidate.workload, candidate.device)
         plan = family.plan(candidate.workload, candidate.schedule, target)
         interpreted = candidate.device.preset == INTERPRETER
-        return program.build(candidate, plan, target, family.name, interpreted=interpreted)
+        built = program.build(candidate, plan, target, family.name, interpreted=interpreted)
+        if candidate.device.preset.isdecimal() and isinstance(why := predict(program.Program.of(built), target), str):
+            raise BuildFailure(f"cannot be loaded: {why}")
+        return built
 
     def load(self, artifact: Artifact) -> LoadedKernel:
         found = program.Program.of(artifact)
@@ -201,6 +205,10 @@ class TritonBackend(Backend):
         return max(bounds, key=lambda bound: bound.seconds)
 
     def executor(self, device: Device) -> Executor | None:
+        if device.preset.isdecimal():
+            from fettle.backends.host.local import LocalExecutor
+
+            return LocalExecutor(self, device, isolated=False)
         if device.preset not in TARGETS:
             return None
         from fettle.backends.triton.executor import CompileExecutor

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -26,16 +28,20 @@ from fettle.backends.api import (
     Backend,
     Candidate,
     Device,
+    DeviceText,
     Measurement,
     MeasurePolicy,
     Outcome,
     Profile,
     Record,
 )
-from fettle.backends.host.executor import Executor, Session, make_executor
+from fettle.backends.host.executor import BuildResult, Executor, Session, make_executor
 from fettle.backends.replay.files import write_document
 from fettle.backends.replay.t4 import t4_document
 from fettle.backends.spaces import why_invalid
+from fettle.backends.triton.backend import TritonBackend, target_of
+from fettle.backends.triton.predict import Prediction, predict
+from fettle.backends.triton.program import Program
 from fettle.backends.triton.shortlist import Entry, Shortlist
 from fettle.graph import codec
 from fettle.graph.errors import FettleError, InvalidArgument
@@ -62,6 +68,15 @@ class Machine:
 
     device: Device
     profile: Profile
+
+
+@attrs.frozen
+class _Task:
+    """One workload's candidates, and the trials made of them so far."""
+
+    workload: Workload
+    entry: Entry
+    records: list[Record]
 
 
 class Campaign:
@@ -99,59 +114,85 @@ class Campaign:
         for name in (TRIALS, FINALS):
             _mend(self._folder / name)
         deadline = self._clock() + seconds
-        records = read_trials(self._folder)
-        finished = {str(final.records[0].candidate.workload) for final in read_finals(self._folder)}
         made = 0
-        with self._executor(self._backend, self._device) as executor:
-            self._settle_device(executor)
-            for entry in shortlist.entries:
-                workload = Workload.parse(entry.workload)
-                if str(workload) in finished:
-                    continue
-                known = {r.candidate.key: r for r in records if r.candidate.workload == workload}
-                with executor.open(workload, self._policy, seed=0) as session:
-                    for candidate in self._candidates(workload, entry):
-                        if candidate.key in known:
-                            continue
+        with ThreadPoolExecutor(1) as ahead, self._executor(self._backend, self._device) as executor:
+            profile = self._settle_device(executor).profile
+            todo = self._todo(shortlist)
+            coming = ahead.submit(self._prepare, executor, todo[0]) if todo else None
+            for number, task in enumerate(todo):
+                assert coming is not None
+                session, builds = coming.result()
+                bound = self._backend.bound(task.workload, self._device, profile).seconds
+                with session:
+                    if number + 1 < len(todo):  # compiled while this one is measured
+                        coming = ahead.submit(self._prepare, executor, todo[number + 1])
+                    for record, build in builds:
                         if made and self._clock() >= deadline:
                             return False
-                        known[candidate.key] = record = self._try(session, candidate)
-                        self._append(TRIALS, record)
+                        done = record if build is None else self._evaluate(session, record, build, bound)
+                        task.records.append(done)
+                        self._append(TRIALS, done)
                         made += 1
-                        say(f"{workload}: {_described(record)}")
+                        say(f"{task.workload}: {_described(done)}")
                     if made and self._clock() >= deadline:
                         return False
-                    self._final(session, workload, list(known.values()))
-                    self._record(workload, list(known.values()))
+                    self._final(session, task.workload, task.records)
+                    self._record(task.workload, task.records)
                     made += 1
         return True
 
-    def _settle_device(self, executor: Executor) -> None:
+    def _todo(self, shortlist: Shortlist) -> list[_Task]:
+        """What no slice has finished yet."""
+        records = read_trials(self._folder)
+        finished = {str(final.records[0].candidate.workload) for final in read_finals(self._folder)}
+        tasks = []
+        for entry in shortlist.entries:
+            workload = Workload.parse(entry.workload)
+            if str(workload) not in finished:
+                known = [r for r in records if r.candidate.workload == workload]
+                tasks.append(_Task(workload, entry, known))
+        return tasks
+
+    def _prepare(self, executor: Executor, task: _Task) -> tuple[Session, list[tuple[Record, BuildResult | None]]]:
+        """Open a session and compile what is left to try, side by side; None for what is not in the space."""
+        session = executor.open(task.workload, self._policy, seed=0)
+        known = {r.candidate.key for r in task.records}
+        space = self._backend.space(task.workload, self._device)
+        records = []
+        for candidate in self._candidates(task.workload, task.entry):
+            if candidate.key not in known:
+                record = Record(candidate, Measurement(Outcome.OK), self._policy, space_version=space.version)
+                if (why := why_invalid(space, candidate.schedule)) is not None:
+                    record = attrs.evolve(record, measurement=Measurement.failure(Outcome.INVALID, why))
+                records.append(record)
+        builds = {b.candidate.key: b for b in session.build([r.candidate for r in records if r.measurement.ok])}
+        return session, [(record, builds.get(record.candidate.key)) for record in records]
+
+    def _settle_device(self, executor: Executor) -> Machine:
+        """The GPU, measured by the first slice."""
         path = self._folder / DEVICE
         if path.exists():
-            found = codec.from_data(Machine, json.loads(path.read_text())).device
-            if found != self._device:
-                raise InvalidArgument(f"{self._folder} has results of {found.label}; this is {self._device.label}")
-            return
+            found = codec.from_data(Machine, json.loads(path.read_text()))
+            if found.device != self._device:
+                raise InvalidArgument(
+                    f"{self._folder} has results of {found.device.label}; this is {self._device.label}"
+                )
+            return found
         machine = Machine(self._device, executor.profile())
         path.write_text(json.dumps(codec.to_data(machine), indent=1) + "\n")
+        return machine
 
     def _candidates(self, workload: Workload, entry: Entry) -> Iterator[Candidate]:
         default = self._backend.default(workload, self._device)
         for schedule in dict.fromkeys((default, *entry.schedules)):
             yield Candidate(workload, self._device, schedule)
 
-    def _try(self, session: Session, candidate: Candidate) -> Record:
-        begun = self._clock()
-        space = self._backend.space(candidate.workload, candidate.device)
-        record = Record(candidate, Measurement(Outcome.OK), self._policy, space_version=space.version)
-        if (why := why_invalid(space, candidate.schedule)) is not None:
-            return attrs.evolve(record, measurement=Measurement.failure(Outcome.INVALID, why))
-        (built,) = session.build([candidate])
+    def _evaluate(self, session: Session, record: Record, built: BuildResult, bound: float) -> Record:
         if built.artifact is None:
             failure = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
-            return attrs.evolve(record, measurement=failure, seconds=self._clock() - begun)
-        trial = session.evaluate(candidate, built.artifact)
+            return attrs.evolve(record, measurement=failure, seconds=built.seconds)
+        trial = session.evaluate(record.candidate, built.artifact)
+        expected = predict(Program.of(built.artifact), target_of(self._device))
         return attrs.evolve(
             record,
             measurement=trial.measurement,
@@ -160,7 +201,9 @@ class Campaign:
             error_ratio=trial.error_ratio,
             artifact_sha256=built.artifact.sha256,
             toolchain=built.artifact.toolchain,
-            seconds=self._clock() - begun,
+            predicted=math.log(expected.seconds / bound) if isinstance(expected, Prediction) else None,
+            features=tuple(self._backend.features(record.candidate, built.artifact).items()),
+            seconds=built.seconds + trial.seconds,
         )
 
     def _final(self, session: Session, workload: Workload, records: Sequence[Record]) -> None:
@@ -227,9 +270,6 @@ def _described(record: Record) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all measured. 3: there is more to do; call again. 1: nothing can be measured."""
-    from fettle.backends.api import DeviceText
-    from fettle.backends.triton.backend import TritonBackend
-
     parser = argparse.ArgumentParser(prog="fettle gpu-measure", description="Measure a shortlist on a GPU.")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--in", dest="shortlist", type=Path, required=True)

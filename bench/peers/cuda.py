@@ -1,8 +1,13 @@
-"""PyTorch's kernels on a CUDA GPU: cuBLAS, its four-bit product, SDPA and softmax, as callables on the GPU's copies."""
+"""Peers on a CUDA GPU, on the GPU's copies of the operands: what PyTorch brings, and kernels of others where installed.
+
+PyTorch: cuBLAS, its four-bit product, SDPA and softmax. Humming (``pip install humming-kernels``, needs nvcc): products
+with weights of 1 … 8 bits. Liger (``pip install liger-kernel``): softmax.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,10 +25,26 @@ _GROUPS = (32, 64, 128, 256)
 
 @attrs.frozen(eq=False)
 class GpuRival:
-    """A peer bound to operands on the device; ``call`` enqueues and returns its result's tensor."""
+    """A peer bound to tensors on the device; ``apply`` enqueues and returns its result's tensor."""
 
     name: str
-    call: Callable[[], Any]
+    tensors: tuple[Any, ...]
+    apply: Callable[..., Any]
+
+    def call(self) -> Any:
+        return self.apply(*self.tensors)
+
+    def copies(self, count: int) -> list[GpuRival]:
+        """So many, this one first, each with tensors of its own, so that calls in turn find nothing in a cache."""
+        return [self, *(attrs.evolve(self, tensors=tuple(t.clone() for t in self.tensors)) for _ in range(count - 1))]
+
+
+@attrs.frozen
+class Absent:
+    """A peer that could not be set up here."""
+
+    name: str
+    reason: str
 
 
 def load_torch() -> Any:
@@ -40,24 +61,35 @@ def load_torch() -> Any:
     return torch
 
 
-def rivals(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival]:
-    """The ways torch has to compute a workload on a device; none if it is not its work."""
+def rivals(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
+    """The ways there are to compute a workload on a device; none if it is nobody's work."""
     makers = {"matmul": _products, "attention": _attention, "softmax": _softmax}
     maker = makers.get(workload.operator)
     return [] if maker is None else maker(torch, device, workload, operands)
 
 
-def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival]:
-    """The dense product (of the dequantised weight, if it is quantised), and four bits where torch has them."""
+def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
+    """The dense product (of the dequantised weight, if quantised), and low-bit ones where they take the format."""
     x, weight = _tensor(torch, device, operands[0]), operands[1]
     if not isinstance(weight, QuantizedWeight):
-        y = _tensor(torch, device, weight)
-        return [GpuRival("torch matmul", lambda: torch.matmul(x, y))]
-    dense = torch.from_numpy(weight.dequantise(dtype=np.float32).T.copy()).to(device).to(x.dtype)
-    found = [GpuRival(f"torch matmul, {workload['act']} weight", lambda: torch.matmul(x, dense))]
+        return [GpuRival("torch matmul", (x, _tensor(torch, device, weight)), torch.matmul)]
+    dense = torch.from_numpy(weight.dequantise(dtype=np.float32)).to(device).to(x.dtype)
+    found: list[GpuRival | Absent] = [GpuRival(f"torch matmul, {workload['act']} weight", (x, dense.T), torch.matmul)]
     if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
+    if device == "cuda" and _humming_takes(weight):
+        found.append(_attempt("humming", lambda: _humming(torch, device, x, weight)))
     return found
+
+
+def _attempt(name: str, make: Callable[[], GpuRival]) -> GpuRival | Absent:
+    """A peer that compiles itself when it is first used, and may fail to."""
+    try:
+        rival = make()
+        rival.call()
+    except Exception as error:  # whatever the package raises
+        return Absent(name, f"{type(error).__name__}: {error}"[:500])
+    return rival
 
 
 def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRival:
@@ -69,23 +101,64 @@ def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRi
     if weight.zero_points is not None:
         zeros = (8.0 - weight.zero_points.T.astype(np.float32)) * scales
     pairs = torch.from_numpy(np.ascontiguousarray(np.stack([scales, zeros], axis=-1))).to(device).bfloat16()
-    return GpuRival("torch int4pack", lambda: torch.ops.aten._weight_int4pack_mm(x, packed, weight.group, pairs))
+    group = weight.group
+    return GpuRival(
+        "torch int4pack", (x, packed, pairs), lambda x, w, s: torch.ops.aten._weight_int4pack_mm(x, w, group, s)
+    )
 
 
-def _attention(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival]:
+def _humming_takes(weight: QuantizedWeight) -> bool:
+    """Unsigned integers around half their range with a float scale a group."""
+    fmt = weight.format
+    centred = fmt.kind == f"u{fmt.bits}" and not fmt.zero_points
+    return centred and importlib.util.find_spec("humming") is not None
+
+
+def _humming(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRival:
+    """Codes side by side in 32-bit words, low bits first; scales ``[N, groups]`` of the activations' type."""
+    layers = importlib.import_module("humming.layer")
+    bits, (n, k) = weight.format.bits, weight.codes.shape
+    config = {"dtype": f"uint{bits}", "group_size": 0 if weight.group in (None, k) else weight.group}
+    layer = layers.HummingLayer(shape_n=n, shape_k=k, weight_config=config, torch_dtype=x.dtype).to(device)
+    codes = torch.from_numpy(weight.codes.astype(np.int32)).to(device)
+    words = importlib.import_module("humming.ops").pack_weight(codes, bits)
+    scales = torch.from_numpy(weight.scales.astype(np.float32)).to(device).to(x.dtype)
+    layer.load_from_tensors({"weight": words, "weight_scale": scales})
+    layer.transform()
+    forward, config = importlib.import_module("humming.forward").humming_forward, layer.humming_config
+    names = [
+        name for name in ("weight", "weight_scale", "zero_point", "locks") if getattr(layer, name, None) is not None
+    ]
+
+    def apply(x: Any, *tensors: Any) -> Any:
+        return forward(config, inputs=x, **dict(zip(names, tensors, strict=True)))
+
+    return GpuRival("humming", (x, *(getattr(layer, name) for name in names)), apply)
+
+
+def _attention(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
     """SDPA; not for quantised caches and patterns, nor causal with more keys than queries (it aligns to the first)."""
     queries, causal = workload["q"], bool(workload["causal"]) and workload["q"] > 1
     if workload["kvcache"].is_quantised or workload["pattern"] is not None or (causal and queries != workload["kv"]):
         return []
-    q, k, v = (_tensor(torch, device, operand) for operand in operands)
+    tensors = tuple(_tensor(torch, device, operand) for operand in operands)
     grouped = workload["heads"] != workload["kv_heads"]
     attend = torch.nn.functional.scaled_dot_product_attention
-    return [GpuRival("torch SDPA", lambda: attend(q, k, v, is_causal=causal, enable_gqa=grouped))]
+    return [GpuRival("torch SDPA", tensors, lambda q, k, v: attend(q, k, v, is_causal=causal, enable_gqa=grouped))]
 
 
-def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival]:
-    x = _tensor(torch, device, operands[0])
-    return [GpuRival("torch softmax", lambda: torch.softmax(x, 1))]
+def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
+    tensors = (_tensor(torch, device, operands[0]),)
+    found: list[GpuRival | Absent] = [GpuRival("torch softmax", tensors, lambda x: torch.softmax(x, 1))]
+    if device == "cuda" and importlib.util.find_spec("liger_kernel") is not None:
+        module = "liger_kernel.ops.softmax"
+        found.append(
+            _attempt(
+                "liger softmax",
+                lambda: GpuRival("liger softmax", tensors, importlib.import_module(module).LigerSoftmaxFunction.apply),
+            )
+        )
+    return found
 
 
 def _tensor(torch: Any, device: str, operand: Operand) -> Any:

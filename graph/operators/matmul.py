@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -205,7 +207,7 @@ def epilogue_operands(epilogue: Epilogue | None, columns: int, result: TensorSpe
 
 
 def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) -> tuple[NDArray[np.float64], ...]:
-    """Product and tolerance, a block of rows of W at a time (a float64 copy of W may not fit)."""
+    """Product and tolerance, blocks of rows of W side by side (a float64 copy of all of W may not fit)."""
     m, k = x.shape
     n = weight.shape[0]
     expected = np.empty((m, n))
@@ -218,7 +220,8 @@ def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) ->
     table_variance = 0.0 if weight.format.is_minifloat else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
     starts = np.arange(0, k, group)
     counts = np.diff(np.append(starts, k))
-    for start in range(0, n, _ROW_BLOCK):
+
+    def block(start: int) -> None:
         rows = slice(start, min(start + _ROW_BLOCK, n))
         dense = weight.dequantise(rows)
         expected[:, rows] = x @ dense.T
@@ -232,4 +235,8 @@ def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) ->
             tolerance[:, rows] += CONFIDENCE / 127.0 / np.sqrt(12.0) * np.sqrt(variance)
         elif compute in ROUNDING:
             tolerance[:, rows] += CONFIDENCE * ROUNDING[compute] * np.sqrt((x * x) @ (dense * dense).T)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for _ in pool.map(block, range(0, n, _ROW_BLOCK)):
+            pass
     return expected, tolerance

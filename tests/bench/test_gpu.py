@@ -29,7 +29,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 )
 def test_peers_compute_the_workload(text: str, name: str) -> None:
     torch = pytest.importorskip("torch")
-    (peer,) = peer_results(torch, "cpu", Workload.parse(text), 3, lambda call: 2e-6)
+    (peer,) = peer_results(torch, "cpu", Workload.parse(text), 3, lambda calls, rounds: 2e-6)
     assert (peer.name, peer.seconds) == (name, 2e-6)
     assert 0.0 < peer.error_ratio <= 1.5, "torch rounds as we may, or once more"
 
@@ -37,7 +37,7 @@ def test_peers_compute_the_workload(text: str, name: str) -> None:
 def test_work_that_torch_has_not_has_no_peer() -> None:
     torch = pytest.importorskip("torch")
     text = "attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true"
-    assert peer_results(torch, "cpu", Workload.parse(text), 1, lambda call: 1.0) == ()
+    assert peer_results(torch, "cpu", Workload.parse(text), 1, lambda calls, rounds: 1.0) == ()
 
 
 def test_all_workloads_exist() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import attrs
@@ -62,8 +63,11 @@ class Driver(Protocol):
     ) -> None:
         """Enqueue. Numbers are 32-bit integers."""
 
-    def seconds(self, enqueue: Callable[[], None], repeats: int) -> float:
-        """Time on the device of ``repeats`` replays of what ``enqueue`` enqueues, captured as one graph."""
+    def elapsed(self, enqueue: Callable[[], None]) -> float:
+        """Seconds on the device of what ``enqueue`` enqueues, as it is enqueued."""
+
+    def graph(self, enqueue: Callable[[], None]) -> AbstractContextManager[Callable[[], float]]:
+        """What ``enqueue`` enqueues, captured as a graph. Calling it replays it once: seconds on the device."""
 
 
 def open_gpu(index: int) -> Driver:
@@ -151,25 +155,29 @@ class CudaDriver:
         kinds = tuple(ctypes.c_void_p if isinstance(a, Address) else ctypes.c_int32 for a in arguments)
         self._call(self._cuda.cuLaunchKernel, function, *grid, threads, 1, 1, shared, self._stream, (values, kinds), 0)
 
-    def seconds(self, enqueue: Callable[[], None], repeats: int) -> float:
+    def elapsed(self, enqueue: Callable[[], None]) -> float:
+        with self._event() as start, self._event() as end:
+            self._call(self._cuda.cuEventRecord, start, self._stream)
+            enqueue()
+            self._call(self._cuda.cuEventRecord, end, self._stream)
+            self._wait()
+            return 1e-3 * float(self._call(self._cuda.cuEventElapsedTime, start, end))
+
+    @contextlib.contextmanager
+    def graph(self, enqueue: Callable[[], None]) -> Iterator[Callable[[], float]]:
         cuda = self._cuda
         self._call(cuda.cuStreamBeginCapture, self._stream, cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
         try:
             enqueue()
         finally:
             graph = self._call(cuda.cuStreamEndCapture, self._stream)
-        executable = self._call(cuda.cuGraphInstantiate, graph, 0)
         try:
-            with self._event() as start, self._event() as end:
-                self._call(cuda.cuGraphLaunch, executable, self._stream)  # the first is slower
-                self._call(cuda.cuEventRecord, start, self._stream)
-                for _ in range(repeats):
-                    self._call(cuda.cuGraphLaunch, executable, self._stream)
-                self._call(cuda.cuEventRecord, end, self._stream)
-                self._wait()
-                return 1e-3 * float(self._call(cuda.cuEventElapsedTime, start, end))
+            executable = self._call(cuda.cuGraphInstantiate, graph, 0)
+            try:
+                yield lambda: self.elapsed(lambda: self._call(cuda.cuGraphLaunch, executable, self._stream))
+            finally:
+                self._call(cuda.cuGraphExecDestroy, executable)
         finally:
-            self._call(cuda.cuGraphExecDestroy, executable)
             self._call(cuda.cuGraphDestroy, graph)
 
     @contextlib.contextmanager

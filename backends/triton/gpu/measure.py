@@ -32,16 +32,18 @@ def measure(kernel: GpuKernel, operands: Sequence[Operand], out: np.ndarray, pol
         sets = 1 if policy.mode == "hot" else min(_MOST_SETS, 1 + 2 * driver.facts.l2 // max(size, 1))
         memory = [kernel.place(buffers, inputs, packed, out) for _ in range(sets)]
 
-        def calls(count: int) -> float:
-            def enqueue() -> None:
-                for i in range(count):
-                    kernel.enqueue(memory[i % sets])
+        def enqueue(count: int) -> None:
+            for i in range(count):
+                kernel.enqueue(memory[i % sets])
 
-            return driver.seconds(enqueue, 1) / count
-
-        once = calls(sets * max(1, policy.warmup))
+        first = sets * max(1, policy.warmup)
+        with driver.graph(lambda: enqueue(first)) as replay:
+            replay()  # the first is slower
+            once = replay() / first
         count = min(_MOST_CALLS, max(sets, int(policy.min_sample / max(once, 1e-7)) // sets * sets))
-        samples = [calls(count) for _ in range(policy.samples)]
+        with driver.graph(lambda: enqueue(count)) as replay:
+            replay()
+            samples = [replay() / count for _ in range(policy.samples)]
         driver.download(memory[0]["out"], out)
     return Measurement(Outcome.OK, samples, counters=(("calls", count), ("buffers", sets)))
 
@@ -54,5 +56,5 @@ def copy_roof(driver: Driver) -> Roof:
         def copy() -> None:
             driver.copy(target, source, _PROFILE_BYTES)
 
-        seconds = min(driver.seconds(copy, 4) / 4 for _ in range(5))
+        seconds = min(driver.elapsed(copy) for _ in range(10))  # as a graph's node it runs slower
     return Roof("copy:dram", 2 * _PROFILE_BYTES / seconds, working_set=2 * _PROFILE_BYTES)

@@ -73,11 +73,18 @@ class PlaneLayout:
         return Layout((c, words, step, blocks, self.n), (1, c * word, c * r, c * block, c * row))
 
     def pack(self, codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
-        """Codes ``[N, K]`` below 2^bits as containers, flat."""
-        runs = codes.reshape(self.n, -1, self.values, self.step).transpose(0, 1, 3, 2)
-        bits = np.unpackbits(np.ascontiguousarray(runs)[..., None], axis=-1, count=self.bits, bitorder="little")
-        packed = np.packbits(self.layout.scatter(bits).view(np.uint8), bitorder="little")
-        return packed.view(f"u{self.container // 8}")
+        """Codes ``[N, K]`` below 2^bits as containers, flat: as :attr:`layout` says of bits, by whole containers."""
+        container = np.dtype(f"u{self.container // 8}")
+        runs = codes.reshape(self.n, -1, self.values, self.step)
+        packed = np.zeros((self.words, self.n, runs.shape[1], self.step), container)
+        for j in range(self.values):
+            code = runs[:, :, j].astype(container)
+            word, bit = divmod(j * self.bits, self.container)
+            packed[word] |= code << container.type(bit)
+            if bit + self.bits > self.container:  # it straddles two
+                packed[word + 1] |= code >> container.type(self.container - bit)
+        axes = (2, 0, 3, 1) if self.contiguous == "n" else (2, 1, 0, 3)
+        return np.ascontiguousarray(packed.transpose(axes)).reshape(-1)
 
 
 @attrs.frozen
@@ -87,13 +94,27 @@ class WeightLayout:
     planes: tuple[PlaneLayout, ...]
 
     @classmethod
-    def of(cls, n: int, k: int, bits: int, values: int, block_k: int, contiguous: str, low: int) -> WeightLayout:
-        """The layout of ``bits`` bits, the lowest ``low`` of them in a plane of their own (all: one plane)."""
-        if low == bits:
-            return cls((PlaneLayout(n, k, bits, container_of(bits, values), values, block_k, contiguous),))
-        return cls(
-            tuple(PlaneLayout(n, k, part, values * part, values, block_k, contiguous) for part in (low, bits - low))
-        )
+    def of(
+        cls,
+        n: int,
+        k: int,
+        bits: int,
+        values: int,
+        block_k: int,
+        contiguous: str,
+        low: int,
+        container: int | None = None,
+    ) -> WeightLayout:
+        """The layout of ``bits`` bits, the lowest ``low`` of them in a plane of their own (all: one plane).
+
+        Containers are as given, else the largest that one code run of ``values`` codes fills alone.
+        """
+
+        def plane(part: int) -> PlaneLayout:
+            alone = container_of(bits, values) if low == bits else values * part
+            return PlaneLayout(n, k, part, container or alone, values, block_k, contiguous)
+
+        return cls(tuple(plane(part) for part in ((bits,) if low == bits else (low, bits - low))))
 
     def pack(self, codes: NDArray[np.uint8]) -> tuple[NDArray[np.unsignedinteger], ...]:
         """Codes ``[N, K]`` as one array of containers a plane."""

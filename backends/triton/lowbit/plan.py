@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from fettle.backends.api import Schedule, Value
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.lowbit.layouts import WeightLayout
-from fettle.backends.triton.lowbit.spaces import LOW_PLANE, Product
+from fettle.backends.triton.lowbit.spaces import LOW_PLANE, RAW_CONTAINER, Product
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
-_METHODS = {"convert": 0, "magic": 1, "ptx": 2}
+_METHODS = {"convert": 0, "magic": 1, "ptx": 2, "raw": 3}
 _ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
 """What activations are rounded to before the product, per row and group."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
@@ -49,7 +49,10 @@ def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
     """Where the codes of a schedule lie."""
     bits = p.weight.bits
     low = LOW_PLANE[bits] if schedule["planes"] == "two" else bits
-    return WeightLayout.of(p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low)
+    container = RAW_CONTAINER if schedule["method"] == "raw" else None
+    return WeightLayout.of(
+        p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low, container
+    )
 
 
 def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tuple[np.ndarray, ...]:

@@ -15,7 +15,7 @@ from fettle.graph.errors import Unsupported
 from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
 from fettle.graph.workload import Workload
 
-SPACE_VERSION = "triton-lowbit-1"
+SPACE_VERSION = "triton-lowbit-2"
 
 LOW_PLANE = {3: 2, 5: 4, 6: 4}
 """Bits of the low plane of a width that is no power of two but the sum of two (FP6-LLM's 4 + 2; 2312.08583)."""
@@ -23,6 +23,11 @@ LOW_PLANE = {3: 2, 5: 4, 6: 4}
 TWO_PLANE_VALUES = 8
 PTX_BITS = {"f16": (2, 4, 8), "bf16": (2, 4)}
 """Widths that inline PTX spreads; 7 bits of mantissa do not hold 8 bits of code."""
+
+_LARGEST_BLOCK = 512
+RAW_CONTAINER = 16
+RAW_BITS = {"f16": (1, 2, 4, 8), "bf16": (1, 2, 4)}
+"""Widths of planes whose codes are multiplied as they lie, in words of 16 bits."""
 
 _LEAST_STEP = {"float": 16, "bytes": 32}
 """The K of one tensor instruction, of halves and of single bytes."""
@@ -102,12 +107,22 @@ def supports(workload: Workload, target: Target) -> Support:
 
 
 def _values(p: Product) -> tuple[int, ...]:
-    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS}))
+    raw = {values for values in _raw_values(p).values() if _LEAST_STEP["float"] * values <= _LARGEST_BLOCK}
+    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS} | raw))
+
+
+def _raw_values(p: Product) -> dict[str, int]:
+    """How many codes share words where they are multiplied as they lie, for one plane and for two, if they can be."""
+    if p.weight.is_minifloat or p.weight.is_binary_coded:
+        return {}
+    bits, low = p.weight.bits, LOW_PLANE.get(p.weight.bits)
+    found = {"one": RAW_CONTAINER // bits} if bits in RAW_BITS[p.act] else {}
+    return found | ({"two": RAW_CONTAINER // min(low, bits - low)} if low else {})
 
 
 def _blocks(p: Product) -> tuple[int, ...]:
     least = _LEAST_STEP["float"] * min(_values(p))
-    return tuple(b for b in (32, 64, 128, 256, 512) if p.k % b == 0 and b >= least)
+    return tuple(b for b in (32, 64, 128, 256, _LARGEST_BLOCK) if p.k % b == 0 and b >= least)
 
 
 def _algorithms(p: Product, target: Target) -> tuple[str, ...]:
@@ -126,9 +141,8 @@ def _scales(p: Product) -> tuple[str, ...]:
 def _methods(p: Product) -> tuple[str, ...]:
     if p.weight.is_minifloat or p.weight.is_binary_coded:
         return ("convert",)
-    if p.weight.bits in PTX_BITS[p.act]:
-        return ("convert", "magic", "ptx")
-    return ("convert", "magic")
+    ptx = ("ptx",) if p.weight.bits in PTX_BITS[p.act] else ()
+    return ("convert", "magic", *ptx, *(("raw",) if _raw_values(p) else ()))
 
 
 def space(workload: Workload, target: Target) -> Space:
@@ -137,12 +151,13 @@ def space(workload: Workload, target: Target) -> Space:
     values, blocks, methods = _values(p), _blocks(p), _methods(p)
     low = LOW_PLANE.get(p.weight.bits)
     planes = ("one", "two") if low and TWO_PLANE_VALUES in values else ("one",)
-    tiles_m = tuple(b for b in (16, 32, 64, 128) if b < 2 * p.m or b == 16)
+    tiles_m = tuple(b for b in (8, 16, 32, 64, 128) if b < 2 * p.m or b in (8, 16))
     tiles_n = tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * p.n or b == 16)
     splits = tuple(s for s in (1, 2, 4, 8, 16) if s * min(blocks) <= p.k)
     step = "block_k // values"
     ptx_values = 32 // p.weight.bits
     constraints = [
+        Constraint("swap or block_m >= 16", "the rows of the left operand of a tensor instruction"),
         Constraint(f"{step} >= (16 if algorithm == 'float' else 32)", "the K of a tensor instruction"),
         Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
         Constraint(f"block_n * ({step}) >= 32 * warps", "every thread has a word to unpack"),
@@ -162,9 +177,23 @@ def space(workload: Workload, target: Target) -> Space:
                 "inline PTX takes two words of 32 bits at a time",
             )
         )
+    raw = _raw_values(p)
+    if raw:
+        fits = " or ".join(f"(planes == '{planes}' and values == {values})" for planes, values in raw.items())
+        aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0)"
+        constraints.append(
+            Constraint(
+                f"method != 'raw' or (({fits}) and scale == 'late' and algorithm == 'float' and {aligned}"
+                f" and block_n * ({step}) >= 64 * warps)",
+                "codes that are not converted fill words of 16 bits, two at a time, and are scaled last, whole groups",
+            )
+        )
     if len(planes) > 1:
         constraints.append(
-            Constraint(f"planes == 'one' or values == {TWO_PLANE_VALUES}", "both planes hold 8 codes a container")
+            Constraint(
+                f"planes == 'one' or method == 'raw' or values == {TWO_PLANE_VALUES}",
+                "both planes hold 8 codes a container",
+            )
         )
     return Space(
         (
@@ -181,7 +210,7 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter("block_k", blocks),
             Parameter("split", splits),
             Parameter("warps", (2, 4, 8)),
-            Parameter("stages", (2, 3, 4)),
+            Parameter("stages", (2, 3, 4, 5)),
         ),
         tuple(constraints),
         version=SPACE_VERSION,

@@ -39,11 +39,14 @@ def fields(bytes, BITS: tl.constexpr):
 
 @triton.jit
 def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr,
-           BITS: tl.constexpr, GROUP: tl.constexpr, PER_CHANNEL: tl.constexpr, T: tl.constexpr):  # fmt: skip
-    """Keys or values of some positions as T, [len(rn), D]; zeros beyond KV and DIM."""
+           BITS: tl.constexpr, GROUP: tl.constexpr, PER_CHANNEL: tl.constexpr, WHOLE: tl.constexpr,
+           T: tl.constexpr):  # fmt: skip
+    """Keys or values of some positions as T, [len(rn), D]; zeros beyond DIM and, unless WHOLE, beyond KV."""
     inside = (rn < KV)[:, None]
     mask = inside & (rd < DIM)[None, :]
-    if BITS == 16:
+    if BITS == 16 and WHOLE and D == DIM:
+        result = tl.load(pointer + (head * KV + rn[:, None]) * DIM + rd[None, :])
+    elif BITS == 16:
         result = tl.load(pointer + (head * KV + rn[:, None]) * DIM + rd[None, :], mask=mask, other=0.0)
     else:
         BYTES: tl.constexpr = DIM * BITS // 8
@@ -63,6 +66,31 @@ def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl
 
 
 @triton.jit
+def add_keys(q, high, total, acc, rn, rd, visible, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_ptr,
+             head, KV: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+             SCALE: tl.constexpr, WHOLE: tl.constexpr, T: tl.constexpr):  # fmt: skip
+    """The running softmax after some more keys: (largest logit, sum of weights, weighted sum of values), per row.
+
+    WHOLE: every row sees all of the keys, and ``visible`` is not looked at.
+    """
+    k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, WHOLE, T)
+    logits = tl.dot(q, tl.trans(k))
+    if WHOLE:
+        higher = tl.maximum(high, tl.max(logits, 1) * SCALE)
+        base = higher
+    else:
+        logits = tl.where(visible, logits, -float("inf"))
+        higher = tl.maximum(high, tl.max(logits, 1) * SCALE)
+        base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing was seen yet
+    weight = tl.exp2(logits * SCALE - base[:, None])
+    old = tl.exp2(high - base)
+    total = total * old + tl.sum(weight, 1)
+    v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, WHOLE, T)
+    acc = tl.dot(weight.to(T), v, acc * old[:, None])
+    return higher, total, acc
+
+
+@triton.jit
 def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_ptr, out_ptr, state_ptr,
               HEADS: tl.constexpr, KV_HEADS: tl.constexpr, Q: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr,
               D: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, CAUSAL: tl.constexpr, PATTERN: tl.constexpr,
@@ -76,6 +104,8 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
     T: tl.constexpr = q_ptr.dtype.element_ty
     G: tl.constexpr = HEADS // KV_HEADS
     tile = tl.program_id(0)
+    if CAUSAL:  # the tiles with most keys first
+        tile = tl.num_programs(0) - 1 - tile
     part = tl.program_id(1)
     head = tl.program_id(2).to(tl.int64)
     r = tile * BM + tl.arange(0, BM)
@@ -94,7 +124,18 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
     if CAUSAL:  # the keys that the tile's last query sees
         final = KV - Q + min((tile * BM + BM - 1) // G, Q - 1)
         last = min(last, final // BN + 1)
-    for block in range(part * PER, last):
+    whole = part * PER  # the blocks before this one are seen by all rows
+    if PATTERN == 0:
+        whole = min(last, KV // BN)
+        if CAUSAL:
+            whole = min(whole, (KV - Q + (tile * BM) // G + 1) // BN)
+        whole = max(whole, part * PER)
+        for block in range(part * PER, whole):
+            rn = block * BN + tl.arange(0, BN)
+            high, total, acc = add_keys(q, high, total, acc, rn, rd, True, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr,
+                                        v_scale_ptr, v_zero_ptr, head, KV, DIM, D, BITS, GROUP, SCALE, True,
+                                        T)  # fmt: skip
+    for block in range(whole, last):
         rn = block * BN + tl.arange(0, BN)
         visible = inside[:, None] & (rn < KV)[None, :]
         if CAUSAL:
@@ -105,17 +146,9 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
         else:
             needed = True
         if needed:
-            k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, T)
-            logits = tl.dot(q, tl.trans(k)) * SCALE
-            logits = tl.where(visible, logits, -float("inf"))
-            higher = tl.maximum(high, tl.max(logits, 1))
-            base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing was seen yet
-            weight = tl.exp2(logits - base[:, None])
-            old = tl.exp2(high - base)
-            total = total * old + tl.sum(weight, 1)
-            v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, T)
-            acc = tl.dot(weight.to(T), v, acc * old[:, None])
-            high = higher
+            high, total, acc = add_keys(q, high, total, acc, rn, rd, visible, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr,
+                                        v_scale_ptr, v_zero_ptr, head, KV, DIM, D, BITS, GROUP, SCALE, False,
+                                        T)  # fmt: skip
     mask = inside[:, None] & (rd < DIM)[None, :]
     if PARTS == 1:
         y = acc / tl.where(inside, total, 1.0)[:, None]

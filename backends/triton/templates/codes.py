@@ -1,8 +1,9 @@
-"""Low-bit codes in registers: from packed words to values of the activations' type, in three ways.
+"""Low-bit codes in registers: from packed words to values of the activations' type, in four ways.
 
 ``convert`` turns integers into floats with the conversion instruction, ``magic`` writes the code into the mantissa of
 2^10 (f16) or 2^7 (bf16) and subtracts that again, and ``ptx`` does the latter for two words at a time with byte
-permutes and three-input logic (after MARLIN, 2408.11743, and FP6-LLM, 2312.08583).
+permutes and three-input logic (after MARLIN, 2408.11743, and FP6-LLM, 2312.08583). ``raw`` multiplies the bits as they
+lie (:mod:`fettle.backends.triton.templates.raw`).
 """
 
 import triton
@@ -11,6 +12,7 @@ import triton.language as tl
 CONVERT = tl.constexpr(0)
 MAGIC = tl.constexpr(1)
 PTX = tl.constexpr(2)
+RAW = tl.constexpr(3)
 
 INTEGER = tl.constexpr(0)
 FLOAT = tl.constexpr(1)

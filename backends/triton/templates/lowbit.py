@@ -10,60 +10,24 @@ known when the kernel is compiled, and the activations that meet value j are con
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates import ptx
+from fettle.backends.triton.templates import ptx, raw
 from fettle.backends.triton.templates.codes import (
     BINARY_CODED,
     FLOAT,
     INTEGER,
     PTX,
+    RAW,
     float_value,
     integer_value,
     load_words,
-    power_of_two,
     without_magic,
 )
-
-HALF = tl.constexpr(0)
-"""Scales are floats, as their pointer says."""
-E8M0 = tl.constexpr(1)
-E4M3 = tl.constexpr(2)
+from fettle.backends.triton.templates.scales import HALF, along, scale_of
 
 STORE = tl.constexpr(0)
 """Programs own whole tiles of the result, or of one part of a sum."""
 ADD = tl.constexpr(1)
 """Programs own equal shares of all blocks of all tiles (stream-K, 2301.03598) and add into a zeroed result."""
-
-
-@triton.jit
-def along(vector, SWAP: tl.constexpr):
-    """A vector over n as a column of a tile [n, …], or a row of a tile […, n]."""
-    if SWAP:
-        result = vector[:, None]
-    else:
-        result = vector[None, :]
-    return result
-
-
-@triton.jit
-def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
-             N: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, GROUP: tl.constexpr, PLANES: tl.constexpr,
-             SCALE: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
-    """Scales (or zero points) ``[groups, PLANES, N]`` of the values k … k+KS-1, to be broadcast against their tile."""
-    if GROUP % KS == 0 or GROUP >= K:  # the values share a group
-        offsets = along((k // GROUP * PLANES + plane) * N + rn, SWAP)
-    elif SWAP:
-        offsets = ((k + rk) // GROUP * PLANES + plane)[None, :] * N + rn[:, None]
-    else:
-        offsets = ((k + rk) // GROUP * PLANES + plane)[:, None] * N + rn[None, :]
-    if MASKED:
-        scale = tl.load(pointer + offsets, mask=along(n_mask, SWAP), other=0)
-    else:
-        scale = tl.load(pointer + offsets)
-    if SCALE == E8M0:
-        scale = power_of_two(scale.to(tl.int32))
-    elif SCALE == E4M3:
-        scale = float_value(scale.to(tl.int32), tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
-    return scale
 
 
 @triton.jit
@@ -74,6 +38,24 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
             SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
     """The blocks first … last-1 of K of one tile of the result, f32: [BM, BN], or [BN, BM] if swapped."""
+    if HOW == RAW:
+        acc = raw.product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first, last, M, N, K, BITS,
+                          HIGH_BITS, VALUES, K_CONTIGUOUS, STEP, OFFSET, GROUP, ZEROS, SWAP, BM, BN, BK)  # fmt: skip
+    else:
+        acc = converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first,
+                        last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT,
+                        MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP, BM, BN, BK)  # fmt: skip
+    return acc
+
+
+@triton.jit
+def converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M,
+              N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
+              WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
+              EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
+              SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
+              SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+    """As :func:`product`: codes become values of the activations' type, one by one, before they are multiplied."""
     T: tl.constexpr = x_ptr.dtype.element_ty
     KS: tl.constexpr = BK // VALUES
     ROW: tl.constexpr = WORDS * KS
@@ -109,6 +91,13 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
         x_at = rm[:, None] * K + rk[None, :]
         x_mask = m_mask[:, None]
     w_mask = along(n_mask, SWAP)
+    # a late scale is applied once to the sum of all values of a group that follow one another in a block
+    WHOLE_GROUPS: tl.constexpr = GROUP >= K or GROUP % BK == 0 or (BK % GROUP == 0 and GROUP % KS == 0)
+    SPAN: tl.constexpr = min(GROUP, BK) // KS if WHOLE_GROUPS else 1
+    if T == tl.int8:
+        SUM: tl.constexpr = tl.int32
+    else:
+        SUM: tl.constexpr = tl.float32
     for block in range(first, last):
         base = low_ptr + block * (ROW * N)
         words = load_words(base, at, w_mask, MASKED, CONTAINER)
@@ -171,17 +160,21 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
                     else:
                         value = (value.to(tl.float32) * scale.to(tl.float32)).to(T)
             if LATE and KIND != BINARY_CODED:
+                if j % SPAN == 0:
+                    part = tl.zeros(acc.shape, SUM)
                 if SWAP:
-                    part = tl.dot(value, x).to(tl.float32) * scale.to(tl.float32)
+                    part = tl.dot(value, x, part, out_dtype=SUM)
                 else:
-                    part = tl.dot(x, value).to(tl.float32) * scale.to(tl.float32)
-                if T == tl.int8 or T == tl.float8e4nv:
-                    x_scale = tl.load(x_scale_ptr + k // GROUP * M + rm, mask=m_mask, other=0.0)
-                    if SWAP:
-                        part = part * x_scale[None, :]
-                    else:
-                        part = part * x_scale[:, None]
-                acc += part
+                    part = tl.dot(x, value, part, out_dtype=SUM)
+                if j % SPAN == SPAN - 1:
+                    total = part.to(tl.float32) * scale.to(tl.float32)
+                    if T == tl.int8 or T == tl.float8e4nv:
+                        x_scale = tl.load(x_scale_ptr + k // GROUP * M + rm, mask=m_mask, other=0.0)
+                        if SWAP:
+                            total = total * x_scale[None, :]
+                        else:
+                            total = total * x_scale[:, None]
+                    acc += total
             elif SWAP:
                 acc = tl.dot(value, x, acc)
             else:

@@ -53,6 +53,15 @@ def test_codes_are_found_where_the_page_says(plane: PlaneLayout, seed: int) -> N
     np.testing.assert_array_equal(unpacked(plane, words), codes)
 
 
+@given(planes(), st.integers(0, 2**32 - 1))
+def test_packing_is_what_the_layout_says_of_bits(plane: PlaneLayout, seed: int) -> None:
+    codes = np.random.default_rng(seed).integers(0, 1 << plane.bits, (plane.n, plane.k), np.uint8)
+    runs = codes.reshape(plane.n, -1, plane.values, plane.step).transpose(0, 1, 3, 2)
+    bits = np.unpackbits(np.ascontiguousarray(runs)[..., None], axis=-1, count=plane.bits, bitorder="little")
+    packed = np.packbits(plane.layout.scatter(bits).view(np.uint8), bitorder="little")
+    np.testing.assert_array_equal(plane.pack(codes).view(np.uint8), packed)
+
+
 @pytest.mark.parametrize(("bits", "low"), [(3, 2), (5, 4), (6, 4)])
 def test_two_planes_are_the_low_and_the_high_bits(bits: int, low: int) -> None:
     codes = np.random.default_rng(0).integers(0, 1 << bits, (4, 64), np.uint8)

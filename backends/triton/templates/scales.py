@@ -1,0 +1,43 @@
+"""Scales and zero points of groups of weights, as tiles that meet those of the weights."""
+
+import triton
+import triton.language as tl
+
+from fettle.backends.triton.templates.codes import float_value, power_of_two
+
+HALF = tl.constexpr(0)
+"""Scales are floats, as their pointer says."""
+E8M0 = tl.constexpr(1)
+E4M3 = tl.constexpr(2)
+
+
+@triton.jit
+def along(vector, SWAP: tl.constexpr):
+    """A vector over n as a column of a tile [n, …], or a row of a tile […, n]."""
+    if SWAP:
+        result = vector[:, None]
+    else:
+        result = vector[None, :]
+    return result
+
+
+@triton.jit
+def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
+             N: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, GROUP: tl.constexpr, PLANES: tl.constexpr,
+             SCALE: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+    """Scales (or zero points) ``[groups, PLANES, N]`` of the values k … k+KS-1, to be broadcast against their tile."""
+    if GROUP % KS == 0 or GROUP >= K:  # the values share a group
+        offsets = along((k // GROUP * PLANES + plane) * N + rn, SWAP)
+    elif SWAP:
+        offsets = ((k + rk) // GROUP * PLANES + plane)[None, :] * N + rn[:, None]
+    else:
+        offsets = ((k + rk) // GROUP * PLANES + plane)[:, None] * N + rn[None, :]
+    if MASKED:
+        scale = tl.load(pointer + offsets, mask=along(n_mask, SWAP), other=0)
+    else:
+        scale = tl.load(pointer + offsets)
+    if SCALE == E8M0:
+        scale = power_of_two(scale.to(tl.int32))
+    elif SCALE == E4M3:
+        scale = float_value(scale.to(tl.int32), tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
+    return scale

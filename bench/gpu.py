@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
 import numpy as np
 
-from fettle.backends.api import Candidate, Measurement, MeasurePolicy, Outcome
-from fettle.backends.host.executor import make_executor
+from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Schedule
+from fettle.backends.host.executor import Session, TrialResult, make_executor
 from fettle.backends.registry import resolve_device
 from fettle.bench.peers.cuda import Absent, load_torch, rivals
-from fettle.graph import data
+from fettle.graph.operators import Reference
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
@@ -81,56 +83,75 @@ def bench_gpu(
     torch = load_torch()
     policy = MeasurePolicy(mode="cold", samples=rounds, timeout=120.0)
     rows = []
-    with make_executor(backend, device) as executor:
+    with ThreadPoolExecutor(1) as ahead, make_executor(backend, device) as executor:
         profile = store.get_profile(device.key) or executor.profile()
-        for text in workloads:
-            workload = Workload.parse(text)
-            found = lookup(store, workload, device)
-            schedule = found.kernel.schedule if found.kernel is not None else backend.default(workload, device)
-            candidate = Candidate(workload, device, schedule)
-            error_ratio = None
-            with executor.open(workload, policy, seed=0) as session:
-                (built,) = session.build([candidate])
-                if built.artifact is None:
-                    measured = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "no artifact")
-                else:
-                    trial = session.evaluate(candidate, built.artifact)
-                    measured, error_ratio = trial.measurement, trial.error_ratio
-            bound = backend.bound(workload, device, profile)
+        todo = [Workload.parse(text) for text in workloads]
+        coming = ahead.submit(executor.open, todo[0], policy, 0)
+        for number, (text, workload) in enumerate(zip(workloads, todo, strict=True)):
+            session = coming.result()
+            if number + 1 < len(todo):  # operands and reference take longer than the kernels
+                coming = ahead.submit(executor.open, todo[number + 1], policy, 0)
+            with session:
+                bound = backend.bound(workload, device, profile)
+                tuned, schedule, trial = _ours(store, backend, device, workload, session)
+                operands, reference = session.verification_data()
+                peers = peer_results(
+                    torch, "cuda", workload, operands, reference, rounds, cuda_timer(torch), device.fact("l2")
+                )
+            measured = trial.measurement
             rows.append(
                 GpuRow(
                     workload=text,
-                    tuned=found.kernel is not None,
+                    tuned=tuned,
                     seconds=measured.time if measured.ok else None,
-                    error_ratio=error_ratio,
+                    error_ratio=trial.error_ratio,
                     reason=measured.message,
                     bound_s=bound.seconds,
                     bound=bound.roof,
                     schedule=schedule.as_dict(),
-                    peers=peer_results(torch, "cuda", workload, rounds, cuda_timer(torch), device.fact("l2")),
+                    peers=peers,
                 )
             )
             on_row(rows[-1])
     return tuple(rows)
 
 
+def _ours(
+    store: Store, backend: Backend, device: Device, workload: Workload, session: Session
+) -> tuple[bool, Schedule, TrialResult]:
+    """Whether the kernel is from the cache, its schedule, and how it did."""
+    found = lookup(store, workload, device, "cold")
+    if found.kernel is not None:
+        candidate = Candidate(workload, device, found.kernel.schedule)
+        return True, candidate.schedule, session.evaluate(candidate, store.get_artifact(found.kernel.artifact_sha256))
+    candidate = Candidate(workload, device, backend.default(workload, device))
+    (built,) = session.build([candidate])
+    if built.artifact is None:
+        failure = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
+        return False, candidate.schedule, TrialResult(failure, False, None, None, built.seconds)
+    return False, candidate.schedule, session.evaluate(candidate, built.artifact)
+
+
 def peer_results(
-    torch: Any, device: str, workload: Workload, rounds: int, timer: Timer, cache: int = 0
+    torch: Any,
+    device: str,
+    workload: Workload,
+    operands: Sequence[Operand],
+    reference: Reference,
+    rounds: int,
+    timer: Timer,
+    cache: int = 0,
 ) -> tuple[PeerResult, ...]:
     """The peers' ways to compute a workload, each compared with the reference and timed.
 
     Args:
         cache: bytes of the last-level cache, of which the copies of a peer's operands fill twice as much.
     """
-    operands = data.operands(workload, 0)
-    found = rivals(torch, device, workload, operands)
-    reference = data.reference(workload, operands) if found else None
     results = []
-    for rival in found:
+    for rival in rivals(torch, device, workload, operands):
         if isinstance(rival, Absent):
             results.append(PeerResult(rival.name, reason=rival.reason))
             continue
-        assert reference is not None
         result = rival.call().double().cpu().numpy()
         error = float(np.max(np.abs(result - reference.expected) / reference.tolerance))
         size = sum(tensor.numel() * tensor.element_size() for tensor in rival.tensors)

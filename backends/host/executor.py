@@ -9,6 +9,9 @@ from types import TracebackType
 import attrs
 
 from fettle.backends.api import Artifact, Backend, Candidate, Device, Measurement, MeasurePolicy, Profile
+from fettle.graph.errors import Unsupported
+from fettle.graph.operators import Reference
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 
@@ -58,6 +61,14 @@ class Session(abc.ABC):
 
         All in one process, so that sample *i* of each artifact was taken under the same conditions.
         """
+
+    def verification_data(self) -> tuple[tuple[Operand, ...], Reference]:
+        """The operands kernels are verified with and what they must give: for kernels that are not candidates.
+
+        Raises:
+            Unsupported: nothing is run in this session.
+        """
+        raise Unsupported("this session runs no kernels")
 
     @abc.abstractmethod
     def close(self) -> None:

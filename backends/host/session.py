@@ -10,9 +10,12 @@ from fettle.backends.api import Artifact, Candidate, Measurement, MeasurePolicy
 from fettle.backends.host.compare import compare
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.measuring import SessionData
+from fettle.backends.host.operands import MappedOperands
 from fettle.backends.host.process import WorkerFailure
 from fettle.backends.host.protocol import Evaluated
 from fettle.graph.errors import Cancelled, Conflict, InvalidArgument
+from fettle.graph.operators import Reference
+from fettle.graph.quantized import Operand
 
 if TYPE_CHECKING:
     from fettle.backends.host.local import LocalExecutor
@@ -61,6 +64,12 @@ class LocalSession(Session):
             raise InvalidArgument(f"a comparison needs at least one round, not {rounds}")
         with self._executor.measuring() as worker:
             return compare(worker, self._data, artifacts, rounds, self._policy)
+
+    def verification_data(self) -> tuple[tuple[Operand, ...], Reference]:
+        """See :class:`Session`; views of the shared memory, which they keep alive."""
+        self._check_open()
+        mapped = MappedOperands(self._data.operands.descriptor, self._data.operands.manifest)
+        return mapped.operands, mapped.reference
 
     def close(self) -> None:
         if self._closed:

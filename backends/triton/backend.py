@@ -200,7 +200,9 @@ class TritonBackend(Backend):
         traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
         if workload.operator == "lossless":  # of a weight, signs and mantissas alone cannot be coded shorter
             traffic -= workload.operands[0].nbytes / 2
-        peak = max((roof for roof in profile.roofs if roof.name.startswith("peak:")), key=lambda roof: roof.value)
+        compute = workload.values["compute"].kind if "compute" in workload.values else ""
+        units = {"peak:f16@sheet", {"i8": "peak:i8@sheet", "f8e4m3": "peak:f8@sheet"}.get(compute, "")}
+        peak = max((roof for roof in profile.roofs if roof.name in units), key=lambda roof: roof.value)
         bounds = (Bound(traffic / memory.value, memory.name), Bound(workload.flops / peak.value, peak.name))
         return max(bounds, key=lambda bound: bound.seconds)
 

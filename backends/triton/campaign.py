@@ -17,7 +17,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,7 +136,8 @@ class Campaign:
                         say(f"{task.workload}: {_described(done)}")
                     if made and self._clock() >= deadline:
                         return False
-                    self._final(session, task.workload, task.records)
+                    artifacts = {r.candidate.key: b.artifact for r, b in builds if b is not None}
+                    self._final(session, task.workload, task.records, artifacts)
                     self._record(task.workload, task.records)
                     made += 1
         return True
@@ -206,13 +207,21 @@ class Campaign:
             seconds=built.seconds + trial.seconds,
         )
 
-    def _final(self, session: Session, workload: Workload, records: Sequence[Record]) -> None:
+    def _final(
+        self,
+        session: Session,
+        workload: Workload,
+        records: Sequence[Record],
+        artifacts: Mapping[str, Artifact | None],
+    ) -> None:
+        """Compare the default and the best; what an earlier slice compiled is compiled again."""
         default = self._backend.default(workload, self._device)
         valid = sorted((r for r in records if r.verified and r.measurement.ok), key=lambda r: r.measurement.time)
         first = [r for r in valid if r.candidate.schedule == default]
         chosen = first + [r for r in valid if r.candidate.schedule != default][:CHALLENGERS]
-        built = session.build([r.candidate for r in chosen])
-        pairs = [(r, b.artifact) for r, b in zip(chosen, built, strict=True) if b.artifact is not None]
+        again = session.build([r.candidate for r in chosen if artifacts.get(r.candidate.key) is None])
+        artifacts = {**artifacts, **{b.candidate.key: b.artifact for b in again}}
+        pairs = [(r, artifact) for r in chosen if (artifact := artifacts[r.candidate.key]) is not None]
         if not pairs:
             return
         measurements = session.compare([artifact for _, artifact in pairs], ROUNDS)

@@ -43,5 +43,5 @@ class InterpretedKernel:
 def _memory(scratch: Scratch) -> np.ndarray:
     """Zeros where a plan asks for them, else what memory holds that nobody wrote: poison."""
     dtype = dtype_named(TYPES[scratch.type])
-    filling = 0 if scratch.zeroed else _POISON
+    filling = 0 if scratch.zeroed or scratch.kept else _POISON
     return np.full(scratch.elements * dtype.itemsize, filling, np.uint8).view(dtype)

@@ -92,12 +92,14 @@ class Scratch:
 
     Attributes:
         zeroed: it must be zero before every call (sums are added into it).
+        kept: it must be zero before the first call; every call leaves it so.
     """
 
     name: str
     type: str
     elements: int
     zeroed: bool = False
+    kept: bool = False
 
 
 @attrs.frozen

@@ -73,13 +73,23 @@ def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Op
     x, weight = _tensor(torch, device, operands[0]), operands[1]
     if not isinstance(weight, QuantizedWeight):
         return [GpuRival("torch matmul", (x, _tensor(torch, device, weight)), torch.matmul)]
-    dense = torch.from_numpy(weight.dequantise(dtype=np.float32)).to(device).to(x.dtype)
+    dense = _dequantised(torch, device, weight).to(x.dtype)
     found: list[GpuRival | Absent] = [GpuRival(f"torch matmul, {workload['act']} weight", (x, dense.T), torch.matmul)]
     if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
     if device == "cuda" and _humming_takes(weight):
         found.append(_attempt("humming", lambda: _humming(torch, device, x, weight)))
     return found
+
+
+def _dequantised(torch: Any, device: str, weight: QuantizedWeight) -> Any:
+    """f32 ``[N, K]``, made on the device where that is one line."""
+    fmt = weight.format
+    if fmt.is_minifloat or fmt.is_binary_coded or weight.zero_points is not None:
+        return torch.from_numpy(weight.dequantise(dtype=np.float32)).to(device)
+    scales = torch.from_numpy(weight.scales.astype(np.float32)).to(device)
+    centred = torch.from_numpy(weight.codes.copy()).to(device).float().sub_(fmt.zero_point).mul_(fmt.step)
+    return centred.mul_(scales.repeat_interleave(weight.group, dim=1)[:, : centred.shape[1]])
 
 
 def _attempt(name: str, make: Callable[[], GpuRival]) -> GpuRival | Absent:

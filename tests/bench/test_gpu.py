@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from fettle.bench.gpu import WORKLOADS, peer_results
+from fettle.bench.gpu import WORKLOADS, PeerResult, peer_results
 from fettle.cli.app import app
+from fettle.graph import data
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+def results(torch: Any, text: str) -> tuple[PeerResult, ...]:
+    workload = Workload.parse(text)
+    operands = data.operands(workload, 0)
+    reference = data.reference(workload, operands)
+    return peer_results(torch, "cpu", workload, operands, reference, 3, lambda calls, rounds: 2e-6)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 )
 def test_peers_compute_the_workload(text: str, name: str) -> None:
     torch = pytest.importorskip("torch")
-    (peer,) = peer_results(torch, "cpu", Workload.parse(text), 3, lambda calls, rounds: 2e-6)
+    (peer,) = results(torch, text)
     assert (peer.name, peer.seconds) == (name, 2e-6)
     assert 0.0 < peer.error_ratio <= 1.5, "torch rounds as we may, or once more"
 
@@ -37,7 +46,7 @@ def test_peers_compute_the_workload(text: str, name: str) -> None:
 def test_work_that_torch_has_not_has_no_peer() -> None:
     torch = pytest.importorskip("torch")
     text = "attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true"
-    assert peer_results(torch, "cpu", Workload.parse(text), 1, lambda calls, rounds: 1.0) == ()
+    assert results(torch, text) == ()
 
 
 def test_all_workloads_exist() -> None:

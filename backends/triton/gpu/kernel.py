@@ -54,7 +54,10 @@ class GpuKernel:
         memory = {f"input:{i}": buffers.copy(array) for i, array in enumerate(inputs)}
         memory |= {f"packed:{i}": buffers.copy(array) for i, array in enumerate(packed)}
         for scratch in self._program.scratch:
-            memory[f"scratch:{scratch.name}"] = buffers.reserve(scratch.elements * _itemsize(scratch.type))
+            size = scratch.elements * _itemsize(scratch.type)
+            memory[f"scratch:{scratch.name}"] = address = buffers.reserve(size)
+            if scratch.kept:
+                self.driver.fill(address, size, 0)
         memory["out"] = buffers.copy(out)
         return memory
 

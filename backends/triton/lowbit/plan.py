@@ -19,6 +19,7 @@ _METHODS = {"convert": 0, "magic": 1, "ptx": 2, "raw": 3}
 _ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
 """What activations are rounded to before the product, per row and group."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
+_PAIRS = 3
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
@@ -36,13 +37,17 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
     if not whole:
         parts = schedule["split"]
         scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
-        launches.append(finish(p.m * p.n, parts, f"*{ELEMENT[p.out]}"))
+        if schedule["reduce"] == "last":
+            scratch.append(Scratch("counts", "i32", launches[-1].grid[0], kept=True))
+        else:
+            launches.append(finish(p.m * p.n, parts, f"*{ELEMENT[p.out]}"))
     return Plan(tuple(launches), tuple(scratch), layout_name(workload, schedule))
 
 
 def layout_name(workload: Workload, schedule: Schedule) -> str:
     """Id of the packed weight."""
-    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}"
+    pairs = "-pairs" if schedule["method"] == "raw" else ""
+    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}{pairs}"
 
 
 def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
@@ -56,8 +61,14 @@ def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
 
 
 def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tuple[np.ndarray, ...]:
-    """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale])."""
+    """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale]).
+
+    For ``method=raw``, those of two groups are one word of 32 bits, ``[⌈groups / 2⌉, N]``, if they are f16.
+    """
     arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(weight.codes))
+    if schedule["method"] == "raw":
+        of_groups = (weight.scales, *(() if weight.zero_points is None else (weight.zero_points.astype(np.float16),)))
+        return (*arrays, *(_pairs(one) for one in of_groups))
     scales = weight.scales if weight.scales.ndim == 3 else weight.scales[:, :, None]
     arrays.append(_plain(np.ascontiguousarray(scales.transpose(1, 2, 0))))
     if weight.zero_points is not None:
@@ -65,6 +76,14 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     if weight.tensor_scale is not None:
         arrays.append(weight.tensor_scale)
     return tuple(arrays)
+
+
+def _pairs(of_groups: NDArray[np.generic]) -> np.ndarray:
+    """f16 ``[N, groups]`` as words ``[⌈groups / 2⌉, N]``, the even group in the low half; f32 as ``[groups, N]``."""
+    if of_groups.dtype != np.float16:
+        return np.ascontiguousarray(of_groups.T)
+    even = np.pad(of_groups, ((0, 0), (0, of_groups.shape[1] % 2)))
+    return np.ascontiguousarray(np.ascontiguousarray(even).view(np.uint32).T)
 
 
 def _plain(scales: NDArray[np.generic]) -> np.ndarray:
@@ -77,8 +96,11 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
     rounded = _ROUNDED.get(schedule["algorithm"])
     stream = schedule["order"] == "stream"
     whole = not stream and schedule["split"] == 1
+    last = schedule["reduce"] == "last"
     scale = len(planes)  # index among the packed arrays
-    scale_type = ELEMENT.get(p.weight.scale, "u8")
+    raw = schedule["method"] == "raw"
+    pairs = raw and p.weight.scale == "f16"
+    scale_type = "u32" if pairs else ELEMENT.get(p.weight.scale, "u8")
     words = [f"*u{plane.container}" for plane in planes]
     x_type = rounded or ELEMENT[p.act]
     arguments = (
@@ -87,13 +109,15 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         Argument("low_ptr", words[0], "packed:0"),
         Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
         Argument("scale_ptr", f"*{scale_type}", f"packed:{scale}"),
-        Argument("zero_ptr", "*u8", f"packed:{scale + 1}")
+        Argument("zero_ptr", "*u32" if raw else "*u8", f"packed:{scale + 1}")
         if p.weight.zero_points
         else _unused("zero_ptr", scale, scale_type),
         Argument("tensor_ptr", "*fp32", f"packed:{scale + 1}")
         if p.weight.has_tensor_scale
         else _unused("tensor_ptr", scale, scale_type),
-        Argument("out_ptr", f"*{ELEMENT[p.out]}", "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"),
+        _unused("part_ptr", scale, scale_type) if whole else Argument("part_ptr", "*fp32", "scratch:parts"),
+        Argument("count_ptr", "*i32", "scratch:counts") if last else _unused("count_ptr", scale, scale_type),
+        Argument("out_ptr", f"*{ELEMENT[p.out]}", "out"),
         Argument("M", "i32", value=p.m),
     )
     block_m, block_n, block_k, split = (schedule[name] for name in ("block_m", "block_n", "block_k", "split"))
@@ -126,7 +150,7 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
             ("EXPONENT", exponent),
             ("MANTISSA", mantissa),
             *numbers.items(),
-            ("SCALE", _SCALES[p.weight.scale]),
+            ("SCALE", _PAIRS if pairs else _SCALES[p.weight.scale]),
             ("GROUP", p.group),
             ("ZEROS", p.weight.zero_points),
             ("HOW", _METHODS[schedule["method"]]),
@@ -135,7 +159,9 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
             ("BM", block_m),
             ("BN", block_n),
             ("BK", block_k),
+            ("STAGES", schedule["stages"]),
             ("PARTS", split),
+            ("LAST", last),
             ("SHARE", share),
         ),
         grid,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -28,6 +29,11 @@ _LARGEST_BLOCK = 512
 RAW_CONTAINER = 16
 RAW_BITS = {"f16": (1, 2, 4, 8), "bf16": (1, 2, 4)}
 """Widths of planes whose codes are multiplied as they lie, in words of 16 bits."""
+
+_SMALL_BATCH = 32
+"""Rows up to which unpacking weights, not multiplying, takes the time."""
+_RAW_PROGRAMS = 3
+"""Programs of such kernels that fit beside each other on a multiprocessor, at least."""
 
 _LEAST_STEP = {"float": 16, "bytes": 32}
 """The K of one tensor instruction, of halves and of single bytes."""
@@ -153,7 +159,7 @@ def space(workload: Workload, target: Target) -> Space:
     planes = ("one", "two") if low and TWO_PLANE_VALUES in values else ("one",)
     tiles_m = tuple(b for b in (8, 16, 32, 64, 128) if b < 2 * p.m or b in (8, 16))
     tiles_n = tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * p.n or b == 16)
-    splits = tuple(s for s in (1, 2, 4, 8, 16) if s * min(blocks) <= p.k)
+    splits = tuple(s for s in (1, 2, 3, 4, 5, 6, 8, 12, 16) if s * min(blocks) <= p.k)
     step = "block_k // values"
     ptx_values = 32 // p.weight.bits
     constraints = [
@@ -164,6 +170,7 @@ def space(workload: Workload, target: Target) -> Space:
         Constraint(f"scale == 'early' or {p.group} % ({step}) == 0", "a late scale is one for a whole product"),
         Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
         Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
+        Constraint("reduce == 'launch' or split > 1", "only parts have a last one"),
         Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
         Constraint(
             f"stages * block_k * (2 * block_m + {p.weight.bits} * block_n // 8) <= {target.shared_block}",
@@ -184,8 +191,9 @@ def space(workload: Workload, target: Target) -> Space:
         constraints.append(
             Constraint(
                 f"method != 'raw' or (({fits}) and scale == 'late' and algorithm == 'float' and {aligned}"
-                f" and block_n * ({step}) >= 64 * warps)",
-                "codes that are not converted fill words of 16 bits, two at a time, and are scaled last, whole groups",
+                f" and (block_m if swap else block_n) * ({step}) >= 64 * warps and block_n * ({step}) >= 64 * warps)",
+                "codes that are not converted fill words of 16 bits, are scaled last by whole groups, and a thread has"
+                " two of them and two activations to load ahead",
             )
         )
     if len(planes) > 1:
@@ -209,6 +217,7 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter("block_n", tiles_n),
             Parameter("block_k", blocks),
             Parameter("split", splits),
+            Parameter.categorical("reduce", ("launch", "last")),
             Parameter("warps", (2, 4, 8)),
             Parameter("stages", (2, 3, 4, 5)),
         ),
@@ -218,11 +227,52 @@ def space(workload: Workload, target: Target) -> Space:
 
 
 def default(workload: Workload, target: Target) -> Schedule:
-    """The largest words, the smallest blocks that are legal, K split until every multiprocessor has a tile."""
+    """The first legal one of: codes multiplied as they lie, if the batch is small; :func:`converted`."""
     p = Product.of(workload)
     whole = space(workload, target)
-    choices: dict[str, tuple[Any, ...]] = {parameter.name: parameter.choices for parameter in whole.parameters}
-    block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
+    found = _first_legal(p, whole, _raw_tiles(p), _RAW_PROGRAMS * target.multiprocessors)
+    return found or converted(workload, target)
+
+
+def converted(workload: Workload, target: Target) -> Schedule:
+    """The largest words, the smallest blocks that are legal."""
+    p = Product.of(workload)
+    whole = space(workload, target)
+    found = _first_legal(p, whole, _converted_tiles(p, whole), target.multiprocessors)
+    if found is None:
+        raise Unsupported(f"no legal tile of {workload} fits {target.part}")
+    return found
+
+
+def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], programs: int) -> Schedule | None:
+    """The first of some tiles that is in the space, with K split as far as there are that many programs."""
+    splits = next(parameter.choices for parameter in whole.parameters if parameter.name == "split")
+    for tile in tiles:
+        count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
+        split = max((s for s in splits if s * tile["block_k"] <= p.k and s * count <= programs), default=1)
+        reduce = "last" if split > 1 else "launch"
+        schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
+        if is_valid(whole, schedule):
+            return schedule
+    return None
+
+
+def _raw_tiles(p: Product) -> Iterator[dict[str, Any]]:
+    """Tiles that were among the fastest measured on an H200 for all widths, wide ones first."""
+    if p.m > _SMALL_BATCH:
+        return
+    block_m = 8 if p.m <= 8 else 16
+    for planes, values in _raw_values(p).items():
+        for block_n, block_k, warps, stages in itertools.product((64, 32), (512, 256, 128, 64), (4, 2), (3, 2)):
+            yield {
+                "method": "raw", "scale": "late", "planes": planes, "contiguous": "n", "values": values,
+                "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+            }  # fmt: skip
+
+
+def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
+    choices = {parameter.name: parameter.choices for parameter in whole.parameters}
+    block_m = min(int(b) for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
     preferred = itertools.product(
         sorted(choices["values"], reverse=True),
         (64, 128, 32, 16),
@@ -232,25 +282,9 @@ def default(workload: Workload, target: Target) -> Schedule:
         (3, 2),
         sorted({block_m, 16}, reverse=True),
     )
+    method = choices["method"][min(1, len(choices["method"]) - 1)]
     for values, block_n, block_k, scale, warps, stages, rows in preferred:
-        tiles = -(-p.m // rows) * -(-p.n // block_n)
-        splits = [s for s in choices["split"] if s * block_k <= p.k and (s == 1 or s * tiles <= target.multiprocessors)]
-        schedule = Schedule.of(
-            algorithm="float",
-            method=choices["method"][min(1, len(choices["method"]) - 1)],
-            scale=scale,
-            swap=True,
-            planes="one",
-            contiguous="k",
-            order="tiles",
-            values=values,
-            block_m=rows,
-            block_n=block_n,
-            block_k=block_k,
-            split=max(splits),
-            warps=warps,
-            stages=stages,
-        )
-        if is_valid(whole, schedule):
-            return schedule
-    raise Unsupported(f"no legal tile of {workload} fits {target.part}")
+        yield {
+            "method": method, "scale": scale, "planes": "one", "contiguous": "k", "values": values,
+            "block_m": rows, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+        }  # fmt: skip

@@ -36,11 +36,13 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
             EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
             SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+            STAGES: tl.constexpr):  # fmt: skip
     """The blocks first … last-1 of K of one tile of the result, f32: [BM, BN], or [BN, BM] if swapped."""
     if HOW == RAW:
         acc = raw.product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first, last, M, N, K, BITS,
-                          HIGH_BITS, VALUES, K_CONTIGUOUS, STEP, OFFSET, GROUP, ZEROS, SWAP, BM, BN, BK)  # fmt: skip
+                          HIGH_BITS, VALUES, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, SWAP, BM, BN, BK,
+                          STAGES)  # fmt: skip
     else:
         acc = converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first,
                         last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT,
@@ -183,26 +185,42 @@ def converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor
 
 
 @triton.jit
-def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, out_ptr, M,
+def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr, M,
            N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
            WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
            EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
            SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-           SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr,
-           SHARE: tl.constexpr):  # fmt: skip
-    """One program: a tile of part ``pid_1`` of the sum, stored in ``out[PARTS, M, N]``; or, with a SHARE > 0, that many
-    blocks of one tile after another, added into ``out[M, N]``."""
+           SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
+           PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr):  # fmt: skip
+    """One program: a tile of part ``pid_1`` of the sum, or, with a SHARE > 0, so many blocks of one tile after another.
+
+    A whole sum is stored in ``out[M, N]``, a part of one in ``part[PARTS, M, N]``, a share of blocks is added into
+    ``part[M, N]``. LAST: the program that is last of a tile's adds its parts, in order, and leaves ``count[tiles]``
+    zero, as it was.
+    """
     BLOCKS: tl.constexpr = K // BK
     TILES_N: tl.constexpr = (N + BN - 1) // BN
     if SHARE == 0:
         tile = tl.program_id(0)
         part = tl.program_id(1)
-        PER: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
         acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
-                      tile % TILES_N, part * PER, min(part * PER + PER, BLOCKS), M, N, K, BITS, HIGH_BITS, VALUES,
-                      WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW,
-                      LATE, SWAP, BM, BN, BK)  # fmt: skip
-        emit(acc, out_ptr + part * M * N, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
+                      tile % TILES_N, part * BLOCKS // PARTS, (part + 1) * BLOCKS // PARTS, M, N, K, BITS, HIGH_BITS,
+                      VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP,
+                      ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES)  # fmt: skip
+        if PARTS == 1:
+            emit(acc, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
+        else:
+            emit(acc, part_ptr + part * M * N, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
+        if LAST:
+            tl.debug_barrier()  # all threads of the block have stored before one says so
+            arrived = tl.atomic_add(count_ptr + tile, 1, sem="acq_rel")
+            if arrived == PARTS - 1:
+                tl.store(count_ptr + tile, 0)
+                at, mask = places(tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN)
+                total = tl.zeros(acc.shape, tl.float32)
+                for other in tl.static_range(PARTS):
+                    total += tl.load(part_ptr + other * M * N + at, mask=mask, other=0.0, cache_modifier=".cg")
+                emit(total, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
     else:
         at = tl.program_id(0) * SHARE
         end = min(at + SHARE, tl.cdiv(M, BM) * TILES_N * BLOCKS)
@@ -213,15 +231,14 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
             acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
                           tile % TILES_N, first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER,
                           K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP,
-                          BM, BN, BK)  # fmt: skip
-            emit(acc, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, ADD)
+                          BM, BN, BK, STAGES)  # fmt: skip
+            emit(acc, part_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, ADD)
             at += last - first
 
 
 @triton.jit
-def emit(acc, out_ptr, tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-         HOW: tl.constexpr):  # fmt: skip
-    """Store a tile of the result, or add it to what is there."""
+def places(tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """Where a tile of the result lies in ``[M, N]``, and what of it is inside."""
     rm = tile_m * BM + tl.arange(0, BM)
     rn = tile_n * BN + tl.arange(0, BN)
     if SWAP:
@@ -230,6 +247,14 @@ def emit(acc, out_ptr, tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, B
     else:
         at = rm[:, None] * N + rn[None, :]
         mask = (rm < M)[:, None] & (rn < N)[None, :]
+    return at, mask
+
+
+@triton.jit
+def emit(acc, out_ptr, tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+         HOW: tl.constexpr):  # fmt: skip
+    """Store a tile of the result, or add it to what is there."""
+    at, mask = places(tile_m, tile_n, M, N, SWAP, BM, BN)
     if HOW == STORE:
         tl.store(out_ptr + at, acc.to(out_ptr.dtype.element_ty), mask=mask)
     else:

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from fettle.backends.triton.templates import ptx
-from fettle.backends.triton.templates.scales import HALF, along, scale_of
+from fettle.backends.triton.templates.scales import PAIRS, along
 
 
 @triton.jit
@@ -75,10 +75,37 @@ def sum_of_codes(even, odd, even_x, odd_x, T: tl.constexpr, BITS: tl.constexpr, 
 
 
 @triton.jit
+def of_group(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr, GROUP: tl.constexpr, BK: tl.constexpr,
+             SCALE: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+    """The scales (or zero points) of the group that value FIRST of a block of K is in, f32, along n.
+
+    Those of two groups share a word of 32 bits, which every thread can load ahead; two loads of one word become one.
+    """
+    if BK % (2 * GROUP) == 0:
+        word = block * (BK // GROUP // 2) + FIRST // GROUP // 2
+        odd = FIRST // GROUP % 2
+    else:
+        group = (block * BK + FIRST) // GROUP
+        word = group // 2
+        odd = group % 2
+    if SCALE != PAIRS:
+        word = (block * BK + FIRST) // GROUP
+    at = pointer + along(word * N + rn, SWAP)
+    if MASKED:
+        found = tl.load(at, mask=along(n_mask, SWAP), other=0)
+    else:
+        found = tl.load(at)
+    if SCALE == PAIRS:
+        found = ((found >> (odd * 16)) & 0xFFFF).to(tl.uint16).to(tl.float16, bitcast=True)
+    return found.to(tl.float32)
+
+
+@triton.jit
 def product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first, last, M, N: tl.constexpr,
             K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
-            K_CONTIGUOUS: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr, GROUP: tl.constexpr,
-            ZEROS: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+            K_CONTIGUOUS: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr,
+            GROUP: tl.constexpr, ZEROS: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+            BK: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """As :func:`fettle.backends.triton.templates.lowbit.product`; planes of 1, 2, 4 or (f16) 8 bits in words of 16."""
     T: tl.constexpr = x_ptr.dtype.element_ty
     KS: tl.constexpr = BK // VALUES
@@ -124,7 +151,7 @@ def product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first
         ones = tl.full((KS, BN), 1.0, T)
         x_at = rm[:, None] * K + rk[None, :]
         x_mask = m_mask[:, None]
-    for block in range(first, last):
+    for block in tl.range(first, last, num_stages=STAGES):  # with stages given, scales are loaded ahead, too
         for j in tl.static_range(VALUES):
             k = block * BK + j * KS
             if j % SPAN == 0:
@@ -160,10 +187,9 @@ def product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first
                     high_total = sum_of_codes(high_even, high_odd, even_x, odd_x, T, HIGH_BITS, HIGH_TWICE)
                     total += high_total * (1 << BITS)
                 if ZEROS:
-                    zero = scale_of(zero_ptr, zero_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, HALF, SWAP, MASKED)
-                    total -= zero.to(tl.float32) * (even_x + odd_x)
+                    zero = of_group(zero_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, PAIRS, SWAP, MASKED)
+                    total -= zero * (even_x + odd_x)
                 else:
                     total = total * STEP - OFFSET * (even_x + odd_x)
-                scale = scale_of(scale_ptr, scale_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, HALF, SWAP, MASKED)
-                acc += total * scale.to(tl.float32)
+                acc += total * of_group(scale_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP, MASKED)
     return acc

@@ -9,6 +9,8 @@ HALF = tl.constexpr(0)
 """Scales are floats, as their pointer says."""
 E8M0 = tl.constexpr(1)
 E4M3 = tl.constexpr(2)
+PAIRS = tl.constexpr(3)
+"""Floats of 16 bits, those of two groups of one n in a word of 32."""
 
 
 @triton.jit

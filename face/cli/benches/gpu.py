@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
@@ -13,6 +13,9 @@ from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import print_json, seconds, stderr, stdout
 from fettle.graph.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from fettle.bench.gpu import GpuRow
+
 
 def gpu(
     device: Annotated[str, typer.Option("--device", help="The GPU.")] = "triton:0",
@@ -21,7 +24,9 @@ def gpu(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """The Triton kernels beside torch's on a GPU that is here; ours from the cache, else untuned.
+    """The Triton kernels beside those of others on a GPU that is here; ours from the cache, else untuned.
+
+    Peers are torch, and humming-kernels and liger-kernel where they are installed. Errors are shares of the tolerance.
 
     Example: fettle bench gpu --json
     """
@@ -32,17 +37,31 @@ def gpu(
     if not workloads:
         raise InvalidArgument(f"--only {only!r} fits no workload", hint="; ".join(WORKLOADS))
     with open_store(store) as opened:
-        rows = bench_gpu(opened, device, workloads, rounds, lambda row: stderr.print(row.workload, highlight=False))
+        rows = bench_gpu(opened, device, workloads, rounds, lambda row: stderr.print(_line(row), highlight=False))
     if json:
         print_json({"device": device, "rows": [attrs.asdict(row) for row in rows]})
         return
     table = Table()
-    for heading in ("workload", "kernel", "time", "ratio", "bound"):
+    for heading in ("workload", "kernel", "time", "ratio", "error", "bound"):
         table.add_column(heading, justify="left" if heading in ("workload", "kernel") else "right")
     for row in rows:
-        table.add_row(row.workload, "tuned" if row.tuned else "default", seconds(row.seconds), row.reason,
-                      seconds(row.bound_s))  # fmt: skip
+        table.add_row(row.workload, "ours, tuned" if row.tuned else "ours, default", seconds(row.seconds), row.reason,
+                      _error(row.error_ratio), seconds(row.bound_s))  # fmt: skip
         for peer in row.peers:
-            ratio = "–" if row.seconds is None else f"{row.seconds / peer.seconds:.2f}"
-            table.add_row("", peer.name, seconds(peer.seconds), ratio, "")
+            table.add_row("", peer.name, seconds(peer.seconds), peer.reason or _ratio(row.seconds, peer.seconds),
+                          _error(peer.error_ratio), "")  # fmt: skip
     stdout.print(table)
+
+
+def _line(row: GpuRow) -> str:
+    """A row as one line of progress."""
+    peers = (f"{p.name} {seconds(p.seconds)} ({_ratio(row.seconds, p.seconds)})" for p in row.peers)
+    return f"{row.workload}: {', '.join((seconds(row.seconds), *peers))}"
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return "–" if ours is None or theirs is None else f"{ours / theirs:.2f}"
+
+
+def _error(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}"

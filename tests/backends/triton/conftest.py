@@ -10,6 +10,8 @@ from fettle.backends.host.executor import TrialResult
 from fettle.backends.host.local import LocalExecutor
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
+from fettle.backends.triton.backend import target_of
+from fettle.backends.triton.lowbit.spaces import converted
 from fettle.graph.workload import Workload
 
 Prove = Callable[..., TrialResult]
@@ -44,8 +46,8 @@ def interpreter() -> Iterator[LocalExecutor]:
 def prove(interpreter: LocalExecutor) -> Prove:
     """Run a schedule of a workload through the gate that kernels of every backend pass.
 
-    Called with the workload's text and the parameters that differ from its default schedule; ``random=n`` instead
-    takes the n-th of the space's points drawn with seed n.
+    Called with the workload's text and the parameters that differ from its default schedule (for low-bit products,
+    the one that converts codes); ``random=n`` instead takes the n-th of the space's points drawn with seed n.
     """
     backend, device = resolve_device("triton:interpreter")
 
@@ -55,7 +57,13 @@ def prove(interpreter: LocalExecutor) -> Prove:
         workload = Workload.parse(text)
         points = enumerate_space(backend.space(workload, device))
         if random is None:
-            schedule = points.schedule(backend.default(workload, device).as_dict() | changes)
+            family = backend.family(workload, device)
+            base = (
+                converted(workload, target_of(device)) if family.name == "lowbit" else backend.default(workload, device)
+            )
+            if changes.get("split") == 1:
+                changes.setdefault("reduce", "launch")
+            schedule = points.schedule(base.as_dict() | changes)
         else:
             schedule = points[points.sample(np.random.default_rng(random), 1)[0]]
         candidate = Candidate(workload, device, schedule)

@@ -50,7 +50,8 @@ def test_every_target_gets_machine_code(executor: CompileExecutor, target: str) 
 
 
 def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -> None:
-    changes = {"method": "ptx", "scale": "late", "values": 8, "block_n": 64, "block_k": 256, "warps": 4, "split": 1}
+    changes = {"method": "ptx", "scale": "late", "values": 8, "block_m": 16, "block_n": 64, "block_k": 256, "warps": 4,
+               "split": 1, "reduce": "launch"}  # fmt: skip
     (kernel,) = Program.of(build(executor, FOUR_BITS, **changes)).kernels
     assert kernel.compiled is not None
     loop = sass_loop(kernel.compiled.code)
@@ -58,6 +59,18 @@ def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -
     assert loop["local"] == 0
     assert loop.total * 4 * 32 / (64 * 256) <= 4.1
     assert "HGMMA" in disassemble(kernel.compiled.code)
+
+
+def test_codes_multiplied_as_they_lie_take_fewer(executor: CompileExecutor) -> None:
+    changes = {"method": "raw", "scale": "late", "values": 4, "block_m": 8, "block_n": 128, "block_k": 256, "warps": 4,
+               "stages": 3, "split": 2, "reduce": "last"}  # fmt: skip
+    (kernel,) = Program.of(build(executor, FOUR_BITS, **changes)).kernels
+    assert kernel.compiled is not None
+    loop = sass_loop(kernel.compiled.code)
+    assert loop["local"] == 0
+    assert loop["global"] == 0, "words, activations and scales are all copied ahead"
+    assert loop["convert"] == 0
+    assert loop.total * 4 * 32 / (128 * 256) <= 2.0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +89,7 @@ def test_dense_tiles_multiply_by_warpgroups(executor: CompileExecutor, text: str
 
 
 def test_a_split_product_is_two_launches_that_go_through_the_store(executor: CompileExecutor) -> None:
-    artifact = build(executor, FOUR_BITS, split=4)
+    artifact = build(executor, FOUR_BITS, split=4, reduce="launch")
     store = MemoryStore()
     program = Program.of(store.get_artifact(store.put_artifact(artifact)))
     assert program == Program.of(artifact)

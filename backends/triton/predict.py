@@ -1,16 +1,22 @@
-"""How long a compiled program should take on its target: a roofline with the shape of the launch in it.
+"""How long a compiled program should take on its target: how often a loop's passes can follow one another.
 
-Per launch, the largest of these times, each what one resource of the part needs, plus the time a launch costs::
+A multiprocessor has several programs beside each other. Between two passes of their main loops lie, in cycles::
 
-    memory   bytes / (bandwidth · min(1, bytes in flight / (latency · bandwidth)))      Little's law
-    issue    warp instructions / (multiprocessors · issue · clock) / balance
-    tensor   flops / peak / balance
-    shared   shared-memory instructions · 128 B / (multiprocessors · 128 B · clock) / balance
-    balance  = programs / (multiprocessors · ⌈programs / multiprocessors⌉)              waves
+    interval = ‖ issue, memory, tensor, latency / resident ‖_p       a smooth maximum: what overlaps does so imperfectly
+    issue    = ISSUE · instructions · warps / (instructions issued a cycle)
+    memory   = bytes of a pass / (bandwidth of one multiprocessor's share)
+    tensor   = operations of a pass / (peak of one multiprocessor)
+    latency  = CHAIN · instructions + MMA · mma + WGMMA · wgmma + GLOBAL · loads not copied ahead + BARRIER · barriers
+               + SHALLOW, if the pipeline has two stages or fewer
+    resident = programs beside each other, by occupancy and by how many there are
 
-Blocks that fit beside each other on a multiprocessor hide each other's latency but do not multiply its pipes, hence
-``balance`` counts programs per multiprocessor, and occupancy only enters through the bytes in flight. Nothing here was
-fitted to a measurement; a prediction ranks schedules of one workload and is never called measured.
+and a launch takes, ``rounds`` being the programs a multiprocessor gets::
+
+    rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE cycles + LAUNCH seconds
+
+The constants are a fit to 695 trials of low-bit products on an H200 (``bench/results/h200``, first and second; what
+they predict of the third, made later and by other kernels, is in docs/triton.md). They stand in for what data
+sheets do not say; for other parts the sheet's figures change and the constants stay, and nobody has checked that.
 """
 
 from __future__ import annotations
@@ -22,21 +28,41 @@ import attrs
 from fettle.backends.triton.program import Kernel, Program
 from fettle.backends.triton.resources import Occupancy, occupancy
 from fettle.backends.triton.targets import Target
+from fettle.graph.errors import InvalidArgument
 
-LAUNCH = 1.5e-6
-"""Seconds one launch adds inside a CUDA graph (assumed)."""
 
-LATENCY = 700e-9
-"""Seconds from a load to its data under load (assumed; Hopper microbenchmarks, 2402.13499, see some 500 ns idle)."""
+@attrs.frozen
+class Constants:
+    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``norm``, ``spill`` (numbers).
 
-BANDWIDTH_SHARE = 0.9
-"""Of the data sheet's bandwidth that a copy reaches (assumed)."""
+    Attributes:
+        issue: slots an instruction (of PTX, before it is assembled) takes.
+        bandwidth: share of the data sheet's that a copy reaches (measured: 4.20 of 4.8 TB/s).
+        norm: p of the smooth maximum.
+        chain: an instruction's share of the way through a pass.
+        spill: how much slower a loop gets whose values go through local memory.
+    """
 
-MACHINE_PER_PTX = 0.72
-"""Machine instructions per PTX instruction of a main loop: the median of eight low-bit products (0.66 … 1.10)."""
+    issue: float = 1.4
+    bandwidth: float = 0.875
+    norm: float = 2.2
+    chain: float = 1.4
+    mma: float = 2.6
+    wgmma: float = 14.0
+    load: float = 370.0
+    barrier: float = 27.0
+    shallow: float = 800.0
+    prologue: float = 1900.0
+    launch: float = 1.7e-6
+    spill: float = 1.2
 
-SPILL_PENALTY = 4.0
-"""How much slower a loop gets whose values go through local memory (assumed; such kernels are to lose)."""
+
+FITTED = Constants()
+
+_OVERLAPPING = ("issue", "memory", "tensor", "latency")
+
+_LOADS = 2
+"""Loads of one pass that wait one after another; more go together."""
 
 
 @attrs.frozen
@@ -49,43 +75,61 @@ class Prediction:
     terms: tuple[tuple[str, float], ...]
 
 
-def predict(program: Program, target: Target) -> Prediction | str:
-    """The time of all launches one after another; or why the program cannot run on the target at all."""
+def predict(program: Program, target: Target, constants: Constants = FITTED) -> Prediction | str:
+    """The time of all launches one after another; or why the program cannot run on the target at all.
+
+    Raises:
+        InvalidArgument: the program was not compiled.
+    """
     total, terms, main = 0.0, {}, Occupancy(0, "")
     longest = -1.0
     for kernel in program.kernels:
-        assert kernel.compiled is not None, "only compiled programs are predicted"
+        if kernel.compiled is None:
+            raise InvalidArgument("only compiled programs are predicted")
         fits = occupancy(kernel.compiled.resources, kernel.compiled.threads, kernel.compiled.shared, target)
         if fits.blocks == 0:
             return fits.limiter
-        parts = launch_terms(kernel, target, fits.blocks)
-        seconds = max(parts.values()) + LAUNCH
+        parts = launch_terms(kernel, target, fits.blocks, constants)
+        seconds = _norm([parts[name] for name in _OVERLAPPING], constants.norm) + parts["prologue"] + constants.launch
         total += seconds
         if seconds > longest:
             longest, terms, main = seconds, parts, fits
-    terms = terms | {"launch": LAUNCH * len(program.kernels)}
+    terms = terms | {"launch": constants.launch * len(program.kernels)}
     return Prediction(total, max(terms, key=lambda name: terms[name]), main.blocks, tuple(sorted(terms.items())))
 
 
-def launch_terms(kernel: Kernel, target: Target, blocks: int) -> dict[str, float]:
-    """Seconds of each resource for one launch of which ``blocks`` programs fit on a multiprocessor."""
+def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constants = FITTED) -> dict[str, float]:
+    """Seconds of each part of one launch of which ``blocks`` programs fit on a multiprocessor."""
     launch, compiled = kernel.launch, kernel.compiled
     assert compiled is not None
-    work, programs = launch.work, launch.programs
+    work, loop = launch.work, compiled.loop
     warps = compiled.threads // target.warp
-    balance = programs / (target.multiprocessors * math.ceil(programs / target.multiprocessors))
-    resident = min(programs, blocks * target.multiprocessors)
-    per_trip = work.bytes / (programs * max(work.trips, 1.0))
-    in_flight = resident * per_trip * max(1, launch.stages - 1)
-    bandwidth = target.bandwidth * BANDWIDTH_SHARE
-    passes = programs * warps * max(work.trips, 1.0)
-    rate = target.multiprocessors * target.clock * balance
-    spills = SPILL_PENALTY if compiled.resources.spills else 1.0
-    ratio = MACHINE_PER_PTX if target.kind == "cuda" else 1.0
+    rounds = math.ceil(launch.programs / target.multiprocessors)
+    resident = min(blocks, rounds)
+    passes = launch.programs * max(work.trips, 1.0)
     peak = {"half": target.half, "fp8": target.fp8, "int8": target.int8}.get(work.unit, 0.0)
-    return {
-        "memory": work.bytes / (bandwidth * min(1.0, max(in_flight, 1.0) / (LATENCY * bandwidth))),
-        "issue": spills * ratio * compiled.loop.total * passes / (rate * target.issue),
-        "shared": compiled.loop["shared"] * passes / rate,
-        "tensor": work.flops / (peak * balance) if peak else 0.0,
+    latency = (
+        constants.chain * loop.total
+        + constants.mma * loop["mma"]
+        + constants.wgmma * loop["wgmma"]
+        + constants.load * min(loop["global"], _LOADS)
+        + constants.barrier * loop["wait"]
+        + (constants.shallow if launch.stages <= 2 else 0.0)
+    )
+    cycles_of_all = target.multiprocessors * target.clock / passes
+    cycles = {
+        "issue": constants.issue * loop.total * warps / target.issue,
+        "memory": work.bytes / (target.bandwidth * constants.bandwidth) * cycles_of_all,
+        "tensor": work.flops / peak * cycles_of_all if peak else 0.0,
+        "latency": latency / resident,
     }
+    slower = constants.spill if compiled.resources.spills else 1.0
+    trips = rounds * max(work.trips, 1.0) * slower / target.clock
+    parts = {name: trips * count for name, count in cycles.items()}
+    return parts | {"prologue": math.ceil(rounds / resident) * constants.prologue / target.clock}
+
+
+def _norm(values: list[float], p: float) -> float:
+    """(Σ v^p)^(1/p) of values that are not negative."""
+    most = max(values)
+    return most * sum((value / most) ** p for value in values) ** (1.0 / p) if most > 0.0 else 0.0

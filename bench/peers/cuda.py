@@ -173,7 +173,7 @@ def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Ope
 
 def _tensor(torch: Any, device: str, operand: Operand) -> Any:
     """A copy on the device."""
-    array = np.ascontiguousarray(operand)
+    array = np.array(operand, order="C")  # torch warns of read-only memory
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).to(device).view(torch.bfloat16)
     return torch.from_numpy(array).to(device)

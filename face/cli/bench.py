@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fettle.cli.benches import compiling, cpu, decoding, gpu, search
+from fettle.cli.benches import compiling, cpu, decoding, gpu, predictions, search
 
 app = typer.Typer(help="Benchmarks against peers.", no_args_is_help=True)
 app.command(name="cpu")(cpu.cpu)
@@ -13,3 +13,4 @@ app.command(name="search")(search.search)
 app.command(name="gpu")(gpu.gpu)
 app.command(name="compile")(compiling.compile_candidates)
 app.command(name="decoding")(decoding.decoding)
+app.command()(predictions.predictions)

@@ -15,6 +15,8 @@ from fettle.graph.patterns import KINDS, Pattern
 from fettle.graph.workload import Workload
 
 _LARGEST_DIM = 256
+_LARGEST_DEFAULT = 64
+"""Rows of a default tile: two programs beside each other overlap one's products with the other's exponentials."""
 _PATTERNS = {kind: number for number, kind in enumerate(KINDS, 1)}
 
 
@@ -61,13 +63,11 @@ class Attention(Family):
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
         choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
-        for block_m in sorted(choices["block_m"], reverse=True):
+        for block_m in sorted((b for b in choices["block_m"] if b <= _LARGEST_DEFAULT), reverse=True):
             tiles = -(-_rows(workload) // block_m) * workload["batch"] * workload["kv_heads"]
             split = max(s for s in choices["split"] if s == 1 or s * tiles <= 2 * target.multiprocessors)
-            for block_n, stages in ((64, 2), (32, 2), (32, 1)):
-                schedule = Schedule.of(
-                    block_m=block_m, block_n=block_n, split=split, stages=stages, warps=8 if block_m > 64 else 4
-                )
+            for block_n, stages in ((64, 3), (64, 2), (32, 2), (32, 1)):
+                schedule = Schedule.of(block_m=block_m, block_n=block_n, split=split, stages=stages, warps=4)
                 if is_valid(space, schedule):
                     return schedule
         raise Unsupported(f"no legal tile of {workload} fits {target.part}")

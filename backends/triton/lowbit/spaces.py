@@ -273,6 +273,14 @@ def _raw_tiles(p: Product) -> Iterator[dict[str, Any]]:
 def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     choices = {parameter.name: parameter.choices for parameter in whole.parameters}
     block_m = min(int(b) for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
+    if p.m > _SMALL_BATCH:  # among the fastest measured for 64 rows
+        for values, block_k, block_n, scale in itertools.product(
+            sorted(choices["values"], reverse=True), (128, 64), (128, 64), reversed(choices["scale"])
+        ):
+            yield {
+                "method": "convert", "scale": scale, "planes": "one", "contiguous": "n", "values": values,
+                "block_m": min(block_m, 64), "block_n": block_n, "block_k": block_k, "warps": 4, "stages": 3,
+            }  # fmt: skip
     preferred = itertools.product(
         sorted(choices["values"], reverse=True),
         (64, 128, 32, 16),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
@@ -36,8 +37,21 @@ def gpu(
     workloads = [text for text in WORKLOADS if only in text]
     if not workloads:
         raise InvalidArgument(f"--only {only!r} fits no workload", hint="; ".join(WORKLOADS))
-    with open_store(store) as opened:
-        rows = bench_gpu(opened, device, workloads, rounds, lambda row: stderr.print(_line(row), highlight=False))
+    rows: list[GpuRow] = []
+
+    def on_row(row: GpuRow) -> None:
+        rows.append(row)
+        stderr.print(_line(row), highlight=False)
+
+    try:
+        with open_store(store) as opened:
+            bench_gpu(opened, device, workloads, rounds, on_row)
+    finally:  # what was measured before an interruption is not lost
+        if rows:
+            _show(device, rows, json)
+
+
+def _show(device: str, rows: Sequence[GpuRow], json: bool) -> None:
     if json:
         print_json({"device": device, "rows": [attrs.asdict(row) for row in rows]})
         return

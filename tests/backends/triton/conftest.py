@@ -57,11 +57,9 @@ def prove(interpreter: LocalExecutor) -> Prove:
         workload = Workload.parse(text)
         points = enumerate_space(backend.space(workload, device))
         if random is None:
-            family = backend.family(workload, device)
-            base = (
-                converted(workload, target_of(device)) if family.name == "lowbit" else backend.default(workload, device)
-            )
-            if changes.get("split") == 1:
+            lowbit = backend.family(workload, device).name == "lowbit"
+            base = converted(workload, target_of(device)) if lowbit else backend.default(workload, device)
+            if lowbit and changes.get("split") == 1:
                 changes.setdefault("reduce", "launch")
             schedule = points.schedule(base.as_dict() | changes)
         else:

@@ -23,6 +23,10 @@ FACTS = Facts("A GPU", 90, 10, 1e9, l2=1 << 20, shared_block=100_000, memory=1 <
 SCALE = Workload.parse("elementwise shape=4x8 act=f32 expr=x0*0.125")
 
 
+CALLS = (Argument("x", "*fp32", "input:0"), Argument("o", "*fp32", "scratch:sum"), Argument("n", "i32", value=7))
+"""What a kernel is called with that sums into scratch."""
+
+
 class FakeDriver:
     """One kernel: multiply by 1/8. Each replayed launch takes a microsecond."""
 
@@ -120,18 +124,23 @@ def test_running_uploads_launches_and_downloads(backend: TritonBackend, driver: 
 
 def test_scratch_is_zeroed_before_every_call(backend: TritonBackend, driver: FakeDriver) -> None:
     device = backend.device(DeviceText.parse("triton:0"))
-    arguments = (
-        Argument("x", "*fp32", "input:0"),
-        Argument("o", "*fp32", "scratch:sum"),
-        Argument("n", "i32", value=7),
-    )
-    made = program(kernel(arguments=arguments), scratch=[Scratch("sum", "fp32", 32, zeroed=True)])
+    made = program(kernel(arguments=CALLS), scratch=[Scratch("sum", "fp32", 32, zeroed=True)])
     found = backend.load(artifact(candidate(device, backend), made))
     x = np.ones((4, 8), np.float32)
     found.run([x], (), np.empty_like(x))
     found.run([x], (), np.empty_like(x))
     assert len(driver.zeroed) == 2
     assert driver.launches[0][4][2] == 7
+
+
+def test_scratch_that_calls_leave_zero_is_zeroed_once(backend: TritonBackend, driver: FakeDriver) -> None:
+    device = backend.device(DeviceText.parse("triton:0"))
+    made = program(kernel(arguments=CALLS), scratch=[Scratch("sum", "fp32", 32, kept=True)])
+    found = backend.load(artifact(candidate(device, backend), made))
+    x = np.ones((4, 8), np.float32)
+    backend.measure(found, [x], np.empty_like(x), MeasurePolicy(mode="hot", min_sample=1e-4, samples=3))
+    assert len(driver.launches) > 100
+    assert len(driver.zeroed) == 1
 
 
 @pytest.mark.parametrize(("mode", "buffers"), [("hot", 1), ("cold", 256)])

@@ -59,9 +59,34 @@ def test_two_planes_hold_the_same_weight(prove: Prove, weight: str) -> None:
     assert prove(f"matmul m=2 n=32 k=256 act=f16 weight={weight}", planes="two", values=8, block_k=128).verified
 
 
-@pytest.mark.parametrize("split", [2, 4])
-def test_parts_of_k_add_up(prove: Prove, split: int) -> None:
-    assert prove("matmul m=3 n=40 k=512 act=bf16 weight=u4:64", block_n=64, split=split, block_k=128).verified
+RAW = {
+    "u1:64": (16, "one"), "u2:64": (8, "one"), "u4:64": (4, "one"), "u8:64": (2, "one"), "tern:64": (8, "one"),
+    "bip1:64": (16, "one"), "u4:64:zp": (4, "one"), "u2:32:zp": (8, "one"), "u4:row": (4, "one"),
+    "u4:128/f32": (4, "one"), "u3:64": (16, "two"), "u5:128": (16, "two"), "u6:64": (8, "two"), "u4:256": (4, "one"),
+}  # fmt: skip
+"""Weights whose codes can be multiplied as they lie: how many share words, and in how many planes."""
+
+
+@pytest.mark.parametrize("act", ["f16", "bf16"])
+@pytest.mark.parametrize("weight", RAW)
+def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str) -> None:
+    if act == "bf16" and weight.startswith("u8"):
+        pytest.skip("seven bits of mantissa do not hold eight bits of code")
+    values, planes = RAW[weight]
+    swap = len(weight) % 2 == 0
+    result = prove(
+        f"matmul m=3 n=40 k=512 act={act} weight={weight} compute={act}", method="raw", scale="late", values=values,
+        planes=planes, block_m=8 if swap else 16, block_n=32, block_k=32 * values if planes == "one" else 16 * values,
+        warps=2, swap=swap, split=1, contiguous="nk"[swap],
+    )  # fmt: skip
+    assert result.verified
+
+
+@pytest.mark.parametrize("reduce", ["launch", "last"])
+@pytest.mark.parametrize("split", [2, 3])
+def test_parts_of_k_add_up(prove: Prove, split: int, reduce: str) -> None:
+    changes = {"block_n": 64, "split": split, "block_k": 128, "reduce": reduce}
+    assert prove("matmul m=3 n=40 k=512 act=bf16 weight=u4:64", **changes).verified
 
 
 @pytest.mark.parametrize(("m", "n"), [(3, 16), (20, 64)])

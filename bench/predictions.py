@@ -1,0 +1,117 @@
+"""How predictions of GPU kernels rank what was measured: recorded trials hold what a prediction needs of the code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import numpy as np
+from scipy.stats import spearmanr
+
+from fettle.backends.api import Record, Schedule
+from fettle.backends.triton.assembly import Loop
+from fettle.backends.triton.backend import TritonBackend, target_of
+from fettle.backends.triton.compiler import Compiled
+from fettle.backends.triton.plan import Launch
+from fettle.backends.triton.predict import Prediction, predict
+from fettle.backends.triton.program import Kernel, Program
+from fettle.backends.triton.resources import Resources
+from fettle.graph import codec
+from fettle.graph.errors import InvalidArgument, NotFound
+
+TRIALS = "trials.jsonl.gz"
+RECORDED = Path(__file__).parent / "results" / "h200"
+
+_LOOP = "code_loop_"
+_SMALL = Resources(32, 0)
+"""Of launches beside the main one, of which nothing is recorded."""
+
+
+@attrs.frozen
+class PredictionRow:
+    """One workload of one folder: rank correlation of predicted and measured times, and the median of |log ratio|."""
+
+    folder: str
+    workload: str
+    trials: int
+    spearman: float
+    error: float
+
+
+def bench_predictions(folders: list[Path]) -> tuple[PredictionRow, ...]:
+    """Predict every verified trial that campaigns recorded.
+
+    Raises:
+        NotFound: a folder has no trials.
+        InvalidArgument: they are malformed.
+    """
+    backend = TritonBackend()
+    rows = []
+    for folder in folders:
+        pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for record in _records(folder / TRIALS):
+            program = _program(backend, record)
+            found = predict(program, target_of(record.candidate.device))
+            if isinstance(found, Prediction):
+                pairs[str(record.candidate.workload)].append((found.seconds, record.measurement.time))
+        for workload, times in pairs.items():
+            predicted, measured = np.array(times).T
+            error = float(np.median(np.abs(np.log(predicted / measured))))
+            rank = float(spearmanr(predicted, measured)[0])
+            rows.append(PredictionRow(folder.name, workload, len(times), rank, error))
+    return tuple(rows)
+
+
+def mean_spearman(rows: list[PredictionRow]) -> float:
+    """Of workloads, each counting the same."""
+    return statistics.fmean(row.spearman for row in rows)
+
+
+def _records(path: Path) -> Iterator[Record]:
+    try:
+        text = gzip.decompress(path.read_bytes()).decode()
+    except FileNotFoundError:
+        raise NotFound(f"no recorded trials in {path.parent}", hint=f"a campaign's trials as {TRIALS}") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path}: {error}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            record = codec.from_data(Record, json.loads(line))
+        except ValueError:
+            raise InvalidArgument(f"{path}, line {number}: not JSON") from None
+        if record.verified and record.measurement.ok:
+            yield record
+
+
+def _program(backend: TritonBackend, record: Record) -> Program:
+    """The launches of a trial with what its features say of the main one's machine code."""
+    candidate, features = record.candidate, dict(record.features)
+    schedule = candidate.schedule.as_dict()
+    if "method" in schedule:
+        schedule.setdefault("reduce", "launch")  # earlier spaces had no other way
+    family = backend.family(candidate.workload, candidate.device)
+    plan = family.plan(candidate.workload, Schedule.of(**schedule), target_of(candidate.device))
+    main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
+    kernels = tuple(Kernel(launch, _compiled(launch, features if launch is main else {})) for launch in plan.launches)
+    return Program("sm_90", kernels, plan.scratch)
+
+
+def _compiled(launch: Launch, features: dict[str, float]) -> Compiled:
+    """The code's figures without the code."""
+    counts = {name.removeprefix(_LOOP): int(count) for name, count in features.items() if name.startswith(_LOOP)}
+    total = counts.pop("instructions", 0)
+    resources = Resources(int(features["code_registers"]), int(features["code_spills"])) if features else _SMALL
+    return Compiled(
+        code=b"",
+        name=launch.template,
+        threads=32 * launch.warps,
+        shared=int(features.get("code_shared", 0)),
+        scratch=0,
+        resources=resources,
+        loop=Loop(total, tuple(counts.items())),
+    )

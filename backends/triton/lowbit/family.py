@@ -9,7 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Schedule, Space, Support
 from fettle.backends.triton.family import Family
-from fettle.backends.triton.lowbit import plan, spaces
+from fettle.backends.triton.lowbit import defaults, plan, spaces
 from fettle.backends.triton.plan import Plan
 from fettle.backends.triton.targets import Target
 from fettle.graph.errors import InvalidArgument
@@ -29,7 +29,7 @@ class LowBit(Family):
         return spaces.space(workload, target)
 
     def default(self, workload: Workload, target: Target) -> Schedule:
-        return spaces.default(workload, target)
+        return defaults.default(workload, target)
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:
         return plan.make(workload, schedule, target)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
-from typing import Any
-
 import attrs
 
-from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
-from fettle.backends.spaces import is_valid
+from fettle.backends.api import Constraint, Parameter, Space, Support
 from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
 from fettle.backends.triton.targets import Target
-from fettle.graph.errors import Unsupported
 from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
 from fettle.graph.workload import Workload
 
@@ -29,11 +23,6 @@ _LARGEST_BLOCK = 512
 RAW_CONTAINER = 16
 RAW_BITS = {"f16": (1, 2, 4, 8), "bf16": (1, 2, 4)}
 """Widths of planes whose codes are multiplied as they lie, in words of 16 bits."""
-
-_SMALL_BATCH = 32
-"""Rows up to which unpacking weights, not multiplying, takes the time."""
-_RAW_PROGRAMS = 3
-"""Programs of such kernels that fit beside each other on a multiprocessor, at least."""
 
 _LEAST_STEP = {"float": 16, "bytes": 32}
 """The K of one tensor instruction, of halves and of single bytes."""
@@ -113,11 +102,11 @@ def supports(workload: Workload, target: Target) -> Support:
 
 
 def _values(p: Product) -> tuple[int, ...]:
-    raw = {values for values in _raw_values(p).values() if _LEAST_STEP["float"] * values <= _LARGEST_BLOCK}
+    raw = {values for values in raw_values(p).values() if _LEAST_STEP["float"] * values <= _LARGEST_BLOCK}
     return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS} | raw))
 
 
-def _raw_values(p: Product) -> dict[str, int]:
+def raw_values(p: Product) -> dict[str, int]:
     """How many codes share words where they are multiplied as they lie, for one plane and for two, if they can be."""
     if p.weight.is_minifloat or p.weight.is_binary_coded:
         return {}
@@ -148,7 +137,7 @@ def _methods(p: Product) -> tuple[str, ...]:
     if p.weight.is_minifloat or p.weight.is_binary_coded:
         return ("convert",)
     ptx = ("ptx",) if p.weight.bits in PTX_BITS[p.act] else ()
-    return ("convert", "magic", *ptx, *(("raw",) if _raw_values(p) else ()))
+    return ("convert", "magic", *ptx, *(("raw",) if raw_values(p) else ()))
 
 
 def space(workload: Workload, target: Target) -> Space:
@@ -184,7 +173,7 @@ def space(workload: Workload, target: Target) -> Space:
                 "inline PTX takes two words of 32 bits at a time",
             )
         )
-    raw = _raw_values(p)
+    raw = raw_values(p)
     if raw:
         fits = " or ".join(f"(planes == '{planes}' and values == {values})" for planes, values in raw.items())
         aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0)"
@@ -224,75 +213,3 @@ def space(workload: Workload, target: Target) -> Space:
         tuple(constraints),
         version=SPACE_VERSION,
     )
-
-
-def default(workload: Workload, target: Target) -> Schedule:
-    """The first legal one of: codes multiplied as they lie, if the batch is small; :func:`converted`."""
-    p = Product.of(workload)
-    whole = space(workload, target)
-    found = _first_legal(p, whole, _raw_tiles(p), _RAW_PROGRAMS * target.multiprocessors)
-    return found or converted(workload, target)
-
-
-def converted(workload: Workload, target: Target) -> Schedule:
-    """The largest words, the smallest blocks that are legal."""
-    p = Product.of(workload)
-    whole = space(workload, target)
-    found = _first_legal(p, whole, _converted_tiles(p, whole), target.multiprocessors)
-    if found is None:
-        raise Unsupported(f"no legal tile of {workload} fits {target.part}")
-    return found
-
-
-def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], programs: int) -> Schedule | None:
-    """The first of some tiles that is in the space, with K split as far as there are that many programs."""
-    splits = next(parameter.choices for parameter in whole.parameters if parameter.name == "split")
-    for tile in tiles:
-        count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
-        split = max((s for s in splits if s * tile["block_k"] <= p.k and s * count <= programs), default=1)
-        reduce = "last" if split > 1 else "launch"
-        schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
-        if is_valid(whole, schedule):
-            return schedule
-    return None
-
-
-def _raw_tiles(p: Product) -> Iterator[dict[str, Any]]:
-    """Tiles that were among the fastest measured on an H200 for all widths, wide ones first."""
-    if p.m > _SMALL_BATCH:
-        return
-    block_m = 8 if p.m <= 8 else 16
-    for planes, values in _raw_values(p).items():
-        for block_n, block_k, warps, stages in itertools.product((64, 32), (512, 256, 128, 64), (4, 2), (3, 2)):
-            yield {
-                "method": "raw", "scale": "late", "planes": planes, "contiguous": "n", "values": values,
-                "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
-            }  # fmt: skip
-
-
-def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
-    choices = {parameter.name: parameter.choices for parameter in whole.parameters}
-    block_m = min(int(b) for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
-    if p.m > _SMALL_BATCH:  # among the fastest measured for 64 rows
-        for values, block_k, block_n, scale in itertools.product(
-            sorted(choices["values"], reverse=True), (128, 64), (128, 64), reversed(choices["scale"])
-        ):
-            yield {
-                "method": "convert", "scale": scale, "planes": "one", "contiguous": "n", "values": values,
-                "block_m": min(block_m, 64), "block_n": block_n, "block_k": block_k, "warps": 4, "stages": 3,
-            }  # fmt: skip
-    preferred = itertools.product(
-        sorted(choices["values"], reverse=True),
-        (64, 128, 32, 16),
-        sorted(choices["block_k"]),
-        choices["scale"],
-        (4, 2, 8),
-        (3, 2),
-        sorted({block_m, 16}, reverse=True),
-    )
-    method = choices["method"][min(1, len(choices["method"]) - 1)]
-    for values, block_n, block_k, scale, warps, stages, rows in preferred:
-        yield {
-            "method": method, "scale": scale, "planes": "one", "contiguous": "k", "values": values,
-            "block_m": rows, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
-        }  # fmt: skip

@@ -11,7 +11,7 @@ from fettle.backends.host.local import LocalExecutor
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.backends.triton.backend import target_of
-from fettle.backends.triton.lowbit.spaces import converted
+from fettle.backends.triton.lowbit.defaults import converted
 from fettle.graph.workload import Workload
 
 Prove = Callable[..., TrialResult]

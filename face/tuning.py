@@ -15,7 +15,6 @@ from fettle.graph.errors import InvalidArgument, InvalidGraph
 from fettle.graph.graph import GraphNode
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
-from fettle.store.open import open_store
 from fettle.store.values import Budget, Job, JobEvent, JobSpec
 
 if TYPE_CHECKING:
@@ -126,6 +125,7 @@ def tune(
         InvalidArgument (and subclasses): malformed target, device or budget.
     """
     from fettle.search.follow import run_or_follow
+    from fettle.store.open import open_store
 
     spec, _ = plan(target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy)
     opened = store if isinstance(store, Store) else open_store(store)
@@ -163,6 +163,7 @@ def tune_distribution(
         NotFound: no layout has a verified kernel for every row count.
     """
     from fettle.search import distribution as search
+    from fettle.store.open import open_store
 
     _, resolved = resolve_device(device)
     opened = store if isinstance(store, Store) else open_store(store)

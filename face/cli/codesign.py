@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
@@ -14,7 +14,9 @@ from fettle.cli.options import JsonOption
 from fettle.cli.output import print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
-from fettle.search.codesign.front import CHOICES, Design, front, search
+
+if TYPE_CHECKING:
+    from fettle.search.codesign.front import Design
 
 
 def codesign(
@@ -30,6 +32,8 @@ def codesign(
 
     Example: fettle codesign "matmul m=512 n=512 k=512 act=i8 weight=i8" --trials 200 --fix bandwidth=64 --plot f.svg
     """
+    from fettle.search.codesign.front import front, search
+
     designs = search([Workload.parse(w) for w in workloads], trials, fixed=_fixed(fixed), seed=seed)
     best = front(designs)
     result = {
@@ -51,6 +55,8 @@ def codesign(
 
 
 def _fixed(text: str) -> dict[str, int | str]:
+    from fettle.search.codesign.front import CHOICES
+
     values: dict[str, int | str] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")

@@ -29,9 +29,7 @@ from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, r
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.workload import Workload
-from fettle.search.follow import run_or_follow
 from fettle.store.api import Store
-from fettle.store.open import open_store
 from fettle.store.values import Job, JobEvent, JobState
 from fettle.tuning import Work, plan, read_work
 
@@ -81,6 +79,8 @@ def tune(
         request = Request(target, device, trials, time, dims, seed, force, policy.mode)
         job = _tune_remotely(request, server, token, tls_ca, cancel)
     else:
+        from fettle.store.open import open_store
+
         spec, work = plan(target, device, trials=trials, seconds=time, dims=dims, seed=seed, force=force, policy=policy)
         _announce(work)
         with open_store(store) as opened:
@@ -101,6 +101,8 @@ def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
     A job that another process runs is followed instead. A second Ctrl-C leaves the job as it is in the store; tuning
     the same again goes on from there.
     """
+    from fettle.search.follow import run_or_follow
+
     events: queue.Queue[JobEvent | None] = queue.Queue()
     outcome: list[Job | BaseException] = []
 

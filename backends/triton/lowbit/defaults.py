@@ -13,7 +13,7 @@ from fettle.backends.triton.targets import Target
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 
-_SMALL_BATCH = 32
+_SMALL_BATCH = 16
 """Rows up to which unpacking weights, not multiplying, takes the time."""
 _RAW_PROGRAMS = 3
 """Programs of such kernels that fit beside each other on a multiprocessor, at least."""
@@ -66,13 +66,14 @@ def _raw_tiles(p: Product) -> Iterator[dict[str, Any]]:
 def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     choices = _choices(whole)
     block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
-    if p.m > _SMALL_BATCH:  # among the fastest measured for 64 rows
-        for values, block_k, block_n, scale in itertools.product(
-            sorted(choices["values"], reverse=True), (128, 64), (128, 64), reversed(choices["scale"])
+    method = choices["method"][min(1, len(choices["method"]) - 1)]
+    if p.m > _SMALL_BATCH:  # among the fastest predicted
+        for (block_n, warps), block_k, values, scale in itertools.product(
+            ((256, 8), (128, 4), (64, 4)), (128, 64), sorted(choices["values"]), reversed(choices["scale"])
         ):
             yield {
-                "method": "convert", "scale": scale, "planes": "one", "contiguous": "n", "values": values,
-                "block_m": min(block_m, 64), "block_n": block_n, "block_k": block_k, "warps": 4, "stages": 3,
+                "method": method, "scale": scale, "planes": "one", "contiguous": "n", "values": values,
+                "block_m": min(block_m, 64), "block_n": block_n, "block_k": block_k, "warps": warps, "stages": 3,
             }  # fmt: skip
     preferred = itertools.product(
         sorted(choices["values"], reverse=True),
@@ -83,7 +84,6 @@ def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
         (3, 2),
         sorted({block_m, 16}, reverse=True),
     )
-    method = choices["method"][min(1, len(choices["method"]) - 1)]
     for values, block_n, block_k, scale, warps, stages, rows in preferred:
         yield {
             "method": method, "scale": scale, "planes": "one", "contiguous": "k", "values": values,

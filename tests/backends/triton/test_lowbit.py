@@ -67,11 +67,10 @@ RAW = {
 """Weights whose codes can be multiplied as they lie: how many share words, and in how many planes."""
 
 
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", RAW)
+@pytest.mark.parametrize(
+    ("weight", "act"), [(w, a) for w in RAW for a in ("f16", "bf16") if (w, a) != ("u8:64", "bf16")]
+)
 def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str) -> None:
-    if act == "bf16" and weight.startswith("u8"):
-        pytest.skip("seven bits of mantissa do not hold eight bits of code")
     values, planes = RAW[weight]
     swap = len(weight) % 2 == 0
     result = prove(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome
+from fettle.backends.api import Backend, Basis, Candidate, Device, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.executor import Session, make_executor
 from fettle.backends.replay.recording import Recording
 from fettle.backends.spaces import enumerate_space
@@ -57,17 +57,19 @@ def explore(
         bound = backend.bound(workload, device, executor.profile())
         while len(found) < evaluations and (proposed := proposing.propose(1)):
             index = proposed[0].index
-            found.append(Evaluation(index, _try(session, Candidate(workload, device, points[index]))))
+            found.append(Evaluation(index, attempt(session, Candidate(workload, device, points[index]))))
             proposing.tell([Observation(index, math.log(found[-1].measurement.time / bound.seconds))])
     return found
 
 
-def _try(session: Session, candidate: Candidate) -> Measurement:
+def attempt(session: Session, candidate: Candidate) -> Measurement:
+    """Build, verify and measure one candidate; whatever goes wrong with it is a typed failure."""
     (build,) = session.build([candidate])
     if build.artifact is None:
         return build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
     trial = session.evaluate(candidate, build.artifact)
-    return trial.measurement if trial.verified else attrs.evolve(trial.measurement, outcome=Outcome.WRONG_RESULT)
+    unproven = trial.measurement.ok and not trial.verified and trial.measurement.basis is not Basis.PREDICTED
+    return attrs.evolve(trial.measurement, outcome=Outcome.WRONG_RESULT) if unproven else trial.measurement
 
 
 def recorded_trials(recording: Recording) -> Trials:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from fettle.backends.api import DeviceText
+from fettle.backends.api import Device, DeviceText
 from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.backend import OPERATOR
 from fettle.backends.replay.recording import Recording
@@ -123,9 +123,7 @@ def compare(
         if name not in known:
             raise InvalidArgument(f"no searcher named {name[:64]!r}", hint=f"searchers: {' '.join(known)}")
     backend = ReplayBackend()
-    recordings = {_title(path): backend.recording(backend.device(DeviceText("replay", str(path)))) for path in files}
-    if len(recordings) < len(files):
-        raise InvalidArgument("two recordings have the same folder and name")
+    recordings = {title: backend.recording(device) for title, device in recorded_devices(backend, files).items()}
     runs: list[Run] = []
     missing: dict[str, str] = {}
     for title, path in zip(recordings, files, strict=True):
@@ -182,6 +180,17 @@ def _names(recording: Recording) -> frozenset[str]:
     return frozenset(p.name for p in recording.parameters)
 
 
-def _title(path: Path) -> str:
-    """Folder and name: recordings of one device are told apart by their kernel's folder."""
-    return f"{path.absolute().parent.name}/{path.name.split('.')[0]}"
+def recorded_devices(backend: ReplayBackend, files: Sequence[Path]) -> dict[str, Device]:
+    """Devices of recordings by folder and name: recordings of one device are told apart by their kernel's folder.
+
+    Raises:
+        InvalidArgument: two files of one name.
+        NotFound, ResourceExhausted: a file cannot be read.
+    """
+    found = {
+        f"{path.absolute().parent.name}/{path.name.split('.')[0]}": backend.device(DeviceText(backend.name, str(path)))
+        for path in files
+    }
+    if len(found) < len(files):
+        raise InvalidArgument("two recordings have the same folder and name")
+    return found

@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from fettle.backends.api import Artifact
 from fettle.graph import codec
@@ -82,15 +84,22 @@ class ArtifactFiles:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears whole and durable, or not at all (temporary file, fsync, rename).
+    """As :func:`replacing`, of bytes at hand. Raises OSError."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears whole and durable, or not at all (temporary file, fsync, rename).
 
     Raises:
-        OSError: as writing does; no temporary file stays behind.
+        OSError: as writing does; whatever is raised inside, no temporary file stays behind.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

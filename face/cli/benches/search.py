@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import attrs
 import typer
 from rich.table import Table
 
+from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
 from fettle.cli.output import print_json, stderr, stdout
-from fettle.graph.errors import InvalidArgument
 
 
 def search(
@@ -32,7 +31,7 @@ def search(
     from fettle.search.samplers import DEFAULT
 
     searchers = only.split(",") if only else [DEFAULT, *PEERS, *STRATEGIES]
-    report = compare(_recordings(files), searchers, seeds, lambda text: stderr.print(text, highlight=False))
+    report = compare(recordings_in(files), searchers, seeds, lambda text: stderr.print(text, highlight=False))
     spaces, marks = report.spaces, report.marks()
     if json:
         means = {s: {str(m): report.mean(s, m) for m in MARKS} for s in report.searchers}
@@ -63,14 +62,3 @@ def search(
         stdout.print(f"{'pass' if mark.met else 'MISS'}  {mark.aim}: {mark.value:.3f}, aim {mark.target:.3f}")
     for name, why in report.missing.items():
         stdout.print(f"{name}: {why}")
-
-
-def _recordings(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, and the recordings in folders, by name."""
-    found: list[Path] = []
-    for path in paths:
-        inside = [*path.rglob("*.json"), *path.rglob("*.json.gz")] if path.is_dir() else [path]
-        if not inside:
-            raise InvalidArgument(f"{path} has no recordings", hint="*.json or *.json.gz")
-        found += sorted(inside)
-    return found

@@ -613,6 +613,15 @@ class Backend(abc.ABC):
         that runs no code of candidates (a recording, a simulator that cannot crash) may do without them."""
         return None
 
+    def program(self, candidate: Candidate) -> str:
+        """The lowered program of a candidate as text, for models that learn from programs; empty, as by default, where
+        the schedule says all. Runs in the host.
+
+        Raises:
+            BuildFailure: the candidate cannot be lowered.
+        """
+        return ""
+
     def simulate(
         self, workload: Workload, device: Device, schedule: Mapping[str, Value], *, trace: bool = False
     ) -> Simulation:

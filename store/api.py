@@ -22,6 +22,23 @@ class Page:
 
 
 @attrs.frozen
+class Trial:
+    """A stored trial: its number in order of arrival, and the job it was made for."""
+
+    number: int
+    job_id: str
+    record: Record
+
+
+@attrs.frozen
+class TrialPage:
+    """Some trials in order of arrival; ``next`` is what to go on behind, None on the last page."""
+
+    trials: tuple[Trial, ...]
+    next: int | None = None
+
+
+@attrs.frozen
 class Stats:
     """What ``fettle cache stats`` prints. Bytes are those of artifact files."""
 
@@ -126,6 +143,20 @@ class Store(abc.ABC):
         Args:
             operator: only of workloads of this operator.
             before_job: only of jobs created before this one.
+        """
+
+    @abc.abstractmethod
+    def trials(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        job_id: str | None = None,
+        device_key: str | None = None,
+        operator: str | None = None,
+    ) -> TrialPage:
+        """Trials across jobs in order of arrival, those numbered above ``after``: for reading all there are, page by
+        page. Rows of an unknown ``record_version`` are left out, so a page may be short, or empty, before the last.
         """
 
     # -- kernels and artifacts

@@ -15,7 +15,7 @@ from fettle.backends.api import RECORD_VERSION, Artifact, Device, Profile, Recor
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, Unavailable
 from fettle.graph.workload import Workload
-from fettle.store.api import Page, Stats, Store
+from fettle.store.api import Page, Stats, Store, Trial, TrialPage
 from fettle.store.claims import MemoryClaims
 from fettle.store.encoding import check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
@@ -215,6 +215,27 @@ class MemoryStore(Store):
                 and operator in (None, trial.record.candidate.workload.operator)
             )
             return tuple(islice((r for r in newest if _matches(r, workload_key, device_key)), limit))
+
+    def trials(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        job_id: str | None = None,
+        device_key: str | None = None,
+        operator: str | None = None,
+    ) -> TrialPage:
+        check_limit(limit)
+        with self._locked():
+            found = [
+                Trial(number, trial.job_id, trial.record)
+                for number, trial in enumerate(self._trials.values(), 1)
+                if number > after
+                and job_id in (None, trial.job_id)
+                and operator in (None, trial.record.candidate.workload.operator)
+                and _matches(trial.record, None, device_key)
+            ]
+        return TrialPage(tuple(found[:limit]), found[limit - 1].number if len(found) >= limit else None)
 
     # -- kernels and artifacts
 

@@ -102,6 +102,10 @@ class CpuBackend(Backend):
             facts=(*facts, ("family", family.name), ("threads", count)),
         )
 
+    def program(self, candidate: Candidate) -> str:
+        """TensorIR, as TVM prints it."""
+        return str(self.family(candidate.workload, candidate.device).lower(candidate).function.script())
+
     def load(self, artifact: Artifact) -> LoadedKernel:
         name = dict(artifact.facts).get("family")
         for family in FAMILIES:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stdout
+from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stderr, stdout
 
 app = typer.Typer(help="Look into the kernel cache.", no_args_is_help=True)
 
@@ -66,6 +66,45 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
         return
     for name, value in plain(counts).items():
         stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)
+
+
+@app.command()
+def export(
+    corpus: Annotated[Path, typer.Option("--corpus", help="Parquet file to write: every trial, failures included.")],
+    job: Annotated[str | None, typer.Option("--job", help="Only trials of this job.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Only trials on this device.")] = None,
+    operator: Annotated[str | None, typer.Option("--operator", help="Only trials of this operator.")] = None,
+    programs: Annotated[
+        bool, typer.Option("--programs/--no-programs", help="Lower every candidate again for its program text.")
+    ] = True,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write trials of any job as a table to learn from: program, features, schedule, samples, device. Needs pyarrow.
+
+    Example: fettle cache export --corpus trials.parquet --operator matmul
+    """
+    from rich.progress import Progress
+
+    from fettle.search.corpus import export_corpus
+    from fettle.store.open import open_store
+
+    key = resolve_device(device)[1].key if device is not None else None
+    with open_store(store) as opened, Progress(console=stderr, transient=True) as progress:
+        task = progress.add_task("trials", total=opened.stats().records if job is key is operator is None else None)
+        count = export_corpus(
+            opened,
+            corpus,
+            job_id=job,
+            device_key=key,
+            operator=operator,
+            programs=programs,
+            on_rows=lambda more: progress.advance(task, more),
+        )
+    if json:
+        print_json({"corpus": str(corpus), "trials": count})
+        return
+    stdout.print(f"{count} trials written to {corpus}", highlight=False)
 
 
 @app.command(name="import")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from fettle.backends.api import RECORD_VERSION, Record
 from fettle.graph.errors import InvalidArgument
+from fettle.store.api import Trial, TrialPage
 from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.jobs import find
 from fettle.store.sql.models import RecordRow, WorkloadRow
@@ -68,21 +69,49 @@ def across_jobs(
     if device_key is not None:
         query = query.where(RecordRow.device_key == device_key)
     if operator is not None:
-        query = query.join(WorkloadRow, WorkloadRow.key == RecordRow.workload_key).where(
-            WorkloadRow.operator == operator
-        )
+        query = _of_operator(query, operator)
     if before_job is not None:
         query = query.where(RecordRow.job_id < before_job)
     return _load(session, catalogue, query)
 
 
+def in_order(
+    session: Session,
+    catalogue: Catalogue,
+    after: int,
+    limit: int,
+    job_id: str | None,
+    device_key: str | None,
+    operator: str | None,
+) -> TrialPage:
+    """Trials numbered above ``after``."""
+    query = select(RecordRow).where(RecordRow.id > after).order_by(RecordRow.id).limit(limit)
+    if job_id is not None:
+        query = query.where(RecordRow.job_id == job_id)
+    if device_key is not None:
+        query = query.where(RecordRow.device_key == device_key)
+    if operator is not None:
+        query = _of_operator(query, operator)
+    rows = session.scalars(query).all()
+    known = [row for row in rows if row.record_version == RECORD_VERSION]
+    trials = tuple(Trial(row.id, row.job_id, record) for row, record in _read(session, catalogue, known))
+    return TrialPage(trials, rows[-1].id if len(rows) == limit else None)
+
+
+def _of_operator(query: Select[RecordRow], operator: str) -> Select[RecordRow]:
+    return query.join(WorkloadRow, WorkloadRow.key == RecordRow.workload_key).where(WorkloadRow.operator == operator)
+
+
 def _load(session: Session, catalogue: Catalogue, query: Select[RecordRow]) -> tuple[Record, ...]:
-    rows: Sequence[RecordRow] = session.scalars(query.where(RecordRow.record_version == RECORD_VERSION)).all()
+    rows = session.scalars(query.where(RecordRow.record_version == RECORD_VERSION)).all()
+    return tuple(record for _, record in _read(session, catalogue, rows))
+
+
+def _read(session: Session, catalogue: Catalogue, rows: Sequence[RecordRow]) -> Iterator[tuple[RecordRow, Record]]:
+    """Rows with their records; those that cannot be read are left out."""
     catalogue.load(session, {row.workload_key for row in rows}, {row.device_key for row in rows})
-    records = []
     for row in rows:
         try:
-            records.append(catalogue.loads(Record, row.data))
+            yield row, catalogue.loads(Record, row.data)
         except InvalidArgument as error:
             _log.warning("left out record %d: %s", row.id, error)
-    return tuple(records)

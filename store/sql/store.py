@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
-from fettle.store.api import Page, Stats, Store
+from fettle.store.api import Page, Stats, Store, TrialPage
 from fettle.store.artifacts import ArtifactFiles
 from fettle.store.claims import Claims
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
@@ -192,6 +192,26 @@ class SqlStore(Store):
         with self._read() as session:
             return records.across_jobs(
                 session, self._catalogue, workload_key, device_key, check_limit(limit), operator, before_job
+            )
+
+    def trials(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        job_id: str | None = None,
+        device_key: str | None = None,
+        operator: str | None = None,
+    ) -> TrialPage:
+        with self._read() as session:
+            return records.in_order(
+                session,
+                self._catalogue,
+                min(after, MAX_INTEGER),
+                check_limit(limit),
+                job_id,
+                device_key,
+                operator,
             )
 
     # -- kernels and artifacts

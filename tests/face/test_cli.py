@@ -70,6 +70,14 @@ def test_jobs_and_cache_list_what_was_done(tuned: Fettle) -> None:
     assert tuned("db", "upgrade").returncode == 0
 
 
+def test_trials_are_exported_as_a_corpus(tuned: Fettle, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    file = tmp_path / "trials.parquet"
+    assert parsed(tuned("cache", "export", "--corpus", str(file), "--no-programs", "--json"))["trials"] == 6
+    assert set(parquet.read_table(file, columns=["workload"]).to_pydict()["workload"]) == {SOFTMAX}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "hint"),
     [
@@ -91,6 +99,7 @@ def test_jobs_and_cache_list_what_was_done(tuned: Fettle) -> None:
         (["tune", SOFTMAX, "--store", "/dev/null/store.sqlite3"], 1, "/dev/null"),
         (["jobs", "list", "--limit", "0"], 2, "--limit"),
         (["jobs", "show", "nosuchjob"], 3, "nosuchjob"),
+        (["cache", "export", "--corpus", "no/such/folder.parquet"], 1, "folder exists"),
         (["lookup", SOFTMAX, "--server", "127.0.0.1:1"], 1, "127.0.0.1:1"),
         (["no-such-command"], 2, "no-such-command"),
     ],

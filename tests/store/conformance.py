@@ -331,6 +331,36 @@ class RecordConformance:
         assert store.records(before_job=first.id) == ()
         assert store.records(before_job=second.id) == (trials[2], trials[0])
         assert store.records(before_job=second.id, operator=GEMV.operator) == (trials[0],)
+
+    def test_trials_are_read_page_by_page_in_order_of_arrival(self, store: Store) -> None:
+        first, _ = store.create_job(spec(1))
+        second, _ = store.create_job(spec(2))
+        unknown = attrs.evolve(record(5), record_version=99)
+        made = [record(1), unknown, record(2, device=NPU), record(3, workload=SOFTMAX), record(4)]
+        jobs = [first.id, first.id, second.id, first.id, second.id]
+        for job, trial in zip(jobs, made, strict=True):
+            store.add_record(job, trial)
+
+        def read(limit: int, **only: str) -> list[tuple[str, Record]]:
+            found, after = [], 0
+            while True:
+                page = store.trials(after, limit, **only)
+                assert len(page.trials) <= limit
+                found += [(t.job_id, t.record) for t in page.trials]
+                if page.next is None:
+                    return found
+                assert page.next > after
+                after = page.next
+
+        expected = [pair for pair in zip(jobs, made, strict=True) if pair[1] is not unknown]
+        for limit in (1, 2, 3, 100):
+            assert read(limit) == expected
+        assert read(1, job_id=second.id) == [expected[1], expected[3]]
+        assert read(2, device_key=NPU.key) == [expected[1]]
+        assert read(1, operator="softmax") == [expected[2]]
+        assert store.trials(10**12).trials == ()
+        with pytest.raises(InvalidArgument):
+            store.trials(limit=0)
         assert store.records(SOFTMAX.key, NPU.key) == ()
 
     def test_record_of_an_unknown_version_is_left_out(self, store: Store) -> None:

@@ -74,6 +74,7 @@ def plan(
     seed: int = 0,
     force: bool = False,
     policy: MeasurePolicy | None = None,
+    objectives: Sequence[str] = ("latency",),
 ) -> tuple[JobSpec, Work]:
     """The job a request describes, and what its target was understood as; see :func:`tune` for the arguments.
 
@@ -83,7 +84,9 @@ def plan(
     budget = Budget(trials, seconds)
     work = read_work(target, dims)
     _, resolved = resolve_device(device)
-    spec = JobSpec(work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title)
+    spec = JobSpec(
+        work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title, tuple(objectives)
+    )
     return spec, work
 
 
@@ -97,6 +100,7 @@ def tune(
     seed: int = 0,
     force: bool = False,
     policy: MeasurePolicy | None = None,
+    objectives: Sequence[str] = ("latency",),
     store: Store | str | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
@@ -112,6 +116,7 @@ def tune(
         seed: everything random follows from it.
         force: tune even what the cache already has.
         policy: how kernels are timed.
+        objectives: of ``latency``, ``energy`` and ``size``; with several, each result has the trials' Pareto front.
         store: an open store, its URL, or None for the user's own store.
         cancel: set it to stop early and keep the best so far.
         on_event: called with every event, from the thread that tunes.
@@ -127,7 +132,17 @@ def tune(
     from fettle.search.follow import run_or_follow
     from fettle.store.open import open_store
 
-    spec, _ = plan(target, device, trials=trials, seconds=seconds, dims=dims, seed=seed, force=force, policy=policy)
+    spec, _ = plan(
+        target,
+        device,
+        trials=trials,
+        seconds=seconds,
+        dims=dims,
+        seed=seed,
+        force=force,
+        policy=policy,
+        objectives=objectives,
+    )
     opened = store if isinstance(store, Store) else open_store(store)
     try:
         job, _ = opened.create_job(spec)

@@ -144,9 +144,8 @@ class _Run:
             if workload.key in self._finished:
                 continue
             support = backend.supports(workload, self._spec.device)
-            found = (
-                None if self._spec.force else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
-            )
+            anew = self._spec.force or len(self._spec.objectives) > 1
+            found = None if anew else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
             if found is not None and found.kernel is not None and found.match == "exact":
                 self._finish(cached_result(workload, count, found.kernel))
             elif not support:
@@ -179,6 +178,7 @@ class _Run:
                             backend.space(workload, self._spec.device),
                             self._job.id,
                         ),
+                        minimise=self._spec.objectives,
                     )
                 )
             except FettleError as problem:

@@ -44,6 +44,7 @@ def failed_result(tuner: WorkloadTuner, error: str) -> WorkloadResult:
         spearman=tuner.spearman(),
         seconds=tuner.seconds,
         error=error,
+        front=tuner.front(),
     )
 
 

@@ -29,10 +29,15 @@ from fettle.costmodel.features import Featurizer
 from fettle.costmodel.transfer import Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
-from fettle.search import finals
+from fettle.search import finals, objectives
 from fettle.search.finals import Finalist, Verdict
-from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, Sampler, SamplerFactory
+from fettle.search.samplers.pareto import ParetoSampler
 from fettle.search.stopping import nothing_to_gain
+from fettle.store.values import Tradeoff
+
+_SMALLEST = 1e-30
+"""Of an objective that may be 0, before its logarithm is taken."""
 
 BATCH = 8
 """Candidates chosen, and built in parallel, at a time."""
@@ -49,6 +54,7 @@ class WorkloadTuner:
         clock: seconds, monotonic.
         sampler: makes what proposes the trials.
         known: trials of the same operator elsewhere; the same ones whenever the tuner is rebuilt.
+        minimise: objectives of the job; with several, the search is for their Pareto front.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class WorkloadTuner:
         clock: Callable[[], float] = time.monotonic,
         sampler: SamplerFactory = SAMPLERS[DEFAULT],
         known: Sequence[Trials] = (),
+        minimise: Sequence[str] = ("latency",),
     ) -> None:
         self.workload = workload
         self.device = device
@@ -84,7 +91,11 @@ class WorkloadTuner:
         self._default_index = default
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
-        self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known)), seed)
+        self._objectives = tuple(minimise)
+        if len(self._objectives) > 1:
+            self._sampler: Sampler = ParetoSampler(sampler, Problem(self.points, default), seed)
+        else:
+            self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known)), seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
@@ -116,6 +127,12 @@ class WorkloadTuner:
     def best_after(self, trials: int) -> float | None:
         """What :attr:`best_s` was after that many trials."""
         return min((r.measurement.time for r in self.records[:trials] if is_valid(r)), default=None)
+
+    def front(self) -> tuple[Tradeoff, ...]:
+        """The trials that no other beats in all objectives; empty if there is but one."""
+        if len(self._objectives) == 1:
+            return ()
+        return objectives.front([r for r in self.records if is_valid(r)], self._objectives)
 
     def spearman(self) -> float | None:
         """Rank correlation of predictions with the trials they were made for, before these were measured."""
@@ -160,7 +177,7 @@ class WorkloadTuner:
         number = len(self.records) // BATCH
         if number != self._batch_number:
             known = self.records[: number * BATCH]
-            history = [Observation(i, self._target(r)) for i, r in zip(self._indices, known, strict=False)]
+            history = [self._observation(i, r) for i, r in zip(self._indices, known, strict=False)]
             self._sampler.tell(history[self._told :])
             self._told = len(history)
             self._batch = self._sampler.propose(BATCH)
@@ -191,9 +208,12 @@ class WorkloadTuner:
                 max_error=trial.max_error,
                 error_ratio=trial.error_ratio,
                 artifact_sha256=artifact.sha256,
+                artifact_bytes=len(artifact.payload) or None,
                 toolchain=artifact.toolchain,
             )
         record = attrs.evolve(record, seconds=overhead + self._clock() - begun)
+        if is_valid(record):
+            objectives.values(record, self._objectives)  # better now than after a search in vain
         self._indices.append(proposal.index)
         self._visited.add(proposal.index)
         self.records.append(record)
@@ -262,9 +282,16 @@ class WorkloadTuner:
             )
         return index
 
-    def _target(self, record: Record) -> float:
-        """What the model learns: log(time / bound), infinity for a failure."""
-        return math.log(undisturbed_seconds(record) / self.bound.seconds) if is_valid(record) else math.inf
+    def _observation(self, index: int, record: Record) -> Observation:
+        """What the model learns: log(time / bound), infinity for a failure, and logarithms of other objectives."""
+        if not is_valid(record):
+            return Observation(index, math.inf)
+        others = objectives.values(record, self._objectives[1:])
+        return Observation(
+            index,
+            math.log(undisturbed_seconds(record) / self.bound.seconds),
+            tuple(math.log(max(value, _SMALLEST)) for value in others),
+        )
 
 
 def is_valid(record: Record) -> bool:

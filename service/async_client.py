@@ -73,6 +73,7 @@ class AsyncClient:
         mode: str = "hot",
         policy: MeasurePolicy | None = None,
         title: str = "",
+        objectives: Sequence[str] = ("latency",),
     ) -> Job:
         """Queue tuning work; see :meth:`submission` for what else the server answers.
 
@@ -88,6 +89,7 @@ class AsyncClient:
             mode: ``hot`` or ``cold``; ignored if there is a ``policy``.
             policy: how kernels are timed.
             title: shown to people.
+            objectives: of ``latency``, ``energy`` and ``size``; with several, results have Pareto fronts.
 
         Raises:
             InvalidArgument (and subclasses), Unsupported: the request is refused.
@@ -103,6 +105,7 @@ class AsyncClient:
             force=force,
             policy=policy or MeasurePolicy(mode=mode),
             title=title,
+            objectives=objectives,
         )
         return submitted.job
 
@@ -119,6 +122,7 @@ class AsyncClient:
         force: bool = False,
         policy: MeasurePolicy | None = None,
         title: str = "",
+        objectives: Sequence[str] = ("latency",),
     ) -> Submission:
         """Like :meth:`submit`; also tells whether identical work was joined, and which nodes were left out."""
         request = submit_request(
@@ -132,6 +136,7 @@ class AsyncClient:
             force=force,
             policy=policy or MeasurePolicy(),
             title=title,
+            objectives=objectives,
         )
         timeout = max(self._timeout, SUBMIT_SECONDS)
         return submission_from_proto(await self._call(self._tuning.SubmitJob, request, timeout))

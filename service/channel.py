@@ -121,6 +121,7 @@ def submit_request(
     force: bool,
     policy: MeasurePolicy,
     title: str,
+    objectives: Sequence[str],
 ) -> tuning_pb2.SubmitJobRequest:
     """The message of a submission, with a fresh request id.
 
@@ -137,6 +138,7 @@ def submit_request(
             seed=seed,
             force=force,
             title=title,
+            objectives=objectives,
             request_id=uuid.uuid4().hex,
         )
         if graph is not None:

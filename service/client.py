@@ -77,6 +77,7 @@ class Client:
         mode: str = "hot",
         policy: MeasurePolicy | None = None,
         title: str = "",
+        objectives: Sequence[str] = ("latency",),
     ) -> Job:
         """Queue tuning work; see :meth:`submission` for what else the server answers.
 
@@ -92,6 +93,7 @@ class Client:
             mode: ``hot`` or ``cold``; ignored if there is a ``policy``.
             policy: how kernels are timed.
             title: shown to people.
+            objectives: of ``latency``, ``energy`` and ``size``; with several, results have Pareto fronts.
 
         Raises:
             InvalidArgument (and subclasses), Unsupported: the request is refused.
@@ -107,6 +109,7 @@ class Client:
             force=force,
             policy=policy or MeasurePolicy(mode=mode),
             title=title,
+            objectives=objectives,
         ).job
 
     def submission(
@@ -122,6 +125,7 @@ class Client:
         force: bool = False,
         policy: MeasurePolicy | None = None,
         title: str = "",
+        objectives: Sequence[str] = ("latency",),
     ) -> Submission:
         """Like :meth:`submit`; also tells whether identical work was joined, and which nodes were left out."""
         request = submit_request(
@@ -135,6 +139,7 @@ class Client:
             force=force,
             policy=policy or MeasurePolicy(),
             title=title,
+            objectives=objectives,
         )
         timeout = max(self._timeout, SUBMIT_SECONDS)
         return submission_from_proto(self._call(self._tuning.SubmitJob, request, timeout))

@@ -19,6 +19,7 @@ from fettle.service.convert.jobs import (
     budget_from_proto,
     job_to_proto,
     jobs_to_proto,
+    objectives_from_proto,
     state_from_proto,
     workloads_from_proto,
 )
@@ -150,7 +151,15 @@ class TuningServicer(tuning_pb2_grpc.TuningServiceServicer):
         if len(refusals) == len(workloads):
             raise Unsupported(f"{device} can tune none of this: {refusals[0].reason}", details={"device": str(device)})
         spec = JobSpec(
-            workloads, device, request.device, budget, policy, request.seed, request.force, request.title or title
+            workloads,
+            device,
+            request.device,
+            budget,
+            policy,
+            request.seed,
+            request.force,
+            request.title or title,
+            objectives_from_proto(request.objectives),
         )
         return _Plan(spec, left_out)
 

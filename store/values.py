@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -16,6 +17,9 @@ from fettle.graph.workload import Workload
 MAX_TRIALS = 1_000_000
 MAX_SEED = 2**32 - 1
 """What NumPy's and Optuna's generators take."""
+
+OBJECTIVES = ("latency", "energy", "size")
+"""What a job may minimise: seconds of a call, joules of a call where the device tells, bytes of the artifact."""
 
 KERNEL_VERSION = 1
 """Version of :class:`Kernel` as stored; an unknown version is a typed miss."""
@@ -63,6 +67,24 @@ class Budget:
             )
 
 
+def _canonical_objectives(names: Iterable[str]) -> tuple[str, ...]:
+    """In the order of :data:`OBJECTIVES`, so that equal requests have equal keys."""
+    given = list(names)
+    if unknown := [name for name in given if name not in OBJECTIVES]:
+        raise InvalidArgument(
+            f"no objective named {unknown[0][:64]!r}",
+            hint=f"objectives: {' '.join(OBJECTIVES)}",
+            details={"field": "objectives"},
+        )
+    if "latency" not in given:
+        raise InvalidArgument(
+            "latency is not among the objectives; the fastest kernel is what the cache keeps",
+            hint="write for example latency,energy",
+            details={"field": "objectives"},
+        )
+    return tuple(name for name in OBJECTIVES if name in given)
+
+
 @attrs.frozen
 class JobSpec:
     """A request to tune.
@@ -74,9 +96,11 @@ class JobSpec:
         seed: everything random follows from it; 0 … 2^32 - 1.
         force: tune even what the cache already has.
         title: shown to people (a file name, or the workload text).
+        objectives: of :data:`OBJECTIVES`, latency among them. With several the search is for all trade-offs between
+            them, and nothing comes from the cache.
 
     Raises:
-        InvalidArgument: a seed out of range.
+        InvalidArgument: a seed out of range, or an unknown objective.
     """
 
     workloads: tuple[tuple[Workload, int], ...]
@@ -87,6 +111,7 @@ class JobSpec:
     seed: int = 0
     force: bool = False
     title: str = ""
+    objectives: tuple[str, ...] = attrs.field(default=("latency",), converter=_canonical_objectives)
 
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
@@ -106,8 +131,25 @@ class JobSpec:
                 attrs.astuple(self.policy),
                 self.seed,
                 self.force,
+                *([self.objectives] if len(self.objectives) > 1 else ()),
             )
         )
+
+
+@attrs.frozen
+class Tradeoff:
+    """A trial that no other beats: none is as good in all objectives of the job and better in one.
+
+    Attributes:
+        seconds: of a call, as searched; not measured again in the finals.
+        joules: of a call; None unless energy is an objective.
+        bytes: of the artifact; None unless size is an objective.
+    """
+
+    schedule: Schedule
+    seconds: float
+    joules: float | None = None
+    bytes: int | None = None
 
 
 @attrs.frozen
@@ -125,6 +167,7 @@ class WorkloadResult:
         artifact_sha256: the winner's artifact.
         seconds: wall time spent on this workload.
         error: why there is no kernel, if there is none.
+        front: the Pareto front of the trials, fastest first, if the job has several objectives.
     """
 
     workload: Workload
@@ -146,6 +189,7 @@ class WorkloadResult:
     artifact_sha256: str = ""
     seconds: float = 0.0
     error: str = ""
+    front: tuple[Tradeoff, ...] = ()
 
     @property
     def speedup(self) -> float | None:

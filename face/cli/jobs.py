@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import CaOption, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_results, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import Conflict, InvalidArgument, NotFound
 from fettle.graph.workload import Workload
@@ -128,7 +128,7 @@ def _print(job: Job, json: bool) -> None:
     if job.error:
         stdout.print(f"[red]{job.error}[/red]")
     if job.results:
-        stdout.print(results_table(job))
+        print_results(job)
 
 
 @app.command()

@@ -77,6 +77,10 @@ def result_json(result: WorkloadResult) -> dict[str, Any]:
         "artifact": result.artifact_sha256 or None,
         "seconds": result.seconds,
         "error": result.error or None,
+        "front": [
+            {"schedule": t.schedule.as_dict(), "seconds": t.seconds, "joules": t.joules, "bytes": t.bytes}
+            for t in result.front
+        ],
     }
 
 
@@ -152,6 +156,20 @@ def results_table(job: Job) -> Table:
             "cache" if r.cached else r.basis.value if r.best_s is not None else "–",
         )
     return table
+
+
+def print_results(job: Job) -> None:
+    """The table, and a Pareto front for each workload that has one."""
+    stdout.print(results_table(job))
+    for r in job.results:
+        if r.front:
+            table = Table(title=f"trade-offs of {r.workload}", title_justify="left")
+            for heading in ("time", "energy", "artifact", "schedule"):
+                table.add_column(heading, justify="left" if heading == "schedule" else "right", overflow="fold")
+            for t in r.front:
+                joules = "–" if t.joules is None else f"{t.joules:.3g} J"
+                table.add_row(seconds(t.seconds), joules, "–" if t.bytes is None else f"{t.bytes} B", str(t.schedule))
+            stdout.print(table)
 
 
 def plain(value: Any) -> Any:

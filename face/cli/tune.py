@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -25,12 +25,12 @@ from fettle.cli.options import (
     TokenOption,
     parse_dims,
 )
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, results_table, stderr, stdout
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_results, stderr
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState
+from fettle.store.values import OBJECTIVES, Job, JobEvent, JobState
 from fettle.tuning import Work, plan, read_work
 
 QUICK_TRIALS = 30
@@ -49,6 +49,9 @@ def tune(
     ] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that are not in cache.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Tune even what the cache already has.")] = False,
+    objectives: Annotated[
+        str, typer.Option(help=f"What to minimise, of {','.join(OBJECTIVES)}; several give a Pareto front.")
+    ] = "latency",
     store: StoreOption = None,
     server: ServerOption = None,
     token: TokenOption = None,
@@ -65,6 +68,8 @@ def tune(
 
     - fettle tune "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128" --trials 64 --json
 
+    - fettle tune "softmax rows=64 cols=512 act=f32" --device npu:systolic --objectives latency,energy
+
     - fettle tune model.onnx --dim batch=1 --server 127.0.0.1:50151
     """
     dims = parse_dims(dim)
@@ -76,12 +81,22 @@ def tune(
     if server is not None:
         if store is not None:
             raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
-        request = Request(target, device, trials, time, dims, seed, force, policy.mode)
+        request = Request(target, device, trials, time, dims, seed, force, policy.mode, objectives.split(","))
         job = _tune_remotely(request, server, token, tls_ca, cancel)
     else:
         from fettle.store.open import open_store
 
-        spec, work = plan(target, device, trials=trials, seconds=time, dims=dims, seed=seed, force=force, policy=policy)
+        spec, work = plan(
+            target,
+            device,
+            trials=trials,
+            seconds=time,
+            dims=dims,
+            seed=seed,
+            force=force,
+            policy=policy,
+            objectives=objectives.split(","),
+        )
         _announce(work)
         with open_store(store) as opened:
             created, _ = opened.create_job(spec)
@@ -89,7 +104,7 @@ def tune(
     if json:
         print_json(job_json(job))
     else:
-        stdout.print(results_table(job))
+        print_results(job)
     if cancel.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
@@ -151,6 +166,7 @@ class Request:
     seed: int
     force: bool
     mode: str
+    objectives: Sequence[str]
 
 
 def _tune_remotely(
@@ -177,6 +193,7 @@ def _tune_remotely(
             seed=request.seed,
             force=request.force,
             mode=request.mode,
+            objectives=request.objectives,
             title=Path(request.target).name if graph is not None else request.target,
         )
         stderr.print(f"job {job.id} on {server}", highlight=False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 
 from fettle.backends.api import DeviceText, Value
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic
@@ -13,6 +14,7 @@ from fettle.backends.registry import get_backend
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 from fettle.search.codesign.area import square_millimetres
+from fettle.search.objectives import unbeaten
 
 CHOICES: Mapping[str, tuple[int | str, ...]] = {
     "rows": (8, 16, 32, 64, 128, 256),
@@ -44,11 +46,6 @@ class Design:
     mm2: float
     joules: float
 
-    def beats(self, other: Design) -> bool:
-        """No worse in every objective, and better in one."""
-        pairs = [(getattr(self, name), getattr(other, name)) for name in OBJECTIVES]
-        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
 
 def evaluate(workloads: Sequence[Workload], values: Mapping[str, int | str]) -> Design | None:
     """Simulate a design; None if it cannot run a workload (a scratchpad too small)."""
@@ -71,15 +68,9 @@ def evaluate(workloads: Sequence[Workload], values: Mapping[str, int | str]) -> 
 
 def front(designs: Sequence[Design]) -> list[Design]:
     """Designs that no other beats, the fastest first; of equal ones the first."""
-    kept: list[Design] = []
-    for design in sorted(designs, key=lambda d: (d.seconds, d.mm2, d.joules)):
-        known = (getattr(design, name) for name in OBJECTIVES)
-        if any(k.beats(design) for k in kept) or tuple(known) in {
-            tuple(getattr(k, name) for name in OBJECTIVES) for k in kept
-        }:
-            continue
-        kept.append(design)
-    return kept
+    if not designs:
+        return []
+    return [designs[row] for row in unbeaten(np.array([[getattr(d, name) for name in OBJECTIVES] for d in designs]))]
 
 
 def search(

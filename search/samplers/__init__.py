@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from fettle.graph.errors import InvalidArgument
-from fettle.search.samplers.base import Observation, Problem, Proposal, Sampler
+from fettle.search.samplers.base import Observation, Problem, Proposal, Sampler, SamplerFactory
 
 DEFAULT = "guided"
-
-SamplerFactory = Callable[[Problem, int], Sampler]
-"""(problem, seed) -> sampler."""
 
 
 def _guided(problem: Problem, seed: int) -> Sampler:

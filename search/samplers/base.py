@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 import numpy as np
@@ -29,10 +29,16 @@ class Problem:
 
 @attrs.frozen
 class Observation:
-    """How a point turned out: ``value`` is log(time / bound), infinity if the trial failed."""
+    """How a point turned out.
+
+    Attributes:
+        value: log(time / bound), infinity if the trial failed.
+        others: logarithms of what else is minimised, in whatever unit; as many in every trial that did not fail.
+    """
 
     index: int
     value: float
+    others: tuple[float, ...] = ()
 
 
 @attrs.frozen
@@ -77,6 +83,10 @@ class Sampler(abc.ABC):
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng((self._seed, len(self._told)))
+
+
+SamplerFactory = Callable[[Problem, int], Sampler]
+"""(problem, seed) -> sampler."""
 
 
 def random_points(points: Points, rng: np.random.Generator, count: int, taken: Collection[int]) -> list[int]:

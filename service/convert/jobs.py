@@ -17,7 +17,7 @@ from fettle.service.convert.values import (
     schedule_from_proto,
     schedule_to_proto,
 )
-from fettle.store.values import Budget, Job, JobSpec, JobState, WorkloadResult
+from fettle.store.values import Budget, Job, JobSpec, JobState, Tradeoff, WorkloadResult
 from fettle.v1 import common_pb2, tuning_pb2
 
 MAX_WORKLOADS = 10_000
@@ -83,6 +83,7 @@ def spec_to_proto(spec: JobSpec) -> tuning_pb2.JobSpec:
         seed=spec.seed,
         force=spec.force,
         title=spec.title,
+        objectives=spec.objectives,
     )
 
 
@@ -96,7 +97,13 @@ def spec_from_proto(message: tuning_pb2.JobSpec) -> JobSpec:
         seed=message.seed,
         force=message.force,
         title=message.title,
+        objectives=objectives_from_proto(message.objectives),
     )
+
+
+def objectives_from_proto(names: Sequence[str]) -> tuple[str, ...]:
+    """None given means latency, as older clients do."""
+    return tuple(names) or ("latency",)
 
 
 def basis_to_proto(basis: Basis) -> common_pb2.Basis:
@@ -124,6 +131,7 @@ def result_to_proto(result: WorkloadResult) -> tuning_pb2.WorkloadResult:
         artifact_sha256=result.artifact_sha256,
         seconds=result.seconds,
         error=result.error,
+        front=[_tradeoff_to_proto(tradeoff) for tradeoff in result.front],
         **{name: getattr(result, name) for name in _OPTIONAL},
     )
     if result.best_ci is not None:
@@ -148,7 +156,26 @@ def result_from_proto(message: tuning_pb2.WorkloadResult) -> WorkloadResult:
         artifact_sha256=message.artifact_sha256,
         seconds=message.seconds,
         error=message.error,
+        front=tuple(_tradeoff_from_proto(tradeoff) for tradeoff in message.front),
         **{name: getattr(message, name) if message.HasField(name) else None for name in _OPTIONAL},
+    )
+
+
+def _tradeoff_to_proto(tradeoff: Tradeoff) -> tuning_pb2.Tradeoff:
+    return tuning_pb2.Tradeoff(
+        schedule=schedule_to_proto(tradeoff.schedule),
+        seconds=tradeoff.seconds,
+        joules=tradeoff.joules,
+        bytes=tradeoff.bytes,
+    )
+
+
+def _tradeoff_from_proto(message: tuning_pb2.Tradeoff) -> Tradeoff:
+    return Tradeoff(
+        schedule_from_proto(message.schedule),
+        message.seconds,
+        message.joules if message.HasField("joules") else None,
+        message.bytes if message.HasField("bytes") else None,
     )
 
 

@@ -177,7 +177,8 @@ class SyntheticSession(Session):
         seconds = self.executor.backend.seconds(self.workload, candidate.schedule)
         noise = self.executor.noise
         samples = [seconds * math.exp(noise * (chance(artifact.sha256, i) - 0.5)) for i in range(self.policy.samples)]
-        return TrialResult(Measurement(Outcome.OK, tuple(samples)), True, 1e-6, 0.1, 0.1)
+        measurement = Measurement(Outcome.OK, tuple(samples), energy=self.executor.energy(candidate.schedule))
+        return TrialResult(measurement, True, 1e-6, 0.1, 0.1)
 
     def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
         self.executor.compared.append((len(artifacts), rounds))
@@ -207,9 +208,11 @@ class SyntheticExecutor(Executor):
         after_trial: Callable[[int], None] = lambda number: None,
         too_large: Callable[[Workload], bool] = lambda workload: False,
         sessions_at_once: int = 1000,
+        energy: Callable[[Schedule], float | None] = lambda schedule: None,
     ) -> None:
         self.backend, self.clock, self.noise = backend, clock or FakeClock(), noise
         self.trial_seconds, self.build_seconds = trial_seconds, build_seconds
+        self.energy = energy
         self.after_trial, self.too_large, self.sessions_at_once = after_trial, too_large, sessions_at_once
         self.evaluated: list[Candidate] = []
         self.compared: list[tuple[int, int]] = []

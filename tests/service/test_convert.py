@@ -22,7 +22,7 @@ from fettle.service.convert.values import (
     schedule_to_proto,
     value_to_proto,
 )
-from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState, WorkloadResult
+from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState, Tradeoff, WorkloadResult
 from fettle.v1 import common_pb2, tuning_pb2
 from tests.service.paper import PAPER, make_artifact, make_kernel, matmul, trial_data
 
@@ -71,6 +71,7 @@ results = st.builds(
     artifact_sha256=texts,
     seconds=times,
     error=texts,
+    front=st.lists(st.builds(Tradeoff, schedules, times, maybe, st.none() | counts), max_size=3).map(tuple),
 )
 specs = st.builds(
     JobSpec,
@@ -84,6 +85,7 @@ specs = st.builds(
     seed=st.integers(0, 2**32 - 1),
     force=st.booleans(),
     title=texts,
+    objectives=st.sampled_from([("latency",), ("latency", "energy"), ("latency", "energy", "size")]),
 )
 jobs = st.builds(
     Job,

@@ -64,7 +64,7 @@ class Budget(_message.Message):
     def __init__(self, trials: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
-    __slots__ = ("graph", "workloads", "device", "budget", "policy", "seed", "force", "title", "request_id")
+    __slots__ = ("graph", "workloads", "device", "budget", "policy", "seed", "force", "title", "request_id", "objectives")
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class SubmitJobRequest(_message.Message):
     FORCE_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     graph: Graph
     workloads: WorkloadCounts
     device: str
@@ -83,7 +84,8 @@ class SubmitJobRequest(_message.Message):
     force: bool
     title: str
     request_id: str
-    def __init__(self, graph: _Optional[_Union[Graph, _Mapping]] = ..., workloads: _Optional[_Union[WorkloadCounts, _Mapping]] = ..., device: _Optional[str] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.MeasurePolicy, _Mapping]] = ..., seed: _Optional[int] = ..., force: _Optional[bool] = ..., title: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    objectives: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, graph: _Optional[_Union[Graph, _Mapping]] = ..., workloads: _Optional[_Union[WorkloadCounts, _Mapping]] = ..., device: _Optional[str] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.MeasurePolicy, _Mapping]] = ..., seed: _Optional[int] = ..., force: _Optional[bool] = ..., title: _Optional[str] = ..., request_id: _Optional[str] = ..., objectives: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnsupportedNode(_message.Message):
     __slots__ = ("name", "reason")
@@ -104,7 +106,7 @@ class SubmitJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., joined: _Optional[bool] = ..., unsupported: _Optional[_Iterable[_Union[UnsupportedNode, _Mapping]]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("workloads", "device", "device_text", "budget", "policy", "seed", "force", "title")
+    __slots__ = ("workloads", "device", "device_text", "budget", "policy", "seed", "force", "title", "objectives")
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +115,7 @@ class JobSpec(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     workloads: _containers.RepeatedCompositeFieldContainer[WorkloadCount]
     device: _common_pb2.Device
     device_text: str
@@ -121,10 +124,11 @@ class JobSpec(_message.Message):
     seed: int
     force: bool
     title: str
-    def __init__(self, workloads: _Optional[_Iterable[_Union[WorkloadCount, _Mapping]]] = ..., device: _Optional[_Union[_common_pb2.Device, _Mapping]] = ..., device_text: _Optional[str] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.MeasurePolicy, _Mapping]] = ..., seed: _Optional[int] = ..., force: _Optional[bool] = ..., title: _Optional[str] = ...) -> None: ...
+    objectives: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, workloads: _Optional[_Iterable[_Union[WorkloadCount, _Mapping]]] = ..., device: _Optional[_Union[_common_pb2.Device, _Mapping]] = ..., device_text: _Optional[str] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.MeasurePolicy, _Mapping]] = ..., seed: _Optional[int] = ..., force: _Optional[bool] = ..., title: _Optional[str] = ..., objectives: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WorkloadResult(_message.Message):
-    __slots__ = ("workload", "count", "trials", "failed", "verified", "cached", "basis", "max_error", "error_ratio", "default_s", "best_s", "best_ci", "bound_s", "bound", "schedule", "spearman", "artifact_sha256", "seconds", "error")
+    __slots__ = ("workload", "count", "trials", "failed", "verified", "cached", "basis", "max_error", "error_ratio", "default_s", "best_s", "best_ci", "bound_s", "bound", "schedule", "spearman", "artifact_sha256", "seconds", "error", "front")
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TRIALS_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +148,7 @@ class WorkloadResult(_message.Message):
     ARTIFACT_SHA256_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    FRONT_FIELD_NUMBER: _ClassVar[int]
     workload: str
     count: int
     trials: int
@@ -163,7 +168,20 @@ class WorkloadResult(_message.Message):
     artifact_sha256: str
     seconds: float
     error: str
-    def __init__(self, workload: _Optional[str] = ..., count: _Optional[int] = ..., trials: _Optional[int] = ..., failed: _Optional[int] = ..., verified: _Optional[bool] = ..., cached: _Optional[bool] = ..., basis: _Optional[_Union[_common_pb2.Basis, str]] = ..., max_error: _Optional[float] = ..., error_ratio: _Optional[float] = ..., default_s: _Optional[float] = ..., best_s: _Optional[float] = ..., best_ci: _Optional[_Union[Interval, _Mapping]] = ..., bound_s: _Optional[float] = ..., bound: _Optional[str] = ..., schedule: _Optional[_Union[_common_pb2.Schedule, _Mapping]] = ..., spearman: _Optional[float] = ..., artifact_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+    front: _containers.RepeatedCompositeFieldContainer[Tradeoff]
+    def __init__(self, workload: _Optional[str] = ..., count: _Optional[int] = ..., trials: _Optional[int] = ..., failed: _Optional[int] = ..., verified: _Optional[bool] = ..., cached: _Optional[bool] = ..., basis: _Optional[_Union[_common_pb2.Basis, str]] = ..., max_error: _Optional[float] = ..., error_ratio: _Optional[float] = ..., default_s: _Optional[float] = ..., best_s: _Optional[float] = ..., best_ci: _Optional[_Union[Interval, _Mapping]] = ..., bound_s: _Optional[float] = ..., bound: _Optional[str] = ..., schedule: _Optional[_Union[_common_pb2.Schedule, _Mapping]] = ..., spearman: _Optional[float] = ..., artifact_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., front: _Optional[_Iterable[_Union[Tradeoff, _Mapping]]] = ...) -> None: ...
+
+class Tradeoff(_message.Message):
+    __slots__ = ("schedule", "seconds", "joules", "bytes")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    JOULES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    schedule: _common_pb2.Schedule
+    seconds: float
+    joules: float
+    bytes: int
+    def __init__(self, schedule: _Optional[_Union[_common_pb2.Schedule, _Mapping]] = ..., seconds: _Optional[float] = ..., joules: _Optional[float] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Interval(_message.Message):
     __slots__ = ("low", "high")

@@ -3,10 +3,13 @@
 Hot: the runtime library's own loop (C++, about 20 ns a call) repeats the kernel on the same buffers. Cold: a
 Python loop walks over copies of the packed constants (of the inputs where nothing is packed) that together
 exceed the last-level cache; its cost per call is measured and reported as ``overhead_s``.
+
+Energy is what the machine tells of the samples' time (``energy.py``), divided by all calls made in it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -17,6 +20,7 @@ import numpy as np
 from fettle.backends.api import Basis, Measurement, MeasurePolicy, Outcome
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
+from fettle.backends.cpu.energy import EnergyCounters, Meter
 from fettle.backends.cpu.loader import CpuKernel
 from fettle.backends.cpu.views import TensorView, copied, prepared
 from fettle.graph.quantized import Operand
@@ -25,6 +29,9 @@ _COLD_LIMIT = 1 << 30
 _MAX_COPIES = 1 << 16
 _MAX_CALLS = 1 << 20
 _CPU = 1
+_UNTIMED_CALLS = 1
+"""Of the runtime library's evaluator, before those that it times."""
+
 _NOTHING = "testing.nop"
 """A function of tvm_ffi that takes anything and does nothing."""
 
@@ -48,11 +55,17 @@ def compare(
     for turn in range(rounds):
         order = range(len(runs)) if turn % 2 == 0 else reversed(range(len(runs)))
         for index in order:
-            samples[index].append(runs[index].sample())
+            samples[index].append(runs[index].metered_sample())
     return [
-        Measurement(Outcome.OK, taken, Basis.MEASURED, counters=tuple(run.counters().items()))
+        Measurement(Outcome.OK, taken, Basis.MEASURED, counters=tuple(run.counters().items()), energy=run.energy())
         for run, taken in zip(runs, samples, strict=True)
     ]
+
+
+@functools.cache
+def energy_counters() -> EnergyCounters | None:
+    """Those of this machine, looked for once a process."""
+    return EnergyCounters.find()
 
 
 class _Run:
@@ -73,6 +86,8 @@ class _Run:
             self._sets = [prepared([*inputs, *packed, out])]
             self._overhead = _native_overhead(self._sets[0])
         self._next = itertools.cycle(self._sets)
+        self._meter = Meter(energy_counters())
+        self._metered_calls = 0
 
     def calibrate(self, policy: MeasurePolicy) -> None:
         """Warm up, then choose the calls a sample needs to last ``policy.min_sample`` seconds."""
@@ -90,6 +105,19 @@ class _Run:
         self._kernel.prepare_threads()
         with threads.pinned():
             return self._cold() if self._is_cold else self._hot()
+
+    def metered_sample(self) -> float:
+        """As :meth:`sample`, with the energy it takes. Reading the counters is not timed."""
+        self._meter.start()
+        seconds = self.sample()
+        self._meter.stop()
+        self._metered_calls += self._calls + (0 if self._is_cold else _UNTIMED_CALLS)
+        return seconds
+
+    def energy(self) -> float | None:
+        """Joules per call over the metered samples; None where the machine does not tell."""
+        joules = self._meter.joules
+        return None if joules is None else joules / self._metered_calls
 
     def _hot(self) -> float:
         return evaluate(self._kernel.module, self._kernel.artifact.entry, self._calls, self._sets[0])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Parameter, Schedule, Space
 from fettle.backends.spaces import Points
+from fettle.graph import codec
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,11 @@ class ScheduleColumns:
         self._numeric = [np.array(p.choices, np.float64) if p.is_numeric else None for p in space.parameters]
         self._columns = [c for at, p in enumerate(space.parameters) if len(p.choices) > 1 for c in _columns(at, p)]
         self.names = tuple(c.name for c in self._columns)
+
+    @property
+    def key(self) -> str:
+        """256-bit key in hexadecimal: equal keys give equal columns."""
+        return codec.digest(("fettle.columns", tuple((p.name, p.choices) for p in self._parameters)))
 
     def of(self, schedules: Sequence[Schedule]) -> Array:
         """As :meth:`matrix`, of schedules that need not be points: of another space, with other choices.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from fettle.graph import codec
 from fettle.graph.errors import DataLoss
 
 VERSION = 1
+
+SourceModel = BoostedTrees | Hyperparameters
+"""The model of trials that are at hand: of a Gaussian process what was learned from them is all that is stored."""
 
 
 def dumps(model: CostModel, names: tuple[str, ...]) -> bytes:
@@ -34,9 +38,7 @@ def dumps(model: CostModel, names: tuple[str, ...]) -> bytes:
             "middle": scaling.middle.tolist(),
             "offset": scaling.offset,
             "scale": scaling.scale,
-            "scales": hyper.scales.tolist(),
-            "variance": hyper.variance,
-            "noise": hyper.noise,
+            **_hyper_data(hyper),
             "x": fit.x.tolist(),
             "y": fit.y.tolist(),
         }
@@ -49,14 +51,43 @@ def loads(data: bytes) -> tuple[CostModel, tuple[str, ...]]:
     Raises:
         DataLoss: no cost model, or one of another version.
     """
-    try:
-        found = codec.decode(data)
-        if found["version"] != VERSION:
-            raise DataLoss(f"a cost model of version {found['version']}, not {VERSION}", hint="fit it again")
+    with _reading(data) as found:
         model = CostModel()
         model.scores = _array(found, "scores")
         model.fitted = BoostedTrees.from_texts(found["trees"]) if found["kind"] == "trees" else _process(found)
         return model, tuple(found["names"])
+
+
+def dump_source(model: SourceModel, trained_on: str) -> bytes:
+    """The model of trials elsewhere, in the canonical encoding.
+
+    Args:
+        trained_on: key of the trials.
+    """
+    data: dict[str, Any] = {"version": VERSION, "trained_on": trained_on}
+    if isinstance(model, BoostedTrees):
+        return codec.encode(data | {"kind": "trees source", "trees": list(model.texts())})
+    return codec.encode(data | {"kind": "process source", **_hyper_data(model)})
+
+
+def load_source(data: bytes) -> tuple[SourceModel, str]:
+    """The inverse of :func:`dump_source`, bit for bit. Raises DataLoss as :func:`loads`."""
+    with _reading(data) as found:
+        if found["kind"] == "trees source":
+            return BoostedTrees.from_texts(found["trees"]), str(found["trained_on"])
+        if found["kind"] == "process source":
+            return _hyper(found), str(found["trained_on"])
+        raise ValueError(f"it is of kind {found['kind']!r}")
+
+
+@contextmanager
+def _reading(data: bytes) -> Iterator[Mapping[str, Any]]:
+    """What was encoded; whatever is found wrong with it becomes DataLoss."""
+    try:
+        found = codec.decode(data)
+        if found["version"] != VERSION:
+            raise DataLoss(f"a cost model of version {found['version']}, not {VERSION}", hint="fit it again")
+        yield found
     except DataLoss:
         raise
     except Exception as problem:  # whatever the two formats' readers find wrong
@@ -68,8 +99,15 @@ def _process(found: Mapping[str, Any]) -> ProcessFit:
     scaling = Scaling(
         _array(found, "low"), _array(found, "span"), _array(found, "middle"), found["offset"], found["scale"]
     )
-    hyper = Hyperparameters(_array(found, "scales"), found["variance"], found["noise"])
-    return ProcessFit(scaling, hyper, _array(found, "x").reshape(-1, columns), _array(found, "y"))
+    return ProcessFit(scaling, _hyper(found), _array(found, "x").reshape(-1, columns), _array(found, "y"))
+
+
+def _hyper(found: Mapping[str, Any]) -> Hyperparameters:
+    return Hyperparameters(_array(found, "scales"), found["variance"], found["noise"])
+
+
+def _hyper_data(hyper: Hyperparameters) -> dict[str, Any]:
+    return {"scales": hyper.scales.tolist(), "variance": hyper.variance, "noise": hyper.noise}
 
 
 def _array(found: Mapping[str, Any], name: str) -> np.ndarray:

@@ -7,7 +7,10 @@ the target decide (see :mod:`fettle.costmodel.gaussian`).
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -16,8 +19,13 @@ from numpy.typing import NDArray
 from fettle.backends.api import Schedule
 from fettle.backends.spaces import Points
 from fettle.costmodel.columns import ScheduleColumns
+from fettle.costmodel.files import SourceModel, dump_source, load_source
 from fettle.costmodel.gaussian import GaussianProcess, learn
 from fettle.costmodel.trees import BoostedTrees
+from fettle.graph import codec
+from fettle.graph.errors import DataLoss
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -33,20 +41,38 @@ _SEED = 0
 
 @attrs.frozen(eq=False)
 class Trials:
-    """What was tried elsewhere: schedules and log(time / bound), infinity for a failure."""
+    """What was tried elsewhere.
+
+    Attributes:
+        values: log(time / bound), infinity for a failure.
+        origin: 256-bit key of where that was, in hexadecimal, under which the model of these trials is kept; empty:
+            it is not.
+    """
 
     schedules: tuple[Schedule, ...]
     values: Array
+    origin: str = ""
+
+
+class Models(Protocol):
+    """Where fitted models are kept, by a 256-bit key in hexadecimal; a :class:`fettle.store.api.Store` is one."""
+
+    def get_model(self, key: str) -> bytes | None: ...
+
+    def put_model(self, key: str, data: bytes) -> None: ...
 
 
 class Source:
     """One set of trials as predictions over a target's points.
 
+    Args:
+        models: where the model of these trials is taken from if it was fitted to the very same ones, and kept.
+
     Raises:
         ValueError: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
     """
 
-    def __init__(self, columns: ScheduleColumns, trials: Trials) -> None:
+    def __init__(self, columns: ScheduleColumns, trials: Trials, models: Models | None = None) -> None:
         valid = trials.values[np.isfinite(trials.values)]
         if len(valid) < _LEAST_TRIALS or np.ptp(valid) == 0.0:
             raise ValueError("too few valid trials to learn from")
@@ -59,6 +85,8 @@ class Source:
         rows = columns.of(trials.schedules)
         self._exact = {row.tobytes(): float(value) for row, value in zip(rows, cut, strict=True)}
         self._rows, self._targets = rows, (cut - self._offset) / self.scale
+        self._models = models if trials.origin else None
+        self._key = codec.digest(("fettle.model", trials.origin, columns.key))
 
     def predict(self, places: Array) -> Array:
         """Cut log(time), [points], less its mean over the trials.
@@ -73,11 +101,32 @@ class Source:
         return found
 
     def _model(self, places: Array) -> Array:
-        if len(self._rows) >= _TREES_FROM:
-            return BoostedTrees.fit(self._rows, self._targets, _SEED).predict(places)[0]
-        process = GaussianProcess(learn(self._rows, self._targets), places)
+        if isinstance(self._fitted, BoostedTrees):
+            return self._fitted.predict(places)[0]
+        process = GaussianProcess(self._fitted, places)
         process.extend(self._rows)
         return process.mean(self._targets)
+
+    @functools.cached_property
+    def _fitted(self) -> SourceModel:
+        """The kept model if its trials are unchanged; else a new one, which is kept."""
+        trained_on = codec.digest(("fettle.trials", self._rows.shape, self._rows.tobytes(), self._targets.tobytes()))
+        if self._models is not None and (kept := self._models.get_model(self._key)) is not None:
+            try:
+                fitted, fitted_to = load_source(kept)
+                if fitted_to == trained_on:
+                    return fitted
+            except DataLoss as problem:
+                _log.warning("fitted cost model %s again: %s", self._key[:12], problem)
+        fitted = self._fit()
+        if self._models is not None:
+            self._models.put_model(self._key, dump_source(fitted, trained_on))
+        return fitted
+
+    def _fit(self) -> SourceModel:
+        if len(self._rows) >= _TREES_FROM:
+            return BoostedTrees.fit(self._rows, self._targets, _SEED)
+        return learn(self._rows, self._targets)
 
 
 class Prior:
@@ -111,13 +160,17 @@ class Prior:
         return found
 
 
-def make_prior(points: Points, known: Sequence[Trials]) -> Prior | None:
-    """The prior of a space from trials elsewhere; None if there is nothing to learn from them."""
+def make_prior(points: Points, known: Sequence[Trials], models: Models | None = None) -> Prior | None:
+    """The prior of a space from trials elsewhere; None if there is nothing to learn from them.
+
+    Args:
+        models: where fitted models are kept from one job to the next.
+    """
     columns = ScheduleColumns(points.space)
     sources = []
     for trials in known:
         try:
-            sources.append(Source(columns, trials))
+            sources.append(Source(columns, trials, models))
         except ValueError:
             continue
     return Prior(sources) if sources else None

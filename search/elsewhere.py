@@ -9,6 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Device, Record, Space
 from fettle.costmodel.transfer import Trials
+from fettle.graph import codec
 from fettle.graph.workload import Workload
 from fettle.search.tuner import is_valid, undisturbed_seconds
 from fettle.store.api import Store
@@ -34,7 +35,7 @@ def trials_elsewhere(store: Store, workload: Workload, device: Device, space: Sp
         if same and candidate.schedule.as_dict().keys() == names:
             found.setdefault((candidate.workload.key, candidate.device.key), []).append(record)
     largest = sorted(found, key=lambda key: (-len(found[key]), key))[:_MOST_SOURCES]
-    return [_trials(found[key]) for key in largest]
+    return [_trials(found[key], codec.digest(("fettle.source", *key, space.version))) for key in largest]
 
 
 def grouped(records: Sequence[Record]) -> list[list[Record]]:
@@ -51,6 +52,6 @@ def grouped(records: Sequence[Record]) -> list[list[Record]]:
     return sorted((list(group.values()) for group in groups.values()), key=len, reverse=True)
 
 
-def _trials(records: Sequence[Record]) -> Trials:
+def _trials(records: Sequence[Record], origin: str) -> Trials:
     values = [math.log(undisturbed_seconds(r)) if is_valid(r) else math.inf for r in records]
-    return Trials(tuple(r.candidate.schedule for r in records), np.array(values))
+    return Trials(tuple(r.candidate.schedule for r in records), np.array(values), origin)

@@ -178,6 +178,7 @@ class _Run:
                             backend.space(workload, self._spec.device),
                             self._job.id,
                         ),
+                        models=self._store,
                         minimise=self._spec.objectives,
                     )
                 )

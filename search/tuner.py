@@ -26,7 +26,7 @@ from fettle.backends.host.executor import BuildResult, Session
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel import metrics
 from fettle.costmodel.features import Featurizer
-from fettle.costmodel.transfer import Trials, make_prior
+from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
@@ -54,6 +54,7 @@ class WorkloadTuner:
         clock: seconds, monotonic.
         sampler: makes what proposes the trials.
         known: trials of the same operator elsewhere; the same ones whenever the tuner is rebuilt.
+        models: where models of ``known`` are kept.
         minimise: objectives of the job; with several, the search is for their Pareto front.
     """
 
@@ -71,6 +72,7 @@ class WorkloadTuner:
         clock: Callable[[], float] = time.monotonic,
         sampler: SamplerFactory = SAMPLERS[DEFAULT],
         known: Sequence[Trials] = (),
+        models: Models | None = None,
         minimise: Sequence[str] = ("latency",),
     ) -> None:
         self.workload = workload
@@ -95,7 +97,7 @@ class WorkloadTuner:
         if len(self._objectives) > 1:
             self._sampler: Sampler = ParetoSampler(sampler, Problem(self.points, default), seed)
         else:
-            self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known)), seed)
+            self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known, models)), seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]

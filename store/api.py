@@ -169,6 +169,17 @@ class Store(abc.ABC):
         """Raises NotFound, or DataLoss if the stored bytes do not have that hash."""
 
     @abc.abstractmethod
+    def put_model(self, key: str, data: bytes) -> None:
+        """Keep or replace a fitted cost model under a 256-bit key in hexadecimal. Losing one costs a fit, no more.
+
+        Raises InvalidArgument for another key.
+        """
+
+    @abc.abstractmethod
+    def get_model(self, key: str) -> bytes | None:
+        """The cost model of a key, or None."""
+
+    @abc.abstractmethod
     def put_kernel(self, kernel: Kernel) -> None:
         """Store or replace the kernel under its key. Raises NotFound if its artifact is not stored."""
 

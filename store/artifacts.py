@@ -15,6 +15,7 @@ from typing import BinaryIO
 from fettle.backends.api import Artifact
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from fettle.store.encoding import check_key
 from fettle.store.missing import no_artifact
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -46,18 +47,10 @@ class ArtifactFiles:
         data = codec.dumps(artifact)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
-        try:
+        with _writing(path):
             if not _holds(path, data):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ResourceExhausted(
-                    f"no space left for artifact {path}", hint="free some space; nothing was left half written"
-                ) from error
-            raise Unavailable(
-                f"artifact {path} cannot be written: {error}", hint="check that the folder is writable"
-            ) from error
         return sha256, len(data)
 
     def read(self, sha256: str) -> Artifact:
@@ -81,6 +74,47 @@ class ArtifactFiles:
             return codec.loads(Artifact, data)
         except InvalidArgument as error:
             raise _lost(path, sha256, f"holds no artifact ({error.message})") from error
+
+
+class ModelFiles:
+    """Cost models as files named by their key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep or replace a model. Raises as :meth:`ArtifactFiles.write`; InvalidArgument for a key that is none."""
+        path = self._folder / check_key(key)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data)
+
+    def read(self, key: str) -> bytes | None:
+        """The model of a key, or None.
+
+        Raises:
+            InvalidArgument: the key is none.
+            Unavailable: the file cannot be read.
+        """
+        path = self._folder / check_key(key)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceExhausted(
+                f"no space left for {path}", hint="free some space; nothing was left half written"
+            ) from error
+        raise Unavailable(f"{path} cannot be written: {error}", hint="check that the folder is writable") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

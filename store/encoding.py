@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from fettle.graph.errors import InvalidArgument
+
+_KEY = re.compile("[0-9a-f]{64}")
 
 MAX_INTEGER = 2**31 - 1
 """Largest number of a row or event; more cannot be asked for."""
@@ -38,6 +41,17 @@ def from_json(text: str) -> Any:
 def clean(text: str) -> str:
     """``text`` with what databases refuse (NUL, lone surrogates of undecodable output) shown as ``\\ufffd``."""
     return text.encode(errors="surrogatepass").decode(errors="replace").replace("\0", "\ufffd")
+
+
+def check_key(key: str) -> str:
+    """A 256-bit key in hexadecimal.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if not _KEY.fullmatch(key):
+        raise InvalidArgument(f"{key[:80]!r} is no 256-bit key in hexadecimal")
+    return key
 
 
 def check_limit(limit: int) -> int:

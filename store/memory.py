@@ -17,7 +17,7 @@ from fettle.graph.errors import Conflict, Unavailable
 from fettle.graph.workload import Workload
 from fettle.store.api import Page, Stats, Store, Trial, TrialPage
 from fettle.store.claims import MemoryClaims
-from fettle.store.encoding import check_limit, clean, from_json, to_json
+from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
 from fettle.store.missing import no_artifact, no_job
 from fettle.store.paging import page_limit, read_token, write_token
@@ -50,6 +50,7 @@ class MemoryStore(Store):
         self._trials: dict[tuple[str, str], _Trial] = {}  # by job and candidate, oldest first
         self._artifacts: dict[str, bytes] = {}
         self._kernels: dict[str, Kernel] = {}
+        self._models: dict[str, bytes] = {}
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -250,6 +251,16 @@ class MemoryStore(Store):
         if data is None:
             raise no_artifact(sha256)
         return codec.loads(Artifact, data)
+
+    def put_model(self, key: str, data: bytes) -> None:
+        check_key(key)
+        with self._locked():
+            self._models[key] = data
+
+    def get_model(self, key: str) -> bytes | None:
+        check_key(key)
+        with self._locked():
+            return self._models.get(key)
 
     def put_kernel(self, kernel: Kernel) -> None:
         with self._locked():

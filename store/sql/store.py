@@ -16,7 +16,7 @@ from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
 from fettle.store.api import Page, Stats, Store, TrialPage
-from fettle.store.artifacts import ArtifactFiles
+from fettle.store.artifacts import ArtifactFiles, ModelFiles
 from fettle.store.claims import Claims
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
 from fettle.store.paging import page_limit, read_token, write_token
@@ -46,6 +46,7 @@ class SqlStore(Store):
         self._reader = engine
         self._writer = writing(engine)
         self._artifacts = artifacts
+        self._models = ModelFiles(artifacts.folder / "models")
         self._claims = claims
         self._clock = clock
         self._catalogue = Catalogue()
@@ -227,6 +228,12 @@ class SqlStore(Store):
         with self._read() as session:
             kernels.find_artifact(session, sha256)
         return self._artifacts.read(sha256)
+
+    def put_model(self, key: str, data: bytes) -> None:
+        self._models.write(key, data)
+
+    def get_model(self, key: str) -> bytes | None:
+        return self._models.read(key)
 
     def put_kernel(self, kernel: Kernel) -> None:
         with self._write() as session:

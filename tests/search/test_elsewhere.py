@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import threading
 
+import pytest
+
 from fettle.backends.api import Schedule
+from fettle.costmodel import transfer
 from fettle.search.elsewhere import grouped, trials_elsewhere
 from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
 from tests.search.test_jobs import Bench
@@ -54,6 +57,17 @@ def test_a_resumed_job_knows_what_it_knew() -> None:
     parts.options.pop("after_trial", None)
     parts.run(job)
     assert parts.schedules() == whole.schedules()
+
+
+def test_models_of_earlier_trials_are_kept_with_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    fits: list[int] = []
+    real = transfer.Source._fit
+    monkeypatch.setattr(transfer.Source, "_fit", lambda source: fits.append(len(source._rows)) or real(source))
+    for number, trials in enumerate((16, 9, 10)):
+        bench.run(bench.submit(workload(256 << number), trials=trials))
+        assert len(bench.store._models) == number
+    assert fits == [16, 9]  # the third job took the first one's model, and fitted the second one's
 
 
 def test_groups_hold_each_schedule_once() -> None:

@@ -458,5 +458,23 @@ class CacheConformance:
             store.stats()
 
 
-class StoreConformance(JobConformance, PageConformance, EventConformance, RecordConformance, CacheConformance):
+class ModelConformance:
+    def test_a_model_is_kept_and_replaced(self, store: Store) -> None:
+        key, other = "0a" * 32, "0b" * 32
+        assert store.get_model(key) is None
+        store.put_model(key, b"one")
+        store.put_model(key, b"two\0")
+        assert (store.get_model(key), store.get_model(other)) == (b"two\0", None)
+
+    @pytest.mark.parametrize("key", ["", "../" * 22, "0A" * 32, "0a" * 33])
+    def test_what_is_no_key_names_no_model(self, store: Store, key: str) -> None:
+        with pytest.raises(InvalidArgument):
+            store.put_model(key, b"")
+        with pytest.raises(InvalidArgument):
+            store.get_model(key)
+
+
+class StoreConformance(
+    JobConformance, PageConformance, EventConformance, RecordConformance, CacheConformance, ModelConformance
+):
     """All of it."""

@@ -481,6 +481,7 @@ class Record:
         seconds: wall time the trial took, build and measurement.
         features: the cost model's inputs, as built.
         predicted: log(time / bound) the cost model expected before measuring, or None.
+        predicted_std: its standard deviation, or None.
         artifact_bytes: size of the artifact's payload; None if nothing was built (nor in a recording).
     """
 
@@ -497,6 +498,7 @@ class Record:
     seconds: float = 0.0
     features: tuple[tuple[str, float], ...] = ()
     predicted: float | None = None
+    predicted_std: float | None = None
     artifact_bytes: int | None = None
 
 

@@ -47,6 +47,7 @@ def schema() -> Any:
         ("max_error", number),
         ("error_ratio", number),
         ("predicted_log", number),  # log(time / bound) expected before the trial
+        ("predicted_log_std", number),
         ("trial_s", number),  # wall time the trial took, build included
         ("toolchain", text),
         ("space_version", text),
@@ -142,6 +143,7 @@ def _row(trial: Trial, lowering: Lowering | None) -> dict[str, Any]:
         "max_error": record.max_error,
         "error_ratio": record.error_ratio,
         "predicted_log": record.predicted,
+        "predicted_log_std": record.predicted_std,
         "trial_s": record.seconds,
         "toolchain": record.toolchain,
         "space_version": record.space_version,

@@ -34,6 +34,7 @@ def cached_result(workload: Workload, count: int, kernel: Kernel) -> WorkloadRes
 
 def failed_result(tuner: WorkloadTuner, error: str) -> WorkloadResult:
     """The result of a workload that was tuned in vain."""
+    foresight = tuner.foresight()
     return WorkloadResult(
         workload=tuner.workload,
         count=tuner.count,
@@ -41,7 +42,11 @@ def failed_result(tuner: WorkloadTuner, error: str) -> WorkloadResult:
         failed=tuner.failed,
         bound_s=tuner.bound.seconds,
         bound=tuner.bound.roof,
-        spearman=tuner.spearman(),
+        spearman=foresight.spearman,
+        pairwise=foresight.pairwise,
+        top1_regret=foresight.top1_regret,
+        top5_regret=foresight.top5_regret,
+        coverage=foresight.coverage,
         seconds=tuner.seconds,
         error=error,
         front=tuner.front(),

@@ -24,8 +24,8 @@ from fettle.backends.api import (
 )
 from fettle.backends.host.executor import BuildResult, Session
 from fettle.backends.spaces import enumerate_space
-from fettle.costmodel import metrics
 from fettle.costmodel.features import Featurizer
+from fettle.costmodel.foresight import Foresight
 from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
@@ -136,10 +136,14 @@ class WorkloadTuner:
             return ()
         return objectives.front([r for r in self.records if is_valid(r)], self._objectives)
 
-    def spearman(self) -> float | None:
-        """Rank correlation of predictions with the trials they were made for, before these were measured."""
+    def foresight(self) -> Foresight:
+        """How good predictions were of the trials they were made for, before these were measured."""
         judged = [r for r in self.records if r.predicted is not None and is_valid(r)]
-        return metrics.spearman([r.predicted or 0.0 for r in judged], [undisturbed_seconds(r) for r in judged])
+        return Foresight.of(
+            np.array([r.predicted for r in judged], np.float64),
+            np.array([r.predicted_std for r in judged], np.float64),
+            np.array([self._log_time(r) for r in judged]),
+        )
 
     # ------------------------------------------------------------------------------------------ the loop
 
@@ -200,6 +204,7 @@ class WorkloadTuner:
             space_version=self.space.version,
             features=self._featurizer.as_built(proposal.index, artifact),
             predicted=proposal.predicted,
+            predicted_std=proposal.std,
         )
         if artifact is not None:
             trial = session.evaluate(build.candidate, artifact)
@@ -291,9 +296,13 @@ class WorkloadTuner:
         others = objectives.values(record, self._objectives[1:])
         return Observation(
             index,
-            math.log(undisturbed_seconds(record) / self.bound.seconds),
+            self._log_time(record),
             tuple(math.log(max(value, _SMALLEST)) for value in others),
         )
+
+    def _log_time(self, record: Record) -> float:
+        """log(time / bound) of a valid trial."""
+        return math.log(undisturbed_seconds(record) / self.bound.seconds)
 
 
 def is_valid(record: Record) -> bool:

@@ -163,7 +163,8 @@ class WorkloadResult:
         default_s, best_s: medians of the finals (None if nothing valid was found).
         best_ci: 95 % interval of the best's median.
         bound_s, bound: the roof's time and name.
-        spearman: rank correlation of the cost model's predictions with trials it had not seen; None if too few.
+        spearman, pairwise, top1_regret, top5_regret, coverage: of predictions, each made before its trial; see
+            :class:`fettle.costmodel.foresight.Foresight`.
         artifact_sha256: the winner's artifact.
         seconds: wall time spent on this workload.
         error: why there is no kernel, if there is none.
@@ -186,6 +187,10 @@ class WorkloadResult:
     bound: str = ""
     schedule: Schedule | None = None
     spearman: float | None = None
+    pairwise: float | None = None
+    top1_regret: float | None = None
+    top5_regret: float | None = None
+    coverage: float | None = None
     artifact_sha256: str = ""
     seconds: float = 0.0
     error: str = ""

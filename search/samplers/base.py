@@ -46,11 +46,13 @@ class Proposal:
     """A point to try.
 
     Attributes:
-        predicted: log(time / bound) expected of it; None if the sampler has no model, or not yet.
+        predicted, std: log(time / bound) expected of it, and the standard deviation; None if the sampler has no model,
+            or not yet.
     """
 
     index: int
     predicted: float | None = None
+    std: float | None = None
 
 
 class Sampler(abc.ABC):

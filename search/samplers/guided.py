@@ -154,7 +154,7 @@ class GuidedSampler(Sampler):
                 apart &= self._geometry.hamming(ranks, ranks[[at]])[:, 0] >= _LEAST_DIFFERENCE
                 surrogate = surrogate.pretend(at)
                 std = surrogate.predict(values).std
-        proposals = [Proposal(stage.pool[at], float(belief.log_time[at])) for at in chosen]
+        proposals = [Proposal(stage.pool[at], *belief.trial(at)) for at in chosen]
         if len(proposals) < count:  # a large space's pool ran out
             taken = {*self._told, *(p.index for p in proposals)}
             more = random_points(self._points, self._rng(), count - len(proposals), taken)

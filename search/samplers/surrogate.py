@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
+from collections.abc import Callable
 
 import attrs
 import numpy as np
@@ -53,15 +55,23 @@ class Belief:
     Attributes:
         mean, std: [points], in the surrogate's own unit, smaller is faster.
         best: of the trials so far, in that unit.
-        log_time: [points], log(time / bound) expected.
+        noise: standard deviation of a trial about the mean of its point, in that unit.
+        log_time: log(time / bound) of values in that unit.
         per_unit: log(time) that one unit is worth near the best.
     """
 
     mean: Array
     std: Array
     best: float
-    log_time: Array
+    noise: float
+    log_time: Callable[[Array], Array]
     per_unit: float
+
+    def trial(self, at: int) -> tuple[float, float]:
+        """log(time / bound) expected of a trial at a point of the pool, and its standard deviation."""
+        mean, std = self.mean[at], math.hypot(self.std[at], self.noise)
+        low, middle, high = self.log_time(np.array([mean - std, mean, mean + std])).tolist()
+        return middle, max(0.5 * (high - low), _SMALLEST_STD)
 
 
 class Surrogate(abc.ABC):
@@ -112,15 +122,20 @@ class ProcessSurrogate(Surrogate):
     def predict(self, values: Array) -> Belief:
         targets = self._targets(values)
         mean, std = self._process.mean(targets), np.maximum(np.sqrt(self._process.variance), _SMALLEST_STD)
-        if self._fast is not None and self._scale is not None:
-            log_time = (mean - targets.min()) * self._scale + values.min()
-            return Belief(mean, std, float(targets.min()), log_time, self._scale)
+        best, noise = float(targets.min()), math.sqrt(self._process.hyper.noise)
+        if self._fast is not None and (scale := self._scale) is not None:
+            return Belief(mean, std, best, noise, lambda units: (units - best) * scale + values.min(), scale)
         order = np.argsort(values, kind="stable")
         known = np.minimum(values, values[np.isfinite(values)].max())[order]
-        log_time = np.interp(mean, targets[order], known)
+        scores = targets[order]
         fast = int(_FAST * (len(values) - 1)) + 1
-        per_unit = (known[fast] - known[0]) / max(targets[order[fast]] - targets[order[0]], _SMALLEST_STD)
-        return Belief(mean, std, float(targets.min()), log_time, float(per_unit))
+        per_unit = float((known[fast] - known[0]) / max(scores[fast] - scores[0], _SMALLEST_STD))
+
+        def log_time(units: Array) -> Array:
+            """Between the trials interpolated, below the best as steep as it is near the best."""
+            return np.asarray(np.interp(units, scores, known) + per_unit * np.minimum(units - best, 0.0), np.float64)
+
+        return Belief(mean, std, best, noise, log_time, per_unit)
 
     def feasible(self, values: Array) -> Array | float:
         failed = ~np.isfinite(values)
@@ -163,7 +178,8 @@ class TreeSurrogate(Surrogate):
         pass
 
     def predict(self, values: Array) -> Belief:
-        return Belief(self._mean, np.maximum(self._std, _SMALLEST_STD), float(values.min()), self._mean, 1.0)
+        std = np.maximum(self._std, _SMALLEST_STD)
+        return Belief(self._mean, std, float(values.min()), 0.0, lambda units: units, 1.0)
 
     def feasible(self, values: Array) -> Array | float:
         return self._feasible

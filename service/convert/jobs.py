@@ -115,7 +115,18 @@ def basis_from_proto(number: int) -> Basis:
     return enum_from_proto(common_pb2.Basis, "BASIS", Basis, number, "basis")
 
 
-_OPTIONAL = ("max_error", "error_ratio", "default_s", "best_s", "bound_s", "spearman")
+_OPTIONAL = (
+    "max_error",
+    "error_ratio",
+    "default_s",
+    "best_s",
+    "bound_s",
+    "spearman",
+    "pairwise",
+    "top1_regret",
+    "top5_regret",
+    "coverage",
+)
 
 
 def result_to_proto(result: WorkloadResult) -> tuning_pb2.WorkloadResult:

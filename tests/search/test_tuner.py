@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fettle.backends.api import Bound, Outcome, Record, Schedule
+from fettle.costmodel.foresight import Foresight
 from fettle.search.tuner import WorkloadTuner
 from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, SyntheticExecutor, chance, workload
 
@@ -75,13 +78,19 @@ def test_predictions_are_recorded_before_measuring_and_rank_what_comes() -> None
     session = executor.open(workload(), tuner.policy, 0)
     tuner.step(session, 8)
     assert all(r.predicted is None for r in tuner.records)
-    assert tuner.spearman() is None
+    assert tuner.foresight() == Foresight()
     for _ in range(6):
         tuner.step(session, 8)
     assert all(r.predicted is not None for r in tuner.records[8:])
-    correlation = tuner.spearman()
-    assert correlation is not None
-    assert correlation > 0.3
+    found = tuner.foresight()
+    assert found.spearman is not None
+    assert found.spearman > 0.3
+    assert found.coverage is not None
+    assert 0.7 <= found.coverage <= 1.0
+    later = tuner.records[8:]
+    errors = [math.log(r.measurement.time / BOUND.seconds) - (r.predicted or 0.0) for r in later]
+    typical = np.median(np.abs(errors) / np.array([r.predicted_std for r in later], np.float64))
+    assert 0.1 < typical < 2.0  # standard deviations are of the size of the errors
 
 
 def test_a_step_stops_between_two_trials_when_told() -> None:

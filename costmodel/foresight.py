@@ -12,12 +12,16 @@ from fettle.costmodel.conformal import quantile
 Array = NDArray[np.float64]
 
 COVERAGE = 0.9
+JUDGED = 2000
+"""Trials that are looked at: pairs of them are compared, so that time grows with their square."""
+
 _MOST = 5
 
 
 @attrs.frozen
 class Foresight:
-    """Figures over the trials that were predicted and measured; None where there are too few of them.
+    """Figures over the trials that were predicted and measured, the latest :data:`JUDGED` of them; None where there are
+    too few.
 
     A search tries what looks fast, so its trials are alike and harder to tell apart than random ones.
 
@@ -42,6 +46,7 @@ class Foresight:
                 order of the trials.
             actual: [trials], what it was.
         """
+        predicted, std, actual = predicted[-JUDGED:], std[-JUDGED:], actual[-JUDGED:]
         count = len(actual)
         if count == 0:
             return cls()

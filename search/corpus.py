@@ -14,7 +14,7 @@ from fettle.graph.workload import Workload
 from fettle.store.api import Store, Trial
 from fettle.store.parquet import arrow, parquet_file
 
-ROW_GROUP = 1000
+ROW_GROUP = 256
 """Trials read, lowered and written at a time: what has to fit in memory."""
 
 

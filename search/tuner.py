@@ -31,7 +31,7 @@ from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
 from fettle.search.finals import Finalist, Verdict
-from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, Sampler, SamplerFactory
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
 from fettle.search.samplers.pareto import ParetoSampler
 from fettle.search.stopping import nothing_to_gain
 from fettle.store.values import Tradeoff
@@ -94,10 +94,9 @@ class WorkloadTuner:
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
-        if len(self._objectives) > 1:
-            self._sampler: Sampler = ParetoSampler(sampler, Problem(self.points, default), seed)
-        else:
-            self._sampler = sampler(Problem(self.points, default, make_prior(self.points, known, models)), seed)
+        several = len(self._objectives) > 1
+        problem = Problem(self.points, default, None if several else make_prior(self.points, known, models))
+        self._sampler = ParetoSampler(sampler, problem, seed) if several else sampler(problem, seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -32,20 +31,17 @@ def lottery(
 
     Example: fettle bench lottery recordings/ --only guided,random,evolution --seeds 20 --parquet lottery.parquet
     """
-    from fettle.bench.lottery import Lottery, Ticket, schema
+    from fettle.bench.lottery import Lottery, schema
     from fettle.search.samplers import SAMPLERS
     from fettle.store.parquet import parquet_file
 
     game = Lottery(recordings_in(files), only.split(",") if only else list(SAMPLERS), seeds, _numbers(budgets))
     interrupted = False
-    with ExitStack() as stack:
-        keep: Callable[[Ticket], None] = lambda ticket: None  # noqa: E731
-        if parquet is not None:
-            append = stack.enter_context(parquet_file(parquet, schema()))
-            keep = lambda ticket: append(ticket.rows())  # noqa: E731
+    with nullcontext() if parquet is None else parquet_file(parquet, schema()) as append:
         try:
             for ticket in track(game.draw(), "searches", game.searches, console=stderr, transient=True):
-                keep(ticket)
+                if append is not None:
+                    append(ticket.rows())
         except KeyboardInterrupt:
             interrupted = True
     standings = game.standings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import attrs
 import pytest
+from rich.console import Console
 
 from fettle.cli.app import main
 from fettle.costmodel.files import loads
@@ -25,7 +27,7 @@ from fettle.store.open import open_store
 from fettle.store.values import Job, JobState
 from fettle.tuning import plan, tune
 from tests.backends.replay.samples import BROKEN, TIMES, large, t4, write
-from tests.face.support import Fettle, environment, parsed
+from tests.face.support import environment
 
 RECORDED = Workload.parse("recorded")
 
@@ -109,11 +111,12 @@ def test_curve_is_null_before_the_first_valid_point_and_stays_at_invalid_ones(tm
     assert report["ratio"] == 1.0
 
 
-def test_replay_shows_a_table_to_people(recording: Path, fresh: Fettle) -> None:
-    done = fresh("replay", str(recording), "--evaluations", "12", "--sampler", "random")
-    assert done.returncode == 0
-    assert "best (ms)" in done.stdout
-    assert "1200 configurations" in done.stdout
+def test_replay_shows_a_table_to_people(recording: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr("fettle.cli.replay.stdout", Console(file=shown, width=120))
+    assert here("replay", str(recording), "--evaluations", "12", "--sampler", "random").returncode == 0
+    assert "best (ms)" in shown.getvalue()
+    assert "1200 configurations" in shown.getvalue()
 
 
 def test_a_recording_of_another_device_is_a_head_start(tmp_path: Path, recording: Path, here: Here) -> None:
@@ -137,10 +140,10 @@ def test_what_is_no_other_device_is_refused(other: str, hint: str, tmp_path: Pat
 
 
 def test_the_cost_model_is_judged_on_the_trials_of_the_store(recording: Path, tmp_path: Path, here: Here) -> None:
-    assert here("tune", "recorded", "--device", f"replay:{recording}", "--trials", "96", "--json").returncode == 0
-    (model,) = here("costmodel", "report", "--trained-on", "48", "--save", "models", "--json").json()["models"]
+    assert here("tune", "recorded", "--device", f"replay:{recording}", "--trials", "64", "--json").returncode == 0
+    (model,) = here("costmodel", "report", "--trained-on", "32", "--save", "models", "--json").json()["models"]
     assert model["workload"] == "recorded"
-    assert model["trained_on"] == 48
+    assert model["trained_on"] == 32
     assert -1.0 <= model["spearman"] <= 1.0
     assert 0.0 <= model["coverage"] <= 1.0
     (saved,) = (tmp_path / "models").glob("*.costmodel")
@@ -213,18 +216,19 @@ def test_exported_job_is_the_same_device_space_and_result_again(tmp_path: Path, 
     assert again["optimum"] == 2.0 * 1e-3
 
 
-def test_export_of_measured_kernels_replays_their_times(tuned_folder: Path, tuned: Fettle, tmp_path: Path) -> None:
+def test_export_of_measured_kernels_replays_their_times(tuned_folder: Path, here: Here, tmp_path: Path) -> None:
     job = json.loads((tuned_folder / "tune.json").read_text())
-    path = tmp_path / "softmax.json.gz"
-    assert tuned("jobs", "export", job["job"], "--output", str(path)).returncode == 0
-    with open_store(str(tuned_folder / "store.sqlite3")) as opened:
+    path, store = tmp_path / "softmax.json.gz", str(tuned_folder / "store.sqlite3")
+    assert here("jobs", "export", job["job"], "--output", str(path), "--store", store).returncode == 0
+    with open_store(store) as opened:
         (workload, _), *_ = opened.get_job(job["job"]).spec.workloads
         records = opened.job_records(job["job"], workload.key)
-    report = parsed(tuned("replay", str(path), "--json"))
+    report = here("replay", str(path), "--json").json()
     assert report["evaluations"] == len(records)
     assert report["optimum"] == min(r.measurement.median for r in records if r.verified)
-    assert tuned("jobs", "export", job["job"], "-o", str(path), "--workload", "recorded").returncode == 3
-    assert tuned("jobs", "export", "nosuchjob", "-o", str(path)).returncode == 3
+    other = ("--workload", "recorded", "--store", store)
+    assert here("jobs", "export", job["job"], "-o", str(path), *other).returncode == 3
+    assert here("jobs", "export", "nosuchjob", "-o", str(path), "--store", store).returncode == 3
 
 
 def test_export_of_a_job_with_several_workloads_asks_which(tmp_path: Path, here: Here) -> None:
@@ -303,22 +307,21 @@ def test_server_that_is_killed_twice_ends_with_the_result_of_an_undisturbed_run(
     assert math.isclose(finished.results[0].best_s or 0.0, min(objectives(recording)) * 1e-3, rel_tol=0.1)
 
 
-def test_tune_on_a_server_sends_the_absolute_path_and_the_server_keeps_to_its_root(tmp_path: Path) -> None:
+def test_tune_on_a_server_sends_the_absolute_path_and_the_server_keeps_to_its_root(
+    tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, client_folder = tmp_path / "root", tmp_path / "client"
     root.mkdir()
     client_folder.mkdir()
     write(root / "a.json", t4())
     write(client_folder / "b.json", t4())
+    monkeypatch.chdir(client_folder)  # not where the server runs
 
-    def remote(address: str, device: str) -> subprocess.CompletedProcess[str]:
-        words = ["tune", "recorded", "--device", device, "--trials", "20", "--server", address, "--json"]
-        return subprocess.run(
-            [sys.executable, "-m", "fettle", *words],
-            capture_output=True, text=True, env=environment(client_folder), cwd=client_folder, check=False, timeout=60,
-        )  # fmt: skip
+    def remote(address: str, device: str) -> Done:
+        return here("tune", "recorded", "--device", device, "--trials", "20", "--server", address, "--json")
 
     with serving(tmp_path, "--replay-root", "root") as (_, address):
-        (row,) = parsed(remote(address, "replay:../root/a.json"))["workloads"]
+        (row,) = remote(address, "replay:../root/a.json").json()["workloads"]
         assert row["best_s"] == 2.0 * 1e-3
         refused = remote(address, "replay:b.json")
         assert refused.returncode == 2

@@ -48,7 +48,7 @@ def test_the_first_batch_of_another_shape_is_better_than_a_cold_one() -> None:
 def test_a_resumed_job_knows_what_it_knew() -> None:
     whole, parts = Bench(SyntheticBackend(variant=1)), Bench(SyntheticBackend(variant=1))
     for bench in (whole, parts):
-        bench.run(bench.submit(workload(256), trials=32))
+        bench.run(bench.submit(workload(256), trials=16))
     whole.run(whole.submit(workload(512), trials=24))
     job = parts.submit(workload(512), trials=24)
     parts.stop_after(11, pause := threading.Event())

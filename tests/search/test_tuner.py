@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -36,19 +37,25 @@ def run(backend: SyntheticBackend, steps: Iterable[int], rebuild: bool) -> list[
     return tuner.records
 
 
+@functools.cache
+def uninterrupted() -> list[Record]:
+    """A search of six whole batches."""
+    return run(SyntheticBackend(fails=flaky), [8] * 6, rebuild=False)
+
+
 @settings(max_examples=3, deadline=None)
 @given(st.lists(st.integers(1, 8), min_size=4, max_size=6))
 def test_resuming_equals_continuing_wherever_it_stopped(steps: list[int]) -> None:
     backend = SyntheticBackend(fails=flaky)
     resumed = run(backend, steps, rebuild=True)
     continued = run(backend, steps, rebuild=False)
-    uninterrupted = run(backend, [8] * 6, rebuild=False)[: len(resumed)]
-    assert [r.candidate for r in resumed] == [r.candidate for r in continued] == [r.candidate for r in uninterrupted]
-    assert [r.predicted for r in resumed] == [r.predicted for r in uninterrupted]
+    whole = uninterrupted()[: len(resumed)]
+    assert [r.candidate for r in resumed] == [r.candidate for r in continued] == [r.candidate for r in whole]
+    assert [r.predicted for r in resumed] == [r.predicted for r in whole]
 
 
 def test_no_schedule_is_tried_twice_and_the_default_is_first() -> None:
-    schedules = [r.candidate.schedule for r in run(SyntheticBackend(fails=flaky), [8] * 6, rebuild=False)]
+    schedules = [r.candidate.schedule for r in uninterrupted()]
     assert schedules[0] == DEFAULT
     assert len(set(schedules)) == 48
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +40,17 @@ def parquet_file(path: Path, schema: Any) -> Iterator[Callable[[Rows], None]]:
             replacing(path) as file,
             module.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
         ):
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # a file for people, not one of the store's
             yield lambda rows: writer.write_table(module.Table.from_pylist(list(rows), schema=schema))
     except OSError as problem:
         raise Unavailable(
             f"{path} cannot be written: {problem.strerror or problem}",
             hint="check that its folder exists, is writable and has space; nothing was left half written",
         ) from problem
+
+
+def _umask() -> int:
+    """The process's, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

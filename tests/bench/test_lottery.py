@@ -129,6 +129,13 @@ def test_bad_games_are_refused(file: Path, samplers: list[str], budgets: list[in
         Lottery([file], samplers, 1, budgets)
 
 
+def test_a_parquet_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    with parquet_file(tmp_path / "out.parquet", module.schema()):
+        pass
+    assert (tmp_path / "out.parquet").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_parquet_file_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="space"), parquet_file(tmp_path / "out.parquet", module.schema()) as append:
         append([{}["space"]])

@@ -85,11 +85,12 @@ def test_a_search_for_both_finds_more_of_the_front_than_one_for_time(name: str) 
     assert both > one
 
 
-def test_proposals_depend_on_the_seed_and_what_was_told_alone() -> None:
+@pytest.mark.parametrize("name", ["guided", "random", "tpe", "nsga2", "evolution", "local"])
+def test_proposals_depend_on_the_seed_and_what_was_told_alone(name: str) -> None:
     backend = SyntheticBackend(small=True)
     problem = Problem(enumerate_space(backend.space(workload(), DEVICE)))
     told = [Observation(i, 0.1 * i, (-0.1 * i,)) for i in range(8)] + [Observation(9, math.inf)]
-    one, two = (ParetoSampler(SAMPLERS["evolution"], problem, 3) for _ in range(2))
+    one, two = (ParetoSampler(SAMPLERS[name], problem, 3) for _ in range(2))
     one.tell(told)
     for observation in told:
         two.tell([observation])

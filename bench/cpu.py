@@ -221,9 +221,10 @@ class _Ours:
         self._inputs = [o for o, is_constant in pairs if not is_constant and isinstance(o, np.ndarray)]
         self._out = empty(self.workload.result.shape, self.workload.result.format.dtype)
         self.run()
-        difference = np.abs(self._out.astype(np.float64) - self.reference.expected)
+        numbers = self.workload.decode(self._out)
+        difference = np.abs(numbers.astype(np.float64) - self.reference.expected)
         self.is_right = bool((difference <= self.reference.tolerance).all())
-        self.error = _finite(normalised_error(self._out, self.reference.expected))
+        self.error = _finite(normalised_error(numbers, self.reference.expected))
 
     def run(self) -> object:
         return self._call(self._inputs, self._out)

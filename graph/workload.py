@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from numpy.typing import NDArray
 
 from fettle.graph import codec
 from fettle.graph.errors import InvalidWorkload
@@ -98,6 +99,10 @@ class Workload:
     def result(self) -> TensorSpec:
         """The one result."""
         return self.spec.result(self.values)
+
+    def decode(self, result: NDArray[Any]) -> NDArray[Any]:
+        """The numbers a result stands for, as the operator's reference gives them."""
+        return self.spec.decode(self.values, result)
 
     @property
     def flops(self) -> int:

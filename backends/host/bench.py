@@ -38,7 +38,7 @@ class OpenSession:
             for tensor, operand in zip(workload.operands, mapped.operands, strict=True)
         )
         inputs, constants = split_constants(workload, operands)
-        output = GuardedOutput(workload.result)
+        output = GuardedOutput(workload.result, workload.decode)
         return cls(number, operands, tuple(inputs), tuple(constants), mapped.reference, output)
 
 

@@ -58,7 +58,7 @@ class InProcessSession(Session):
         self._operands = data.operands(workload, seed)
         self._inputs, self._constants = split_constants(workload, self._operands)
         self._reference = data.reference(workload, self._operands)
-        self._output = GuardedOutput(workload.result)
+        self._output = GuardedOutput(workload.result, workload.decode)
         self._packed: dict[str, tuple[np.ndarray, ...]] = {}
 
     def build(self, candidates: Sequence[Candidate]) -> list[BuildResult]:

@@ -6,7 +6,7 @@ two runs in a row catch state left behind in scratch memory; canaries around the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -46,9 +46,13 @@ class Verdict:
 
 
 class GuardedOutput:
-    """An output array, 64-byte aligned, between two canaries."""
+    """An output array, 64-byte aligned, between two canaries.
 
-    def __init__(self, result: TensorSpec) -> None:
+    Args:
+        decode: the numbers the array stands for (:meth:`fettle.graph.workload.Workload.decode`); None for its elements.
+    """
+
+    def __init__(self, result: TensorSpec, decode: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
         dtype = result.format.dtype
         size = result.size * dtype.itemsize
         self._raw = np.empty(size + 2 * _CANARY + 64, np.uint8)
@@ -56,10 +60,16 @@ class GuardedOutput:
         self._bytes = self._raw[start : start + size]
         self._canaries = (self._raw[:start], self._raw[start + size :])
         self.array: np.ndarray = self._bytes.view(dtype).reshape(result.shape)
+        self._decode = decode
 
     def poison(self) -> None:
         """Fill output and canaries."""
         self._raw.fill(_POISON)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """What the reference is compared with."""
+        return self.array if self._decode is None else self._decode(self.array)
 
     @property
     def intact(self) -> bool:
@@ -93,13 +103,14 @@ def check(output: GuardedOutput, reference: Reference, when: str) -> Verdict:
     """Compare an output, as it is, with the reference."""
     if not output.intact:
         return Verdict(Outcome.WRONG_RESULT, message=f"{when}: the kernel wrote outside its output")
-    max_error, error_ratio, wrong, first = compare(output.array, reference)
+    numbers = output.numbers
+    max_error, error_ratio, wrong, first = compare(numbers, reference)
     if not wrong:
         return Verdict(Outcome.OK, max_error, error_ratio)
-    where = tuple(int(i) for i in np.unravel_index(first, output.array.shape))
+    where = tuple(int(i) for i in np.unravel_index(first, numbers.shape))
     message = (
-        f"{when}: {wrong} of {output.array.size} elements are beyond the tolerance, first {list(where)}: "
-        f"{float(output.array[where])!r} instead of {float(reference.expected[where])!r} "
+        f"{when}: {wrong} of {numbers.size} elements are beyond the tolerance, first {list(where)}: "
+        f"{float(numbers[where])!r} instead of {float(reference.expected[where])!r} "
         f"± {float(reference.tolerance[where]):.3g}"
     )
     return Verdict(Outcome.WRONG_RESULT, max_error, error_ratio, message)

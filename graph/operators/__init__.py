@@ -10,6 +10,7 @@ from fettle.graph.operators.elementwise import Elementwise
 from fettle.graph.operators.layernorm import LayerNorm
 from fettle.graph.operators.lossless import Lossless
 from fettle.graph.operators.matmul import Matmul
+from fettle.graph.operators.quantize import Quantize
 from fettle.graph.operators.recorded import Recorded
 from fettle.graph.operators.rmsnorm import RmsNorm
 from fettle.graph.operators.softmax import Softmax
@@ -25,6 +26,7 @@ OPERATORS: dict[str, Operator] = {
         Elementwise(),
         Attention(),
         Lossless(),
+        Quantize(),
         Recorded(),
     )
 }

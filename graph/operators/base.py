@@ -34,8 +34,8 @@ class Reference:
     """The right answer of one call, and how far a kernel may be from it.
 
     Attributes:
-        expected: result in float64.
-        tolerance: largest allowed ``|kernel - expected|``, elementwise, same shape.
+        expected: result in float64, decoded (see :meth:`Operator.decode`).
+        tolerance: largest allowed ``|decoded result - expected|``, elementwise, same shape.
     """
 
     expected: NDArray[np.float64]
@@ -190,6 +190,10 @@ class Operator(abc.ABC):
     @abc.abstractmethod
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
         """Random data for one operand that keeps results O(1)."""
+
+    def decode(self, values: Mapping[str, Any], result: NDArray[Any]) -> NDArray[Any]:
+        """The numbers a result stands for, as :meth:`reference` gives them; by default its elements are these."""
+        return result
 
     @abc.abstractmethod
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import Format, minifloat_values
+from fettle.graph.formats import PER_ROW, Format, minifloat_values
 from fettle.graph.operators.base import (
     CONFIDENCE,
     ROUNDING,
@@ -25,6 +25,7 @@ from fettle.graph.operators.base import (
     extent,
     flag,
 )
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
 
@@ -38,11 +39,17 @@ MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
     rounds = weight is not None and weight.is_quantised and not weight.is_minifloat
-    return Format("i8") if rounds else values["act"]
+    return Format("i8") if rounds or isinstance(values["act"], PreparedFormat) else values["act"]
 
 
 def _default_out(values: Mapping[str, Any]) -> Format:
+    if isinstance(values["act"], PreparedFormat):
+        return Format("f32")
     return Format("i32") if values["act"].kind == "i8" else values["act"]
+
+
+def _act(text: str) -> Format | PreparedFormat:
+    return PreparedFormat.parse(text) if ":" in text else choice("f32", "bf16", "f16", "i8")(text)
 
 
 def _weight(text: str) -> Format:
@@ -61,7 +68,8 @@ class Matmul(Operator):
     ``compute`` says what activations may be rounded to before the product. ``epilogue`` is applied to every
     element of the product before it is stored; its rows ``b0 …`` are constants ``[N]`` in f32, its operands
     ``x0 …`` have the shape and format of the result. With ``act=i8`` both operands are plain 8-bit integers and the
-    result is their exact product in i32.
+    result is their exact product in i32. With ``act=i8:128/f32`` or ``lut4:128/f32`` x is what the operator
+    ``quantize`` prepared, in the groups of the weight.
     """
 
     name: ClassVar[str] = "matmul"
@@ -70,7 +78,7 @@ class Matmul(Operator):
         Field("m", extent),
         Field("n", extent),
         Field("k", extent),
-        Field("act", choice("f32", "bf16", "f16", "i8")),
+        Field("act", _act),
         Field("weight", _weight, optional=True),
         Field("rhs", choice("f32", "bf16", "f16", "i8"), optional=True),
         Field("compute", choice("i8", "f32", "bf16", "f16", "f8e4m3"), default=_default_compute),
@@ -87,6 +95,8 @@ class Matmul(Operator):
             raise InvalidWorkload("a batched matmul cannot have a quantised weight")
         if weight is not None and weight.is_quantised and values["epilogue"] is not None:
             raise InvalidWorkload("an epilogue needs a weight that is not quantised")
+        if isinstance(values["act"], PreparedFormat):
+            _check_prepared(values, values["act"])
         integer = "i8" in (values["act"].kind, (weight or values["rhs"]).kind)
         if integer or values["out"].kind == "i32":
             kinds = values["act"].kind, (weight or values["rhs"]).kind, values["compute"].kind, values["out"].kind
@@ -104,7 +114,11 @@ class Matmul(Operator):
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         m, n, k = values["m"], values["n"], values["k"]
         lead = () if values["batch"] == 1 else (values["batch"],)
-        x = TensorSpec("x", (*lead, m, k), values["act"])
+        act: Format | PreparedFormat = values["act"]
+        if isinstance(act, PreparedFormat):
+            x = TensorSpec("x", (act.words(m, k),), Format("i32"))
+        else:
+            x = TensorSpec("x", (*lead, m, k), act)
         extra = epilogue_operands(values["epilogue"], n, self.result(values))
         weight: Format | None = values["weight"]
         if weight is None:
@@ -122,6 +136,8 @@ class Matmul(Operator):
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
         """Standard normal activations; weights scaled by 1/√K; 8-bit integers of any value."""
         k = values["k"]
+        if tensor.name == "x" and isinstance(values["act"], PreparedFormat):
+            return values["act"].prepare(rng.standard_normal((values["m"], k), np.float32))
         if tensor.format.kind == "i8":
             return rng.integers(-128, 128, tensor.shape, np.int8)
         if tensor.name not in ("weight", "rhs"):
@@ -157,22 +173,30 @@ class Matmul(Operator):
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
         summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
         Integer products are exact: one half tells them from their neighbours.
+        Of prepared activations the product is that of what they stand for; int8 codes are not rounded again, and
+        only the first summand is left of the three.
         Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum, and
         minifloats, which no table is made for, ``Σ_{k∈g} W²``.
         """
-        x = np.asarray(operands[0]).astype(np.float64)
+        act: Format | PreparedFormat = values["act"]
+        compute: str = values["compute"].kind
+        x = np.asarray(operands[0])
+        if isinstance(act, PreparedFormat):
+            x = act.activations(x, values["m"], values["k"])
+            compute = "f32" if act.element == "i8" else compute
+        x = x.astype(np.float64)
         weight = operands[1]
         if values["act"].kind == "i8":
             expected = x @ np.asarray(weight).astype(np.float64)  # sums below 2^53 are exact
             return Reference(expected, np.full(expected.shape, 0.5))
         if isinstance(weight, QuantizedWeight):
-            expected, tolerance = _quantised(x, weight, values["compute"].kind)
+            expected, tolerance = _quantised(x, weight, compute)
         else:
             dense = np.asarray(weight).astype(np.float64)
             expected = x @ dense
             tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
-            if values["compute"].kind in ROUNDING:
-                tolerance += CONFIDENCE * ROUNDING[values["compute"].kind] * np.sqrt((x * x) @ (dense * dense))
+            if compute in ROUNDING:
+                tolerance += CONFIDENCE * ROUNDING[compute] * np.sqrt((x * x) @ (dense * dense))
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
@@ -180,6 +204,18 @@ class Matmul(Operator):
         if values["out"].kind == "f16":
             tolerance += 2.0**-25
         return Reference(expected, tolerance)
+
+
+def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:
+    """Prepared activations are for weights of integers and signs in groups as theirs."""
+    weight: Format | None = values["weight"]
+    if weight is None or not weight.is_quantised or weight.is_minifloat:
+        raise InvalidWorkload(f"act={act} needs a quantised weight of integers or signs")
+    if values["compute"].kind != "i8":
+        raise InvalidWorkload(f"act={act} is rounded already", hint="leave compute= away")
+    act.groups(values["k"])
+    if act.group != (values["k"] if weight.group == PER_ROW else weight.group):
+        raise InvalidWorkload(f"act={act} and weight={weight} are not grouped alike")
 
 
 def _minifloats(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> QuantizedWeight:

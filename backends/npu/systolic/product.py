@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.npu.systolic.hardware import MAC, Systolic
 from fettle.graph.formats import BITS, PER_ROW, Format
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
 ACCUMULATOR_BYTES = 4
@@ -86,6 +87,8 @@ def unsupported(workload: Workload, hardware: Systolic) -> str:
     weight = values["weight"] or values["rhs"]
     if values["epilogue"] is not None:
         return "the npu maps products without an epilogue"
+    if isinstance(values["act"], PreparedFormat):
+        return "the npu takes activations that nobody has prepared"
     if weight.is_binary_coded or weight.is_minifloat:
         return f"the npu takes integer codes, not {weight}"
     if hardware.pe != MAC and not (weight.is_quantised or weight.kind == "i8"):

@@ -12,6 +12,7 @@ from fettle.backends.api import Constraint, Parameter, Schedule, Simulation, Spa
 from fettle.backends.pim.lut.model import Lookups, Sram, Widths, count, indices
 from fettle.backends.pim.mapping import HOST_ELEMENTS_PER_NS, Array, ceil_div
 from fettle.graph.formats import PER_ROW
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -29,6 +30,8 @@ def unsupported(workload: Workload, sram: Sram) -> str:
     weight = v["weight"]
     if weight is None or not weight.is_quantised or weight.is_binary_coded or weight.kind in ("tern", "bip1"):
         return "tables are made of quantised weights, u1 to u8"
+    if isinstance(v["act"], PreparedFormat):
+        return "the arrays take activations that nobody has prepared"
     if v["compute"].kind != "i8":
         return "activations are quantised to 8 bits: compute=i8"
     if weight.group != PER_ROW and weight.group % 4:

@@ -32,13 +32,14 @@ from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.gemm import Gemm
 from fettle.backends.cpu.gemv import Gemv
 from fettle.backends.cpu.measure import measure
+from fettle.backends.cpu.prepare import Prepare
 from fettle.backends.cpu.profile import measure_profile
 from fettle.backends.cpu.rows import Rows
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Gemm(), Gemv(), Rows(), Attention())
+FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Gemm(), Gemv(), Rows(), Attention(), Prepare())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 

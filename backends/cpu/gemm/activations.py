@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from fettle.backends.cpu.gemm.plan import GemmPlan
+from fettle.backends.cpu.gemv import quantise
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Buffer, Expr, Registers, T, fold, load, loop, parallel, splat, store
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T, load, loop, parallel, store
 
 _LANES = 16
-_TINY = 1e-30
-"""Groups whose largest value is below this quantise coarsely instead of dividing by zero."""
 
 
 class Activations(abc.ABC):
@@ -27,7 +26,6 @@ class Activations(abc.ABC):
 
     def __init__(self, plan: GemmPlan) -> None:
         self.plan = plan
-        self.floats = Floats(plan.act)
         self.values: Buffer = T.alloc_buffer(
             (plan.padded_m * plan.packed.padded_k // self.packing,), self.dtype, align=64
         )
@@ -45,8 +43,11 @@ class Activations(abc.ABC):
         with parallel(plan.threads) as thread:
             first, last = pairs * thread // plan.threads, pairs * (thread + 1) // plan.threads
             with T.serial(first, last) as pair:
-                row, group = pair // plan.packed.groups, pair % plan.packed.groups
-                self.prepare_group(self._padded(x, T.min(row, plan.m - 1), group), row, group)
+                self.prepare_pair(x, pair // plan.packed.groups, pair % plan.packed.groups)
+
+    def prepare_pair(self, x: Buffer, row: Expr, group: Expr) -> None:
+        """Emit the preparation of one group of a row."""
+        self.prepare_group(self._padded(x, T.min(row, self.plan.m - 1), group), row, group)
 
     @abc.abstractmethod
     def prepare_group(self, a: Buffer, row: Expr, group: Expr) -> None:
@@ -70,15 +71,16 @@ class Activations(abc.ABC):
         """The group's activations as floats, zeros behind its end."""
         packed = self.plan.packed
         width = packed.padded_group
+        floats = Floats(self.plan.act)
         a = T.alloc_buffer((width,), "float32", align=64)
         start = group * packed.group
         if packed.is_exact:
             with loop(width // _LANES) as i:
-                store(a, i * _LANES, self.floats.read(x, (row, start + i * _LANES), _LANES), _LANES)
+                store(a, i * _LANES, floats.read(x, (row, start + i * _LANES), _LANES), _LANES)
             return a
         with T.serial(width) as i:
             inside = T.And(i < packed.group, start + i < packed.k)
-            store(a, i, T.if_then_else(inside, self.floats.read(x, (row, start + i), 1), T.float32(0)), 1)
+            store(a, i, T.if_then_else(inside, floats.read(x, (row, start + i), 1), T.float32(0)), 1)
         return a
 
 
@@ -98,24 +100,31 @@ class Quantised(Activations):
         self.offset: Buffer = T.alloc_buffer((plan.padded_m * plan.packed.groups,), "int32", align=64)
 
     def prepare_group(self, a: Buffer, row: Expr, group: Expr) -> None:
-        plan = self.plan
-        largest = Registers(1, "float32", _LANES)
-        with loop(plan.packed.padded_group // _LANES) as i:
-            largest[0] = T.max(largest[0], T.abs(load(a, i * _LANES, _LANES)))
-        bound = T.Bind(T.max(fold(largest[0], _LANES, T.max), T.float32(_TINY)))
-        inverse = T.Bind(T.float32(127) / bound)
-        sums = Registers(1, "int32", _LANES)
+        width = self.plan.packed.padded_group
+        unit, total = quantise.codes(lambda i: load(a, i, _LANES), width, self.slabs(row, group), self.values)
+        self.put(row, group, unit, total)
+
+    def put(self, row: Expr, group: Expr, unit: Expr, total: Expr) -> None:
+        """Emit the factor and offset of a group of a row from its l and Σq."""
+        place = group * self.plan.padded_m + row
+        store(self.factor, place, unit, 1)
+        store(self.offset, place, total * T.int32(-self.plan.zero_point), 1)
+
+
+class Given(Quantised):
+    """The same from what ``quantize`` prepared (:mod:`fettle.graph.prepared`), moved to where the inner loops walk."""
+
+    def prepare_pair(self, x: Buffer, row: Expr, group: Expr) -> None:
+        packed = self.plan.packed
+        pair = T.min(row, self.plan.m - 1) * packed.groups + group
+        first = pair * (packed.group // self.packing)
         for source, target, width in self.slabs(row, group):
             with loop(width // _LANES) as i:
-                scaled = load(a, source + i * _LANES, _LANES) * splat(inverse, _LANES)
-                q = T.Bind(T.Cast(f"int32x{_LANES}", T.nearbyint(scaled)))
-                sums[0] = sums[0] + q
-                words = T.reinterpret("int32x4", T.Cast("int8x16", q))
-                store(self.values, target + i * (_LANES // 4), words, _LANES // 4)
-        place = group * plan.padded_m + row
-        store(self.factor, place, bound * T.float32(1 / 127), 1)
-        total = fold(sums[0], _LANES, lambda u, v: u + v)
-        store(self.offset, place, total * T.int32(-plan.zero_point), 1)
+                words = load(x, first + (source + i * _LANES) // self.packing, _LANES // self.packing)
+                store(self.values, target + i * (_LANES // self.packing), words, _LANES // self.packing)
+        units = packed.value_words
+        unit, total = x[units + pair], x[units + packed.m * packed.groups + pair]
+        self.put(row, group, T.reinterpret("float32", unit), total)
 
 
 class Copied(Activations):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tvm.script.ir_builder import IRBuilder
 
-from fettle.backends.cpu.gemm.activations import Copied, Quantised
+from fettle.backends.cpu.gemm.activations import Activations, Copied, Given, Quantised
 from fettle.backends.cpu.gemm.amx import AmxTiles
 from fettle.backends.cpu.gemm.floating import FloatTiles
 from fettle.backends.cpu.gemm.integer import IntegerTiles
@@ -30,7 +30,7 @@ def _arguments(plan: GemmPlan) -> Arguments:
     packed = plan.packed
     per_group = (packed.padded_n * packed.groups,)
     return Arguments(
-        x=_argument("x", (plan.m, packed.k), Floats(plan.act).dtype),
+        x=_argument("x", packed.x_shape, "int32" if packed.prepared else Floats(plan.act).dtype),
         weights=_argument("codes", (packed.weight_bytes,), "uint8"),
         scales=_argument("scales", per_group, Floats(packed.format.scale).dtype),
         zero_points=_argument("zero_points", per_group, "uint8") if packed.format.zero_points else None,
@@ -39,7 +39,10 @@ def _arguments(plan: GemmPlan) -> Arguments:
 
 
 def _emit(plan: GemmPlan, arguments: Arguments) -> None:
-    activations = Copied(plan) if plan.is_float else Quantised(plan)
+    if plan.is_float:
+        activations: Activations = Copied(plan)
+    else:
+        activations = Given(plan) if plan.packed.prepared else Quantised(plan)
     activations.prepare(arguments.x)
     units, threads = plan.packed.tiles * plan.panels, plan.threads
     with parallel(threads) as thread:

@@ -30,6 +30,7 @@ from fettle.backends.cpu.gemm.plan import (
     tile_k,
 )
 from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
 VERSION = "gemm-3"
@@ -72,6 +73,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only weights of integers and signs")
     if workload["weight"].is_binary_coded:
         return Support.no("binary-coded weights are the family gemv's")
+    if isinstance(workload["act"], PreparedFormat) and workload["act"].element != "i8":
+        return Support.no("tables are the family gemv's")
     if workload["m"] < LEAST_ROWS and not workload["invariant"]:
         return Support.no(f"fewer than {LEAST_ROWS} rows")
     if not orders(workload, device):

@@ -15,13 +15,20 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
   times l; factor = l/2, total = Σa.
 * ``mirror``: see ``halftables``; factor = l/2 (bit planes) or l (ternary), total = Σa.
 * ``dequantise``: a as float; factor = 1, total = Σa.
+
+Where the operator ``quantize`` has prepared codes or tables before, they are read as they lie (:class:`Given`): the
+step, a power of two, is then left to factor and total.
 """
 
 from __future__ import annotations
 
+import abc
+
+from fettle.backends.cpu.gemv import quantise
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.halftables import half_tables, padded_width
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.quantise import LANES
 from fettle.backends.cpu.gemv.words import (
     Buffer,
     Expr,
@@ -34,47 +41,33 @@ from fettle.backends.cpu.gemv.words import (
     parallel,
     splat,
     store,
-    total,
 )
 
-LANES = 16
-"""Activations handled at once; LLVM splits the vectors where registers are narrower."""
 
-_TINY = 1e-30
-"""Groups whose largest value is below this quantise coarsely instead of dividing by zero."""
+class Prepared(abc.ABC):
+    """Prepared activations: ``values`` by (row, k), ``factor``, ``total`` and ``offset`` by (row, group)."""
 
-
-class Prepared:
-    """Workspaces of the prepared activations: ``values`` by (row, k), ``factor`` and ``offset`` by (row, group)."""
-
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, values: Buffer) -> None:
         self.plan = plan
-        size = plan.m * plan.padded_k
-        if plan.is_mirror:
-            self.values: Buffer = T.alloc_buffer((plan.table_bytes,), "uint8", align=64)
-        elif plan.is_lut:
-            self.values = T.alloc_buffer((size * 4,), "int8", align=64)
-        elif plan.algorithm == "integer":
-            self.values = T.alloc_buffer((size // 4,), "int32", align=64)
-        else:
-            self.values = T.alloc_buffer((size,), "float32", align=64)
-        self.factor: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
-        self.total: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
-        self.offset: Buffer = T.alloc_buffer((plan.m * plan.groups,), "float32", align=64)
+        self.values = values
+        pairs = (plan.m * plan.groups,)
+        self.factor: Buffer = T.alloc_buffer(pairs, "float32", align=64)
+        self.total: Buffer = T.alloc_buffer(pairs, "float32", align=64)
+        self.offset: Buffer = T.alloc_buffer(pairs, "float32", align=64)
 
-    def prepare(self, x: Buffer, first: Expr, last: Expr) -> None:
+    @classmethod
+    def of(cls, plan: Plan, x: Buffer) -> Prepared:
+        """Prepared by the kernel, or given to it, as the plan says."""
+        return Given(plan, x) if plan.prepared else Computed(plan, x)
+
+    @abc.abstractmethod
+    def prepare_pair(self, pair: Expr) -> None:
+        """Emit values, factor and total of a (row, group) pair."""
+
+    def prepare(self, first: Expr, last: Expr) -> None:
         """Emit the preparation of (row, group) pairs ``first`` … ``last - 1``."""
         with T.serial(first, last) as pair:
-            a = self._padded(x, pair)
-            if self.plan.is_mirror:
-                total = half_tables(self.plan, a, self.values, self.factor, pair)
-                store(self.total, pair, total, 1)
-            elif self.plan.is_lut:
-                self._tables(a, pair)
-            elif self.plan.algorithm == "integer":
-                self._quantise(a, pair)
-            else:
-                self._copy(a, pair)
+            self.prepare_pair(pair)
             self._offset(pair)
 
     def _offset(self, pair: Expr) -> None:
@@ -85,11 +78,60 @@ class Prepared:
             value = value - load(self.factor, pair, 1) * T.float32(plan.centre)
         store(self.offset, pair, value, 1)
 
-    def prepare_in_parallel(self, x: Buffer) -> None:
+    def prepare_in_parallel(self) -> None:
         """Emit the preparation of everything, shared among the plan's threads."""
         pairs, threads = self.plan.m * self.plan.groups, self.plan.threads
         with parallel(threads) as thread:
-            self.prepare(x, pairs * thread // threads, pairs * (thread + 1) // threads)
+            self.prepare(pairs * thread // threads, pairs * (thread + 1) // threads)
+
+
+class Given(Prepared):
+    """What ``quantize`` prepared (:mod:`fettle.graph.prepared`): values as they lie, units and totals scaled."""
+
+    def __init__(self, plan: Plan, x: Buffer) -> None:
+        dtype, size = ("int8", 4 * plan.value_words) if plan.is_lut else ("int32", plan.value_words)
+        super().__init__(plan, T.decl_buffer((size,), dtype, data=x.data, align=1 if plan.is_lut else 4))
+        self.x = x
+
+    def prepare_pair(self, pair: Expr) -> None:
+        plan = self.plan
+        units = plan.value_words
+        totals = units + plan.m * plan.groups
+        step = plan.format.step
+        unit = T.Bind(T.reinterpret("float32", self.x[units + pair]) * T.float32(step))
+        store(self.factor, pair, unit * T.float32(0.5) if plan.is_lut else unit, 1)
+        if plan.is_lut:
+            store(self.total, pair, T.reinterpret("float32", self.x[totals + pair]) * T.float32(step), 1)
+        else:
+            store(self.total, pair, T.Cast("float32", self.x[totals + pair]) * unit, 1)
+
+
+class Computed(Prepared):
+    """Prepared by the kernel itself, in a workspace."""
+
+    def __init__(self, plan: Plan, x: Buffer) -> None:
+        size = plan.m * plan.padded_k
+        if plan.is_mirror:
+            values: Buffer = T.alloc_buffer((plan.table_bytes,), "uint8", align=64)
+        elif plan.is_lut:
+            values = T.alloc_buffer((size * 4,), "int8", align=64)
+        elif plan.algorithm == "integer":
+            values = T.alloc_buffer((size // 4,), "int32", align=64)
+        else:
+            values = T.alloc_buffer((size,), "float32", align=64)
+        super().__init__(plan, values)
+        self.x = x
+
+    def prepare_pair(self, pair: Expr) -> None:
+        a = self._padded(self.x, pair)
+        if self.plan.is_mirror:
+            store(self.total, pair, half_tables(self.plan, a, self.values, self.factor, pair), 1)
+        elif self.plan.is_lut:
+            self._tables(a, pair)
+        elif self.plan.algorithm == "integer":
+            self._quantise(a, pair)
+        else:
+            self._copy(a, pair)
 
     # -- one (row, group) pair; ``a`` is a buffer with padded_group floats
 
@@ -120,35 +162,18 @@ class Prepared:
 
     def _quantise(self, a: Buffer, pair: Expr) -> None:
         width = self.plan.padded_group
-        largest = Registers(1, "float32", LANES)
-        with loop(width // LANES) as i:
-            largest[0] = T.max(largest[0], T.abs(load(a, i * LANES, LANES)))
-        inverse, unit = _scale(fold(largest[0], LANES, T.max))
-        sums = Registers(1, "int32", LANES)
-        with loop(width // LANES) as i:
-            q = T.Bind(_round(load(a, i * LANES, LANES) * splat(inverse, LANES)))
-            sums[0] = sums[0] + q
-            packed = T.reinterpret("int32x4", T.Cast("int8x16", q))
-            store(self.values, pair * (width // 4) + i * (LANES // 4), packed, LANES // 4)
+        spans = [(0, pair * (width // 4), width)]
+        unit, total = quantise.codes(lambda i: load(a, i, LANES), width, spans, self.values)
         store(self.factor, pair, unit, 1)
-        store(self.total, pair, T.Cast("float32", fold(sums[0], LANES, lambda u, v: u + v)) * unit, 1)
+        store(self.total, pair, T.Cast("float32", total) * unit, 1)
 
     def _tables(self, a: Buffer, pair: Expr) -> None:
         width = self.plan.padded_group
-        largest, sums = Registers(1, "float32", LANES), Registers(1, "float32", LANES)
-        with loop(width // LANES) as i:
-            value = load(a, i * LANES, LANES)
-            sums[0] = sums[0] + value
-            size = T.Bind(T.abs(value))
-            for distance in (1, 2):  # every lane gets the sum of its quad
-                size = T.Bind(size + T.Shuffle([size], [lane ^ distance for lane in range(LANES)]))
-            largest[0] = T.max(largest[0], size)
-        inverse, unit = _scale(fold(largest[0], LANES, T.max))
-        with loop(width // 4) as quad:
-            terms = [_signs(i) * splat(T.Bind(load(a, quad * 4 + i, 1) * inverse), LANES) for i in range(4)]
-            store(self.values, (pair * (width // 4) + quad) * LANES, T.Cast("int8x16", _round(total(terms))), LANES)
+        unit, total = quantise.tables(
+            lambda i: load(a, i, LANES), lambda i: load(a, i, 1), width, pair * width * 4, self.values
+        )
         store(self.factor, pair, unit * T.float32(0.5), 1)
-        store(self.total, pair, fold(sums[0], LANES, lambda u, v: u + v), 1)
+        store(self.total, pair, total, 1)
 
     def _copy(self, a: Buffer, pair: Expr) -> None:
         width = self.plan.padded_group
@@ -158,21 +183,3 @@ class Prepared:
             sums[0] = sums[0] + value
             store(self.values, pair * width + i * LANES, value, LANES)
         store(self.total, pair, fold(sums[0], LANES, lambda u, v: u + v), 1)
-
-
-def _scale(largest: Expr) -> tuple[Expr, Expr]:
-    """(127 / largest, largest / 127)."""
-    bounded = T.Bind(T.max(largest, T.float32(_TINY)))
-    return T.Bind(T.float32(127) / bounded), T.Bind(bounded * T.float32(1 / 127))
-
-
-def _round(value: Expr) -> Expr:
-    """Nearest int32, ties to even."""
-    return T.Cast(f"int32x{LANES}", T.nearbyint(value))
-
-
-def _signs(bit: int) -> Expr:
-    """+1 in the lanes whose number has the bit set, -1 in the others."""
-    lane = T.ramp(T.int32(0), 1, LANES)
-    is_set = T.bitwise_and(lane, constant(1 << bit, "int32", LANES)) > constant(0, "int32", LANES)
-    return T.Select(is_set, constant(1, "float32", LANES), constant(-1, "float32", LANES))

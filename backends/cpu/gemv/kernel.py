@@ -53,7 +53,7 @@ class _Kernel:
         per_group = (plan.padded_n * plan.stored_groups,)
         self.scale_floats = Floats(plan.format.scale, plan.converts_half)
         self.out_floats = Floats(plan.out, plan.converts_half)
-        self.x = _argument("x", (plan.m, plan.k), Floats(plan.act).dtype)
+        self.x = _argument("x", plan.x_shape, "int32" if plan.prepared else Floats(plan.act).dtype)
         self.weights = _argument("codes", (plan.weight_bytes,), "uint8")
         self.scales = _argument("scales", per_group, self.scale_floats.dtype)
         self.zero_points = _argument("zero_points", per_group, "uint8") if plan.format.zero_points else None
@@ -63,12 +63,12 @@ class _Kernel:
         plan = self.plan
         shared = plan.preparation == "shared"
         if shared:
-            prepared = Prepared(plan)
-            prepared.prepare_in_parallel(self.x)
+            prepared = Prepared.of(plan, self.x)
+            prepared.prepare_in_parallel()
         with parallel(plan.threads) as thread:
             if not shared:
-                prepared = Prepared(plan)
-                prepared.prepare(self.x, 0, plan.m * plan.groups)
+                prepared = Prepared.of(plan, self.x)
+                prepared.prepare(0, plan.m * plan.groups)
             dot = DOTS[plan.algorithm, plan.isa](plan, self.weights, prepared)
             with self._own_tiles(thread) as tile, loop(-(-plan.m // plan.batch)) as batch:
                 self._tile(dot, tile, batch)

@@ -13,6 +13,7 @@ import attrs
 
 from fettle.backends.api import Schedule
 from fettle.graph.formats import PER_ROW, Format
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
 LARGEST_GROUP = 65536
@@ -42,6 +43,8 @@ def field_bits(bits: int) -> int:
 class Plan:
     """One candidate of the family: workload, schedule (see ``spaces``), and whether float16 has instructions.
 
+    ``prepared`` says what x is where ``quantize`` has prepared it: ``i8`` codes or ``lut4`` tables; else empty.
+
     A binary-coded weight is ``planes_apart`` weights of format ``bip1`` whose groups alternate, each with its scales:
     stored group g is plane ``g mod planes_apart`` over the activations of group ``g div planes_apart``.
     """
@@ -63,6 +66,7 @@ class Plan:
     preparation: str
     split: str = "contiguous"
     converts_half: bool = True
+    prepared: str = ""
     planes_apart: int = 1
 
     @classmethod
@@ -78,6 +82,7 @@ class Plan:
             k=values["k"],
             format=element,
             act=values["act"].kind,
+            prepared=values["act"].element if isinstance(values["act"], PreparedFormat) else "",
             out=values["out"].kind,
             **schedule.as_dict(),  # type: ignore[arg-type]
         )
@@ -255,6 +260,18 @@ class Plan:
             return self.m * self.groups * self.steps * 128
         per_k = {"lut": 4, "integer": 1, "dequantise": 4}[self.algorithm]
         return self.m * self.padded_k * per_k
+
+    @property
+    def value_words(self) -> int:
+        """32-bit words of codes or tables that were prepared before."""
+        return PreparedFormat(self.prepared, self.group).value_words(self.m, self.k)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of the argument x: activations, or the words of prepared ones."""
+        if not self.prepared:
+            return self.m, self.k
+        return (PreparedFormat(self.prepared, self.group).words(self.m, self.k),)
 
     @property
     def layout(self) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan, ceil_div
+from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
 VERSION = "2"
@@ -41,6 +42,9 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
 
 NARROW_SUMS = (("lut", "avx512bw"), ("lut", "avx2"))
 """Pairs whose 16-bit sums do not hold eight planes."""
+
+READERS = {"i8": "integer", "lut4": "lut"}
+"""The algorithm that reads activations prepared in each way."""
 
 _PREFETCH = (0, 1024, 2048, 4096, 8192)
 _TILES = (16, 32, 64, 128, 256, 320, 512, 640, 1024)
@@ -76,6 +80,8 @@ def supports(workload: Workload, device: Device) -> Support:
     if workload["invariant"] and cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}:
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):
+        if isinstance(workload["act"], PreparedFormat):
+            return Support.no(f"no inner loop here reads activations prepared as {workload['act']}")
         return Support.no("an operand of more than 2^31 elements")
     return Support.yes()
 
@@ -89,9 +95,12 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
         if any(needed <= usable for needed in sets) and _fits(_plan(workload, *pair, tile=_TILES[-1]))
     ]
     runnable = [pair for pair in runnable if _has_lines(_plan(workload, *pair))]
+    act = workload["act"]
+    if isinstance(act, PreparedFormat):
+        runnable = [pair for pair in runnable if pair[0] == READERS[act.element]]
     bits = workload["weight"].bits
     rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair not in NARROW_SUMS or bits < 8)]
-    if workload["compute"].kind != "i8" or not rounded:
+    if workload["compute"].kind != "i8" or not (rounded or isinstance(act, PreparedFormat)):
         rounded = [pair for pair in runnable if pair[0] == "dequantise"]
     return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
 
@@ -115,6 +124,8 @@ def space(workload: Workload, device: Device) -> Space:
     choices = pairs(workload, device)
     algorithms = list(dict.fromkeys(algorithm for algorithm, _ in choices))
     isas = list(dict.fromkeys(isa for _, isa in choices))
+    is_prepared = isinstance(workload["act"], PreparedFormat)
+    preparations = ("private",) if is_prepared else ("private", "shared")  # little is left to share
     parameters = (
         Parameter.categorical("algorithm", algorithms),
         Parameter.categorical("isa", isas),
@@ -125,7 +136,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("prefetch", _PREFETCH),
         Parameter("threads", _thread_counts(device)),
         Parameter.categorical("split", ("contiguous", "interleaved")),
-        Parameter.categorical("preparation", ("private", "shared")),
+        Parameter.categorical("preparation", preparations),
     )
     constraints = [
         *(_isas_of(algorithm, choices) for algorithm in algorithms),
@@ -133,7 +144,7 @@ def space(workload: Workload, device: Device) -> Space:
         Constraint(f"tile * (threads - 1) < {n}", "every thread has a tile"),
         Constraint("threads > 1 or (preparation == 'private' and split == 'contiguous')", "one thread shares nothing"),
     ]
-    if m > _PRIVATE_ROWS:
+    if m > _PRIVATE_ROWS and not is_prepared:
         constraints.append(Constraint("threads == 1 or preparation == 'shared'", "many rows are prepared once"))
     return Space(parameters, constraints, VERSION)
 
@@ -168,7 +179,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         prefetch=0,
         threads=threads,
         split="contiguous",
-        preparation="shared" if threads > 1 and m > _PRIVATE_ROWS else "private",
+        preparation="shared" if threads > 1 and m > _PRIVATE_ROWS and not plan.prepared else "private",
     )
 
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from fettle.graph.errors import InvalidArgument, InvalidGraph
+from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.cut import CONSTANT
 from fettle.graph.onnx.importer import Imported
@@ -75,7 +75,9 @@ class GraphRuntime:
                 if kernel is not None:
                     runs.append((node, self._bind(node, node.workload, kernel)))
                     continue
-            run = _reference([nodes[name] for name in node.covers], imported)
+            covered = [nodes[name] for name in node.covers]
+            _check_known(node, covered)
+            run = _reference(covered, imported)
             if node.reason == CONSTANT:
                 self._constants.update(zip(node.outputs, run(self._constants), strict=True))
             else:
@@ -129,7 +131,8 @@ class GraphRuntime:
                 constants.append(np.ascontiguousarray(arrays[0]).reshape(spec.shape))
         bound = kernel.bind(constants)
         free = [(names[0], spec.shape) for spec, names in pairs if not spec.constant]
-        shape = self._types[node.outputs[0]].shape
+        kind = self._types.get(node.outputs[0])  # none of what a pass over the graph added
+        shape = workload.result.shape if kind is None else kind.shape
         assert shape is not None
 
         def run(tensors: Tensors) -> Sequence[np.ndarray]:
@@ -137,6 +140,14 @@ class GraphRuntime:
             return (bound(arrays).reshape(shape),)
 
         return run
+
+
+def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
+    """The reference evaluator runs nodes of the model, not what a pass made of them."""
+    known = {name for inside in covered for name in (*reads(inside), *inside.output)}
+    for name in (*node.outputs, *(name for names in node.inputs for name in names)):
+        if name not in known:
+            raise Unsupported(f"node {node.name!r} has no kernel, and the model has no tensor {name!r}")
 
 
 def _initializers(imported: Imported) -> Tensors:

@@ -13,6 +13,7 @@ from fettle.backends.api import MeasurePolicy
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, InvalidGraph
 from fettle.graph.graph import GraphNode
+from fettle.graph.sharing import Alternative, alternatives, workloads
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
 from fettle.store.values import Budget, Job, JobEvent, JobSpec
@@ -29,28 +30,40 @@ class Work:
         title: the file's name or the workload text.
         workloads: distinct workloads with how often each occurs.
         left_out: nodes of the model left to the default executor, each with its reason.
+        ways: in which products could share the preparation of their activations, if that was asked for.
     """
 
     title: str
     workloads: tuple[tuple[Workload, int], ...]
     left_out: tuple[GraphNode, ...] = ()
+    ways: tuple[Alternative, ...] = ()
 
 
 def read_work(
-    target: str | os.PathLike[str] | Workload | Sequence[Workload], dims: Mapping[str, int] | None = None
+    target: str | os.PathLike[str] | Workload | Sequence[Workload],
+    dims: Mapping[str, int] | None = None,
+    share: Sequence[str] = (),
 ) -> Work:
     """Understand the target of a tuning request: ``*.onnx`` is a model, anything else a workload text.
 
+    Args:
+        share: elements of prepared activations (``i8``, ``lut4``) that products of a model may share; the workloads
+            of both ways are then to be tuned.
+
     Raises:
-        InvalidWorkload: malformed text.
+        InvalidWorkload: malformed text, or no such element.
         InvalidGraph, NotFound: the model cannot be read, or has nothing to tune.
     """
+    if share and not isinstance(target, str | os.PathLike):
+        raise InvalidArgument("only products of an ONNX model share the preparation of their activations")
     if isinstance(target, Workload):
         return Work(str(target), ((target, 1),))
     if isinstance(target, Sequence) and not isinstance(target, str):
         return Work(f"{len(target)} workloads", tuple((w, 1) for w in dict.fromkeys(target)))
     text = os.fspath(target)
     if not text.endswith(".onnx"):
+        if share:
+            raise InvalidArgument("only products of an ONNX model share the preparation of their activations")
         if dims:
             raise InvalidArgument("--dim is for ONNX models", hint="write the size into the workload text")
         workload = Workload.parse(text)
@@ -61,7 +74,8 @@ def read_work(
     if not graph.workloads():
         reasons = "; ".join(f"{node.name}: {node.reason}" for node in graph.unsupported()[:5])
         raise InvalidGraph(f"{text} has no operator fettle can tune", hint=reasons)
-    return Work(os.path.basename(text), graph.workloads(), graph.unsupported())
+    ways = alternatives(graph, share)
+    return Work(os.path.basename(text), (*graph.workloads(), *workloads(ways)), graph.unsupported(), ways)
 
 
 def plan(
@@ -75,6 +89,7 @@ def plan(
     force: bool = False,
     policy: MeasurePolicy | None = None,
     objectives: Sequence[str] = ("latency",),
+    share: Sequence[str] = (),
 ) -> tuple[JobSpec, Work]:
     """The job a request describes, and what its target was understood as; see :func:`tune` for the arguments.
 
@@ -82,7 +97,7 @@ def plan(
         InvalidArgument (and subclasses): malformed target, device or budget, a seed out of range.
     """
     budget = Budget(trials, seconds)
-    work = read_work(target, dims)
+    work = read_work(target, dims, share)
     _, resolved = resolve_device(device)
     spec = JobSpec(
         work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title, tuple(objectives)
@@ -101,6 +116,7 @@ def tune(
     force: bool = False,
     policy: MeasurePolicy | None = None,
     objectives: Sequence[str] = ("latency",),
+    share: Sequence[str] = (),
     store: Store | str | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
@@ -117,6 +133,9 @@ def tune(
         force: tune even what the cache already has.
         policy: how kernels are timed.
         objectives: of ``latency``, ``energy`` and ``size``; with several, each result has the trials' Pareto front.
+        share: ways in which products of a model with the same input may share the preparation of their activations,
+            ``i8`` and ``lut4``: kernels for these are tuned too, and :func:`fettle.modelrun.run_model` takes what is
+            faster.
         store: an open store, its URL, or None for the user's own store.
         cancel: set it to stop early and keep the best so far.
         on_event: called with every event, from the thread that tunes.
@@ -142,6 +161,7 @@ def tune(
         force=force,
         policy=policy,
         objectives=objectives,
+        share=share,
     )
     opened = store if isinstance(store, Store) else open_store(store)
     try:

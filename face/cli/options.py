@@ -39,6 +39,15 @@ CaOption = Annotated[
     Path | None, typer.Option("--tls-ca", help="Certificate file that --server's TLS certificate is checked against.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+ShareOption = Annotated[
+    str | None,
+    typer.Option(
+        "--share-activations",
+        metavar="FORMATS",
+        help="Also tune products of a model that read activations prepared once, as `i8` codes, `lut4` tables or "
+        "`i8,lut4`; says which way is faster, and `fettle run` takes it.",
+    ),
+]
 DimOption = Annotated[
     list[str] | None, typer.Option("--dim", help="Bind a symbolic dimension of the model: NAME=SIZE. Repeatable.")
 ]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fettle.graph import codec
 from fettle.graph.errors import FettleError
+from fettle.graph.sharing import Comparison
 from fettle.store.values import Job, Kernel, WorkloadResult
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
@@ -174,6 +175,16 @@ def print_results(job: Job) -> None:
                 joules = "–" if t.joules is None else f"{t.joules:.3g} J"
                 table.add_row(seconds(t.seconds), joules, "–" if t.bytes is None else f"{t.bytes} B", str(t.schedule))
             stdout.print(table)
+
+
+def sharing_line(comparison: Comparison) -> str:
+    """One way to share the preparation of activations, for people."""
+    way = comparison.alternative
+    names = ", ".join(node.name for node in way.apart)
+    verdict = "faster" if comparison.is_faster else "not surely faster"
+    together, apart = (seconds(None if s is None else s.median) for s in (comparison.together, comparison.apart))
+    sums = f"{together} together, {apart} apart"
+    return f"{way.tensor} prepared once as {way.format} for {names}: {sums}: {verdict}"
 
 
 def plain(value: Any) -> Any:

@@ -21,14 +21,27 @@ from fettle.cli.options import (
     DimOption,
     JsonOption,
     ServerOption,
+    ShareOption,
     StoreOption,
     TokenOption,
     parse_dims,
 )
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_results, stderr
+from fettle.cli.output import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    job_json,
+    print_json,
+    print_results,
+    sharing_line,
+    stderr,
+    stdout,
+)
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import FettleError, InvalidArgument
+from fettle.graph.sharing import Alternative
 from fettle.graph.workload import Workload
+from fettle.sharing import compare_results, sharing_json
 from fettle.store.api import Store
 from fettle.store.values import OBJECTIVES, Job, JobEvent, JobState
 from fettle.tuning import Work, plan, read_work
@@ -52,6 +65,7 @@ def tune(
     objectives: Annotated[
         str, typer.Option(help=f"What to minimise, of {','.join(OBJECTIVES)}; several give a Pareto front.")
     ] = "latency",
+    share_activations: ShareOption = None,
     store: StoreOption = None,
     server: ServerOption = None,
     token: TokenOption = None,
@@ -71,18 +85,21 @@ def tune(
     - fettle tune "softmax rows=64 cols=512 act=f32" --device npu:systolic --objectives latency,energy
 
     - fettle tune model.onnx --dim batch=1 --server 127.0.0.1:50151
+
+    - fettle tune examples/decoder_layer.onnx --share-activations i8
     """
     dims = parse_dims(dim)
     if quick:
         trials = min(trials, QUICK_TRIALS)
         time = QUICK_SECONDS if time is None else time
     policy = MeasurePolicy(mode="cold" if cold else "hot")
+    share = tuple(share_activations.split(",")) if share_activations else ()
     cancel = threading.Event()
     if server is not None:
         if store is not None:
             raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
-        request = Request(target, device, trials, time, dims, seed, force, policy.mode, objectives.split(","))
-        job = _tune_remotely(request, server, token, tls_ca, cancel)
+        request = Request(target, device, trials, time, dims, seed, force, policy.mode, objectives.split(","), share)
+        job, ways = _tune_remotely(request, server, token, tls_ca, cancel)
     else:
         from fettle.store.open import open_store
 
@@ -96,15 +113,19 @@ def tune(
             force=force,
             policy=policy,
             objectives=objectives.split(","),
+            share=share,
         )
         _announce(work)
         with open_store(store) as opened:
             created, _ = opened.create_job(spec)
-            job = run_here(opened, created.id, cancel)
+            job, ways = run_here(opened, created.id, cancel), work.ways
+    sharing = compare_results(ways, job.results)
     if json:
-        print_json(job_json(job))
+        print_json({**job_json(job), "sharing": [sharing_json(comparison) for comparison in sharing]})
     else:
         print_results(job)
+        for comparison in sharing:
+            stdout.print(sharing_line(comparison), highlight=False)
     if cancel.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
@@ -167,21 +188,25 @@ class Request:
     force: bool
     mode: str
     objectives: Sequence[str]
+    share: tuple[str, ...] = ()
 
 
 def _tune_remotely(
     request: Request, server: str, token: str | None, tls_ca: Path | None, cancel: threading.Event
-) -> Job:
+) -> tuple[Job, tuple[Alternative, ...]]:
+    """The job as it ended, and the ways to share activations whose kernels were asked for."""
     from fettle.service.client import connect
 
     graph: bytes | None = None
     workloads: tuple[tuple[Workload, int], ...] = ()
-    if request.target.endswith(".onnx"):
+    ways: tuple[Alternative, ...] = ()
+    if request.target.endswith(".onnx") and not request.share:
         from fettle.graph.onnx_import import without_weights
 
         graph = without_weights(request.target)
     else:
-        workloads = read_work(request.target).workloads
+        work = read_work(request.target, request.dims, request.share)
+        workloads, ways = work.workloads, work.ways
     with connect(server, token=token, tls_ca=tls_ca) as client:
         job = client.submit(
             graph=graph,
@@ -204,7 +229,7 @@ def _tune_remotely(
         ):
             for event in client.watch(job.id):
                 progress.show(event)
-        return client.job(job.id)
+        return client.job(job.id), ways
 
 
 def _announce(work: Work) -> None:

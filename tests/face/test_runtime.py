@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
+import attrs
 import numpy as np
 import onnxruntime
 import pytest
@@ -19,6 +20,7 @@ from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.onnx.reference import evaluate
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.sharing import alternatives, shared
 from fettle.graph.workload import Workload
 from fettle.runtime import GraphRuntime, compare
 
@@ -52,7 +54,7 @@ class NumpyKernel:
         for spec, constant in zip((t for t in self.workload.operands if t.constant), constants, strict=True):
             assert constant.shape == spec.shape
             assert isinstance(constant, QuantizedWeight) == spec.format.is_quantised
-        buffer = np.empty(self.workload.result.shape, np.float32)
+        buffer = np.empty(self.workload.result.shape, self.workload.result.format.dtype)
 
         def run(inputs: Sequence[np.ndarray]) -> np.ndarray:
             for spec, array in zip((t for t in self.workload.operands if not t.constant), inputs, strict=True):
@@ -60,7 +62,10 @@ class NumpyKernel:
                 assert array.flags.c_contiguous
             fixed, free = iter(constants), iter(inputs)
             operands = [next(fixed) if t.constant else next(free) for t in self.workload.operands]
-            buffer[...] = reference(self.workload, operands).expected
+            if self.workload.operator == "quantize":
+                buffer[...] = self.workload["out"].prepare(inputs[0])
+            else:
+                buffer[...] = reference(self.workload, operands).expected
             return buffer
 
         return run
@@ -93,6 +98,28 @@ def test_decoder_is_near_onnxruntime_with_8_bit_activations() -> None:
     theirs = dict(zip(names, session.run(None, data), strict=True))
     differences = compare(GraphRuntime(imported, NumpyKernel)(data), theirs)
     assert max(d.nrmse for d in differences.values()) < 0.03
+
+
+@pytest.mark.parametrize("element", ["i8", "lut4"])
+def test_products_that_share_a_preparation_compute_what_onnx_says(element: str) -> None:
+    imported = decoder("--sequence", "3")
+    ways = alternatives(imported.graph, [element])
+    assert [[node.name for node in way.apart] for way in ways] == [
+        ["layer0.q", "layer0.k", "layer0.v"],
+        ["layer0.gate", "layer0.up"],
+    ]
+    data = inputs(imported)
+    together = attrs.evolve(imported, graph=shared(imported.graph, ways))
+    differences = compare(GraphRuntime(together, NumpyKernel)(data), evaluate(imported.model, data))
+    assert 1e-6 < max(d.nrmse for d in differences.values()) < 0.03
+
+
+@pytest.mark.parametrize("without", ["quantize", "matmul"])
+def test_prepared_activations_need_kernels(without: str) -> None:
+    imported = decoder()
+    together = attrs.evolve(imported, graph=shared(imported.graph, alternatives(imported.graph, ["i8"])))
+    with pytest.raises(Unsupported, match="has no tensor 'layer0"):
+        GraphRuntime(together, lambda w: None if w.operator == without else NumpyKernel(w))
 
 
 def test_outputs_outlive_the_next_call() -> None:

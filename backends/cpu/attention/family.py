@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from fettle.backends.api import Candidate, Device, Schedule, Space, Support
 from fettle.backends.cpu.attention import spaces
-from fettle.backends.cpu.attention.plan import DOTS_BF16, Plan
+from fettle.backends.cpu.attention.plan import DOTS_BF16, DOTS_I8, Plan
 from fettle.backends.cpu.family import Family, Lowered
 from fettle.backends.spaces import why_invalid
 from fettle.graph.errors import BuildFailure
@@ -43,4 +43,5 @@ class Attention(Family):
         from fettle.backends.cpu.attention.kernel import kernel
 
         plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
-        return Lowered(kernel(plan, candidate.device), (DOTS_BF16,) if plan.bf16 else ())
+        needed = (DOTS_BF16,) if plan.bf16 else tuple(sorted(DOTS_I8)) if plan.i8 else ()
+        return Lowered(kernel(plan, candidate.device), needed)

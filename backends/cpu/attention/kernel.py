@@ -10,6 +10,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.attention.cache import Cache
+from fettle.backends.cpu.attention.integers import Integers
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.split import Split
 from fettle.backends.cpu.attention.tiles import Tiles
@@ -47,5 +48,6 @@ def kernel(plan: Plan, device: Device) -> Any:
         words = Words(plan, device)
         half = len(cache) // 2
         k, v = Cache(plan, words, *cache[:half]), Cache(plan, words, *cache[half:])
-        (Split if plan.algorithm == "split" else Tiles)(plan, words, q, k, v, y).emit()
+        emitter = Tiles if plan.algorithm == "tiles" else Integers if plan.i8 else Split
+        emitter(plan, words, q, k, v, y).emit()
     return builder.get()

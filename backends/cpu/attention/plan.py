@@ -13,6 +13,12 @@ from fettle.graph.workload import Workload
 DOTS_BF16 = "avx512bf16"
 """The feature with which two bf16 products are summed in one instruction."""
 
+DOTS_I8 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"})
+"""Features with which four products of bytes are, in registers of 512 bits."""
+
+CODE_BYTES = 64
+"""Bytes of codes in such a register."""
+
 
 def line(cache: str, lanes: int) -> int:
     """Elements of keys or values read at once: what fills a register, or two where codes or bf16 come in pairs."""
@@ -31,7 +37,8 @@ class Plan:
 
     Attributes:
         rows: queries that share their keys: ``group`` heads times ``q`` positions, head by head.
-        bf16: products are bf16 dot products, two at a time; otherwise f32.
+        bf16: products are bf16 dot products, two at a time.
+        i8: products are those of bytes, four at a time, with codes as they lie; otherwise f32.
         cache_group: keys that share scales and zeros, where keys are quantised.
         chunk: keys of one task (split) or of one block (tiles).
         block: query rows of one task (tiles).
@@ -51,6 +58,7 @@ class Plan:
     causal: bool
     algorithm: str
     bf16: bool
+    i8: bool
     chunk: int
     block: int
     tile_rows: int
@@ -76,6 +84,7 @@ class Plan:
             causal=bool(values["causal"]) and values["q"] > 1,
             algorithm=schedule["algorithm"],
             bf16=schedule["dot"] == "bf16",
+            i8=schedule["dot"] == "i8",
             chunk=schedule["chunk"],
             block=schedule["block"],
             tile_rows=schedule["tile_rows"],
@@ -147,6 +156,31 @@ class Plan:
     @property
     def key_units(self) -> int:
         return self.chunks * self.chunk // self.unit
+
+    @property
+    def chunk_groups(self) -> int:
+        """Groups of keys with scales of their own in a chunk."""
+        return -(-self.chunk // self.cache_group)
+
+    @property
+    def code_bits(self) -> int:
+        return 4 if self.cache == "u4" else 8
+
+    @property
+    def middle_code(self) -> int:
+        return 1 << (self.code_bits - 1)
+
+    @property
+    def code_order(self) -> tuple[range, ...]:
+        """Elements of a head, 16 at a time, in the order in which codes come out of registers of bytes."""
+        parts = 8 // self.code_bits
+        whole = CODE_BYTES * parts
+        return tuple(
+            range(line + part + 16 * parts * i, line + part + 16 * parts * (i + 1), parts)
+            for line in range(0, self.dim, whole)
+            for part in range(parts)
+            for i in range(CODE_BYTES // 16)
+        )
 
     @property
     def cache_columns(self) -> int:

@@ -2,7 +2,8 @@
 
 ============  =====================================================================================
 algorithm     ``split`` the keys over tasks (few queries), or ``tiles`` of queries (many)
-dot           both products in ``f32``, or ``bf16`` pairs where the processor has dot products of them
+dot           both products in ``f32``; ``bf16`` pairs where the processor has dot products of them; or ``i8``, the
+              codes of a quantised cache as they lie by queries and probabilities of 15 bits (split)
 chunk         keys of one task (split), or of one block whose scores are kept (tiles)
 block         query rows of one task (tiles)
 tile_rows     query rows of the register tile
@@ -20,14 +21,18 @@ from collections.abc import Mapping
 
 from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.attention.plan import DOTS_BF16, Plan, lanes
+from fettle.backends.cpu.attention.plan import CODE_BYTES, DOTS_BF16, DOTS_I8, Plan, lanes
 from fettle.graph.workload import Workload
 
-VERSION = "attention-1"
+VERSION = "attention-2"
 
 _CHUNKS = (64, 128, 256, 512, 1024)
 _BLOCKS = (12, 24, 48, 64, 96, 128, 192)
 _TILE_ROWS = (1, 2, 3, 4, 6, 8, 12)
+_LARGEST_DIM = 256
+_LARGEST_CHUNK = 512
+"""Elements and keys of which products of a byte and 15 bits add up in 31."""
+
 _FEW = 16
 """Up to so many queries with the same keys, splitting the keys is the default."""
 _MOST_SPLIT = 64
@@ -46,9 +51,27 @@ def supports(workload: Workload, device: Device) -> Support:
 
 
 def _dots(workload: Workload, device: Device) -> tuple[str, ...]:
-    """Ways to multiply; bf16 pairs only where queries, keys and values are bf16."""
+    """Ways to multiply; bf16 pairs only where queries, keys and values are bf16, integers where a result is bf16."""
+    if _takes_codes(workload, device):
+        return "i8", "f32"
     narrow = workload["act"].kind == "bf16" and workload["kvcache"].kind == "bf16"
     return ("bf16", "f32") if narrow and DOTS_BF16 in cpu.features(device) else ("f32",)
+
+
+def _takes_codes(workload: Workload, device: Device) -> bool:
+    """Whether codes fill registers of bytes and sums of their products fit 32 bits, in chunks of whole groups of keys,
+    or groups of whole chunks."""
+    cache, dim = workload["kvcache"], workload["dim"]
+    if not cache.is_quantised or workload["act"].kind != "bf16" or not cpu.features(device) >= DOTS_I8:
+        return False
+    fills = dim * cache.bits % (8 * CODE_BYTES) == 0
+    whole = cache.group >= 16 and cache.group.bit_count() == 1  # as chunks are powers of two
+    return fills and whole and dim <= _LARGEST_DIM and "split" in _algorithms(_rows(workload))
+
+
+def _sums_of_codes(workload: Workload) -> int:
+    """Sums of a byte of codes: of the high and the low byte of what multiplies it, for every code in it."""
+    return int(2 * 8 // workload["kvcache"].bits)
 
 
 def space(workload: Workload, device: Device) -> Space:
@@ -73,6 +96,13 @@ def space(workload: Workload, device: Device) -> Space:
         Constraint("algorithm == 'split' or prefetch == 0", "tiles are read from packed copies"),
         Constraint("algorithm == 'split' or block % tile_rows == 0", "a block is made of whole register tiles"),
     ]
+    if "i8" in dots:
+        small = f"algorithm == 'split' and chunk <= {_LARGEST_CHUNK}"
+        sums = f"tile_rows * tile_vectors * {_sums_of_codes(workload)} <= {_sums(device)}"
+        constraints += [
+            Constraint(f"dot == 'f32' or ({small})", "sums of products fit 32 bits"),
+            Constraint(f"dot == 'f32' or {sums}", "sums of both bytes, of all codes of a byte, in registers"),
+        ]
     if workload["dim"] % 2 and "bf16" in dots:
         constraints.append(Constraint("algorithm == 'split' or dot == 'f32'", "packed pairs need an even dim"))
     if width * 4 > _CHUNKS[0]:
@@ -92,9 +122,15 @@ def default(workload: Workload, device: Device) -> Schedule:
         block = choices["block"][0]
     else:
         tile_rows, block = 6, max(int(b) for b in choices["block"] if int(b) <= 96 and int(b) % 6 == 0)
+    dot = dots[0]
+    if algorithm == "tiles" and (workload["dim"] % 2 or dot == "i8"):
+        dot = "f32"
+    if dot == "i8":
+        tile_rows = min(tile_rows, 2)
+        wide = max(w for w in (1, 2, 4) if tile_rows * w * _sums_of_codes(workload) <= _sums(device))
     return Schedule.of(
         algorithm=algorithm,
-        dot="f32" if algorithm == "tiles" and workload["dim"] % 2 else dots[0],
+        dot=dot,
         chunk=max(int(c) for c in choices["chunk"] if int(c) <= 256),
         block=block,
         tile_rows=tile_rows,
@@ -141,6 +177,7 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     return {
         "is_tiles": float(is_tiles),
         "is_bf16": float(plan.bf16),
+        "is_i8": float(plan.i8),
         "log_chunk": math.log2(plan.chunk),
         "log_block": math.log2(plan.block),
         "log_tasks": math.log2(tasks),

@@ -104,7 +104,7 @@ class Split:
                         keys.append(first + (start + i if last is None else T.min(start + i, last)))
                     for r, found in enumerate(self._products(queries, row, rows, keys)):
                         for value in found:
-                            _push(v, stacks[r], value)
+                            push(v, stacks[r], value)
                 for r in range(rows):
                     ((_, value),) = stacks[r]
                     T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), n)])
@@ -258,10 +258,10 @@ class Split:
             act.store(self.y, (row, T.int64(start)), v.let(totals[slot] * share), n)
 
 
-def _push(v: Words, stack: list[tuple[int, Any]], value: Any) -> None:
+def push(v: Words, stack: list[tuple[int, Any]], value: Any, dtype: str = "float32") -> None:
     """Add a vector of lane sums; merge equals, so that few wait in registers."""
     width = 1
     while stack and stack[-1][0] == width:
-        value = v.pair(stack.pop()[1], value, width)
+        value = v.pair(stack.pop()[1], value, width, dtype)
         width *= 2
     stack.append((width, value))

@@ -56,11 +56,12 @@ class Words(Vectors):
 
     # values
 
-    def hold(self, value: Any, dtype: str = "float32") -> Any:
-        """As :meth:`let`, for a vector of any type of ``lanes`` elements."""
-        variable = T.alloc_buffer((self.lanes,), dtype)
-        T.buffer_store(variable, value, [T.Ramp(0, 1, self.lanes)])
-        return variable[T.Ramp(0, 1, self.lanes)]
+    def hold(self, value: Any, dtype: str = "float32", count: int = 0) -> Any:
+        """As :meth:`let`, for a vector of any type, of ``count`` elements or ``lanes``."""
+        count = count or self.lanes
+        variable = T.alloc_buffer((count,), dtype)
+        T.buffer_store(variable, value, [T.Ramp(0, 1, count)])
+        return variable[T.Ramp(0, 1, count)]
 
     def opaque(self, index: Any) -> Any:
         """An index that TVM's simplifier does not look into: quotients of long sums take it seconds."""
@@ -100,7 +101,7 @@ class Words(Vectors):
             step *= 2
         return rows
 
-    def pair(self, a: Any, b: Any, width: int) -> Any:
+    def pair(self, a: Any, b: Any, width: int, dtype: str = "float32") -> Any:
         """One step of the transposing sum: halves of a and b added, a's sums before b's in every 128 bits."""
         n = self.lanes
         if width == 1:
@@ -113,7 +114,7 @@ class Words(Vectors):
             blocks = range(0, 2 * n, 4)
             low = [base + i for base in blocks[::2] for i in range(4)]
             high = [base + i for base in blocks[1::2] for i in range(4)]
-        return self.let(T.Shuffle([a, b], low) + T.Shuffle([a, b], high))
+        return self.hold(T.Shuffle([a, b], low) + T.Shuffle([a, b], high), dtype)
 
     # memory
 

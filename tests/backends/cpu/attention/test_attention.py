@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fettle.backends.api import Candidate, Device, DeviceText, Schedule
+from fettle.backends.api import Candidate, Device, DeviceText, LoadedKernel, Schedule
 from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.attention import Attention
-from fettle.backends.cpu.attention.plan import DOTS_BF16
+from fettle.backends.cpu.attention.plan import DOTS_BF16, DOTS_I8
 from fettle.backends.spaces import enumerate_space, why_invalid
 from fettle.graph import data
 from fettle.graph.errors import BuildFailure
@@ -24,6 +25,10 @@ FAMILY = Attention()
 LEVELS = ["", *(level for level, isa in cpu.LEVELS.items() if isa <= cpu.Machine.detect().features)]
 """The whole machine, and every restriction of it."""
 
+FLOAT_LEVELS = [level for level in LEVELS if level != "avx512vnni"]
+"""Those that differ in instructions for floats."""
+
+needs_dots = pytest.mark.skipif(not cpu.Machine.detect().features >= DOTS_I8, reason="no dot products of bytes here")
 needs_bf16 = pytest.mark.skipif(DOTS_BF16 not in cpu.Machine.detect().features, reason="no bf16 dot products here")
 
 
@@ -37,9 +42,15 @@ def schedule_of(workload: Workload, device: Device, **changes: object) -> Schedu
     return Schedule(tuple(values.items()))  # type: ignore[arg-type]
 
 
+@functools.lru_cache(maxsize=1)
+def loaded(candidate: Candidate) -> LoadedKernel:
+    """Built once for all runs of a test."""
+    return BACKEND.load(BACKEND.build(candidate))
+
+
 def run(workload: Workload, device: Device, schedule: Schedule, operands: list[np.ndarray]) -> np.ndarray:
     """The result, in an array of NaN between two guards that must stay untouched."""
-    kernel = BACKEND.load(BACKEND.build(Candidate(workload, device, schedule)))
+    kernel = loaded(Candidate(workload, device, schedule))
     result = workload.result
     room = np.full(result.size + 64, np.nan, result.format.dtype)
     out = room[32 : 32 + result.size].reshape(result.shape)
@@ -88,7 +99,7 @@ def test_any_schedule_of_any_shape_is_within_tolerance(workload: Workload, level
     assert error_ratio(workload, device, schedule) <= 1
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", FLOAT_LEVELS)
 @pytest.mark.parametrize(
     "text",
     [
@@ -172,6 +183,58 @@ def assembly(text: str, device: Device, **changes: object) -> str:
     lowered = FAMILY.lower(Candidate(workload, device, schedule_of(workload, device, **changes)))
     module = tvm.compile(tvm.IRModule({"main": lowered.function}), target=codegen.target(device)).mod
     return str(module.inspect_source("asm"))
+
+
+@needs_dots
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("attention heads=3 kv_heads=1 q=2 kv=301 dim=64 act=bf16 kvcache=u8:32/f32 causal=true", {}),
+        (
+            "attention batch=2 heads=2 q=1 kv=150 dim=128 act=bf16 kvcache=u4:128/f32",
+            {"chunk": 64, "tile_rows": 1, "tile_vectors": 2, "prefetch": 4},
+        ),
+    ],
+    ids=["several groups a chunk", "several chunks a group"],
+)
+def test_codes_multiplied_as_they_lie_lose_15_bits_and_not_8(text: str, changes: dict[str, object]) -> None:
+    workload, device = Workload.parse(text), device_of("")
+    operands = sampled(workload)
+    for scale in (operands[2], operands[5]):
+        scale[..., ::2] *= -1  # of either sign
+    right = data.reference(workload, operands)
+    result = run(workload, device, schedule_of(workload, device, dot="i8", **changes), operands)
+    assert (np.abs(result - right.expected) <= 0.1 * right.tolerance).all()
+
+
+@needs_dots
+def test_sums_of_the_largest_codes_fit_their_32_bits() -> None:
+    workload = Workload.parse("attention heads=1 q=1 kv=512 dim=256 act=bf16 kvcache=u8:512/f32")
+    device = device_of("")
+    q, k, k_scale, k_zero, v, v_scale, v_zero = sampled(workload)
+    q[...], k[...], k_scale[...], k_zero[...] = 1, 255, 0.01, 0
+    v[...], v_scale[...], v_zero[...] = 255, 0.01, 1
+    schedule = schedule_of(workload, device, dot="i8", chunk=512)
+    y = run(workload, device, schedule, [q, k, k_scale, k_zero, v, v_scale, v_zero])
+    np.testing.assert_allclose(y, 3.55, rtol=2**-8)
+
+
+@needs_dots
+def test_integer_products_are_offered_where_they_are_right() -> None:
+    def dots(text: str, level: str = "") -> tuple[object, ...]:
+        space = FAMILY.space(Workload.parse(f"attention heads=4 kv_heads=2 kv=128 {text}"), device_of(level))
+        return next(p.choices for p in space.parameters if p.name == "dot")
+
+    assert dots("q=1 dim=64 act=bf16 kvcache=u8:64/f32") == ("i8", "f32")
+    for text in (
+        "q=1 dim=64 act=f32 kvcache=u8:64/f32",  # a result that is held to float32
+        "q=1 dim=64 act=bf16 kvcache=u4:64/f32",  # half a register of codes
+        "q=1 dim=512 act=bf16 kvcache=u8:64/f32",  # sums beyond 32 bits
+        "q=1 dim=64 act=bf16 kvcache=u8:48/f32",  # groups that cut chunks
+        "q=100 dim=64 act=bf16 kvcache=u8:64/f32",  # many queries: tiles
+    ):
+        assert dots(text) == ("f32",)
+    assert dots("q=1 dim=64 act=bf16 kvcache=u8:64/f32", "avx2") == ("f32",)
 
 
 @needs_bf16

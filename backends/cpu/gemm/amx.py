@@ -35,11 +35,11 @@ class AmxTiles(CodeTiles):
         self.right = self.left + plan.tiles_down
         self.code_tiles = right_tiles(plan.rows, plan.vectors)
 
-    def emit(self, first: Expr, last: Expr) -> None:
+    def emit(self, first: Expr, last: Expr, share: Expr) -> None:
         plan = self.plan
         sums, x, codes = (plan.tile_rows, 4 * LANES), (plan.tile_rows, plan.tile_k), (plan.tile_k // 4, BYTES)
         words.configure([sums] * self.left + [x] * plan.tiles_down + [codes] * self.code_tiles)
-        super().emit(first, last)
+        super().emit(first, last, share)
         words.release()
 
     def group(self, group: Expr, index: Expr) -> None:

@@ -29,7 +29,7 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
         decodes += vectors * plan.bands
     epilogues = plan.padded_m * packed.padded_n * packed.groups / LANES
     units = packed.tiles * plan.panels
-    shares = ceil_div(units, plan.threads)
+    shares = ceil_div(units, plan.column_threads)
     slab_k = plan.slab_steps * packed.step_k
     return {
         "is_amx": float(plan.is_amx),
@@ -44,6 +44,7 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
         "log_unroll": math.log2(plan.unroll),
         "ahead": float(plan.ahead),
         "log_threads": math.log2(plan.threads),
+        "log_row_threads": math.log2(plan.row_threads),
         "log_row_blocks": math.log2(plan.row_blocks),
         "log_group": math.log2(packed.group),
         "log_packed_bytes": math.log2(packed.packed_bytes),
@@ -59,5 +60,5 @@ def plan_features(plan: GemmPlan, device: Device) -> dict[str, float]:
         "log_sums_in_l1": math.log2(4 * plan.band * plan.panel / first_level),
         "log_activations_in_l2": math.log2(plan.padded_m * packed.padded_k / second_level),
         "log_units_per_thread": math.log2(shares),
-        "imbalance": shares * plan.threads / units,
+        "imbalance": shares * plan.column_threads / units,
     }

@@ -44,14 +44,15 @@ def _emit(plan: GemmPlan, arguments: Arguments) -> None:
     else:
         activations = Given(plan) if plan.packed.prepared else Quantised(plan)
     activations.prepare(arguments.x)
-    units, threads = plan.packed.tiles * plan.panels, plan.threads
-    with parallel(threads) as thread:
+    units, across, down = plan.packed.tiles * plan.panels, plan.column_threads, plan.row_threads
+    with parallel(plan.threads) as thread:
         tiles: Tiles
         if isinstance(activations, Quantised):
             tiles = (AmxTiles if plan.is_amx else IntegerTiles)(plan, arguments, activations)
         else:
             tiles = FloatTiles(plan, arguments, activations)
-        tiles.emit(units * thread // threads, units * (thread + 1) // threads)
+        column = thread // down
+        tiles.emit(units * column // across, units * (column + 1) // across, thread % down)
 
 
 def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:

@@ -91,6 +91,7 @@ class GemmPlan:
     ahead: int
     zeros: str
     threads: int
+    row_threads: int
 
     @classmethod
     def of(cls, workload: Workload, schedule: Schedule) -> GemmPlan:
@@ -115,7 +116,13 @@ class GemmPlan:
 
     @property
     def bands(self) -> int:
-        return ceil_div(self.m, LARGEST_BAND)
+        """As many for each thread along M."""
+        return self.row_threads * ceil_div(ceil_div(self.m, self.row_threads), LARGEST_BAND)
+
+    @property
+    def column_threads(self) -> int:
+        """Threads that share the panels of the same bands."""
+        return self.threads // self.row_threads
 
     @property
     def row_blocks(self) -> int:

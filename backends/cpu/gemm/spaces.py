@@ -1,19 +1,21 @@
 """The schedules of the family: how the weights are packed, and how much of M, N and K is in flight.
 
-==============  ========================================================================================
-``algorithm``   ``vnni`` dot products or ``amx`` tiles of int8; ``fma`` where activations stay floats
-``order``       order of the packed codes: ``fields`` of bytes, or bit ``planes``
-``tile``        rows of W of a packed tile
-``interleave``  blocks of 16 rows of W whose lines alternate in the packed weights
-``panel``       rows of W a thread works on at a time; a thread's unit of work
-``rows``        rows of x of a register tile
-``vectors``     vectors of 16 rows of W of a register tile
-``unroll``      steps (of tiles: products) along K without a branch
-``ahead``       groups of K ahead of which weights are asked for; 0 leaves it to the hardware
-``zeros``       zero points are taken off the ``sums``, or (tiles only) off the ``codes`` as they are decoded:
-                once a group and row of x, or once a code and band
-``threads``     threads that share the panels
-==============  ========================================================================================
+===============  ========================================================================================
+``algorithm``    ``vnni`` dot products or ``amx`` tiles of int8; ``fma`` where activations stay floats
+``order``        order of the packed codes: ``fields`` of bytes, or bit ``planes``
+``tile``         rows of W of a packed tile
+``interleave``   blocks of 16 rows of W whose lines alternate in the packed weights
+``panel``        rows of W a thread works on at a time; a thread's unit of work
+``rows``         rows of x of a register tile
+``vectors``      vectors of 16 rows of W of a register tile
+``unroll``       steps (of tiles: products) along K without a branch
+``ahead``        groups of K ahead of which weights are asked for; 0 leaves it to the hardware
+``zeros``        zero points are taken off the ``sums``, or (tiles only) off the ``codes`` as they are decoded:
+                 once a group and row of x, or once a code and band
+``threads``      threads that share the work
+``row_threads``  threads among which the rows of x are shared, each decoding panels for itself; the others share
+                 the panels: N is split by 1, M by ``threads``, or both by what lies between
+===============  ========================================================================================
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from fettle.backends.cpu.gemv.plan import Plan, ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "gemm-3"
+VERSION = "gemm-4"
 
 LEAST_ROWS = 8
 """Fewer rows of x are the family ``gemv``'s."""
@@ -51,6 +53,9 @@ _TILES = (16, 32, 64, 128, 256, 512)
 _PANELS = (16, 32, 64, 128)
 _LARGEST_PADDING = 1.125
 """A tile may pad N by this factor."""
+
+_LEAST_SHARE = 4
+"""Rows of x of a thread at least, where threads share them."""
 
 _REGISTERS = 28
 """Sums in flight; the other four registers hold codes and activations."""
@@ -123,11 +128,14 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("ahead", (0, 1, 2, 4)),
         Parameter.categorical("zeros", ("sums", "codes") if has_tiles else ("sums",)),
         Parameter("threads", _thread_counts(device)),
+        Parameter("row_threads", tuple(t for t in _thread_counts(device) if t * _LEAST_SHARE <= m) or (1,)),
     )
     constraints = [
         Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
         Constraint("panel % (16 * interleave) == 0", "panels of whole turns"),
-        Constraint(f"panel * (threads - 1) < {n}", "every thread has a panel"),
+        Constraint("threads % row_threads == 0", "threads form a rectangle"),
+        Constraint(f"panel * (threads // row_threads - 1) < {n}", "every thread has a panel"),
+        Constraint(f"rows * (row_threads - 1) < {m}", "every thread has rows"),
         Constraint(f"algorithm == 'amx' or rows * vectors <= {_REGISTERS}", "sums in registers"),
         *(_steps_of(order, plan) for order, plan in plans.items()),
     ]
@@ -188,6 +196,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         ahead=2,
         zeros="codes" if algorithm == "amx" and is_decoded_often else "sums",
         threads=max(t for t in _thread_counts(device) if panel * (t - 1) < n),
+        row_threads=1,
     )
 
 

@@ -37,11 +37,12 @@ class Tiles(abc.ABC):
         self.out_floats = Floats(plan.out)
         self.sums = T.alloc_buffer((plan.band * plan.panel,), "float32", scope="local")
 
-    def emit(self, first: Expr, last: Expr) -> None:
-        """Emit the panels ``first`` … ``last - 1``."""
+    def emit(self, first: Expr, last: Expr, share: Expr) -> None:
+        """Emit the panels ``first`` … ``last - 1`` of the bands in share number ``share``."""
         plan = self.plan
-        with T.serial(first, last) as unit, loop(plan.bands) as band:
-            self.tile, self.panel, self.band = unit // plan.panels, unit % plan.panels, band
+        own = plan.bands // plan.row_threads
+        with T.serial(first, last) as unit, loop(own) as band:
+            self.tile, self.panel, self.band = unit // plan.panels, unit % plan.panels, share * own + band
             with T.serial(plan.band * plan.panel_blocks) as i:
                 store(self.sums, i * LANES, constant(0, "float32", LANES), LANES)
             with loop(plan.packed.groups) as group:

@@ -71,12 +71,15 @@ def test_zero_activations_give_zero(build: Any) -> None:
     assert (built([np.zeros((8, 64), np.float32), weight]) == 0).all()
 
 
-def test_threads_agree_with_one_thread(build: Any) -> None:
+def test_threads_that_share_columns_or_rows_agree_with_one_thread(build: Any) -> None:
     text = "matmul m=20 n=200 k=128 act=f32 weight=u3:32"
     if cpu.threads(cpu.default_device()) < 2:
         pytest.skip("one core")
     operands = data.operands(Workload.parse(text), 0)
-    np.testing.assert_array_equal(build(text, threads=1)(operands), build(text, threads=2)(operands))
+    alone = build(text, threads=1)(operands)
+    for row_threads in (1, 2):
+        together = build(text, threads=2, rows=7, row_threads=row_threads)(operands)
+        np.testing.assert_array_equal(alone, together)
 
 
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])

@@ -17,6 +17,7 @@ import enum
 import hashlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
@@ -81,7 +82,7 @@ class Device:
         """A limit, or ``default``."""
         return dict(self.limits).get(name, default)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """256-bit identity in hexadecimal."""
         return codec.digest(("fettle.device", self.backend, self.preset, self.facts, self.limits))
@@ -298,7 +299,7 @@ class Candidate:
     device: Device
     schedule: Schedule
 
-    @property
+    @cached_property
     def key(self) -> str:
         """256-bit key in hexadecimal."""
         return codec.digest(("fettle.candidate", self.workload.key, self.device.key, self.schedule.values))

@@ -6,6 +6,7 @@ Text is ``operator key=value …``, parsed and printed by the operator's declare
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -85,7 +86,7 @@ class Workload:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """256-bit key in hexadecimal."""
         return codec.digest(("fettle.workload", self.operator, self.fields))

@@ -138,7 +138,9 @@ class NpuBackend(Backend):
         result = kernel.family.simulate(kernel.workload, kernel.hardware, kernel.schedule)
         counters = (("cycles", result.cycles), ("dram_bytes", result.dram_bytes), *result.counters)
         samples = (result.seconds,) * policy.samples
-        return Measurement(Outcome.OK, samples, Basis.SIMULATED, counters=counters, energy=result.energy)
+        return Measurement(
+            Outcome.OK, samples, Basis.SIMULATED, counters=counters, energy=result.energy, objective=result.seconds
+        )
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
         family = _FAMILIES[candidate.workload.operator]

@@ -14,6 +14,8 @@ import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
 from fettle.backends.pim import bufferspace, globalbuffer
+from fettle.backends.pim.bufferprogram import emit
+from fettle.backends.pim.bufferunits import execute
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv, rounded
 from fettle.backends.pim.mapping import Array, Family, Mapped
@@ -72,19 +74,18 @@ class AttentionFamily(Family):
         builder = Builder(org.channels)
         scores = globalbuffer.Plan.of(score, org, schedule, SCORE)
         values = globalbuffer.Plan.of(value, org, schedule, VALUE, first_row=scores.rows)
-        first_notes = scores.emit(builder)
+        first = emit(scores, builder)
         builder.add(SYNC)
         elements = score.problems * score.m * score.n
         builder.add(HOST, count=softmax_cycles(str(schedule["softmax"]), elements, hardware))
-        second_notes = values.emit(builder)
+        second = emit(values, builder)
         program = builder.build()
-        second = len(first_notes) + 2
 
         def compute(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
             q, keys, cache = (x.astype(np.float32) for x in inputs)
             shape = (score.problems, score.m, v["dim"])
             x = q.reshape(v["batch"], v["kv_heads"], -1, v["dim"]).reshape(shape)
-            logits = scores.compute(program, 0, first_notes, x, keys.reshape(score.problems, v["kv"], v["dim"]))
+            logits = execute(scores, program, first, x, keys.reshape(score.problems, v["kv"], v["dim"]))
             logits /= np.float32(math.sqrt(v["dim"]))
             if v["causal"]:
                 position = np.arange(score.m) % v["q"]
@@ -92,7 +93,7 @@ class AttentionFamily(Family):
                 logits[:, np.arange(v["kv"]) > last[:, None]] = -np.inf
             weights = rounded(softmax(logits), score.format)
             stored = cache.reshape(value.problems, v["kv"], v["dim"]).transpose(0, 2, 1)
-            return values.compute(program, second, second_notes, weights, stored)
+            return execute(values, program, second, weights, stored)
 
         return Mapped(program, compute, int(schedule["refresh_slack"]))
 

@@ -113,7 +113,9 @@ class PimBackend(Backend):
         result = kernel.mapped.report(inputs)
         samples = (result.seconds,) * policy.samples
         counters = (("cycles", result.cycles), *result.commands)
-        return Measurement(Outcome.OK, samples, Basis.SIMULATED, counters=counters, energy=result.energy)
+        return Measurement(
+            Outcome.OK, samples, Basis.SIMULATED, counters=counters, energy=result.energy, objective=result.seconds
+        )
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
         """What a mapping does how often, in closed form; see the family."""

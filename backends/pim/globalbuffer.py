@@ -1,4 +1,4 @@
-"""GEMV on devices whose channel has a global buffer of inputs and whose banks have a unit with an accumulator each.
+"""Where a GEMV lies on devices whose channel has a global buffer of inputs and whose banks have a unit each.
 
 Outputs are spread over banks, then channels: in round r, output group o of problem p is row
 ``n = (o·C + c)·B + b`` of W in bank b of the c-th of C channels that share a problem and a slice of K. A slice is cut
@@ -12,41 +12,20 @@ Partial results of several chunks and slices of K are added by the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Value
 from fettle.backends.pim.bufferspace import INPUT
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import Array, ceil_div
+from fettle.backends.pim.mapping import ceil_div
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import HOST, Builder, Program
+from fettle.graph.errors import Internal
 
-
-@attrs.frozen
-class Segment:
-    """Weights of (round, output group, chunk) in every bank: a DRAM row, from ``column`` on."""
-
-    turn: int
-    output: int
-    chunk: int
-    row: int
-    column: int
-    count: int
-
-
-class Note(NamedTuple):
-    """What an instruction is for: ``feed`` (write the buffer), ``bias``, ``mac``, ``read``; ``vector``: a row of x."""
-
-    what: str
-    turn: int
-    vector: int
-    output: int
-    chunk: int
+Ints = NDArray[np.int64]
 
 
 @attrs.frozen(eq=False)
@@ -97,80 +76,68 @@ class Plan:
         """Segments that share a DRAM row."""
         if self.values["placement"] == "row":
             return 1
-        return self.org.columns // self.gemv.columns(self.chunk_k, self.org.column_bytes)
+        return self.org.columns // self.width
 
     @property
     def rows(self) -> int:
         """The first DRAM row after those used."""
         return self.first_row + ceil_div(self.turns * self.outputs * self.chunks, self.per_row)
 
-    @cached_property
-    def segments(self) -> dict[tuple[int, int, int], Segment]:
-        """(round, output group, chunk) -> where it lies."""
-        outputs, chunks, placement = self.outputs, self.chunks, self.values["placement"]
-        width, per_row = self.gemv.columns(self.chunk_k, self.org.column_bytes), self.per_row
-        found = {}
-        for turn in range(self.turns):
-            for o in range(outputs):
-                for c in range(chunks):
-                    place = c * outputs + o if placement == "by_input" else o * chunks + c
-                    row, slot = divmod(turn * outputs * chunks + place, per_row)
-                    k = min(self.chunk_k, self.slice_k - c * self.chunk_k)
-                    count = self.gemv.columns(k, self.org.column_bytes)
-                    found[turn, o, c] = Segment(turn, o, c, self.first_row + row, slot * width, count)
-        return found
+    @property
+    def width(self) -> int:
+        """Columns of a full segment."""
+        return self.gemv.columns(self.chunk_k, self.org.column_bytes)
 
-    def groups(self, turn: int) -> Iterator[tuple[int, int, int]]:
-        """(problem, slice, first channel) of the channel groups that work in a round."""
-        for problem in range(turn * self.at_once, min((turn + 1) * self.at_once, self.gemv.problems)):
-            for s in range(self.slices):
-                yield problem, s, ((problem % self.at_once) * self.slices + s) * self.share
+    def chunk_elements(self) -> Ints:
+        """``[chunks]`` elements of K: the last chunk of a slice may be short."""
+        return np.asarray(np.minimum(self.chunk_k, self.slice_k - self.chunk_k * np.arange(self.chunks)))
 
-    def mask(self, turn: int, output: int | None = None) -> int:
-        """Channels that work in a round, on one output group if given: the last one may not need all."""
-        used = self.share
-        if output is not None:
-            left = self.gemv.n - output * self.share * self.org.banks
-            used = min(used, ceil_div(left, self.org.banks))
-        return sum(((1 << used) - 1) << first for _, _, first in self.groups(turn))
+    def place(self, turn: Ints, output: Ints, chunk: Ints) -> tuple[Ints, Ints]:
+        """(row, first column) of the segments of (round, output group, chunk)."""
+        by_input = self.values["placement"] == "by_input"
+        at = chunk * self.outputs + output if by_input else output * self.chunks + chunk
+        row, slot = np.divmod(turn * self.outputs * self.chunks + at, self.per_row)
+        return self.first_row + row, slot * self.width
 
-    def steps(self) -> Iterator[Note]:
-        """What happens in which order."""
-        m, interleave = self.gemv.m, int(self.values["interleave"])
-        for turn in range(self.turns):
-            for first in range(0, m, interleave):
-                vectors = range(first, min(first + interleave, m))
-                if self.values["dataflow"] == INPUT:
-                    yield from self._input_stationary(turn, vectors)
-                else:
-                    yield from self._output_stationary(turn, vectors)
+    def segment_at(self, row: Ints, column: Ints) -> tuple[Ints, Ints, Ints]:
+        """The (round, output group, chunk) whose weights begin there; inverts :meth:`place`.
 
-    def _input_stationary(self, turn: int, vectors: range) -> Iterator[Note]:
-        outputs = range(self.outputs)
-        for c in range(self.chunks):
-            for b in vectors:
-                yield Note("feed", turn, b, 0, c)
-            backwards = self.values["order"] == "serpentine" and c % 2 == 1
-            for o in reversed(outputs) if backwards else outputs:
-                for b in vectors:
-                    yield Note("bias", turn, b, o, c)
-                    yield Note("mac", turn, b, o, c)
-                    yield Note("read", turn, b, o, c)
+        Raises:
+            Internal: no segment begins there.
+        """
+        slot, within = np.divmod(column, self.width)
+        number = (row - self.first_row) * self.per_row + slot
+        turn, at = np.divmod(number, self.outputs * self.chunks)
+        if within.any() or (slot >= self.per_row).any() or (turn < 0).any() or (turn >= self.turns).any():
+            raise Internal("a command multiplies where no segment begins")
+        if self.values["placement"] == "by_input":
+            chunk, output = np.divmod(at, self.outputs)
+        else:
+            output, chunk = np.divmod(at, self.chunks)
+        return turn, output, chunk
 
-    def _output_stationary(self, turn: int, vectors: range) -> Iterator[Note]:
-        kept = bool(self.values["keep_buffer"]) and self.chunks == 1
-        for b in vectors:
-            for o in range(self.outputs):
-                yield Note("bias", turn, b, o, 0)
-                for c in range(self.chunks):
-                    if not (kept and o > 0):
-                        yield Note("feed", turn, b, o, c)
-                    yield Note("mac", turn, b, o, c)
-                yield Note("read", turn, b, o, 0)
+    def groups(self) -> Ints:
+        """``[turns]`` how many groups of ``share`` channels work in a round, each on a slice of a problem: the last
+        round may have fewer problems."""
+        left = self.gemv.problems - self.at_once * np.arange(self.turns)
+        return np.asarray(np.minimum(self.at_once, left) * self.slices)
 
-    def buffer_column(self, vector: int) -> int:
+    def masks(self) -> NDArray[np.uint64]:
+        """``[turns, outputs]`` channels that work on an output group: the last group may not need all of a share."""
+        left = self.gemv.n - self.share * self.org.banks * np.arange(self.outputs)
+        used = np.minimum(self.share, -(-left // self.org.banks))
+        one = np.array([(1 << int(channels)) - 1 for channels in used], np.uint64)
+        firsts = [sum(1 << (group * self.share) for group in range(groups)) for groups in self.groups()]
+        return np.multiply.outer(np.array(firsts, np.uint64), one)
+
+    def buffer_column(self, vector: Ints) -> Ints:
         """Where in the buffer the chunk of a row of x begins."""
         return vector % int(self.values["interleave"]) * ceil_div(self.chunk_k, self.org.lanes)
+
+    @property
+    def buffer_kept(self) -> bool:
+        """Whether an output-stationary mapping writes its only chunk once instead of for every output group."""
+        return bool(self.values["keep_buffer"]) and self.chunks == 1
 
     def counts(self) -> dict[str, int]:
         """In closed form how often what happens: segments and columns multiplied, rows opened, columns fed to a
@@ -182,11 +149,10 @@ class Plan:
         if self.values["dataflow"] == INPUT:
             feeds, reads, times = passes * chunks, macs, self.turns * ceil_div(m, int(self.values["interleave"]))
         else:
-            kept = bool(self.values["keep_buffer"]) and chunks == 1
-            feeds, reads, times = passes if kept else macs, passes * outputs, passes
+            feeds, reads, times = passes if self.buffer_kept else macs, passes * outputs, passes
         groups = self.at_once * self.slices
         return {
-            "columns": macs * self.gemv.columns(self.chunk_k, self.org.column_bytes),
+            "columns": macs * self.width,
             "rows": times * self._rows_in_turn(),
             "segments": macs,
             "fed": feeds * width,
@@ -204,113 +170,3 @@ class Plan:
             if self.values["order"] == "serpentine":
                 rows[1::2] = rows[1::2, ::-1]
         return 1 + int(np.count_nonzero(np.diff(rows.reshape(-1))))
-
-    def emit(self, builder: Builder) -> list[Note]:
-        """Append the commands; what the host knows about each of them."""
-        builder.add(HOST)  # the register that says where units take their inputs from
-        notes = [Note("host", 0, 0, 0, 0)]
-        segments = self.segments
-        masks = {(t, o): self.mask(t, o) for t in range(self.turns) for o in range(self.outputs)}
-        for note in self.steps():
-            if note.what == "feed":
-                notes += [note] * self._feed(builder, note)
-                continue
-            mask = masks[note.turn, note.output]
-            if note.what == "mac":
-                place = segments[note.turn, note.output, note.chunk]
-                builder.add("MACAB", row=place.row, column=place.column, count=place.count, channels=mask)
-            elif note.what == "bias":
-                builder.add("WRBIAS", channels=mask)
-            else:
-                builder.add("RDMAC", count=2 if self.gemv.wide else 1, channels=mask)
-            notes.append(note)
-        return notes
-
-    def _feed(self, builder: Builder, note: Note) -> int:
-        """Write one chunk into the buffers; where channels differ in turns, so that none waits for another's queue.
-
-        Returns:
-            Instructions it took.
-        """
-        start = note.chunk * self.chunk_k
-        count = ceil_div(min(self.chunk_k, self.slice_k - start), self.org.lanes)
-        first = self.buffer_column(note.vector)
-        groups = list(self.groups(note.turn))
-        if len(groups) == 1:
-            builder.add("WRGB", column=first, count=count, channels=self.mask(note.turn))
-            return 1
-        piece = self.org.queue
-        pieces = range(0, count, piece)
-        for at in pieces:
-            for _, _, channel in groups:
-                mask = ((1 << self.share) - 1) << channel
-                builder.add("WRGB", column=first + at, count=min(piece, count - at), channels=mask)
-        return len(pieces) * len(groups)
-
-    # --------------------------------------------------------------------------------------- execution
-
-    def compute(self, program: Program, first: int, notes: Sequence[Note], x: Array, weight: Array) -> Array:
-        """Execute commands.
-
-        Args:
-            program, first, notes: the commands of :meth:`emit` and where in the program they begin.
-            x: ``[problems, m, k]`` float32.
-            weight: ``[problems, n, k]`` float32; a unit finds its part by the row and column of the command.
-
-        Returns:
-            ``[problems, m, n]`` float32.
-        """
-        gemv, lanes, slices = self.gemv, self.org.lanes, self.slices
-        part = slice(first, first + len(notes))
-        at = {(s.row, s.column): s for s in self.segments.values()}
-        result = np.zeros((gemv.problems, gemv.m, gemv.n), np.float32)
-        x = _padded(x, slices * self.slice_k).reshape(gemv.problems, gemv.m, slices, self.slice_k)
-        weight = _padded(weight, slices * self.slice_k).reshape(gemv.problems, gemv.n, slices, self.slice_k)
-        buffers = np.zeros((self.at_once, slices, self.org.buffer_columns * lanes), np.float32)
-        sums = np.zeros((self.at_once, slices, self.share * self.org.banks), np.float32)
-        commands = zip(
-            notes,
-            program.rows[part].tolist(),
-            program.columns[part].tolist(),
-            program.counts[part].tolist(),
-            program.channels[part].tolist(),
-            strict=True,
-        )
-        for note, row, column, count, channels in commands:
-            problems = slice(note.turn * self.at_once, min((note.turn + 1) * self.at_once, gemv.problems))
-            used = problems.stop - problems.start
-            if note.what == "feed":
-                place = slice(column * lanes, (column + count) * lanes)
-                start = note.chunk * self.chunk_k + (column - self.buffer_column(note.vector)) * lanes
-                for group in range(used * slices):
-                    if channels >> (group * self.share) & 1:
-                        problem, s = divmod(group, slices)
-                        values = x[problems.start + problem, note.vector, s, start : start + count * lanes]
-                        buffers[problem, s, place] = values
-            elif note.what == "bias":
-                sums[:used] = 0.0
-            elif note.what == "mac":
-                segment = at[row, column]
-                outputs = self._outputs(segment.output)
-                start = segment.chunk * self.chunk_k
-                k = min(self.chunk_k, self.slice_k - start)
-                weights = weight[problems, outputs, :, start : start + k].transpose(0, 2, 1, 3)
-                place = slice(self.buffer_column(note.vector) * lanes, self.buffer_column(note.vector) * lanes + k)
-                products = weights @ buffers[:used, :, place, None]
-                sums[:used, :, : products.shape[2]] += products[..., 0]
-            elif note.what == "read":
-                outputs = self._outputs(note.output)
-                left = gemv.leaving(sums[:used, :, : outputs.stop - outputs.start])
-                result[problems, note.vector, outputs] += left.sum(axis=1)
-        return result
-
-    def _outputs(self, output: int) -> slice:
-        """Rows of W of an output group."""
-        first = output * self.share * self.org.banks
-        return slice(first, min(first + self.share * self.org.banks, self.gemv.n))
-
-
-def _padded(array: Array, k: int) -> Array:
-    """An array whose last axis is ``k`` long, zeros behind; itself if it is."""
-    missing = k - array.shape[-1]
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)]) if missing else array

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
-from fettle.backends.pim import bufferspace, globalbuffer, registers
+from fettle.backends.pim import bufferprogram, bufferspace, bufferunits, globalbuffer, registers
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
@@ -127,9 +127,9 @@ class MatmulFamily(Family):
             return Mapped(builder.build(), read, slack)
         if hardware.is_global_buffer:
             plan = globalbuffer.Plan.of(gemv, org, schedule)
-            notes = plan.emit(builder)
+            notes = bufferprogram.emit(plan, builder)
             program = builder.build()
-            return Mapped(program, lambda i, c: plan.compute(program, 0, notes, *operands(i, c)), slack)
+            return Mapped(program, lambda i, c: bufferunits.execute(plan, program, notes, *operands(i, c)), slack)
         tiles = registers.Plan.of(gemv, org, schedule)
         tiles.emit(builder)
         program = builder.build()

@@ -68,13 +68,26 @@ class Builder:
         self._scalars.append((operation, bank, row, column, count, held, mask))
 
     def extend(
-        self, names: tuple[str, ...], which: NDArray[np.integer], bank: Indices, row: Indices, column: Indices
+        self,
+        names: tuple[str, ...],
+        which: NDArray[np.integer],
+        *,
+        bank: Indices = -1,
+        row: Indices = -1,
+        column: Indices = 0,
+        count: Indices = 1,
+        channels: Indices | None = None,
     ) -> None:
-        """Append ``len(which)`` instructions of one column each; ``which`` are indices into ``names``."""
+        """Append ``len(which)`` instructions that hold every bank; ``which`` are indices into ``names``."""
         self._flush()
         numbers = np.array([self._names.setdefault(name, len(self._names)) for name in names])
-        fields = (numbers[which], bank, row, column, 1, -1, self._everyone)
+        mask = self._everyone if channels is None else channels
+        fields = (numbers[which], bank, row, column, count, -1, mask)
         self._blocks.append(np.stack(np.broadcast_arrays(*fields), axis=1).astype(np.int64))
+
+    def __len__(self) -> int:
+        """Instructions so far."""
+        return sum(len(block) for block in self._blocks) + len(self._scalars)
 
     def build(self) -> Program:
         """The program so far."""

@@ -40,5 +40,6 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
                 blocks.append((1, other, -1, 0, 4 * slot + 1))
             blocks.append((2, other, first_row + (phase + 1) // 2, 0, 4 * (slot + step) + 2))
         table = np.concatenate([np.stack(np.broadcast_arrays(*block)) for block in blocks], axis=1)
-        builder.extend(names, *table[:4, np.argsort(table[4], kind="stable")])
+        which, bank, row, column = table[:4, np.argsort(table[4], kind="stable")]
+        builder.extend(names, which, bank=bank, row=row, column=column)
     return first_row + ceil_div(phases, 2)

@@ -1,0 +1,105 @@
+"""Executes the commands of :mod:`bufferprogram` on data: channels with a buffer, banks with a unit and an accumulator.
+
+A unit reads the weights that the row and column of its command stand for; accumulators and buffers hold nothing (NaN)
+before they are written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from fettle.backends.pim.bufferprogram import BIAS, FEED, MAC, READ, Notes
+from fettle.backends.pim.globalbuffer import Plan
+from fettle.backends.pim.mapping import Array
+from fettle.backends.pim.program import Program
+
+
+def execute(plan: Plan, program: Program, notes: Notes, x: Array, weight: Array) -> Array:
+    """Compute a product.
+
+    Args:
+        program, notes: its commands, among others perhaps.
+        x: ``[problems, m, k]`` float32.
+        weight: ``[problems, n, k]`` float32.
+
+    Returns:
+        ``[problems, m, n]`` float32.
+    """
+    gemv, org = plan.gemv, plan.org
+    part = slice(notes.first, notes.first + len(notes.what))
+    macs = notes.what == MAC
+    turn, output, chunk = notes.turn.copy(), notes.output.copy(), notes.chunk.copy()
+    turn[macs], output[macs], chunk[macs] = plan.segment_at(program.rows[part][macs], program.columns[part][macs])
+    missing = plan.slices * plan.slice_k - gemv.k
+    reads = int(np.count_nonzero(notes.what == READ))
+    left = np.zeros((reads, org.channels, org.banks), np.float32)
+    _run(
+        np.stack([notes.what, turn, notes.vector, output, chunk, plan.buffer_column(notes.vector)], axis=1),
+        program.columns[part],
+        program.counts[part],
+        program.channels[part],
+        np.array([plan.at_once, plan.slices, plan.share, plan.slice_k, plan.chunk_k, org.lanes], np.int64),
+        np.full((org.channels, org.buffer_columns * org.lanes), np.nan, np.float32),
+        np.full((org.channels, org.banks), np.nan, np.float32),
+        np.pad(x, ((0, 0), (0, 0), (0, missing))),
+        weight,
+        left,
+    )
+    return _added(plan, notes, gemv.leaving(left))
+
+
+def _added(plan: Plan, notes: Notes, left: Array) -> Array:
+    """What the host makes of results ``[reads, channels, banks]``: sums over chunks and slices of K."""
+    gemv, org = plan.gemv, plan.org
+    reads = notes.what == READ
+    order = np.lexsort([field[reads] for field in (notes.chunk, notes.output, notes.vector, notes.turn)])
+    working = plan.at_once * plan.slices * plan.share
+    shape = (plan.turns, gemv.m, plan.outputs, -1, plan.at_once, plan.slices, plan.share, org.banks)
+    sums = left[order, :working].reshape(shape).sum(axis=(3, 5))  # turns, m, outputs, at_once, share, banks
+    results = sums.transpose(0, 3, 1, 2, 4, 5).reshape(plan.turns * plan.at_once, gemv.m, -1)
+    return np.ascontiguousarray(results[: gemv.problems, :, : gemv.n])
+
+
+@njit(cache=True, fastmath={"reassoc", "contract"})
+def _dot(one: Array, two: Array) -> np.float32:  # pragma: no cover (compiled)
+    total = np.float32(0.0)
+    for i in range(len(one)):
+        total += one[i] * two[i]
+    return total
+
+
+@njit(cache=True)
+def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    notes, columns, counts, masks, settings, buffers, sums, x, weight, left
+):
+    """``notes``: what, round, row of x, output group, chunk, and where in the buffer the chunk of that row begins."""
+    at_once, slices, share, slice_k, chunk_k, lanes = settings
+    channels, banks = sums.shape
+    n_end, k_end = weight.shape[1:]
+    read = 0
+    for i in range(len(notes)):
+        what, turn, vector, output, chunk, buffer_column = notes[i]
+        for channel in range(channels):
+            if (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
+                continue
+            group = channel // share
+            problem, part = turn * at_once + group // slices, group % slices
+            if what == FEED:
+                start = chunk * chunk_k + (columns[i] - buffer_column) * lanes + part * slice_k
+                count = counts[i] * lanes
+                place = columns[i] * lanes
+                buffers[channel, place : place + count] = x[problem, vector, start : start + count]
+            elif what == BIAS:
+                sums[channel] = 0.0
+            elif what == MAC:
+                start = part * slice_k + chunk * chunk_k
+                stop = min(start + chunk_k, (part + 1) * slice_k, k_end)
+                first = (output * share + channel % share) * banks
+                place = buffer_column * lanes
+                for bank in range(min(banks, n_end - first)):
+                    row = weight[problem, first + bank, start:stop]
+                    sums[channel, bank] += _dot(row, buffers[channel, place : place + stop - start])
+            else:
+                left[read, channel] = sums[channel]
+        read += what == READ

@@ -304,9 +304,13 @@ class WorkloadTuner:
         return math.log(undisturbed_seconds(record) / self.bound.seconds)
 
 
+NOT_RUN = (Basis.PREDICTED, Basis.ESTIMATED)
+"""Bases of times of kernels that no machine or model has executed."""
+
+
 def is_valid(record: Record) -> bool:
-    """Whether a trial gave a right result and a time; a prediction runs nothing, so it has no result to be right."""
-    return record.measurement.ok and (record.verified or record.measurement.basis is Basis.PREDICTED)
+    """Whether a trial gave a right result and a time; where nothing was run there is no result to be right."""
+    return record.measurement.ok and (record.verified or record.measurement.basis in NOT_RUN)
 
 
 def undisturbed_seconds(record: Record) -> float:

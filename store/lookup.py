@@ -13,8 +13,8 @@ from fettle.graph.workload import Workload
 from fettle.store.api import Store
 from fettle.store.values import Kernel, kernel_key
 
-SERVED = (Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED, Basis.REPLAYED)
-"""Bases in order of trust; a kernel that was only predicted is never served."""
+SERVED = (Basis.MEASURED, Basis.SIMULATED, Basis.REPLAYED)
+"""Bases in order of trust; a kernel that was only predicted or estimated never ran, so it is never served."""
 
 _COMPARED = 500
 """Kernels of an operator that a miss is compared with."""
@@ -57,7 +57,7 @@ class LookupResult:
 
 
 def lookup(store: Store, workload: Workload, device: Device, mode: str = "hot") -> LookupResult:
-    """The kernel tuned for exactly this workload, device and mode; measured before simulated before estimated.
+    """The kernel tuned for exactly this workload, device and mode; measured before simulated.
 
     Raises:
         InvalidArgument: ``mode`` is neither hot nor cold.

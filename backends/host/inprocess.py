@@ -18,24 +18,21 @@ from fettle.backends.api import (
     Outcome,
     Profile,
 )
-from fettle.backends.host.executor import BuildResult, Executor, Session, TrialResult
+from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.operands import split_constants
+from fettle.backends.host.stated import StatedExecutor, StatedSession
 from fettle.backends.host.verify import GuardedOutput, check
 from fettle.graph import data
 from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
 
 
-class InProcessExecutor(Executor):
+class InProcessExecutor(StatedExecutor):
     """Runs everything in the calling process."""
 
     def __init__(self, backend: Backend, device: Device) -> None:
+        super().__init__(device)
         self._backend = backend
-        self._device = device
-
-    @property
-    def device(self) -> Device:
-        return self._device
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
         return InProcessSession(self._backend, self._device, workload, policy, seed)
@@ -43,11 +40,8 @@ class InProcessExecutor(Executor):
     def profile(self) -> Profile:
         return self._backend.profile(self._device)
 
-    def close(self) -> None:
-        pass
 
-
-class InProcessSession(Session):
+class InProcessSession(StatedSession):
     """Operands and reference are computed once; constants are packed once per layout."""
 
     def __init__(self, backend: Backend, device: Device, workload: Workload, policy: MeasurePolicy, seed: int) -> None:
@@ -93,15 +87,9 @@ class InProcessSession(Session):
         seconds = time.perf_counter() - begun
         return TrialResult(measurement, verdict.ok, verdict.max_error, verdict.error_ratio, seconds)
 
-    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
-        """The model's time in every round: it does not vary."""
-        compared = []
-        for artifact in artifacts:
-            kernel = self._backend.load(artifact)
-            one = self._backend.measure(kernel, self._operands, self._output.array, self._policy)
-            samples = (one.time,) * rounds if one.ok else ()
-            compared.append(Measurement(one.outcome, samples, one.basis, one.message, one.counters, one.energy))
-        return compared
+    def stated(self, artifact: Artifact) -> Measurement:
+        kernel = self._backend.load(artifact)
+        return self._backend.measure(kernel, self._operands, self._output.array, self._policy)
 
     def close(self) -> None:
         self._packed.clear()

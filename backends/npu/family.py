@@ -13,6 +13,9 @@ from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
+NAME = "npu"
+"""The backend's, and the first word of its device texts."""
+
 Array = NDArray[Any]
 
 

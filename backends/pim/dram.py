@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import attrs
 import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation, Space, Value
+from fettle.backends.host.models import Machine, MappedKernel
 from fettle.backends.pim.attention import AttentionFamily
 from fettle.backends.pim.device import Hardware, parse_device
 from fettle.backends.pim.elementwise import ElementwiseFamily
-from fettle.backends.pim.machine import Machine, MappedKernel
 from fettle.backends.pim.mapping import Family, Mapped
 from fettle.backends.pim.matmul import MatmulFamily
 from fettle.backends.pim.preset import preset_names
@@ -56,6 +57,9 @@ class DramKernel(MappedKernel):
 
 class DramMachine(Machine):
     """All presets with a file in ``data/``."""
+
+    abi: ClassVar[str] = "pim-1"
+    toolchain: ClassVar[str] = "fettle-pim-1"
 
     def presets(self) -> tuple[str, ...]:
         return preset_names()

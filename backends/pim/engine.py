@@ -252,8 +252,9 @@ def _run(  # type: ignore[no-untyped-def]
                             for b in range(bank_count):
                                 for f in range(buffers):
                                     if open_row[k, f, b] != _CLOSED:
-                                        step = close_all if close_all != NONE else close_one
-                                        place = -1 if close_all != NONE else b
+                                        all_at_once = close_all != NONE and buffer[close_all] == f
+                                        step = close_all if all_at_once else close_one
+                                        place = -1 if all_at_once else b
                             first = _earliest(
                                 step, place, max(place, 0) // per_group, starts, before, level, cycles,
                                 channel_last[k], group_last[k], bank_last[k],

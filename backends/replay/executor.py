@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from fettle.backends.api import (
     Artifact,
     Basis,
@@ -17,7 +15,8 @@ from fettle.backends.api import (
     Profile,
     Schedule,
 )
-from fettle.backends.host.executor import BuildResult, Executor, Session, TrialResult
+from fettle.backends.host.executor import BuildResult, Session, TrialResult
+from fettle.backends.host.stated import StatedExecutor, StatedSession
 from fettle.backends.replay.recording import Recording, Row
 from fettle.graph.workload import Workload
 
@@ -27,16 +26,12 @@ ABI = "replay-1"
 _NOT_BUILT = (Outcome.INVALID, Outcome.COMPILE_ERROR)
 
 
-class ReplayExecutor(Executor):
+class ReplayExecutor(StatedExecutor):
     """The executor of one recording."""
 
     def __init__(self, device: Device, recording: Recording) -> None:
-        self._device = device
+        super().__init__(device)
         self._recording = recording
-
-    @property
-    def device(self) -> Device:
-        return self._device
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
         return ReplaySession(self._recording)
@@ -45,11 +40,8 @@ class ReplayExecutor(Executor):
         """No roofs: a recording does not say what the hardware can do."""
         return Profile(self._device.key, ())
 
-    def close(self) -> None:
-        pass
 
-
-class ReplaySession(Session):
+class ReplaySession(StatedSession):
     """Trials of one recording."""
 
     def __init__(self, recording: Recording) -> None:
@@ -66,21 +58,13 @@ class ReplaySession(Session):
 
     def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
         """The recorded samples and verdict."""
-        measurement = self._recording.measurement(self._row(artifact.schedule))
+        measurement = self.stated(artifact)
         return TrialResult(measurement, measurement.ok, None, None, 0.0)
 
-    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
-        """The recorded objective in every round: samples of different runs were never taken side by side."""
-        compared = []
-        for one in artifacts:
-            measurement = self._recording.measurement(self._row(one.schedule))
-            if measurement.ok:
-                measurement = attrs.evolve(measurement, samples=(measurement.time,) * rounds)
-            compared.append(measurement)
-        return compared
-
-    def close(self) -> None:
-        pass
+    def stated(self, artifact: Artifact) -> Measurement:
+        """What was recorded; finals compare its objective, since samples of different runs were never taken side by
+        side."""
+        return self._recording.measurement(self._row(artifact.schedule))
 
     def _row(self, schedule: Schedule) -> Row:
         found = self._recording.find(schedule)

@@ -64,8 +64,8 @@ def test_exact_hit_is_found_under_its_key() -> None:
     assert cold.kernel.mode == "cold"
 
 
-def test_measured_kernel_goes_before_simulated_before_estimated() -> None:
-    bases = [Basis.ESTIMATED, Basis.SIMULATED, Basis.MEASURED]
+def test_measured_kernel_goes_before_simulated_before_replayed() -> None:
+    bases = [Basis.REPLAYED, Basis.SIMULATED, Basis.MEASURED]
     store = store_of()
     for basis in bases:
         store.put_kernel(kernel(matmul(), basis=basis))
@@ -75,10 +75,11 @@ def test_measured_kernel_goes_before_simulated_before_estimated() -> None:
         assert found.key == found.kernel.key
 
 
-def test_predicted_kernel_is_never_served_and_the_miss_says_so() -> None:
-    found = lookup(store_of(kernel(matmul(), basis=Basis.PREDICTED)), matmul(), TWO)
+@pytest.mark.parametrize("basis", [Basis.PREDICTED, Basis.ESTIMATED])
+def test_kernel_that_never_ran_is_never_served_and_the_miss_says_so(basis: Basis) -> None:
+    found = lookup(store_of(kernel(matmul(), basis=basis)), matmul(), TWO)
     assert found.match == "none"
-    assert [(miss.field, miss.nearest) for miss in found.misses] == [("basis", "predicted")]
+    assert [(miss.field, miss.nearest) for miss in found.misses] == [("basis", basis.value)]
 
 
 def test_empty_cache_says_so() -> None:

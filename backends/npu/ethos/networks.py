@@ -22,6 +22,12 @@ FULLY_CONNECTED, CONV_ROW, CONV_SQUARE = "fully_connected", "conv_row", "conv_sq
 _BINARY = re.compile(r"x0([+\-*])x1")
 _SEED = 0
 
+SCALE = 1.0 / 64.0
+"""What one step of inputs and weights stands for; a power of two, so that real values are exact."""
+
+_DEVIATIONS = 4.0
+"""Standard deviations of a result that its int8 steps reach over; the rest saturates."""
+
 
 def unsupported(workload: Workload) -> str:
     """Why a workload cannot be written as a network; empty if it can."""
@@ -63,45 +69,56 @@ def write(workload: Workload, choice: Mapping[str, Value]) -> bytes:
     return network.write([output])
 
 
-def _matmul(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:
-    m, k = workload["m"], workload["k"]
-    weight = _weight(workload)
-    parts = np.split(weight, int(choice["split"]))
-    if choice["form"] == FULLY_CONNECTED:
-        x = network.input(m, k)
-        results = [network.fully_connected(x, part) for part in parts]
-    else:
-        tall = max(d for d in range(1, int(m**0.5) + 1) if m % d == 0) if choice["form"] == CONV_SQUARE else 1
-        x = network.input(1, tall, m // tall, k)
-        results = [network.conv(x, part[:, None, None, :], 1, True) for part in parts]
-    return results[0] if len(results) == 1 else network.concatenate(results)
-
-
-def _weight(workload: Workload) -> np.ndarray:
-    """``[n, k]`` int8."""
+def weight(workload: Workload) -> np.ndarray:
+    """Weights as the network has them: ``[n, k]``, or ``[oc, kh, kw, c]`` of a convolution; int8."""
     constant = operands(workload, _SEED)[1]
+    if workload.operator == "conv2d":
+        return _to_int8(np.asarray(constant, np.float64).transpose(0, 2, 3, 1))
     plain = constant.dequantise() if isinstance(constant, QuantizedWeight) else np.asarray(constant, np.float64).T
     return _to_int8(plain)
 
 
+def _result_scale(filters: np.ndarray) -> float:
+    """Of the results of inputs that are uniform over int8, so that few saturate and few steps are wasted."""
+    strongest = float(np.sqrt((filters.astype(np.float64) ** 2).reshape(len(filters), -1).sum(axis=1)).max())
+    return _DEVIATIONS * SCALE * SCALE * max(strongest, 1.0) / np.sqrt(3.0)
+
+
+def _matmul(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:
+    m, k = workload["m"], workload["k"]
+    whole = weight(workload)
+    scale = _result_scale(whole)
+    parts = np.split(whole, int(choice["split"]))
+    if choice["form"] == FULLY_CONNECTED:
+        x = network.input(SCALE, m, k)
+        results = [network.fully_connected(x, network.constant(part, SCALE), scale) for part in parts]
+    else:
+        tall = max(d for d in range(1, int(m**0.5) + 1) if m % d == 0) if choice["form"] == CONV_SQUARE else 1
+        x = network.input(SCALE, 1, tall, m // tall, k)
+        filters = [network.constant(part[:, None, None, :], SCALE) for part in parts]
+        results = [network.conv(x, part, 1, True, scale) for part in filters]
+    return results[0] if len(results) == 1 else network.concatenate(results)
+
+
 def _conv(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:
     v = workload.values
-    weight = np.asarray(operands(workload, _SEED)[1], np.float64)
-    x = network.input(1, v["h"], v["w"], v["c"])
-    return network.conv(x, _to_int8(weight.transpose(0, 2, 3, 1)), v["stride"], v["pad"] > 0)
+    filters = weight(workload)
+    x = network.input(SCALE, 1, v["h"], v["w"], v["c"])
+    return network.conv(x, network.constant(filters, SCALE), v["stride"], v["pad"] > 0, _result_scale(filters))
 
 
 def _elementwise(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:
     match = _BINARY.fullmatch(str(workload["expr"]))
     assert match is not None
     shape = (1, *workload["shape"]) if len(workload["shape"]) < 4 else tuple(workload["shape"])
-    return network.elementwise(match[1], network.input(*shape), network.input(*shape))
+    scale = 128.0 * SCALE * SCALE if match[1] == "*" else 2.0 * SCALE
+    return network.elementwise(match[1], network.input(SCALE, *shape), network.input(SCALE, *shape), scale)
 
 
 def _to_int8(values: np.ndarray) -> np.ndarray:
     if np.abs(values).max() > 127:
-        return np.asarray(np.clip(values, -127, 127))
-    return np.asarray(np.rint(values * (127.0 / max(float(np.abs(values).max()), 1e-30))))
+        return np.clip(values, -127, 127).astype(np.int8)
+    return np.rint(values * (127.0 / max(float(np.abs(values).max()), 1e-30))).astype(np.int8)
 
 
 _WRITERS: Mapping[str, Callable[[Network, Workload, Mapping[str, Value]], int]] = {

@@ -32,7 +32,6 @@ from ethosu.vela.tflite.Padding import Padding
 from ethosu.vela.tflite.TensorType import TensorType
 
 _VERSION = 3
-_SCALE = 1.0 / 64.0
 
 
 @attrs.define
@@ -52,27 +51,31 @@ class Network:
         self._nodes: list[_Node] = []
         self._inputs: list[int] = []
 
-    def input(self, *shape: int) -> int:
-        """An int8 input."""
-        self._inputs.append(self._tensor(shape))
+    def input(self, scale: float, *shape: int) -> int:
+        """An int8 input; one step of it stands for ``scale``."""
+        self._inputs.append(self._tensor(shape, scale))
         return self._inputs[-1]
 
-    def fully_connected(self, x: int, weight: np.ndarray) -> int:
+    def constant(self, values: np.ndarray, scale: float) -> int:
+        """An int8 constant."""
+        return self._tensor(values.shape, scale, TensorType.INT8, np.ascontiguousarray(values, np.int8).tobytes())
+
+    def fully_connected(self, x: int, weight: int, scale: float) -> int:
         """``[m, k] · [n, k]ᵀ``."""
-        rows = self._tensors[x][0][0]
+        rows, outputs = self._tensors[x][0][0], self._tensors[weight][0][0]
 
         def options(b: Any) -> int:
             FullyConnectedOptions.Start(b)
             return int(FullyConnectedOptions.End(b))
 
-        weights = [self._constant(weight), self._bias(weight.shape[0])]
+        inputs = [x, weight, self._bias(x, weight)]
         kind = BuiltinOptions.FullyConnectedOptions
-        return self._node(BuiltinOperator.FULLY_CONNECTED, [x, *weights], (rows, weight.shape[0]), kind, options)
+        return self._node(BuiltinOperator.FULLY_CONNECTED, inputs, (rows, outputs), scale, kind, options)
 
-    def conv(self, x: int, weight: np.ndarray, stride: int, same: bool) -> int:
+    def conv(self, x: int, weight: int, stride: int, same: bool, scale: float) -> int:
         """Convolution of ``[1, h, w, c]`` with ``[oc, kh, kw, c]``."""
         _, h, w, _ = self._tensors[x][0]
-        oc, kh, kw, _ = weight.shape
+        oc, kh, kw, _ = self._tensors[weight][0]
         sides = [-(-s // stride) if same else (s - k) // stride + 1 for s, k in ((h, kh), (w, kw))]
 
         def options(b: Any) -> int:
@@ -84,11 +87,11 @@ class Network:
             Conv2DOptions.AddDilationHFactor(b, 1)
             return int(Conv2DOptions.End(b))
 
-        inputs = [x, self._constant(weight), self._bias(oc)]
+        inputs = [x, weight, self._bias(x, weight)]
         shape = (1, sides[0], sides[1], oc)
-        return self._node(BuiltinOperator.CONV_2D, inputs, shape, BuiltinOptions.Conv2DOptions, options)
+        return self._node(BuiltinOperator.CONV_2D, inputs, shape, scale, BuiltinOptions.Conv2DOptions, options)
 
-    def elementwise(self, operation: str, one: int, two: int) -> int:
+    def elementwise(self, operation: str, one: int, two: int, scale: float) -> int:
         """``+``, ``-`` or ``*`` of two tensors of one shape."""
         code, table, kind = {
             "+": (BuiltinOperator.ADD, AddOptions, BuiltinOptions.AddOptions),
@@ -100,10 +103,10 @@ class Network:
             table.Start(b)
             return int(table.End(b))
 
-        return self._node(code, [one, two], self._tensors[one][0], kind, options)
+        return self._node(code, [one, two], self._tensors[one][0], scale, kind, options)
 
     def concatenate(self, parts: Sequence[int]) -> int:
-        """Along the last axis."""
+        """Along the last axis; parts have one scale."""
         shapes = [self._tensors[part][0] for part in parts]
         shape = (*shapes[0][:-1], sum(s[-1] for s in shapes))
 
@@ -113,7 +116,8 @@ class Network:
             return int(ConcatenationOptions.End(b))
 
         kind = BuiltinOptions.ConcatenationOptions
-        return self._node(BuiltinOperator.CONCATENATION, list(parts), shape, kind, options)
+        scale = self._tensors[parts[0]][3]
+        return self._node(BuiltinOperator.CONCATENATION, list(parts), shape, scale, kind, options)
 
     def write(self, outputs: Sequence[int]) -> bytes:
         """The file."""
@@ -148,21 +152,26 @@ class Network:
         return bytes(b.Output())
 
     def _tensor(
-        self, shape: tuple[int, ...], kind: int = TensorType.INT8, data: bytes | None = None, scale: float = _SCALE
+        self, shape: tuple[int, ...], scale: float, kind: int = TensorType.INT8, data: bytes | None = None
     ) -> int:
         self._tensors.append((shape, kind, data, scale))
         return len(self._tensors) - 1
 
-    def _constant(self, weight: np.ndarray) -> int:
-        return self._tensor(weight.shape, TensorType.INT8, np.ascontiguousarray(weight, np.int8).tobytes())
-
-    def _bias(self, count: int) -> int:
-        return self._tensor((count,), TensorType.INT32, bytes(4 * count), _SCALE * _SCALE)
+    def _bias(self, x: int, weight: int) -> int:
+        """Zeros, at the scale that sums of products have."""
+        count, scale = self._tensors[weight][0][0], self._tensors[x][3] * self._tensors[weight][3]
+        return self._tensor((count,), scale, TensorType.INT32, bytes(4 * count))
 
     def _node(
-        self, code: int, inputs: list[int], shape: tuple[int, ...], kind: int, options: Callable[[Any], int]
+        self,
+        code: int,
+        inputs: list[int],
+        shape: tuple[int, ...],
+        scale: float,
+        kind: int,
+        options: Callable[[Any], int],
     ) -> int:
-        output = self._tensor(shape)
+        output = self._tensor(shape, scale)
         self._nodes.append(_Node(code, inputs, output, kind, options))
         return output
 

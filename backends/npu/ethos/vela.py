@@ -14,17 +14,21 @@ import attrs
 
 from fettle.backends.api import Basis, Device, DeviceText, Parameter, Schedule, Simulation, Space, Value
 from fettle.backends.npu.ethos import networks
-from fettle.graph.errors import BuildFailure, InvalidDevice, Unsupported
+from fettle.graph.errors import BuildFailure, InvalidDevice
 from fettle.graph.workload import Workload
 
-_SYSTEMS = {"u55": "Ethos_U55_High_End_Embedded", "u65": "Ethos_U65_High_End", "u85": "Ethos_U85_SYS_DRAM_Mid"}
+_SYSTEMS = {
+    "u55": ("Ethos_U55_High_End_Embedded", 0.5e9),
+    "u65": ("Ethos_U65_High_End", 1e9),
+    "u85": ("Ethos_U85_SYS_DRAM_Mid", 1e9),
+}
 _MEMORIES = {
     "u55": ("Shared_Sram", "Sram_Only"),
     "u65": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
     "u85": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
 }
-"""System configuration and memory modes of each generation, as Vela's own ``Arm/vela.ini`` names them; the first is
-the default."""
+"""System configuration with its clock in Hz, and memory modes of each generation, as in Vela's own ``Arm/vela.ini``;
+the first mode is the default."""
 
 _ACCELERATORS = {
     "u55": (32, 64, 128, 256),
@@ -60,7 +64,7 @@ def parse_ethos(backend: str, text: DeviceText) -> Device:
             f"memory={memory[:40]} is no memory mode here", hint=f"modes: {' '.join(_MEMORIES[family])}"
         )
     limits = {"memory": memory} if memory != _MEMORIES[family][0] else {}
-    facts = {"model": "vela", "system": _SYSTEMS[family]}
+    facts = {"model": "vela", "system": _SYSTEMS[family][0]}
     return Device(backend, text.preset, tuple(facts.items()), tuple(limits.items()), label=f"estimated {text.preset}")
 
 
@@ -100,10 +104,15 @@ class Compiled:
         return float(self.summary[column])
 
 
-def require_vela() -> None:
-    """Raises Unsupported unless Vela is installed."""
-    if util.find_spec("ethosu") is None or util.find_spec("ethosu.vela") is None:
-        raise Unsupported("Ethos-U devices need Vela", hint="pip install 'fettle-tuner[ethos]'")
+def is_installed() -> bool:
+    """Whether Vela can be run."""
+    return util.find_spec("ethosu") is not None and util.find_spec("ethosu.vela") is not None
+
+
+def peak(device: Device) -> float:
+    """Operations a second of all multiply-accumulate units."""
+    _, family, macs = device.preset.split("-")
+    return 2.0 * int(macs) * _SYSTEMS[family][1]
 
 
 def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compiled:
@@ -139,15 +148,8 @@ def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compi
         return Compiled(Path(folder, "out", "network_vela.tflite").read_bytes(), summary)
 
 
-def estimate(workload: Workload, device: Device, schedule: Schedule) -> Simulation:
-    """What Vela says of a workload.
-
-    Raises:
-        Unsupported: Vela is not installed.
-        BuildFailure: see :func:`compile_network`.
-    """
-    require_vela()
-    compiled = compile_network(networks.write(workload, schedule.as_dict()), device, schedule)
+def simulation(compiled: Compiled, schedule: Schedule) -> Simulation:
+    """What Vela says of a compiled network."""
     cycles = round(compiled.number("cycles_total"))
     counters = {
         "compute_cycles": round(compiled.number("cycles_npu")),
@@ -156,7 +158,7 @@ def estimate(workload: Workload, device: Device, schedule: Schedule) -> Simulati
         "sram_used": round(1024 * compiled.number("sram_memory_used")),
         "dram_used": round(1024 * compiled.number("dram_memory_used")),
         "compiled_bytes": len(compiled.payload),
-        "toolchain": f"vela-{metadata.version('ethos-u-vela')}",
+        "toolchain": toolchain(),
     }
     return Simulation(
         cycles=cycles,
@@ -167,3 +169,8 @@ def estimate(workload: Workload, device: Device, schedule: Schedule) -> Simulati
         basis=Basis.ESTIMATED,
         counters=tuple(counters.items()),
     )
+
+
+def toolchain() -> str:
+    """Vela and its version."""
+    return f"vela-{metadata.version('ethos-u-vela')}"

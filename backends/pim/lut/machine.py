@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import attrs
 import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation, Space, Value
+from fettle.backends.host.models import Machine, MappedKernel
 from fettle.backends.pim.device import NAME, whole_number
 from fettle.backends.pim.lut import mapping
 from fettle.backends.pim.lut.model import Sram, read_sram
-from fettle.backends.pim.machine import Machine, MappedKernel
 from fettle.graph.errors import InvalidDevice, Unsupported
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
@@ -22,6 +23,9 @@ _MOST_ARRAYS = 1 << 20
 
 class SramMachine(Machine):
     """Products by table look-up in SRAM arrays."""
+
+    abi: ClassVar[str] = "pim-1"
+    toolchain: ClassVar[str] = "fettle-pim-1"
 
     def presets(self) -> tuple[str, ...]:
         return (PRESET,)

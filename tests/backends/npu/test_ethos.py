@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fettle.backends.api import Basis, Simulation, Value
+from fettle.backends.npu.ethos import check, networks
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, InvalidDevice, Unsupported
 from fettle.graph.workload import Workload
+from fettle.search.jobs import run_job
+from fettle.store.lookup import lookup
+from fettle.store.open import open_store
+from fettle.store.values import Budget, JobSpec
 
 PRODUCT = "matmul m=64 n=128 k=256 act=i8 weight=i8"
 
@@ -56,7 +64,71 @@ def test_what_vela_is_not_given() -> None:
         backend.simulate(Workload.parse("softmax rows=8 cols=8 act=f32"), device, {})
     with pytest.raises(InvalidArgument, match="optimise"):
         backend.simulate(Workload.parse(PRODUCT), device, {"optimise": "Both"})
-    assert "verify" in backend.supports(Workload.parse(PRODUCT), device).reason
+    with pytest.raises(Unsupported, match="no trace"):
+        backend.simulate(Workload.parse(PRODUCT), device, {}, trace=True)
+
+
+NETWORKS = [
+    "matmul m=12 n=24 k=40 act=i8 weight=i8",
+    "matmul m=7 n=16 k=64 act=f32 weight=u4:32",
+    "conv2d n=1 c=5 h=9 w=7 oc=4 kh=3 kw=3 stride=1 pad=1 act=f32 weight=f32",
+    "conv2d n=1 c=3 h=9 w=8 oc=4 kh=3 kw=2 stride=2 pad=0 act=f32 weight=f32",
+    "elementwise shape=3x40 act=f32 expr=x0*x1",
+    "elementwise shape=3x40 act=f32 expr=x0-x1",
+]
+
+
+@pytest.mark.parametrize("text", NETWORKS)
+def test_every_way_of_writing_a_network_computes_the_workload(text: str) -> None:
+    pytest.importorskip("ethosu.vela")
+    workload = Workload.parse(text)
+    parameters, _ = networks.choices(workload)
+    ways = itertools.product(*(parameter.choices for parameter in parameters))
+    for way in ways:
+        choice = dict(zip((parameter.name for parameter in parameters), way, strict=True))
+        assert check.what_is_wrong(workload, networks.write(workload, choice)) == ""
+
+
+def test_a_network_with_other_weights_is_wrong() -> None:
+    pytest.importorskip("ethosu.vela")
+    workload = Workload.parse("matmul m=12 n=24 k=40 act=i8 weight=i8")
+    network = bytearray(networks.write(workload, networks.textbook(workload)))
+    weights = networks.weight(workload).tobytes()
+    at = bytes(network).index(weights)
+    network[at : at + 40] = weights[40:80]  # the second output's in the place of the first's
+    assert "off by" in check.what_is_wrong(workload, bytes(network))
+
+
+def test_results_of_a_network_are_worth_comparing() -> None:
+    """Steps are spread over the whole range of int8, and few results saturate."""
+    pytest.importorskip("ethosu.vela")
+    from fettle.backends.npu.ethos import interpret
+
+    workload = Workload.parse("matmul m=64 n=32 k=512 act=i8 weight=i8")
+    network = networks.write(workload, networks.textbook(workload))
+    (shape,) = interpret.input_shapes(network)
+    x = np.random.default_rng(0).integers(-127, 128, shape).astype(np.int8)
+    values = interpret.run(network, [x]).values
+    assert np.mean(np.abs(values.astype(int)) > 16) > 0.3
+    assert np.mean(np.abs(values.astype(int)) >= 127) < 0.01
+
+
+def test_tuning_keeps_the_compiled_file_and_calls_its_time_an_estimate(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu.vela")
+    backend, device = resolve_device("npu:ethos-u55-128")
+    workload = Workload.parse("matmul m=4 n=16 k=32 act=i8 weight=i8")
+    with open_store(f"sqlite:///{tmp_path}/store.sqlite3") as store:
+        job, _ = store.create_job(JobSpec(((workload, 1),), device, str(device), Budget(trials=4)))
+        (result,) = run_job(store, job.id).results
+        assert (result.error, result.basis, result.verified) == ("", Basis.ESTIMATED, False)
+        artifact = store.get_artifact(result.artifact_sha256)
+        assert artifact.payload[4:8] == b"TFL3"
+        assert artifact.toolchain.startswith("vela-")
+        found = lookup(store, workload, device)
+        assert found.kernel is None
+        assert [miss.nearest for miss in found.misses] == ["estimated"]
+        with pytest.raises(Unsupported):
+            backend.load(artifact)
 
 
 @pytest.mark.parametrize("text", ["npu:ethos-u99-256", "npu:ethos-u55-256,memory=Tape", "npu:ethos-u55-256,rows=3"])

@@ -60,13 +60,19 @@ def _channel(commands: list[Event], hardware: Hardware, slack: int) -> list[str]
     wrong = [f"{a} and {b} in one cycle" for a, b in itertools.pairwise(commands) if b.time <= a.time]
     timing = hardware.preset.timing
     rules = {"gddr6-aim": aim_gap, "hbm-pim": hbm_pim_gap}.get(hardware.preset.name, plain_gap)
-    latest: dict[tuple[str, int], Event] = {}  # rules know command and bank only: the last of a kind is the nearest
+    # Rules know command and bank only: the last of a kind is the nearest, and a gap need not be worked out twice.
+    latest: dict[tuple[str, int], Event] = {}
+    gaps: dict[tuple[str, int], dict[tuple[str, int], int]] = defaultdict(dict)
     for after in commands:
-        for before in latest.values():
-            gap = rules(before, after, timing, hardware)
+        kind = after.command, after.bank
+        known = gaps[kind]
+        for other, before in latest.items():
+            gap = known.get(other)
+            if gap is None:
+                gap = known[other] = rules(before, after, timing, hardware)
             if after.time - before.time < gap:
                 wrong.append(f"{before} then {after}: less than {gap} apart")
-        latest[after.command, after.bank] = after
+        latest[kind] = after
     wrong += _states(commands, hardware)
     if hardware.preset.name not in ("gddr6-aim", "upmem"):  # neither limits four activates in a window
         wrong += _four_activates(commands, timing.get("FAW", timing.get("XAW", 0)))

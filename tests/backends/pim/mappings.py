@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def random_case(rng: np.random.Generator) -> tuple[Device, Workload]:
     backend = PimBackend()
     while True:
         preset = str(rng.choice(PRESETS))
-        channels = int(rng.choice([1, 2, 4]))
+        channels = int(rng.choice([1, 2, 3, 4, 8]))
         refresh = str(rng.choice(["on", "off"]))
         _, device = resolve_device(f"pim:{preset},channels={channels},refresh={refresh}")
         workload = Workload.parse(_workload(rng))
@@ -53,16 +54,16 @@ def _workload(rng: np.random.Generator) -> str:
     return f"attention batch={m} heads={more} kv_heads={heads} q=1 kv={k} dim=64 act=bf16 kvcache=bf16"
 
 
-def check(rng: np.random.Generator, mappings: int) -> list[str]:
-    """What is wrong with some mappings of one random workload."""
-    device, workload = random_case(rng)
+def check(rng: np.random.Generator, device: Device, workload: Workload, mappings: int) -> tuple[int, list[str]]:
+    """How many random mappings of a workload were checked (a space may have fewer), and what is wrong with them."""
     backend = PimBackend()
     points = enumerate_space(backend.space(workload, device))
+    chosen = points.sample(rng, mappings)
     wrong = []
     with make_executor(backend, device).open(workload, POLICY, int(rng.integers(1 << 30))) as session:
-        for i in points.sample(rng, mappings):
+        for i in chosen:
             wrong += check_one(session, device, workload, points[i])
-    return wrong
+    return len(chosen), wrong
 
 
 def check_one(session: object, device: Device, workload: Workload, schedule: Schedule) -> list[str]:
@@ -80,12 +81,22 @@ def check_one(session: object, device: Device, workload: Workload, schedule: Sch
     return wrong + [v + " " + where for v in violations(timing.issued, hardware, one.slack)[:3]]
 
 
-if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000
-    wanted, seed, failures = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, 0
-    generator = np.random.default_rng(seed)
-    for case in range(wanted // 10):
-        for message in check(generator, 10):
-            failures += 1
+def main(wanted: int, seed: int, each: int = 10) -> None:
+    """Check that many mappings, ``each`` of a workload; print what is wrong, and what was covered."""
+    rng = np.random.default_rng(seed)
+    covered: Counter[tuple[str, str]] = Counter()
+    failures = 0
+    while covered.total() < wanted:
+        device, workload = random_case(rng)
+        made, wrong = check(rng, device, workload, each)
+        covered[device.preset, workload.operator] += made
+        failures += len(wrong)
+        for message in wrong:
             print(message)
-        if case % 20 == 19:
-            print(f"{10 * (case + 1)} mappings, {failures} failures", flush=True)
+    for (preset, operator), made in sorted(covered.items()):
+        print(f"{preset} {operator}: {made}")
+    print(f"{covered.total()} mappings, {failures} failures")
+
+
+if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -23,7 +23,10 @@ SMALL = Workload.parse("matmul m=1 n=70 k=600 act=bf16 weight=bf16")
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_mappings_are_right_and_violate_nothing(seed: int) -> None:
-    assert mappings.check(np.random.default_rng(seed), 6) == []
+    rng = np.random.default_rng(seed)
+    made, wrong = mappings.check(rng, *mappings.random_case(rng), 6)
+    assert made > 0
+    assert wrong == []
 
 
 @pytest.mark.parametrize("preset", mappings.PRESETS)
@@ -94,3 +97,11 @@ def test_two_row_buffers_keep_the_rows_of_host_and_units_apart() -> None:
     fast, slow = backend.simulate_trace(dual, lines), backend.simulate_trace(single, lines)
     assert slow.cycles > 4 * fast.cycles
     assert dict(fast.commands)["ACTAB"] == 1 < dict(slow.commands)["ACTAB"]
+
+
+def test_a_refresh_closes_the_rows_in_both_row_buffers() -> None:
+    backend, device = resolve_device("pim:neupims,refresh=on")
+    lines = ["RD bank=3 row=2 channels=0x1", "MACAB row=1 channels=0x1", "HOST count=4000", "MACAB row=1 channels=0x1"]
+    commands = dict(backend.simulate_trace(device, lines).commands)
+    assert (commands["PRE"], commands["PREAB"], commands["REF"]) == (1, 1, 1)
+    assert commands["ACTAB"] == 2

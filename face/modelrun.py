@@ -96,6 +96,13 @@ def run_model(
         "sharing": [sharing_json(comparison) for comparison in sharing],
         "outputs": rows,
         "missing_peers": missing,
+        "arena": {
+            "tensors": len(runtime.arena.views),
+            "peak_bytes": runtime.arena.peak,
+            "least_bytes": runtime.arena.least,
+            "sum_bytes": runtime.arena.together,
+            "method": runtime.arena.method,
+        },
         "seconds": interleave(passes, rounds=_ROUNDS).medians,
         "ok": all(row["ok"] for row in rows),
     }

@@ -8,9 +8,10 @@ from typing import Protocol
 import attrs
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from fettle.arena import Types, lay_out
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.cut import CONSTANT
@@ -21,8 +22,8 @@ from fettle.graph.onnx.shapes import weight_names
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
-BoundKernel = Callable[[Sequence[np.ndarray]], np.ndarray]
-"""A kernel with its constants packed. The array it returns may be one buffer that its next call overwrites."""
+BoundKernel = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
+"""A kernel with its constants packed: takes the other operands and the array for the result, and returns that."""
 
 Tensors = dict[str, np.ndarray]
 
@@ -45,9 +46,13 @@ class _Step:
 
 
 class GraphRuntime:
-    """An imported model with a kernel for every workload. Not safe for concurrent calls: buffers are reused.
+    """An imported model with a kernel for every workload. Not safe for concurrent calls: they share an arena.
 
-    Constants are evaluated and packed here, once.
+    Constants are evaluated and packed here, once, and the tensors between nodes get their places: kernels write into
+    the arena, results of the reference evaluator are copied there.
+
+    Attributes:
+        arena: where tensors lie.
 
     Args:
         imported: a model with its weights in memory (see :meth:`Imported.filled`).
@@ -83,6 +88,7 @@ class GraphRuntime:
             else:
                 runs.append((node, run))
         self._steps = _with_last_uses(runs, {*self._outputs, *self._constants})
+        self.arena = lay_out([(step.node.outputs, step.last_uses) for step in self._steps], _static(imported))
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name, freshly allocated.
@@ -94,10 +100,19 @@ class GraphRuntime:
         tensors: Tensors = {**self._constants, **inputs}
         for step in self._steps:
             for name, array in zip(step.node.outputs, step.run(tensors), strict=True):
-                tensors[name] = array
+                tensors[name] = self._placed(name, array)
             for name in step.last_uses:
                 del tensors[name]
         return {name: np.array(tensors[name]) for name in self._outputs}
+
+    def _placed(self, name: str, array: np.ndarray) -> np.ndarray:
+        """A tensor at its place; where it is if it has none, or is not what was foreseen."""
+        place = self.arena.views.get(name)
+        if place is None or (place.shape, place.dtype) != (array.shape, array.dtype):
+            return array
+        if array.ctypes.data != place.ctypes.data:
+            place[...] = array
+        return place
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         for name in inputs:
@@ -131,13 +146,17 @@ class GraphRuntime:
                 constants.append(np.ascontiguousarray(arrays[0]).reshape(spec.shape))
         bound = kernel.bind(constants)
         free = [(names[0], spec.shape) for spec, names in pairs if not spec.constant]
-        kind = self._types.get(node.outputs[0])  # none of what a pass over the graph added
-        shape = workload.result.shape if kind is None else kind.shape
-        assert shape is not None
+        (result,) = node.outputs
+        shape, dtype = workload.result.shape, workload.result.format.dtype
+        kind = self._types.get(result)  # none of what a pass over the graph added
+        wanted = shape if kind is None else kind.shape
+        assert wanted is not None
 
         def run(tensors: Tensors) -> Sequence[np.ndarray]:
             arrays = [np.ascontiguousarray(tensors[name]).reshape(extents) for name, extents in free]
-            return (bound(arrays).reshape(shape),)
+            place = self.arena.views.get(result)
+            out = np.empty(shape, dtype) if place is None else place.reshape(shape)
+            return (bound(arrays, out).reshape(wanted),)
 
         return run
 
@@ -148,6 +167,15 @@ def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
     for name in (*node.outputs, *(name for names in node.inputs for name in names)):
         if name not in known:
             raise Unsupported(f"node {node.name!r} has no kernel, and the model has no tensor {name!r}")
+
+
+def _static(imported: Imported) -> Types:
+    """Shapes and types of all tensors that have a known size."""
+    found = {}
+    for name, kind in imported.types.items():
+        if kind.shape is not None and kind.element not in (TensorProto.UNDEFINED, TensorProto.STRING):
+            found[name] = kind.shape, helper.tensor_dtype_to_np_dtype(kind.element)
+    return found
 
 
 def _initializers(imported: Imported) -> Tensors:

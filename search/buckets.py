@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Backend, Device, Schedule
 from fettle.backends.spaces import enumerate_space, is_valid
-from fettle.graph.errors import InvalidArgument
+from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 
 
@@ -64,25 +64,32 @@ def length_buckets(
     on every length where it is valid. "Best" is the best of these.
 
     Raises:
-        InvalidArgument: no lengths, or a negative loss.
-        InvalidWorkload: the workload has no such field.
+        InvalidArgument: no lengths, a negative loss, or no such field.
+        Unsupported: the device has no model, or does not run the workload at a length.
     """
     if not lengths or loss < 0.0:
         raise InvalidArgument("length buckets need lengths and a loss that is not negative")
+    if field not in workload.values:
+        raise InvalidArgument(
+            f"{workload.operator} has no field {field!r}", hint=f"fields: {' '.join(workload.values)}"
+        )
     rng = np.random.default_rng(seed)
     resized = [
         Workload(workload.operator, (*((n, v) for n, v in workload.fields if n != field), (field, str(length))))
         for length in lengths
     ]
+    for one in resized:
+        if not (support := backend.supports(one, device)):
+            raise Unsupported(f"{device} cannot run {one}: {support.reason}")
     spaces = [backend.space(one, device) for one in resized]
     schedules: dict[Schedule, None] = {}
     for one, space in zip(resized, spaces, strict=True):
         points = enumerate_space(space)
         schedules[backend.default(one, device)] = None
         schedules.update(dict.fromkeys(points[number] for number in points.sample(rng, samples)))
-    known = list(schedules)
-    seconds = np.full((len(known), len(resized)), np.inf)
-    for row, schedule in enumerate(known):
+    tried = list(schedules)
+    seconds = np.full((len(tried), len(resized)), np.inf)
+    for row, schedule in enumerate(tried):
         for column, (one, space) in enumerate(zip(resized, spaces, strict=True)):
             if is_valid(space, schedule):
                 result = backend.simulate(one, device, schedule.as_dict())
@@ -92,5 +99,5 @@ def length_buckets(
     for row in rows:
         columns = [c for c, chosen in enumerate(served) if chosen == row]
         worst = max((seconds[row, c] / seconds[:, c].min() - 1.0 for c in columns), default=0.0)
-        buckets.append(Bucket(known[row], tuple(lengths[c] for c in columns), float(worst)))
+        buckets.append(Bucket(tried[row], tuple(lengths[c] for c in columns), float(worst)))
     return sorted((b for b in buckets if b.lengths), key=lambda b: b.lengths)

@@ -12,8 +12,8 @@ from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import rounded
 from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div, host_cycles
 from fettle.backends.pim.matmul import refresh_parameter
+from fettle.backends.pim.modes import enter, leave, toggle
 from fettle.backends.pim.program import HOST, SYNC, Builder, Program
-from fettle.backends.pim.registers import enter, leave, toggle
 from fettle.backends.pim.stream import stream
 from fettle.graph.workload import Workload
 

@@ -11,6 +11,7 @@ from fettle.backends.pim import bufferprogram, bufferspace, bufferunits, globalb
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
+from fettle.backends.pim.modes import PARK_ROW
 from fettle.backends.pim.program import Builder
 from fettle.backends.pim.stream import stream
 from fettle.graph.quantized import Operand, QuantizedWeight
@@ -57,7 +58,7 @@ class MatmulFamily(Family):
             return f"units of {hardware.preset.name} multiply 16-bit weights only"
         if stored.is_quantised and stored.group != 0 and stored.group > v["k"]:
             return "groups are not longer than K"
-        rows = hardware.organisation.rows if hardware.is_global_buffer else registers.PARK_ROW
+        rows = hardware.organisation.rows if hardware.is_global_buffer else PARK_ROW
         if any(self._rows(workload, hardware, s) > rows for s in self._extremes(workload, hardware)):
             return f"the weights do not fit {rows} rows a bank"
         return ""

@@ -9,6 +9,7 @@ import typer
 
 from fettle.cli import (
     bench,
+    buckets,
     cache,
     codesign,
     costmodel,
@@ -45,6 +46,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="plan")(plan.plan)
 app.command(name="gpu-measure")(gpu.gpu_measure)
 app.command(name="place")(place.place)
+app.command(name="buckets")(buckets.buckets)
 app.command(name="codesign")(codesign.codesign)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cache.app, name="cache")

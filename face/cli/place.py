@@ -62,6 +62,7 @@ def place(
                 "batch": row.batch,
                 "processor_only_s": row.processor_only,
                 "naive_s": row.naive,
+                "two_halves_s": row.two_halves,
                 "interleaved_s": row.interleaved,
                 "gain": row.gain,
                 "paper_gain": paper,

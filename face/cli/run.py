@@ -59,5 +59,11 @@ def _print(report: dict[str, Any]) -> None:
     stdout.print(errors)
     for peer, reason in report["missing_peers"].items():
         stdout.print(f"{peer}: {reason}", highlight=False)
+    arena = report["arena"]
+    stdout.print(
+        f"{arena['tensors']} tensors between nodes lie in {arena['peak_bytes']:,} B, "
+        f"{arena['sum_bytes']:,} B if each had memory of its own",
+        highlight=False,
+    )
     times = ", ".join(f"{name} {seconds(value)}" for name, value in report["seconds"].items())
     stdout.print(f"one pass: {times}", highlight=False)

@@ -45,7 +45,8 @@ def by_intensity(table: CostTable) -> Assignment:
 
     The rule is calibrated on one product: of those that run most often, the one with most traffic. Places are ordered
     by how fast they are on one row of it. An operator takes the place with the highest crossing that lies below its
-    operations per byte. Places that cannot run it are passed over; transfers are not looked at.
+    operations per byte. Places that cannot run it are passed over. Duplex's places share one memory; ours do not, so if
+    all operators in one place take less than so divided, transfers included, they stay together.
     """
     probe = _with_rows(_typical_product(table), 1)
     order = sorted(range(len(table.places)), key=lambda p: _seconds(table.places[p], probe))
@@ -56,7 +57,8 @@ def by_intensity(table: CostTable) -> Assignment:
         able = [p for p in order if table.costs[number][p] is not None]
         below = [p for p in able if thresholds[p] <= operator.intensity]
         chosen.append(max(below, key=lambda p: thresholds[p]) if below else able[0])
-    return tuple(chosen)
+    together = [(place,) * len(chosen) for place in order]
+    return min((tuple(chosen), *together), key=table.total)
 
 
 def _typical_product(table: CostTable) -> Workload:

@@ -102,7 +102,8 @@ def _conv(operands: Sequence[Quantized], operator: Any) -> Array:
             extent = x.values.shape[axis]
             missing = max((-(-extent // stride) - 1) * stride + kernel - extent, 0)
             padding[axis] = (missing // 2, missing - missing // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x.sums, padding), size, axis=(1, 2))
+    padded = np.pad(x.sums, padding)
+    windows: Array = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(1, 2))  # type: ignore[call-overload]
     windows = windows[:, ::stride, ::stride]  # n, h, w, c, kh, kw
     sums = np.tensordot(windows, weight.sums, axes=((3, 4, 5), (3, 1, 2)))
     return np.asarray(sums * (x.scale * weight.scale) + bias.sums * bias.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -81,7 +82,7 @@ def weight(workload: Workload) -> np.ndarray:
 def _result_scale(filters: np.ndarray) -> float:
     """Of the results of inputs that are uniform over int8, so that few saturate and few steps are wasted."""
     strongest = float(np.sqrt((filters.astype(np.float64) ** 2).reshape(len(filters), -1).sum(axis=1)).max())
-    return _DEVIATIONS * SCALE * SCALE * max(strongest, 1.0) / np.sqrt(3.0)
+    return _DEVIATIONS * SCALE * SCALE * max(strongest, 1.0) / math.sqrt(3.0)
 
 
 def _matmul(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import attrs
 
 from fettle.backends.api import Backend, Basis, Device, Value
-from fettle.backends.pim.matmul import HOST_READS
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
@@ -54,6 +53,8 @@ class SimulatedPlace(Place):
     def _ask(self, workload: Workload) -> Cost | None:
         if not self._backend.supports(workload, self._device):
             return None
+        from fettle.backends.pim.matmul import HOST_READS  # loads the compiler of the simulators
+
         space = self._backend.space(workload, self._device)
         loops = [
             [{p.name: v} for v in p.choices if v != HOST_READS]

@@ -149,6 +149,7 @@ class Preset:
         return tuple(dict.fromkeys(found))
 
 
+@cache
 def preset_names() -> tuple[str, ...]:
     """DRAM presets there are data files for, sorted."""
     folder = resources.files("fettle.backends.pim.data")

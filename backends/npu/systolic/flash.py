@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Simulation
-from fettle.backends.npu.systolic import cascade, folds, timeline
+from fettle.backends.npu.systolic import cascade, folds, scratchpad, timeline
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
+from fettle.backends.npu.systolic.scratchpad import SUM_BYTES
+from fettle.graph.memory.plan import MemoryPlan
 from fettle.graph.workload import Workload
 
 GENERATED, LOADED = "generated", "loaded"
-SUM_BYTES = 4
 
 
 @attrs.frozen
@@ -93,12 +94,16 @@ class MappedAttention:
                     yield Step(rows, walk, keys, walk == 1 and key == 0, at_end)
 
     @cached_property
+    def scratchpad(self) -> MemoryPlan:
+        """Where everything lies that one block of queries needs, what is carried included."""
+        s = self.shape
+        values = self.schedule.as_dict()
+        return scratchpad.lay_out(scratchpad.tensors(self.cascade, values, s.kv, s.dim, s.query_bytes, s.cache_bytes))
+
+    @property
     def on_chip(self) -> bool:
         """Whether carried tensors of one block of queries stay in the scratchpad."""
-        s, c = self.shape, self.schedule
-        tiles = s.dim * (c["block_q"] * s.query_bytes + 2 * c["buffers"] * c["tile_kv"] * s.cache_bytes)
-        sums = SUM_BYTES * c["block_q"] * (s.dim + 2 * c["block_kv"] + s.kv)
-        return bool(tiles + sums <= self.hardware.sram_bytes)
+        return self.scratchpad.peak <= self.hardware.sram_bytes
 
     @cached_property
     def costs(self) -> NDArray[np.int64]:
@@ -160,6 +165,7 @@ class MappedAttention:
             "array_busy": round(s.problems * array / (cycles * self.hardware.arrays), 6),
             "passes": cascade.passes(self.cascade),
             "spilled_bytes": 2 * s.problems * spilled,
+            "scratchpad_bytes": self.scratchpad.peak,
         }
         lines = [f"loaded {a} start {b} end {d} stored {e}" for a, b, d, e in self.events.tolist()] if trace else []
         return Simulation(

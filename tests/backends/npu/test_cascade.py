@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fettle.backends.api import Value
+from fettle.backends.npu.systolic import scratchpad
 from fettle.backends.npu.systolic.cascade import CASCADES, Einsum, carried, operations, passes, read_in
 from fettle.backends.registry import resolve_device
+from fettle.graph.memory.buffers import conflicts
 from fettle.graph.workload import Workload
 
 
@@ -54,3 +57,29 @@ def test_loaded_masks_cost_traffic_and_generated_ones_do_not() -> None:
         backend.simulate(workload, device, {**schedule, "mask": mask}).dram_bytes for mask in ("generated", "loaded")
     )
     assert loaded - generated == 2 * 4 * 16 * 16  # a byte an element of the four tiles on each head's diagonal
+
+
+def test_tensors_that_never_live_together_share_the_scratchpad() -> None:
+    """Three walks: the second slot of keys is free before values are loaded; by hand, at the walk with values."""
+    schedule: dict[str, Value] = {"block_q": 16, "tile_kv": 32, "block_kv": 16, "buffers": 2}
+    buffers = scratchpad.tensors(CASCADES[3], schedule, kv=128, dim=8, query_bytes=2, cache_bytes=2)
+    plan = scratchpad.lay_out(buffers)
+    slot, scores = 32 * 8 * 2, 16 * 128 * 4
+    always = 16 * 8 * 2 + 2 * 16 * 16 * 4 + slot + scores  # queries, logits, weights, keys, what is carried
+    assert plan.peak == always + 2 * slot + 16 * 8 * 4  # both slots of values and the result, not the other keys
+    assert sum(buffer.size for buffer in buffers) == plan.peak + slot
+    assert conflicts(buffers, plan.offsets) == []
+    alone = scratchpad.tensors(CASCADES[1], schedule, kv=128, dim=8, query_bytes=2, cache_bytes=2)
+    assert scratchpad.lay_out(alone).peak == sum(buffer.size for buffer in alone)  # one walk: all live together
+
+
+def test_planning_keeps_scores_on_chip_that_would_not_fit_side_by_side() -> None:
+    text = "attention heads=1 q=16 kv=128 dim=8 act=bf16"
+    schedule: dict[str, Value] = {"block_q": 16, "tile_kv": 128, "block_kv": 16, "buffers": 2, "passes": 3}
+    workload = Workload.parse(text)
+    backend, device = resolve_device("npu:systolic,rows=16,cols=16,sram=17")
+    counters = dict(backend.simulate(workload, device, schedule).counters)
+    slot = 128 * 8 * 2
+    apart = 16 * 8 * 2 + 2 * 16 * 16 * 4 + 4 * slot + 16 * 128 * 4 + 16 * 8 * 4
+    assert int(counters["scratchpad_bytes"]) == apart - slot <= 17 * 1024 < apart
+    assert counters["spilled_bytes"] == 0

@@ -602,6 +602,15 @@ class Backend(abc.ABC):
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         """The time no schedule can beat under the profile's roofs."""
 
+    def estimate(self, candidate: Candidate) -> float | None:
+        """Seconds from analysis alone, as rough as it is quick, and up to a factor that all schedules of the workload
+        share; None, as by default: there is no such analysis. Runs in the host process.
+
+        The cost model takes it for what is expected before any trial; a search with few trials looks only at the
+        schedules of which it expects most.
+        """
+        return None
+
     def attach(self, device: Device, text: str) -> None:
         """Called in the host before a job works on a device, perhaps in another process than the one that resolved
         it: find again what the device's identity leaves out (the path of a file).

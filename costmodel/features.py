@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Artifact, Backend, Candidate, Device
 from fettle.backends.spaces import Points
+from fettle.costmodel.model import Scaling
 from fettle.graph.workload import Workload
 
 Array = NDArray[np.float64]
+
+ANALYTIC = "analytic:log_seconds"
+"""Natural logarithm of :meth:`Backend.estimate`, where the backend has one."""
+
+_KEPT_ROWS = 65536
+"""Rows that are remembered; beyond that all are computed anew."""
+
+_SCALING_SAMPLE = 512
+"""Schedules whose features are taken for the range that columns have."""
 
 _NAMING_SAMPLE = 128
 """Schedules looked at to learn which names the backend's features have (they may depend on the algorithm)."""
@@ -25,7 +35,8 @@ class Featurizer:
 
     * ``log2:tile`` (all choices positive) or ``value:offset`` for a numeric parameter,
     * ``choice:algorithm=lut``, 1 or 0, for each choice of any other parameter,
-    * ``backend:NAME`` for the numbers of :meth:`Backend.features` without an artifact.
+    * ``backend:NAME`` for the numbers of :meth:`Backend.features` without an artifact,
+    * :data:`ANALYTIC`.
 
     A backend's name that a schedule lacks is NaN: trees take it as it is, the Gaussian process as the column's mean.
     """
@@ -43,8 +54,15 @@ class Featurizer:
         self._order = np.argsort(np.array(unsorted))
         self.names = tuple(sorted(unsorted))
 
+    @property
+    def analyses(self) -> bool:
+        """Whether the backend says more of a schedule than its values."""
+        return bool(self._backend_names)
+
     def matrix(self, indices: Sequence[int]) -> Array:
         """Features of points known before building, [len(indices), len(names)]."""
+        if len(self._rows) > _KEPT_ROWS:
+            self._rows.clear()
         new = [i for i in dict.fromkeys(indices) if i not in self._rows]
         if new:
             _, parameters = self._parameters(new)
@@ -69,8 +87,11 @@ class Featurizer:
 
     def _backend_features(self, index: int, artifact: Artifact | None) -> Mapping[str, float]:
         candidate = Candidate(self._workload, self._device, self._points[index])
-        features = self._backend.features(candidate, artifact)
-        return {f"backend:{name}": float(value) for name, value in features.items()}
+        numbers = {
+            f"backend:{name}": float(value) for name, value in self._backend.features(candidate, artifact).items()
+        }
+        estimate = self._backend.estimate(candidate)
+        return numbers if estimate is None else {ANALYTIC: math.log(estimate), **numbers}
 
     def _parameters(self, indices: Sequence[int]) -> tuple[list[str], Array]:
         """Names and columns [n, names] of the schedule's own values."""
@@ -87,3 +108,19 @@ class Featurizer:
                 names.append(f"value:{parameter.name}")
                 columns.append(values)
         return names, np.stack(columns, axis=1) if columns else np.empty((len(indices), 0))
+
+
+class UnitFeatures:
+    """:meth:`Featurizer.matrix` with every column between 0 and 1 over a sample of the space (elsewhere it may be a
+    little beyond), without the columns that are constant there; what is missing is the column's mean.
+    """
+
+    def __init__(self, featurizer: Featurizer, points: Points) -> None:
+        sample = featurizer.matrix(points.sample(np.random.default_rng(0), _SCALING_SAMPLE))
+        self._featurizer = featurizer
+        self._scaling = Scaling.of(sample, np.zeros(len(sample)))
+        self._varying = np.nanmax(sample, axis=0) > np.nanmin(sample, axis=0)
+
+    def __call__(self, indices: Sequence[int]) -> Array:
+        """[len(indices), columns]."""
+        return self._scaling.features(self._featurizer.matrix(indices))[:, self._varying]

@@ -14,7 +14,7 @@ from fettle.costmodel.trees import BoostedTrees
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss
 
-VERSION = 1
+VERSION = 2
 
 SourceModel = BoostedTrees | Hyperparameters
 """The model of trials that are at hand: of a Gaussian process what was learned from them is all that is stored."""
@@ -41,6 +41,8 @@ def dumps(model: CostModel, names: tuple[str, ...]) -> bytes:
             **_hyper_data(hyper),
             "x": fit.x.tolist(),
             "y": fit.y.tolist(),
+            "analytic": fit.analytic,
+            "trend": fit.trend.tolist(),
         }
     )
 
@@ -52,10 +54,8 @@ def loads(data: bytes) -> tuple[CostModel, tuple[str, ...]]:
         DataLoss: no cost model, or one of another version.
     """
     with _reading(data) as found:
-        model = CostModel()
-        model.scores = _array(found, "scores")
-        model.fitted = BoostedTrees.from_texts(found["trees"]) if found["kind"] == "trees" else _process(found)
-        return model, tuple(found["names"])
+        fitted = BoostedTrees.from_texts(found["trees"]) if found["kind"] == "trees" else _process(found)
+        return CostModel.restore(fitted, _array(found, "scores")), tuple(found["names"])
 
 
 def dump_source(model: SourceModel, trained_on: str) -> bytes:
@@ -99,7 +99,8 @@ def _process(found: Mapping[str, Any]) -> ProcessFit:
     scaling = Scaling(
         _array(found, "low"), _array(found, "span"), _array(found, "middle"), found["offset"], found["scale"]
     )
-    return ProcessFit(scaling, _hyper(found), _array(found, "x").reshape(-1, columns), _array(found, "y"))
+    x, y, analytic = _array(found, "x").reshape(-1, columns), _array(found, "y"), found["analytic"]
+    return ProcessFit(scaling, _hyper(found), x, y, analytic, _array(found, "trend").reshape(len(y), -1))
 
 
 def _hyper(found: Mapping[str, Any]) -> Hyperparameters:

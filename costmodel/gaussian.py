@@ -209,14 +209,6 @@ class GaussianProcess:
         weights = solve_triangular(self._lower[:n, :n], centred, lower=True, check_finite=False)
         return np.asarray(base + weights @ self._whitened[:n], np.float64)
 
-    def left_out(self, targets: Array) -> tuple[Array, Array]:
-        """Mean and variance (noise included) of every trial given all others (Rasmussen and Williams, eq. 5.12)."""
-        inverse = np.linalg.inv(self._lower)
-        inverse = inverse.T @ inverse
-        base = self._t.mean(axis=1) if self._t.shape[1] else 0.0
-        variance = 1.0 / np.diag(inverse)
-        return targets - (inverse @ (targets - base)) * variance, variance
-
     def _covariance(self, one: Array, one_trend: Array, two: Array, two_trend: Array) -> Array:
         matern = self.hyper.kernel(one, two)
         return matern + _trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern

@@ -68,44 +68,80 @@ class Scaling:
     def targets(self, targets: Array) -> Array:
         return np.asarray((targets - self.offset) / self.scale, np.float64)
 
+    def trend(self, features: Array, column: int | None) -> Array:
+        """[rows, 1], an expected target in the scale of targets, less its mean over the trials; [rows, 0] without."""
+        if column is None:
+            return np.empty((len(features), 0))
+        expected = np.where(np.isnan(features[:, column]), self.middle[column], features[:, column])
+        return np.asarray(((expected - self.middle[column]) / self.scale)[:, None], np.float64)
+
 
 @attrs.frozen(eq=False)
 class ProcessFit:
-    """A Gaussian process as arrays: its trials (scaled) and hyperparameters."""
+    """A Gaussian process as arrays: its trials (scaled), what was expected of them, and hyperparameters.
+
+    Attributes:
+        analytic: column of the features that is an expectation of the target, or None.
+        trend: [trials, 1 or 0], that column, as the targets are scaled.
+    """
 
     scaling: Scaling
     hyper: Hyperparameters
     x: Array
     y: Array
+    analytic: int | None
+    trend: Array
+
+    @classmethod
+    def learn(cls, x: Array, y: Array, analytic: int | None) -> ProcessFit:
+        """Hyperparameters from all trials."""
+        scaling = Scaling.of(x, y)
+        scaled, targets, trend = scaling.features(x), scaling.targets(y), scaling.trend(x, analytic)
+        return cls(scaling, learn(scaled, targets, trend), scaled, targets, analytic, trend)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
-        process = GaussianProcess(self.hyper, self.scaling.features(features))
-        process.extend(self.x)
+        trend = self.scaling.trend(features, self.analytic)
+        process = GaussianProcess(self.hyper, self.scaling.features(features), trend)
+        process.extend(self.x, self.trend)
         mean = process.mean(self.y) * self.scaling.scale + self.scaling.offset
         return mean, np.sqrt(process.variance + self.hyper.noise) * self.scaling.scale
 
-    def left_out(self) -> tuple[Array, Array]:
-        """Mean and deviation of every trial given all others."""
-        process = GaussianProcess(self.hyper, self.x[:1])
-        process.extend(self.x)
-        mean, variance = process.left_out(self.y)
-        return mean * self.scaling.scale + self.scaling.offset, np.sqrt(variance) * self.scaling.scale
-
 
 class CostModel:
-    """Fit, then predict. Deterministic: the same seed, rows and targets give the same predictions."""
+    """Fit, then predict. Deterministic: the same seed, rows and targets give the same predictions.
 
-    def __init__(self, seed: int = 0, gaussian_process_below: int = GAUSSIAN_PROCESS_BELOW) -> None:
+    Args:
+        analytic: the column that is an expectation of the target from analysis, up to a constant; the process learns
+            how far to believe it, and what it misses. None: there is none.
+    """
+
+    def __init__(
+        self, seed: int = 0, gaussian_process_below: int = GAUSSIAN_PROCESS_BELOW, *, analytic: int | None = None
+    ) -> None:
         self._seed = seed
+        self._analytic = analytic
         self._gaussian_process_below = gaussian_process_below
         self.fitted: ProcessFit | BoostedTrees | None = None
         """What :mod:`fettle.costmodel.files` stores."""
-        self.scores: Array = np.empty(0)
-        """Of every valid trial, how many standard deviations it lies from what all others predict of it."""
+        self._trials: tuple[Array, Array, NDArray[np.bool_]] | None = None
+        self._scores: Array | None = None
 
     @property
     def is_fitted(self) -> bool:
         return self.fitted is not None
+
+    @property
+    def scores(self) -> Array:
+        """Of every valid trial, how many standard deviations it lies from what the trials of other folds predict of
+        it; found when first asked for. None fitted, none scored."""
+        if self._scores is None:
+            if self._trials is None:
+                return np.empty(0)
+            x, y, valid = self._trials
+            with single_threaded():
+                mean, std = self._folds(x, y)
+            self._scores = (np.abs(y - mean) / np.maximum(std, _SMALLEST_STD))[valid]
+        return self._scores
 
     def fit(self, features: Array, targets: Array) -> bool:
         """Learn from all trials so far (nothing is kept from earlier fits).
@@ -119,20 +155,15 @@ class CostModel:
             Whether there was enough to learn from: two valid trials with different times.
         """
         valid = np.isfinite(targets)
-        self.fitted = None
+        self.fitted = self._trials = self._scores = None
         if valid.sum() < 2 or np.ptp(targets[valid]) == 0.0:
             return False
         slow = targets[valid].max() + 0.5 * targets[valid].std()
         y = np.where(valid, targets, slow)
         x = np.asarray(features, np.float64)
         with single_threaded():
-            if len(y) < self._gaussian_process_below:
-                self.fitted = fit_process(x, y)
-                mean, std = self.fitted.left_out()
-            else:
-                self.fitted = BoostedTrees.fit(x, y, self._seed)
-                mean, std = self._folds(x, y)
-        self.scores = (np.abs(y - mean) / np.maximum(std, _SMALLEST_STD))[valid]
+            self.fitted = self._learn(x, y, len(y))
+        self._trials = x, y, valid
         return True
 
     def predict(self, features: Array) -> Prediction:
@@ -148,21 +179,28 @@ class CostModel:
         distribution, as long as it is drawn as the trials were (see :mod:`fettle.costmodel.conformal`)."""
         return quantile(self.scores, coverage)
 
+    @classmethod
+    def restore(cls, fitted: ProcessFit | BoostedTrees, scores: Array) -> CostModel:
+        """A fitted model from its parts, as :mod:`fettle.costmodel.files` keeps them."""
+        model = cls()
+        model.fitted, model._scores = fitted, scores
+        return model
+
+    def _learn(self, x: Array, y: Array, trials: int) -> ProcessFit | BoostedTrees:
+        """A model of some of so many trials."""
+        if trials < self._gaussian_process_below:
+            return ProcessFit.learn(x, y, self._analytic)
+        return BoostedTrees.fit(x, y, self._seed)
+
     def _folds(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Predictions of every trial by trees that did not see its fold."""
+        """Predictions of every trial by a model that did not see its fold: one whose hyperparameters saw it would be
+        too sure of it."""
         mean, std = np.empty(len(y)), np.empty(len(y))
-        fold = np.random.default_rng(self._seed).permutation(len(y)) % _FOLDS
-        for number in range(_FOLDS):
+        fold = np.random.default_rng(self._seed).permutation(len(y)) % min(_FOLDS, len(y))
+        for number in range(min(_FOLDS, len(y))):
             out = fold == number
-            mean[out], std[out] = BoostedTrees.fit(x[~out], y[~out], self._seed).predict(x[out])
+            mean[out], std[out] = self._learn(x[~out], y[~out], len(y)).predict(x[out])
         return mean, std
-
-
-def fit_process(x: Array, y: Array) -> ProcessFit:
-    """Learn hyperparameters from all trials."""
-    scaling = Scaling.of(x, y)
-    scaled, targets = scaling.features(x), scaling.targets(y)
-    return ProcessFit(scaling, learn(scaled, targets), scaled, targets)
 
 
 def import_libraries() -> None:

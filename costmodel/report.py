@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel import metrics
+from fettle.costmodel.features import ANALYTIC
 from fettle.costmodel.model import CostModel
 
 Array = NDArray[np.float64]
@@ -18,7 +19,7 @@ LEAST_TRIALS = 24
 """Valid trials without which nothing is said."""
 
 COVERAGE = 0.9
-_SPLITS = 5
+SPLITS = 5
 
 
 @attrs.frozen
@@ -48,26 +49,41 @@ def feature_matrix(trials: Sequence[Mapping[str, float]]) -> tuple[tuple[str, ..
     return names, np.array(rows, np.float64).reshape(len(trials), len(names))
 
 
-def judge(features: Array, log_times: Array, *, trained_on: int = TRAINED_ON, seed: int = 0) -> Quality | None:
+def judge(
+    names: Sequence[str],
+    features: Array,
+    log_times: Array,
+    *,
+    trained_on: int = TRAINED_ON,
+    splits: int = SPLITS,
+    seed: int = 0,
+) -> Quality | None:
     """Fit on random trials and predict the rest, a few times; None if there are too few.
 
     Args:
+        names: of the columns.
         features: [trials, columns] of valid trials; NaN is missing.
         log_times: [trials], log(time) up to a constant.
         trained_on: how many are known; at most three quarters of all.
+        splits: how often; the figures are means.
     """
     count = len(log_times)
     if count < LEAST_TRIALS or np.ptp(log_times) == 0.0:
         return None
     known = min(trained_on, 3 * count // 4)
     found = []
-    for split in range(_SPLITS):
+    for split in range(splits):
         order = np.random.default_rng((seed, split)).permutation(count)
         train, test = order[:known], order[known:]
-        model = CostModel(seed)
+        model = CostModel(seed, analytic=analytic_column(names))
         if model.fit(features[train], log_times[train]):
             found.append(_quality(model, features[test], log_times[test], known))
     return _mean(found) if found else None
+
+
+def analytic_column(names: Sequence[str]) -> int | None:
+    """Where the backend's estimate is among features, if it is."""
+    return list(names).index(ANALYTIC) if ANALYTIC in names else None
 
 
 def _quality(model: CostModel, features: Array, log_times: Array, known: int) -> Quality:

@@ -6,7 +6,8 @@ Text is ``operator key=value …``, parsed and printed by the operator's declare
 
 from __future__ import annotations
 
-from functools import cached_property
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -81,12 +82,12 @@ class Workload:
     @property
     def values(self) -> dict[str, Any]:
         """Every field with its typed value, defaults filled in."""
-        return self.spec.values(dict(self.fields))
+        return dict(_typed(self))
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    @cached_property
+    @functools.cached_property
     def key(self) -> str:
         """256-bit key in hexadecimal."""
         return codec.digest(("fettle.workload", self.operator, self.fields))
@@ -114,3 +115,9 @@ class Workload:
     def nbytes(self) -> int:
         """Compulsory traffic of one call: every operand read once, the result written once."""
         return sum(t.nbytes for t in self.operands) + self.result.nbytes
+
+
+@functools.lru_cache(maxsize=256)
+def _typed(workload: Workload) -> Mapping[str, Any]:
+    """A workload's values, parsed once: features of thousands of schedules ask for them again and again."""
+    return workload.spec.values(dict(workload.fields))

@@ -17,6 +17,7 @@ from fettle.graph import codec
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
+from fettle.search.lite import FEW_TRIALS
 from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
 from fettle.search.roofs import Roofs
 from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
@@ -180,6 +181,7 @@ class _Run:
                         ),
                         models=self._store,
                         minimise=self._spec.objectives,
+                        few_trials=self._spec.budget.trials <= FEW_TRIALS,
                     )
                 )
             except FettleError as problem:

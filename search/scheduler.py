@@ -94,19 +94,28 @@ class Scheduler:
 
 
 def expected_gain(tuner: WorkloadTuner) -> float:
-    """Seconds of the whole graph that one more batch may save, after Ansor's gradient (2006.06762, §6)::
+    """Seconds of the whole graph that one more batch may save.
+
+    Where the workload's sampler has a model, what that expects of the next trial, for each trial of a batch, but no
+    more than the gap to the roof::
+
+        count · best · min(headroom, 1 - exp(-8 · gain))
+
+    with ``headroom`` = 1 - bound / best. Without one, after Ansor's gradient (2006.06762, §6)::
 
         count · best · (½ · recent + ½ · headroom / batches)
 
-    with ``recent`` the relative gain of the last two batches, ``headroom`` = 1 - bound / best the gap to the roof, and
-    ``batches`` how many were spent on it: a gap that long resisted is likely to stay. Without any valid trial yet,
-    ``best`` is the bound and ``headroom`` 1.
+    with ``recent`` the relative gain of the last two batches and ``batches`` how many were spent on it: a gap that long
+    resisted is likely to stay. Without any valid trial yet, ``best`` is the bound and ``headroom`` 1.
     """
     batches = max(tuner.trials / BATCH, 1.0)
     best = tuner.best_s
     if best is None:
         return tuner.count * tuner.bound.seconds / batches / 2.0
+    headroom = max(1.0 - tuner.bound.seconds / best, 0.0)
+    gain = tuner.model_gain()
+    if gain is not None:
+        return tuner.count * best * min(headroom, -math.expm1(-BATCH * gain))
     before = tuner.best_after(tuner.trials - _WINDOW) if tuner.trials > _WINDOW else None
     recent = 1.0 - best / before if before else 0.0
-    headroom = max(1.0 - tuner.bound.seconds / best, 0.0)
     return tuner.count * best * (recent + headroom / batches) / 2.0

@@ -24,13 +24,14 @@ from fettle.backends.api import (
 )
 from fettle.backends.host.executor import BuildResult, Session
 from fettle.backends.spaces import enumerate_space
-from fettle.costmodel.features import Featurizer
+from fettle.costmodel.features import Featurizer, UnitFeatures
 from fettle.costmodel.foresight import Foresight
 from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
 from fettle.search.finals import Finalist, Verdict
+from fettle.search.lite import lite
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
 from fettle.search.samplers.pareto import ParetoSampler
 from fettle.search.stopping import nothing_to_gain
@@ -56,6 +57,7 @@ class WorkloadTuner:
         known: trials of the same operator elsewhere; the same ones whenever the tuner is rebuilt.
         models: where models of ``known`` are kept.
         minimise: objectives of the job; with several, the search is for their Pareto front.
+        few_trials: search only what the backend's analysis expects most of, if it has any.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class WorkloadTuner:
         known: Sequence[Trials] = (),
         models: Models | None = None,
         minimise: Sequence[str] = ("latency",),
+        few_trials: bool = False,
     ) -> None:
         self.workload = workload
         self.device = device
@@ -94,9 +97,17 @@ class WorkloadTuner:
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
-        several = len(self._objectives) > 1
-        problem = Problem(self.points, default, None if several else make_prior(self.points, known, models))
-        self._sampler = ParetoSampler(sampler, problem, seed) if several else sampler(problem, seed)
+        if len(self._objectives) > 1:
+            self._sampler = ParetoSampler(sampler, Problem(self.points, default, None), seed)
+        else:
+            problem = Problem(
+                self.points,
+                default,
+                make_prior(self.points, known, models),
+                UnitFeatures(self._featurizer, self.points) if self._featurizer.analyses else None,
+                lite(self.points, self._featurizer) if few_trials else None,
+            )
+            self._sampler = sampler(problem, seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
@@ -134,6 +145,13 @@ class WorkloadTuner:
         if len(self._objectives) == 1:
             return ()
         return objectives.front([r for r in self.records if is_valid(r)], self._objectives)
+
+    def model_gain(self) -> float | None:
+        """Decrease of log(time) that the sampler expects of the next batch's first trial; None without a model."""
+        if self.exhausted:
+            return None
+        self._pending()
+        return self._sampler.expected_gain
 
     def foresight(self) -> Foresight:
         """How good predictions were of the trials they were made for, before these were measured."""
@@ -314,11 +332,12 @@ def is_valid(record: Record) -> bool:
 
 
 def undisturbed_seconds(record: Record) -> float:
-    """Lower quartile of a valid trial's samples: what the search learns from and picks finalists by.
+    """The shortest of a valid trial's samples: what the search learns from and picks finalists by.
 
-    Other processes only ever add time, so on a busy machine the lower samples tell kernels apart better than the
-    median, which is what is reported and what the finals compare. A time that is stated is taken as it is.
+    Other processes and other guests of the machine only ever add time, for a second at a stretch, so of two times that
+    the same kernel was tried the shortest samples agree best (docs/search.md). The median is what is reported and what
+    the finals compare. A time that is stated is taken as it is.
     """
     if record.measurement.objective is not None:
         return record.measurement.objective
-    return float(np.quantile(record.measurement.samples, 0.25))
+    return min(record.measurement.samples)

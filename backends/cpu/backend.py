@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -54,13 +55,7 @@ class CpuBackend(Backend):
         Raises:
             Unsupported: none does; the reasons are given.
         """
-        reasons = []
-        for family in FAMILIES:
-            support = family.supports(workload, device)
-            if support:
-                return family
-            reasons.append(f"{family.name}: {support.reason}")
-        raise Unsupported(f"no CPU kernel for {workload}", hint="; ".join(reasons))
+        return _family(workload, device)
 
     def devices(self) -> Sequence[Device]:
         return (cpu.default_device(),)
@@ -130,6 +125,9 @@ class CpuBackend(Backend):
             }
         return numbers
 
+    def estimate(self, candidate: Candidate) -> float | None:
+        return self.family(candidate.workload, candidate.device).estimate(candidate)
+
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         return workload_bound(workload, device, profile)
 
@@ -143,6 +141,18 @@ class CpuBackend(Backend):
         """Keep torch out, load the runtime library. Threads are pinned only while a kernel is timed."""
         threads.block_torch()
         threads.runtime()
+
+
+@functools.lru_cache(maxsize=256)
+def _family(workload: Workload, device: Device) -> Family:
+    """Found once: features of thousands of schedules of a workload ask again and again."""
+    reasons = []
+    for family in FAMILIES:
+        support = family.supports(workload, device)
+        if support:
+            return family
+        reasons.append(f"{family.name}: {support.reason}")
+    raise Unsupported(f"no CPU kernel for {workload}", hint="; ".join(reasons))
 
 
 def _workload_features(candidate: Candidate) -> dict[str, float]:

@@ -63,3 +63,7 @@ class Family(abc.ABC):
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         """Cost-model features of the schedule: numbers only, physically meaningful, logarithms where they scale."""
         return {}
+
+    def estimate(self, candidate: Candidate) -> float | None:
+        """See :meth:`fettle.backends.api.Backend.estimate`."""
+        return None

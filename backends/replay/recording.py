@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from fettle.backends.api import Basis, Measurement, Outcome, Parameter, Schedule, Space, Value
+from fettle.backends.api import Basis, Device, Measurement, Outcome, Parameter, Schedule, Space, Value
 from fettle.backends.replay.document import Node
 
 _LARGEST = 2**53
@@ -46,6 +46,7 @@ class Recording:
         rows: every recorded configuration once, in the file's order.
         unit: the objective's unit, as people write it (``ms``).
         scale: seconds in one ``unit``.
+        workload, device: text of what was recorded, and where, if the file says it (ours do).
     """
 
     digest: str
@@ -54,6 +55,8 @@ class Recording:
     rows: tuple[Row, ...]
     unit: str
     scale: float
+    workload: str = ""
+    device: Device | None = None
 
     @functools.cached_property
     def space(self) -> Space:

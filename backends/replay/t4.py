@@ -8,10 +8,12 @@ from typing import Any
 
 import attrs
 
-from fettle.backends.api import Outcome, Record
+from fettle.backends.api import Device, Outcome, Record
 from fettle.backends.replay import units
 from fettle.backends.replay.document import Node
 from fettle.backends.replay.recording import Recording, Row, tabulate
+from fettle.graph import codec
+from fettle.graph.errors import InvalidArgument
 
 VERSION = "1.0.0"
 
@@ -83,9 +85,27 @@ def read_t4(document: Node, digest: str) -> Recording:
         rows.append(Row(values, outcome, value.number(), samples, energy=_energy(result)))
     if found is None:
         raise document.field("results").error("no configuration is valid")
-    name = metadata.optional("device_name")
-    scale = units.SECONDS[found.unit]
-    return Recording(digest, name.text() if name else "", parameters, tuple(rows), found.unit, scale)
+    name, workload = metadata.optional("device_name"), metadata.optional("workload")
+    return Recording(
+        digest,
+        name.text() if name else "",
+        parameters,
+        tuple(rows),
+        found.unit,
+        units.SECONDS[found.unit],
+        workload.text() if workload else "",
+        _device(metadata.optional("device")),
+    )
+
+
+def _device(node: Node | None) -> Device | None:
+    """The device that :func:`t4_document` wrote."""
+    if node is None:
+        return None
+    try:
+        return codec.from_data(Device, node.value)
+    except InvalidArgument as error:
+        raise node.error(error.message) from None
 
 
 def _outcome(result: Node) -> Outcome:
@@ -155,6 +175,7 @@ def t4_document(records: Sequence[Record], *, created: float, device_name: str =
     if records:
         metadata |= {
             "workload": str(records[0].candidate.workload),
+            "device": codec.to_data(records[0].candidate.device),
             "basis": records[0].measurement.basis.value,
             "space_version": records[0].space_version,
         }

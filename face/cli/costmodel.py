@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import attrs
+import numpy as np
 import typer
 from rich.table import Table
 
 from fettle.backends.registry import resolve_device
-from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import print_json, stdout
+from fettle.cli.options import DeviceOption, JsonOption, StoreOption
+from fettle.cli.output import print_json, stderr, stdout
+from fettle.costmodel.recorded import AnalysedTrials
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
 
 app = typer.Typer(help="How well times are predicted.", no_args_is_help=True)
 
@@ -23,24 +29,85 @@ def _costmodel() -> None:
 
 
 @app.command()
+def record(
+    workload: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload text.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A FAIR T4 file; gzip if it ends in .gz.")],
+    device: DeviceOption = "cpu",
+    schedules: Annotated[int, typer.Option(min=1, help="Random schedules beside the default.")] = 600,
+    rounds: Annotated[int, typer.Option(min=1, help="Samples of each, taken in turns.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, help="Of the schedules and the data.")] = 0,
+) -> None:
+    """Record a random part of a space, for `fettle costmodel report FILE` and `fettle replay FILE`.
+
+    Example: fettle costmodel record "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128" -o gemv.json.gz
+    """
+    from fettle.backends.replay.files import write_document
+    from fettle.backends.replay.t4 import t4_document
+    from fettle.bench.recording import record_space
+
+    backend, resolved = resolve_device(device)
+    parsed = Workload.parse(workload)
+    records = record_space(
+        backend, parsed, resolved, schedules, rounds, seed, lambda text: stderr.print(text, highlight=False)
+    )
+    write_document(output, t4_document(records, created=time.time(), device_name=resolved.label))
+    failed = sum(not r.measurement.ok for r in records)
+    stderr.print(f"{len(records)} schedules, {failed} failed: {output}", highlight=False)
+
+
+@app.command()
 def report(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Recordings, instead of the store's trials.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Only trials on this device.")] = None,
     trained_on: Annotated[int, typer.Option(min=8, help="Trials the model may see.")] = 64,
+    splits: Annotated[int, typer.Option(min=1, help="Random choices of them; figures are means.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choices.")] = 0,
     save: Annotated[
         Path | None, typer.Option(help="A folder for the models, fitted to all trials, one a (workload, device).")
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Judge the cost model on the store's trials: fitted to a random part of them, it predicts the rest.
+    """Judge the cost model on the store's trials, or on recordings: fitted to a random part of them, it predicts the
+    rest.
 
     Trials that a search picked are alike, and harder to tell apart than random ones.
 
     Example: fettle costmodel report --device cpu --json
+
+    Example: fettle costmodel report bench/recorded/gemv/*.json.gz --splits 20
     """
-    from fettle.costmodel.files import dumps
-    from fettle.costmodel.model import CostModel
-    from fettle.costmodel.report import Quality, feature_matrix, judge
+    from fettle.costmodel.report import judge
+
+    if files and (store is not None or device is not None):
+        raise InvalidArgument("recordings are judged alone", hint="leave out --store and --device")
+    rows = []
+    for trials in _recorded(files) if files else _stored(store, device):
+        quality = judge(
+            trials.names, trials.features, trials.log_times, trained_on=trained_on, splits=splits, seed=seed
+        )
+        if quality is not None:
+            rows.append((trials, quality))
+            if save is not None:
+                _save(save, trials)
+    if json:
+        found = [{"workload": str(t.workload), "device": t.device.label, **attrs.asdict(q)} for t, q in rows]
+        print_json({"models": found})
+        return
+    table = Table()
+    for heading in ("workload", "device", "known", "unseen", "Spearman", "pairs", "top-1", "top-5", "coverage"):
+        table.add_column(heading)
+    for t, q in rows:
+        ranks = ("–" if value is None else f"{value:.2f}" for value in (q.spearman, q.pairwise))
+        regrets = (f"{100 * value:.1f} %" for value in (q.top1_regret, q.top5_regret, q.coverage))
+        table.add_row(str(t.workload), t.device.label, str(q.trained_on), str(q.judged_on), *ranks, *regrets)
+    stdout.print(table)
+
+
+def _stored(store: str | None, device: str | None) -> Iterator[AnalysedTrials]:
+    from fettle.costmodel.report import feature_matrix
     from fettle.search.elsewhere import grouped
     from fettle.search.tuner import undisturbed_seconds
     from fettle.store.open import open_store
@@ -48,28 +115,28 @@ def report(
     key = resolve_device(device)[1].key if device is not None else None
     with open_store(store) as opened:
         groups = grouped(opened.records(device_key=key))
-    rows: list[tuple[str, str, Quality]] = []
     for records in groups:
-        names, features = feature_matrix([dict(r.features) for r in records])
-        _, times = feature_matrix([{"log_time": math.log(undisturbed_seconds(r))} for r in records])
-        quality = judge(features, times[:, 0], trained_on=trained_on)
-        if quality is None:
-            continue
         candidate = records[0].candidate
-        rows.append((str(candidate.workload), candidate.device.label, quality))
-        model = CostModel()
-        if save is not None and model.fit(features, times[:, 0]):
-            save.mkdir(parents=True, exist_ok=True)
-            name = f"{candidate.workload.key[:16]}-{candidate.device.key[:16]}.costmodel"
-            (save / name).write_bytes(dumps(model, names))
-    if json:
-        print_json({"models": [{"workload": w, "device": d, **attrs.asdict(q)} for w, d, q in rows]})
-        return
-    table = Table()
-    for heading in ("workload", "device", "known", "unseen", "Spearman", "pairs", "top-1", "top-5", "coverage"):
-        table.add_column(heading)
-    for workload, label, q in rows:
-        ranks = ("–" if value is None else f"{value:.2f}" for value in (q.spearman, q.pairwise))
-        regrets = (f"{100 * value:.1f} %" for value in (q.top1_regret, q.top5_regret, q.coverage))
-        table.add_row(workload, label, str(q.trained_on), str(q.judged_on), *ranks, *regrets)
-    stdout.print(table)
+        times = np.array([math.log(undisturbed_seconds(r)) for r in records])
+        yield AnalysedTrials(
+            candidate.workload, candidate.device, *feature_matrix([dict(r.features) for r in records]), times
+        )
+
+
+def _recorded(files: Sequence[Path]) -> Iterator[AnalysedTrials]:
+    from fettle.backends.replay.files import read_recording
+    from fettle.costmodel.recorded import analysed
+
+    yield from (analysed(read_recording(path)) for path in files)
+
+
+def _save(folder: Path, trials: AnalysedTrials) -> None:
+    from fettle.costmodel.files import dumps
+    from fettle.costmodel.model import CostModel
+    from fettle.costmodel.report import analytic_column
+
+    model = CostModel(analytic=analytic_column(trials.names))
+    if model.fit(trials.features, trials.log_times):
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{trials.workload.key[:16]}-{trials.device.key[:16]}.costmodel"
+        (folder / name).write_bytes(dumps(model, trials.names))

@@ -46,7 +46,6 @@ from fettle.store.api import Store
 from fettle.store.values import OBJECTIVES, Job, JobEvent, JobState
 from fettle.tuning import Work, plan, read_work
 
-QUICK_TRIALS = 30
 QUICK_SECONDS = 30.0
 
 
@@ -58,7 +57,11 @@ def tune(
     dim: DimOption = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="At most 30 trials per workload and, without --time, 30 seconds in all.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="At most 30 trials a workload of what analysis expects most of; without --time, 30 s in all.",
+        ),
     ] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that are not in cache.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Tune even what the cache already has.")] = False,
@@ -90,7 +93,9 @@ def tune(
     """
     dims = parse_dims(dim)
     if quick:
-        trials = min(trials, QUICK_TRIALS)
+        from fettle.search.lite import FEW_TRIALS
+
+        trials = min(trials, FEW_TRIALS)
         time = QUICK_SECONDS if time is None else time
     policy = MeasurePolicy(mode="cold" if cold else "hot")
     share = tuple(share_activations.split(",")) if share_activations else ()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.backends.spaces import Points
 from fettle.costmodel.transfer import Prior
@@ -20,11 +21,16 @@ class Problem:
         points: the space.
         default: number of the untuned choice, tried first by samplers that do not draw everything at random.
         prior: what is known from other devices or shapes; samplers without a model of their own ignore it.
+        features: what the backend's analysis says of points, columns of about 0 … 1, the schedule's values among them;
+            None if it says nothing. Costs some 100 µs a point.
+        lite: the points worth a look when trials are few (see :mod:`fettle.search.lite`); None: all are.
     """
 
     points: Points
     default: int = 0
     prior: Prior | None = None
+    features: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
+    lite: Sequence[int] | None = None
 
 
 @attrs.frozen

@@ -13,15 +13,20 @@ from fettle.search.samplers.base import random_points
 _POOL = 384
 
 
-def covering(points: Points, chosen: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
-    """``chosen``, then repeatedly the point that brings a random pool closest to the chosen ones in the mean, until
-    there are ``count``, or the space runs out.
+def covering(
+    points: Points, chosen: Sequence[int], count: int, rng: np.random.Generator, among: Sequence[int] | None = None
+) -> list[int]:
+    """``chosen``, then repeatedly the point that brings a random pool (or ``among``) closest to the chosen ones in the
+    mean, until there are ``count``, or the pool runs out.
 
     Such medoids cover the inside of the space; the points farthest from each other are its corners, where tiles are
     extreme and kernels slow.
     """
     geometry = Geometry(points)
-    pool = random_points(points, rng, _POOL, chosen)
+    if among is None:
+        pool = random_points(points, rng, _POOL, chosen)
+    else:
+        pool = [index for index in among if index not in chosen]
     ranks = geometry.place(pool)
     apart = geometry.distances(ranks, ranks)
     nearest = geometry.distances(geometry.place(chosen), ranks).min(axis=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -14,7 +14,7 @@ from fettle.costmodel.model import single_threaded
 from fettle.search.geometry import Geometry
 from fettle.search.samplers.base import Problem, Proposal, Sampler, random_points
 from fettle.search.samplers.covering import covering
-from fettle.search.samplers.pool import candidates
+from fettle.search.samplers.pool import CHEAP, DEAR, candidates
 from fettle.search.samplers.surrogate import Places, ProcessSurrogate, Surrogate, TreeSurrogate
 
 Array = NDArray[np.float64]
@@ -55,8 +55,9 @@ class GuidedSampler(Sampler):
 
     1. The default schedule, the picks of the prior if there is one, and points that cover the space.
     2. From then on the points of largest expected improvement, times the probability that they work at all, under a
-       Gaussian process (trees for many trials) of the schedule's columns and the prior's expectations. All of a small
-       space is looked at; of a large one random points, and the neighbours of the best and their neighbours.
+       Gaussian process (trees for many trials) of the schedule's columns (or what the backend's analysis says of it)
+       and the prior's expectations. All of a small space is looked at; of a large one random points, and the
+       neighbours of the best and their neighbours; with few trials to come, only what analysis expects most of.
     3. Within a batch each point is taken for tried as predicted before the next is chosen, and two points differ in at
        least two parameters where possible.
     """
@@ -65,6 +66,7 @@ class GuidedSampler(Sampler):
         super().__init__(problem, seed)
         self._geometry = Geometry(problem.points)
         self._columns = ScheduleColumns(problem.points.space)
+        self._reach = CHEAP if problem.features is None else DEAR
         self._whole: Places | None = None
         self._stage: _Stage | None = None
         self._gain: float | None = None
@@ -89,10 +91,11 @@ class GuidedSampler(Sampler):
         rng = np.random.default_rng((self._seed, 0))
         chosen = [self._problem.default]
         if self._problem.prior is not None:
-            pool = candidates(self._points, {}, rng)
+            pool = self._pool({}, rng)
             picks = self._problem.prior.picks(self._locate_pool(pool).trend, _PICKS)
             chosen = list(dict.fromkeys([*chosen, *(pool[at] for at in picks)]))
-        chosen = covering(self._points, chosen, max(START, len(chosen), len(self._told) + count), rng)
+        wanted = max(START, len(chosen), len(self._told) + count)
+        chosen = covering(self._points, chosen, wanted, rng, self._problem.lite)
         return [i for i in chosen if i not in self._told][:count]
 
     def _present_stage(self) -> _Stage | None:
@@ -111,7 +114,9 @@ class GuidedSampler(Sampler):
         valid = values[np.isfinite(values)]
         if len(valid) < 2 or np.ptp(valid) == 0.0:
             return None
-        pool = candidates(self._points, told, np.random.default_rng((self._seed, fitted)))
+        # analysing points takes time, so of a large space it is the same random ones again and again
+        rng = np.random.default_rng((self._seed, fitted if self._problem.features is None else 0))
+        pool = self._pool(told, rng)
         places = self._locate_pool(pool)
         trials = self._locate(list(told))
         prior = self._problem.prior
@@ -161,6 +166,11 @@ class GuidedSampler(Sampler):
             proposals += [Proposal(i) for i in more]
         return proposals
 
+    def _pool(self, told: Mapping[int, float], rng: np.random.Generator) -> list[int]:
+        """The points to choose among; those told may be among them."""
+        lite = self._problem.lite
+        return candidates(self._points, told, rng, self._reach) if lite is None else list(lite)
+
     def _locate_pool(self, pool: list[int]) -> Places:
         """As :meth:`_locate`; a pool that is the whole space stays the same."""
         if len(pool) < self._points.size:
@@ -170,9 +180,12 @@ class GuidedSampler(Sampler):
         return self._whole
 
     def _locate(self, indices: Sequence[int]) -> Places:
-        features = self._columns.matrix(self._points, indices)
-        prior = self._problem.prior
-        return Places(features, prior.trend(features) if prior is not None else np.empty((len(indices), 0)))
+        columns = self._columns.matrix(self._points, indices)
+        prior, features = self._problem.prior, self._problem.features
+        return Places(
+            columns if features is None else features(indices),
+            np.empty((len(indices), 0)) if prior is None else prior.trend(columns),
+        )
 
 
 def expected_improvement(mean: Array, std: Array, best: float) -> Array:

@@ -14,10 +14,12 @@ from fettle.costmodel.report import feature_matrix, judge
 from fettle.graph.errors import DataLoss
 from tests.costmodel.test_model import problem
 
+NAMES = tuple("abcdefgh")
+
 
 def test_a_learnable_problem_is_judged_well_and_covered() -> None:
     x, y = problem(300, 0)
-    quality = judge(x, y)
+    quality = judge(NAMES, x, y)
     assert quality is not None
     assert (quality.trained_on, quality.judged_on) == (64, 236)
     assert quality.spearman is not None
@@ -28,7 +30,9 @@ def test_a_learnable_problem_is_judged_well_and_covered() -> None:
 
 def test_noise_cannot_be_ranked_but_is_covered() -> None:
     rng = np.random.default_rng(0)
-    quality = judge(rng.uniform(size=(300, 4)), rng.standard_t(3, 300))  # heavy tails: not what the model assumes
+    quality = judge(
+        NAMES[:4], rng.uniform(size=(300, 4)), rng.standard_t(3, 300)
+    )  # heavy tails: not what the model assumes
     assert quality is not None
     assert abs(quality.spearman or 0.0) < 0.3
     assert 0.85 <= quality.coverage <= 0.97
@@ -36,8 +40,8 @@ def test_noise_cannot_be_ranked_but_is_covered() -> None:
 
 def test_too_few_trials_are_not_judged() -> None:
     x, y = problem(23, 0)
-    assert judge(x, y) is None
-    assert judge(x[:1].repeat(40, axis=0), np.zeros(40)) is None
+    assert judge(NAMES, x, y) is None
+    assert judge(NAMES, x[:1].repeat(40, axis=0), np.zeros(40)) is None
 
 
 @pytest.mark.parametrize(
@@ -54,13 +58,12 @@ def test_a_stored_model_predicts_the_same(rows: int) -> None:
     x[0, 3] = np.nan
     model = CostModel()
     model.fit(x, y)
-    names = tuple("abcdefgh")
-    back, found = files.loads(files.dumps(model, names))
-    assert found == names
+    back, found = files.loads(files.dumps(model, NAMES))
+    assert found == NAMES
     np.testing.assert_array_equal(back.predict(x).mean, model.predict(x).mean)
     np.testing.assert_array_equal(back.predict(x).std, model.predict(x).std)
     assert back.width() == model.width()
-    assert b"pickle" not in files.dumps(model, names)
+    assert b"pickle" not in files.dumps(model, NAMES)
 
 
 @pytest.mark.parametrize("data", [b"", b"n", b"garbage", files.codec.encode({"version": 99}), b"\x80\x04N."])

@@ -8,6 +8,7 @@ import pytest
 
 from fettle.backends.api import Bound, Outcome
 from fettle.graph.workload import Workload
+from fettle.search.samplers import DEFAULT, SAMPLERS
 from fettle.search.scheduler import Scheduler, expected_gain
 from fettle.search.tuner import BATCH, WorkloadTuner
 from tests.search.synthetic import DEVICE, FakeClock, SyntheticBackend, SyntheticExecutor, workload
@@ -16,16 +17,22 @@ from tests.search.synthetic import DEVICE, FakeClock, SyntheticBackend, Syntheti
 class Setting:
     """Tuners on synthetic workloads, with a clock."""
 
-    def __init__(self, *weights: int, small: bool = False) -> None:
+    def __init__(self, *weights: int, small: bool = False, sampler: str = DEFAULT) -> None:
         self.clock = FakeClock()
         backend = SyntheticBackend(small=small)
         self.executor = SyntheticExecutor(backend, clock=self.clock)
         self.tuners = [
             WorkloadTuner(
-                backend, workload(256 + i), DEVICE, Bound(1e-3, "peak:f32"), count=weight, clock=self.clock
+                backend,
+                workload(256 + i),
+                DEVICE,
+                Bound(1e-3, "peak:f32"),
+                count=weight,
+                clock=self.clock,
+                sampler=SAMPLERS[sampler],
             )
             for i, weight in enumerate(weights)
-        ]  # fmt: skip
+        ]
 
     def run(self, total: int, deadline: float = math.inf) -> list[Workload]:
         scheduler = Scheduler(self.tuners, total, deadline, self.clock)
@@ -46,15 +53,15 @@ def test_every_workload_is_warmed_up_before_any_gets_more() -> None:
 
 def test_the_workload_that_occurs_most_gets_most_trials() -> None:
     setting = Setting(1, 12, 1)
-    setting.run(3 * 24)
+    setting.run(3 * 16)
     trials = [t.trials for t in setting.tuners]
-    assert sum(trials) == 72
+    assert sum(trials) == 48
     assert trials[1] > 1.5 * max(trials[0], trials[2])
 
 
 def test_trials_of_an_exhausted_space_go_to_the_others() -> None:
-    setting = Setting(100, 1)
-    small = Setting(100, small=True)
+    setting = Setting(100, 1, sampler="random")  # without a model, a gap to the roof is always a gap
+    small = Setting(100, small=True, sampler="random")
     setting.tuners[0] = small.tuners[0]
     small.clock, small.tuners[0]._clock = setting.clock, setting.clock
     total = 80
@@ -104,6 +111,20 @@ def test_gain_grows_with_weight_and_shrinks_with_effort_and_towards_the_roof() -
     assert expected_gain(tuner) < 0.05 * before
 
 
+def test_what_the_model_has_no_hope_for_gets_no_more_trials() -> None:
+    """Both are far from the roof, but one has found the best of its space."""
+    setting = Setting(1, 3)
+    setting.tuners[1] = found = Setting(3, small=True).tuners[0]
+    executor = SyntheticExecutor(SyntheticBackend(small=True))
+    while found.trials < 24:
+        found.step(executor.open(found.workload, found.policy, 0), BATCH)
+    setting.tuners[0].step(setting.executor.open(setting.tuners[0].workload, found.policy, 0), BATCH)
+    assert (found.model_gain() or 0.0) < 0.1 * (setting.tuners[0].model_gain() or 0.0)
+    turn = Scheduler(setting.tuners, 100, math.inf, setting.clock).next()
+    assert turn is not None
+    assert turn.tuner is setting.tuners[0]
+
+
 def test_a_workload_without_a_valid_trial_loses_its_claim_slowly() -> None:
     backend = SyntheticBackend(fails=lambda schedule: Outcome.WRONG_RESULT)
     tuner = WorkloadTuner(backend, workload(), DEVICE, Bound(1.0, "peak:f32"))
@@ -148,6 +169,6 @@ def graph_seconds(variant: int, total: int, gain: bool) -> float:
 
 
 def test_expected_gain_beats_round_robin_at_equal_trials_over_graphs() -> None:
-    ratios = [graph_seconds(v, 96, gain=True) / graph_seconds(v, 96, gain=False) for v in range(4)]
-    assert math.prod(ratios) ** (1 / 4) < 0.95
+    ratios = [graph_seconds(v, 96, gain=True) / graph_seconds(v, 96, gain=False) for v in range(2)]
+    assert math.prod(ratios) ** (1 / 2) < 0.95
     assert max(ratios) < 1.05

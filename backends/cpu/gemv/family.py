@@ -12,7 +12,7 @@ from fettle.backends.api import Candidate, Device, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.family import Family, Lowered
 from fettle.backends.cpu.gemv import layouts, spaces
-from fettle.backends.cpu.gemv.features import plan_features
+from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import Operand, QuantizedWeight
@@ -58,4 +58,7 @@ class Gemv(Family):
         return layouts.pack(weight, plan)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
-        return plan_features(Plan.of(candidate.workload, candidate.schedule), candidate.device)
+        return plan_features(Plan.of(candidate.workload, candidate.schedule))
+
+    def estimate(self, candidate: Candidate) -> float | None:
+        return busiest_thread(Plan.of(candidate.workload, candidate.schedule))["all"] / CLOCK

@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from fettle.backends.api import Device
+from fettle.backends.api import Candidate, Device, Schedule
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
+from fettle.backends.cpu.gemv.features import busiest_thread
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
@@ -115,24 +116,32 @@ def test_a_language_models_largest_matrix_is_supported() -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_features_are_finite_and_tell_schedules_apart(text: str) -> None:
-    from fettle.backends.api import Candidate
-
+def test_features_are_finite_and_tell_schedules_of_different_work_apart(text: str) -> None:
     workload, where = Workload.parse(text), device("avx512vnni")
     points = enumerate_space(GEMV.space(workload, where))
-    chosen = points.sample(np.random.default_rng(0), 40)
-    vectors = {tuple(GEMV.features(Candidate(workload, where, points[i])).items()) for i in chosen}
-    assert len(vectors) == len(set(chosen))
-    for vector in vectors:
-        assert all(np.isfinite(value) for _, value in vector)
+    for index in points.sample(np.random.default_rng(0), 40):
+        schedule = points[index]
+        here = GEMV.features(Candidate(workload, where, schedule))
+        assert all(np.isfinite(value) for value in here.values())
+        for other in (points[i] for i in points.neighbours(index)):
+            (changed,) = (name for name, value in schedule.values if other[name] != value)
+            if changed in ("algorithm", "isa", "unroll", "preparation"):
+                assert GEMV.features(Candidate(workload, where, other)) != here, changed
 
 
 def test_doubling_threads_halves_the_work_of_each() -> None:
-    from fettle.backends.api import Candidate, Schedule
-
     workload, where = Workload.parse(TEXTS[0]), device("avx512vnni")
     two = GEMV.default(workload, where)
     one = Schedule.of(**(two.as_dict() | {"threads": 1}))
-    a, b = (GEMV.features(Candidate(workload, where, s)) for s in (one, two))
-    for name in ("log_operations", "log_thread_bytes", "log_epilogues", "log_tiles_per_thread"):
-        assert a[name] - b[name] == pytest.approx(1.0)
+    a, b = (busiest_thread(Plan.of(workload, s)) for s in (one, two))
+    for cause in ("product", "addition", "epilogue", "control"):
+        assert a[cause] == pytest.approx(2.0 * b[cause])
+    assert a["threads"] == 0.0 < b["threads"]
+    assert a["all"] < 2.0 * b["all"]
+
+
+def test_the_estimate_is_of_the_order_of_a_kernel_that_reads_its_weights_once() -> None:
+    workload, where = Workload.parse(TEXTS[0]), device("avx512vnni")
+    seconds = GEMV.estimate(Candidate(workload, where, GEMV.default(workload, where)))
+    assert seconds is not None
+    assert workload.nbytes / 500e9 < seconds < workload.nbytes / 5e9

@@ -1,0 +1,28 @@
+"""Expected gain beside turns, on the recorded workloads of the example model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fettle.bench.scheduling import EXPECTED_GAIN, IN_TURN, MARKS, curves, mean_ratio, parts_of
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.workload import Workload
+from fettle.tuning import read_work
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "bench" / "recorded" / "decoder_layer").glob("*.json.gz"))
+
+
+def test_expected_gain_is_ahead_of_turns_on_the_example_model_until_all_is_found() -> None:
+    parts = parts_of(read_work(ROOT / "examples" / "decoder_layer.onnx").workloads, FILES)
+    found = curves(parts, 1, from_default=False, marks=MARKS[:3])
+    ahead = [mean_ratio(found, EXPECTED_GAIN, mark) - mean_ratio(found, IN_TURN, mark) for mark in MARKS[:3]]
+    assert min(ahead) >= 0.0
+    assert ahead[1] > 0.02
+
+
+def test_a_workload_without_a_recording_is_named() -> None:
+    with pytest.raises(InvalidArgument, match="softmax rows=1 cols=2"):
+        parts_of([(Workload.parse("softmax rows=1 cols=2 act=f32"), 1)], FILES[:1])

@@ -2,8 +2,8 @@
 
 Analysis, not measurement: instructions of the inner loop, the chain of additions into each sum, lines asked for ahead,
 bytes read. Whichever takes longest hides the others; what surrounds the loop adds to it. The cycles that one of each
-takes were fitted to 2366 measured schedules of six products on a Zen 4 (``bench/recorded``); on other machines they
-are rough, and the model learns by how much from the trials.
+takes were fitted to 2366 measured schedules of six products on a Zen 4 (``bench/recorded``), the fast ones weighing
+most; on other machines they are rough, and the model learns by how much from the trials.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ CLOCK = 3.7e9
 """Cycles a second of the machine the constants were fitted on."""
 
 _PRODUCT = {
-    ("integer", "avx512"): 1.6,  # mask, vpdpbusd
-    ("integer", "avxvnni"): 0.75,
-    ("integer", "avx2"): 0.85,  # shift, mask, vpmaddubsw, and a share of adds and vpmaddwd
-    ("lut", "avx512"): 2.1,  # half a shift, and-or, vpermb, vpdpbusd
-    ("lut", "avx512bw"): 3.3,
+    ("integer", "avx512"): 1.15,  # mask, vpdpbusd
+    ("integer", "avxvnni"): 0.67,
+    ("integer", "avx2"): 0.84,  # shift, mask, vpmaddubsw, and a share of adds and vpmaddwd
+    ("lut", "avx512"): 2.0,  # half a shift, and-or, vpermb, vpdpbusd
+    ("lut", "avx512bw"): 3.2,
     ("lut", "avx2"): 1.45,  # half a shift, mask, vpshufb, unpack, vpmaddubsw, add
-    ("mirror", "avx512"): 4.0,  # vpermi2b, the sign, xor, shift, two adds
+    ("mirror", "avx512"): 3.9,  # vpermi2b, the sign, xor, shift, two adds
     ("dequantise", "avx512"): 2.0,  # shift, mask, convert, multiply-add; those below were not fitted
     ("dequantise", "avx2"): 1.0,
     ("dequantise", "portable"): 2.0,
 }
 """Cycles of one dot product or look-up of a vector in the inner loop."""
 
-_ADDITION = 1.6
+_ADDITION = 2.0
 """Cycles until the next addition into the same sum, as far as the processor does not run ahead."""
 
-_PREFETCHED_LINE = 3.2
-_READ_BYTE = 0.013
-_BRANCH = 0.08
-_TILE = 85.0
-_PREPARED_BYTE = 0.25
+_PREFETCHED_LINE = 3.7
+_READ_BYTE = 0.012
+_BRANCH = 0.055
+_TILE = 87.0
+_PREPARED_BYTE = 0.23
 _SHARING = 3_200.0
 """Cycles until all threads know that the shared activations are prepared."""
 
-_FORK = 3_900.0
+_FORK = 3_600.0
 """Cycles until a second thread has begun, and the first knows that it ended."""
 
 _CONTENTION = 0.2
 """How much longer the inner loop takes while other threads read too."""
 
-_EPILOGUE = 4.7
+_EPILOGUE = 2.7
 """Cycles of scaling one vector of sums."""
 
 _HIDING = 4

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import attrs
 
-from fettle.backends.api import Artifact, MeasurePolicy
+from fettle.backends.api import Artifact, Candidate, MeasurePolicy
 from fettle.backends.host.executor import make_executor
 from fettle.backends.registry import resolve_device
 from fettle.bench.metrics import geometric_mean
-from fettle.graph.errors import FettleError
+from fettle.graph.errors import NotFound
 from fettle.graph.workload import Workload
+from fettle.search.jobs import run_job
 from fettle.search.lite import FEW_TRIALS
+from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
+from fettle.search.samplers.guided import GuidedSampler
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
 from fettle.store.open import open_store
-from fettle.tuning import tune
+from fettle.tuning import plan
 
 AIM = 0.95
 """Share of the long search's speed that a quick one must reach."""
@@ -54,6 +57,14 @@ class QuickRow:
         return self.share >= AIM
 
 
+class Tireless(GuidedSampler):
+    """The default sampler, but for its word that there is nothing to gain, at which a search ends early."""
+
+    @property
+    def expected_gain(self) -> None:
+        return None
+
+
 @attrs.frozen(eq=False)
 class _Search:
     artifact: Artifact
@@ -71,35 +82,38 @@ def compare_quick(
     seed: int,
     show: Callable[[str], None] = lambda text: None,
 ) -> QuickRow:
-    """Tune from nothing with ``trials`` trials, and with :data:`FEW_TRIALS` in ``seconds``; then time both winners.
+    """Tune from nothing with ``trials`` trials (all of them, unless the space has fewer), and with :data:`FEW_TRIALS`
+    in ``seconds``; then time both winners.
 
     Raises:
-        FettleError: a search found no kernel, or a winner could not be timed.
+        NotFound: a search found no kernel, or a winner could not be timed.
     """
     backend, resolved = resolve_device(device)
     policy = MeasurePolicy()
 
-    def search(count: int, limit: float | None) -> _Search:
+    def search(count: int, limit: float | None, sampler: SamplerFactory) -> _Search:
+        spec, _ = plan(workload, device, trials=count, seconds=limit, seed=seed, policy=policy)
         with tempfile.TemporaryDirectory(prefix="fettle-") as folder, _store(Path(folder)) as store:
             begun = time.monotonic()
-            job = tune(workload, device, trials=count, seconds=limit, seed=seed, policy=policy, store=store)
+            created, _ = store.create_job(spec)
+            job = run_job(store, created.id, sampler=sampler)
             wall = time.monotonic() - begun
+            if not job.results or job.results[0].error:
+                raise NotFound(f"no kernel of {workload}: {job.results[0].error if job.results else job.error}")
             kernel = lookup(store, workload, resolved, policy.mode).kernel
-            if kernel is None:
-                raise FettleError(f"no kernel of {workload}: {job.error or job.results[0].error}")
+            assert kernel is not None
             show(f"{workload}: {job.results[0].trials} trials in {wall:.0f} s")
             return _Search(store.get_artifact(kernel.artifact_sha256), job.results[0].trials, wall)
 
-    long, quick = search(trials, None), search(FEW_TRIALS, seconds)
+    long, quick = search(trials, None, Tireless), search(FEW_TRIALS, seconds, SAMPLERS[DEFAULT])
     with make_executor(backend, resolved) as executor, executor.open(workload, policy, seed) as session:
-        from fettle.backends.api import Candidate
-
         (untuned,) = session.build([Candidate(workload, resolved, backend.default(workload, resolved))])
         if untuned.artifact is None:
-            raise FettleError(f"the default of {workload} cannot be built")
+            raise NotFound(f"the default of {workload} cannot be built")
         measured = session.compare([long.artifact, quick.artifact, untuned.artifact], rounds)
     if not all(m.ok for m in measured):
-        raise FettleError(f"a kernel of {workload} failed: {[m.message for m in measured if not m.ok]}")
+        failed = "; ".join(m.message for m in measured if not m.ok)
+        raise NotFound(f"a kernel of {workload} failed when timed again: {failed}")
     pairs = zip(measured[0].samples, measured[1].samples, strict=True)
     same = long.artifact.schedule == quick.artifact.schedule
     return QuickRow(

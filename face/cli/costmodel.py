@@ -77,7 +77,7 @@ def report(
 
     Example: fettle costmodel report --device cpu --json
 
-    Example: fettle costmodel report bench/recorded/gemv/*.json.gz --splits 20
+    Example: fettle costmodel report bench/results/zen4/gemv/*.json.gz --splits 20
     """
     from fettle.costmodel.report import judge
 

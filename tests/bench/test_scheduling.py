@@ -12,7 +12,7 @@ from fettle.graph.workload import Workload
 from fettle.tuning import read_work
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "bench" / "recorded" / "decoder_layer").glob("*.json.gz"))
+FILES = sorted((ROOT / "bench" / "results" / "zen4" / "decoder_layer").glob("*.json.gz"))
 
 
 def test_expected_gain_is_ahead_of_turns_on_the_example_model_until_all_is_found() -> None:

@@ -14,7 +14,7 @@ from fettle.costmodel.recorded import AnalysedTrials, analysed
 from fettle.costmodel.report import judge
 from fettle.graph.errors import InvalidArgument
 
-RECORDED = Path(__file__).parents[2] / "bench" / "recorded"
+RECORDED = Path(__file__).parents[2] / "bench" / "results" / "zen4"
 
 
 def trials(name: str) -> AnalysedTrials:

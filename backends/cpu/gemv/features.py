@@ -2,7 +2,7 @@
 
 Analysis, not measurement: instructions of the inner loop, the chain of additions into each sum, lines asked for ahead,
 bytes read. Whichever takes longest hides the others; what surrounds the loop adds to it. The cycles that one of each
-takes were fitted to 2366 measured schedules of six products on a Zen 4 (``bench/recorded``), the fast ones weighing
+takes were fitted to 2366 measured schedules of six products on a Zen 4 (``bench/results/zen4``), the fast ones weighing
 most; on other machines they are rough, and the model learns by how much from the trials.
 """
 

@@ -26,7 +26,7 @@ def schedule(
 ) -> None:
     """Trials given out by expected gain and in turn: best time of the model / time found, by replay.
 
-    Example: fettle bench schedule examples/decoder_layer.onnx bench/recorded/decoder_layer --no-from-default
+    Example: fettle bench schedule examples/decoder_layer.onnx bench/results/zen4/decoder_layer --no-from-default
     """
     from fettle.bench.scheduling import MARKS, POLICIES, curves, mean_ratio, parts_of
     from fettle.tuning import read_work

@@ -21,7 +21,7 @@ from fettle.search.samplers import DEFAULT, SAMPLERS
 from fettle.search.scheduler import Scheduler
 from fettle.search.tuner import BATCH, WorkloadTuner
 
-MARKS = (8, 16, 24, 32, 48, 64)
+MARKS = (8, 12, 16, 20, 24, 32)
 """Mean trials a workload after which the model's time is read."""
 
 EXPECTED_GAIN, IN_TURN = "expected gain", "in turn"

@@ -15,12 +15,13 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "bench" / "results" / "zen4" / "decoder_layer").glob("*.json.gz"))
 
 
-def test_expected_gain_is_ahead_of_turns_on_the_example_model_until_all_is_found() -> None:
+def test_expected_gain_is_ahead_of_turns_on_the_example_model() -> None:
     parts = parts_of(read_work(ROOT / "examples" / "decoder_layer.onnx").workloads, FILES)
-    found = curves(parts, 1, from_default=False, marks=MARKS[:3])
-    ahead = [mean_ratio(found, EXPECTED_GAIN, mark) - mean_ratio(found, IN_TURN, mark) for mark in MARKS[:3]]
+    marks = MARKS[:4]
+    found = curves(parts, 1, from_default=False, marks=marks)
+    ahead = [mean_ratio(found, EXPECTED_GAIN, mark) - mean_ratio(found, IN_TURN, mark) for mark in marks]
     assert min(ahead) >= 0.0
-    assert ahead[1] > 0.02
+    assert max(ahead) > 0.05
 
 
 def test_a_workload_without_a_recording_is_named() -> None:

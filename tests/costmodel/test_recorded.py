@@ -23,7 +23,7 @@ def trials(name: str) -> AnalysedTrials:
 
 @pytest.mark.parametrize(
     ("name", "splits", "regret"),
-    [("gemv/u4-4096x4096", 12, 0.05), ("gemv/tern-11008x4096", 6, 0.08), ("decoder_layer/up", 6, 0.05)],
+    [("gemv/u4-4096x4096", 12, 0.05), ("gemv/tern-11008x4096", 6, 0.08), ("gemv/u2-11008x4096", 6, 0.05)],
 )
 def test_64_random_trials_rank_the_rest_of_a_gemv_space_and_say_how_sure_they_are(
     name: str, splits: int, regret: float

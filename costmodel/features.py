@@ -119,7 +119,7 @@ class UnitFeatures:
         sample = featurizer.matrix(points.sample(np.random.default_rng(0), _SCALING_SAMPLE))
         self._featurizer = featurizer
         self._scaling = Scaling.of(sample, np.zeros(len(sample)))
-        self._varying = np.nanmax(sample, axis=0) > np.nanmin(sample, axis=0)
+        self._varying = np.ptp(self._scaling.features(sample), axis=0) > 0.0
 
     def __call__(self, indices: Sequence[int]) -> Array:
         """[len(indices), columns]."""

@@ -93,14 +93,14 @@ def read_t4(document: Node, digest: str) -> Recording:
         tuple(rows),
         found.unit,
         units.SECONDS[found.unit],
-        workload.text() if workload else "",
+        workload.value if workload and isinstance(workload.value, str) else "",
         _device(metadata.optional("device")),
     )
 
 
 def _device(node: Node | None) -> Device | None:
-    """The device that :func:`t4_document` wrote."""
-    if node is None:
+    """The device that :func:`t4_document` wrote; what others may call a device is not read."""
+    if node is None or not isinstance(node.value, dict) or "backend" not in node.value:
         return None
     try:
         return codec.from_data(Device, node.value)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fettle.backends.api import Basis, Candidate, Device, Measurement, MeasurePolicy, Outcome, Record, Schedule
 from fettle.backends.replay.files import parse_recording, read_recording, write_document
 from fettle.backends.replay.t4 import t4_document
-from fettle.graph.errors import NotFound
+from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 
 WORKLOAD = Workload.parse("softmax rows=8 cols=96 act=f32")
@@ -103,3 +103,17 @@ def test_message_of_undecodable_output_is_written_and_read(tmp_path: Path) -> No
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none/a\.json cannot be written"):
         write_document(tmp_path / "none" / "a.json", {})
+
+
+def test_the_workload_and_the_device_come_back() -> None:
+    document = t4_document([record(Schedule.of(tile=1), Measurement(Outcome.OK, (1.0,)))], created=0.0)
+    recording = parse_recording(json.dumps(document).encode())
+    assert recording.workload == str(WORKLOAD)
+    assert recording.device == DEVICE
+    for other in ("A4000", {"name": "A4000"}, 7):  # what other people's files may hold there
+        document["metadata"] |= {"device": other, "workload": 7}
+        foreign = parse_recording(json.dumps(document).encode())
+        assert (foreign.workload, foreign.device) == ("", None)
+    document["metadata"]["device"] = {"backend": 7, "facts": 3}
+    with pytest.raises(InvalidArgument, match=r"metadata\.device"):
+        parse_recording(json.dumps(document).encode())

@@ -384,7 +384,7 @@ class MeasurePolicy:
             last-level cache (or 1 GiB, whichever is smaller).
         warmup: untimed calls.
         min_sample: seconds one sample lasts at least; a sample is the mean of as many calls as that takes.
-        samples: how many samples.
+        samples: how many samples; one is enough of a kernel far slower than others of its workload.
         timeout: wall-clock limit for build, and for verify and measure together, each.
     """
 

@@ -1,8 +1,9 @@
 """The one timing routine of the CPU backend.
 
-Hot: the runtime library's own loop (C++, about 20 ns a call) repeats the kernel on the same buffers. Cold: a
-Python loop walks over copies of the packed constants (of the inputs where nothing is packed) that together
-exceed the last-level cache; its cost per call is measured and reported as ``overhead_s``.
+Hot: the runtime library's own loop (C++, about 20 ns a call) repeats the kernel on the same buffers; one call of a
+kernel that fills a sample alone is made from Python, since that loop begins with an untimed call. Cold: a Python loop
+walks over copies of the packed constants (of the inputs where nothing is packed) that together exceed the last-level
+cache. What a call costs besides the kernel is measured and reported as ``overhead_s``.
 
 Energy is what the machine tells of the samples' time (``energy.py``), divided by all calls made in it.
 """
@@ -81,22 +82,22 @@ class _Run:
         if self._is_cold:
             span = min(2 * cpu.last_level_bytes(cpu.default_device()), _COLD_LIMIT)
             self._sets = _cold_sets(inputs, packed, out, span)
-            self._overhead = _python_overhead(self._sets[0])
         else:
             self._sets = [prepared([*inputs, *packed, out])]
-            self._overhead = _native_overhead(self._sets[0])
         self._next = itertools.cycle(self._sets)
         self._meter = Meter(energy_counters())
         self._metered_calls = 0
 
     def calibrate(self, policy: MeasurePolicy) -> None:
-        """Warm up, then choose the calls a sample needs to last ``policy.min_sample`` seconds."""
-        for _ in range(policy.warmup):
-            self.sample()
+        """Choose the calls a sample needs to last ``policy.min_sample`` seconds; ``policy.warmup`` calls at least."""
+        made = 0
         while True:
             seconds = self.sample() * self._calls
+            made += self._calls
             if seconds >= policy.min_sample or self._calls >= _MAX_CALLS:
-                return
+                if made >= policy.warmup:
+                    return
+                continue
             growth = policy.min_sample / max(seconds, 1e-9)
             self._calls = min(_MAX_CALLS, max(self._calls + 1, math.ceil(self._calls * min(growth * 1.05, 100.0))))
 
@@ -104,14 +105,14 @@ class _Run:
         """Seconds per call, the mean of one sample."""
         self._kernel.prepare_threads()
         with threads.pinned():
-            return self._cold() if self._is_cold else self._hot()
+            return self._from_python() if self._is_called_from_python else self._in_runtime()
 
     def metered_sample(self) -> float:
         """As :meth:`sample`, with the energy it takes. Reading the counters is not timed."""
         self._meter.start()
         seconds = self.sample()
         self._meter.stop()
-        self._metered_calls += self._calls + (0 if self._is_cold else _UNTIMED_CALLS)
+        self._metered_calls += self._calls + (0 if self._is_called_from_python else _UNTIMED_CALLS)
         return seconds
 
     def energy(self) -> float | None:
@@ -119,10 +120,14 @@ class _Run:
         joules = self._meter.joules
         return None if joules is None else joules / self._metered_calls
 
-    def _hot(self) -> float:
+    @property
+    def _is_called_from_python(self) -> bool:
+        return self._is_cold or self._calls == 1
+
+    def _in_runtime(self) -> float:
         return evaluate(self._kernel.module, self._kernel.artifact.entry, self._calls, self._sets[0])
 
-    def _cold(self) -> float:
+    def _from_python(self) -> float:
         function = self._kernel.function
         batch = list(itertools.islice(self._next, self._calls))
         start = time.perf_counter()
@@ -132,7 +137,8 @@ class _Run:
 
     def counters(self) -> dict[str, int | float]:
         """How the samples were taken."""
-        return {"calls_per_sample": self._calls, "copies": len(self._sets), "overhead_s": self._overhead}
+        overhead = (_python_overhead if self._is_called_from_python else _native_overhead)(self._sets[0])
+        return {"calls_per_sample": self._calls, "copies": len(self._sets), "overhead_s": overhead}
 
 
 def evaluate(module: object, entry: str, calls: int, arguments: Sequence[TensorView | int]) -> float:

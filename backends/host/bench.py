@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import numpy as np
 
-from fettle.backends.api import Artifact, Backend, LoadedKernel, Measurement, MeasurePolicy, Outcome
+from fettle.backends.api import Artifact, Backend, Basis, LoadedKernel, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.operands import Manifest, MappedOperands, split_constants
 from fettle.backends.host.packing import Packed, PackedConstants, PackedOnce
 from fettle.backends.host.protected import protected
@@ -16,6 +19,9 @@ from fettle.backends.host.verify import GuardedOutput, Verdict, check, verify
 from fettle.graph.operators import Reference
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
+
+HOPELESS = 2.0
+"""Times the fastest kernel of its session: one that takes longer is no winner, and one sample says how slow it is."""
 
 
 @attrs.frozen(eq=False)
@@ -59,6 +65,7 @@ class Bench:
         self._sessions: dict[int, OpenSession] = {}
         self._packed = PackedConstants(packed_budget)
         self._loaded: dict[int, VerifiedKernel] = {}
+        self._fastest: dict[int, float] = {}
 
     def open(self, number: int, workload: Workload, descriptor: int, manifest: Manifest) -> None:
         """Map a session's operands."""
@@ -69,11 +76,22 @@ class Bench:
         self._loaded.clear()
         self._packed.drop(lambda key: isinstance(key, tuple) and key[0] == number)
         self._sessions.pop(number, None)
+        self._fastest.pop(number, None)
 
     def evaluate(self, session: int, artifact: Artifact, policy: MeasurePolicy) -> Evaluated:
-        """Load, verify, measure, and look at the result once more."""
+        """Load, verify, measure, and look at the result once more.
+
+        A kernel that is :data:`HOPELESS` beside the fastest of its session, and longer than a sample must be, is
+        sampled once: bad schedules would otherwise take most of a search's time.
+        """
         kernel = self._prepare(self._sessions[session], artifact)
-        return self._measure(kernel, policy) if isinstance(kernel, VerifiedKernel) else kernel
+        if not isinstance(kernel, VerifiedKernel):
+            return kernel
+        fastest = self._fastest.get(session, math.inf)
+        evaluated = self._measure(kernel, policy, hopeless=HOPELESS * fastest)
+        if evaluated.measurement.ok and evaluated.measurement.basis is Basis.MEASURED:
+            self._fastest[session] = min(fastest, evaluated.measurement.median)
+        return evaluated
 
     def load(self, session: int, slot: int, artifact: Artifact) -> Evaluated:
         """Load and verify, for :meth:`sample`."""
@@ -103,14 +121,23 @@ class Bench:
             return _evaluated(Measurement.failure(verdict.outcome, verdict.message), verdict)
         return VerifiedKernel(session, kernel, verdict)
 
-    def _measure(self, verified: VerifiedKernel, policy: MeasurePolicy) -> Evaluated:
+    def _measure(self, verified: VerifiedKernel, policy: MeasurePolicy, hopeless: float = math.inf) -> Evaluated:
+        """Measure; once only what takes longer than ``hopeless`` seconds, and than a sample."""
         session, verdict = verified.session, verified.verdict
         session.output.poison()
         output = session.output.array
         try:
             # one run first, so that the output is right even if the backend times without computing (simulators)
-            verified.kernel.run(session.inputs, verified.kernel.pack(session.constants), output)
-            measurement = self._backend.measure(verified.kernel, session.operands, output, policy)
+            packed = verified.kernel.pack(session.constants)
+            started = time.perf_counter()
+            verified.kernel.run(session.inputs, packed, output)
+            taken = time.perf_counter() - started
+            measure = partial(self._backend.measure, verified.kernel, session.operands, output)
+            limit = max(hopeless, policy.min_sample)
+            once = taken > limit
+            measurement = measure(attrs.evolve(policy, warmup=0, samples=1) if once else policy)
+            if once and measurement.ok and measurement.median <= limit:  # something else held that run up
+                measurement = measure(policy)
         except Exception as error:
             message = f"measuring raised {type(error).__name__}: {error}"
             return _evaluated(Measurement.failure(Outcome.RUN_ERROR, message), verdict)

@@ -55,6 +55,22 @@ def test_a_sample_of_a_short_kernel_is_many_calls(
     assert counters["copies"] == 1
 
 
+def test_a_call_that_fills_a_sample_is_made_once_a_sample(
+    kernel: CpuKernel, operands: Sequence[Operand], out: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def counted(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    monkeypatch.setattr(kernel, "function", counted)
+    policy = MeasurePolicy(min_sample=0.0, samples=5, warmup=2)
+    counters = dict(measure.measure(kernel, operands, out, policy).counters)
+    assert counters["calls_per_sample"] == 1
+    assert calls == 2 + 5
+
+
 def test_measuring_computes_the_result(kernel: CpuKernel, operands: Sequence[Operand], out: np.ndarray) -> None:
     measure.measure(kernel, operands, out, QUICK)
     np.testing.assert_allclose(out, np.asarray(operands[0]) @ np.asarray(operands[1]), rtol=1e-4, atol=1e-5)

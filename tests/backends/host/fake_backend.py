@@ -1,7 +1,7 @@
 """A backend whose kernels are NumPy functions that go wrong on request. Its schedule says how.
 
 ``build=`` and ``run=`` take what :func:`misbehave` knows; ``run=`` also wrong, nothing, stateful, nan, outside,
-scribble, repack, outgrow, later, damage, order; ``build=`` also invalid and failure.
+scribble, repack, outgrow, later, damage, order, slow, disturbed; ``build=`` also invalid and failure.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class FakeKernel:
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         self.calls += 1
+        if self.how == "slow" or (self.how == "disturbed" and self.calls == 3):  # the third is the last untimed one
+            time.sleep(0.02)
         if self.how == "repack":
             ctypes.memset(packed[0].ctypes.data, 0, 1)
         if self.how == "later" and self.calls > 4:

@@ -52,6 +52,20 @@ def test_a_right_kernel_is_verified_and_measured(session: Session) -> None:
     assert result.error_ratio == (np.abs(kernel - exact) / tolerance).max()
 
 
+def test_a_kernel_far_slower_than_the_fastest_is_sampled_once(session: Session) -> None:
+    assert len(evaluate(session, run="slow").measurement.samples) == POLICY.samples
+    assert len(evaluate(session).measurement.samples) == POLICY.samples
+    result = evaluate(session, run="slow")
+    assert result.verified
+    assert len(result.measurement.samples) == 1
+    assert result.measurement.median > 0.02
+
+
+def test_a_kernel_that_was_held_up_once_is_not_taken_for_a_slow_one(session: Session) -> None:
+    evaluate(session)
+    assert len(evaluate(session, run="disturbed").measurement.samples) == POLICY.samples
+
+
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_bad_kernel_is_a_typed_failure_and_spares_the_next(session: Session, how: str) -> None:
     outcome, words = FAILURES[how]

@@ -14,6 +14,7 @@ Weights are read from ``W[panel, c, tap, micro_oc]``.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder
@@ -21,6 +22,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.gemv.words import Registers
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
 
@@ -63,7 +65,6 @@ class _Emitter:
             row0, panel0 = rest // g.oc_tiles * g.tile_h, rest % g.oc_tiles * g.tile_oc
             planes = T.alloc_buffer((g.input_size,), "float32", align=64)
             sums = T.alloc_buffer((g.tile_oc, g.micro_oc, g.groups * g.micro_n), "float32", align=64)
-            acc = T.alloc_buffer((g.micro_oc, g.micro_n), "float32", scope="local", align=64)
             with T.serial(0, g.c_blocks) as block:
                 c0 = block * g.tile_c
                 length = g.tile_c if g.c % g.tile_c == 0 else T.min(g.tile_c, g.c - c0)
@@ -73,7 +74,7 @@ class _Emitter:
                 with outer as first, inner as second:
                     group, i = (first, second) if g.weights_inside else (second, first)
                     with T.If(panel0 + i < g.panels), T.Then():
-                        self._micro_tile(acc, planes, sums, group, i, panel0 + i, block, c0, length)
+                        self._micro_tile(planes, sums, group, i, panel0 + i, block, c0, length)
             self._finish(sums, image, row0, panel0)
 
     def _copy(self, planes: Any, image: Any, row0: Any, c0: Any, length: Any) -> None:
@@ -103,40 +104,25 @@ class _Emitter:
                 T.buffer_store(planes, T.float32(0), [start + first + j])
 
     def _micro_tile(
-        self, acc: Any, planes: Any, sums: Any, group: Any, i: Any, panel: Any, block: Any, c0: Any, length: Any
+        self, planes: Any, sums: Any, group: Any, i: Any, panel: Any, block: Any, c0: Any, length: Any
     ) -> None:
         g = self.g
-
-        def each(move: Any) -> None:
-            for o in range(g.micro_oc):
-                for v in range(0, g.micro_n, g.lanes):
-                    move(o, v)
-
-        def at(o: int, v: int) -> list[Any]:
-            return [o, T.ramp(v, 1, g.lanes)]
+        slots = list(enumerate(itertools.product(range(g.micro_oc), range(g.vectors))))
+        acc = Registers(len(slots), "float32", g.lanes)
 
         def place(o: int, v: int) -> list[Any]:
-            return [i, o, T.ramp(group * g.micro_n + v, 1, g.lanes)]
+            return [i, o, T.ramp(group * g.micro_n + v * g.lanes, 1, g.lanes)]
 
-        def clear() -> None:
-            each(lambda o, v: T.buffer_store(acc, T.broadcast(T.float32(0), g.lanes), at(o, v)))
-
-        if g.c_blocks == 1:
-            clear()
-        else:
-            with T.If(block == 0):
-                with T.Then():
-                    clear()
-                with T.Else():
-                    each(lambda o, v: T.buffer_store(acc, sums[tuple(place(o, v))], at(o, v)))
+        if g.c_blocks > 1:
+            with T.If(block > 0), T.Then():
+                for slot, (o, v) in slots:
+                    acc[slot] = sums[tuple(place(o, v))]
 
         def tap(c: Any, r: Any, s: Any) -> None:
             start = c * g.channel + self._shift(r, s) + group * g.micro_n
-            for o in range(g.micro_oc):
+            for slot, (o, v) in slots:
                 weight = T.broadcast(self.w[panel, c0 + c, r * g.kw + s, o], g.lanes)
-                for v in range(0, g.micro_n, g.lanes):
-                    values = planes[T.ramp(start + v, 1, g.lanes)]
-                    T.buffer_store(acc, acc[tuple(at(o, v))] + weight * values, at(o, v))
+                acc[slot] = acc[slot] + weight * planes[T.ramp(start + v * g.lanes, 1, g.lanes)]
 
         with T.serial(0, length) as c:
             if g.taps <= _UNROLLED_TAPS:
@@ -151,7 +137,8 @@ class _Emitter:
                     else:
                         with T.serial(0, g.kw) as column:
                             tap(c, row, column)
-        each(lambda o, v: T.buffer_store(sums, acc[tuple(at(o, v))], place(o, v)))
+        for slot, (o, v) in slots:
+            T.buffer_store(sums, acc[slot], place(o, v))
 
     def _shift(self, r: Any, s: Any) -> Any:
         """Where the input of tap (r, s) for the first output element lies in a channel's planes."""

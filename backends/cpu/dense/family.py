@@ -32,7 +32,8 @@ class Dense(Family):
     * ``prefetch``: steps of k by which W is prefetched, 0 for none.
     * ``multiply`` (bf16 only): ``pairs`` of bfloat16 by one instruction, ``tiles`` of them, or ``single`` numbers
       in f32.
-    * ``rhs`` (dynamic only): ``packed`` into panels first, or read ``direct``.
+    * ``rhs`` (dynamic only): ``packed`` into panels first, packed in ``blocks`` (each task packs the panels of its
+      tile, one block of k at a time, and finds them in its caches), or read ``direct``.
     * ``threads``.
     """
 
@@ -112,5 +113,6 @@ class Dense(Family):
             "pairs": float(g.pairs),
             "tiles": float(g.has_tiles),
             "packs_rhs": float(g.rhs == "packed"),
+            "packs_blocks": float(g.rhs == "blocks"),
             "reads_rhs": float(g.rhs == "direct"),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from fettle.backends.api import Device
 from fettle.backends.cpu.dense.geometry import Geometry
 from fettle.backends.cpu.dense.operands import full_or_rest
 from fettle.backends.cpu.gemv.formats import Floats
+from fettle.backends.cpu.gemv.words import Registers
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
 
@@ -36,23 +38,21 @@ class Finish:
         self.tile_buffer = T.alloc_buffer((g.micro_m, g.micro_n), "float32", align=64)
         self.lane_buffer = T.alloc_buffer((g.lanes,), "float32", align=64)
 
-    def tile(self, acc: Any, b: Any, row: Any, panel: Any, count: int) -> None:
+    def tile(self, acc: Registers, b: Any, row: Any, panel: Any, count: int) -> None:
         """Emit the stores of the first ``count`` rows of ``acc``."""
         g = self.g
         full, rest = divmod(g.n, g.micro_n)
+        vectors = list(itertools.product(range(count), range(g.vectors)))
 
         def columns(width: int) -> None:
             if self.is_plain and width == g.micro_n:
-                for r in range(count):
-                    for v in range(0, g.micro_n, g.lanes):
-                        at = (r, T.ramp(v, 1, g.lanes))
-                        where = g.at(b, row * g.micro_m + r, T.ramp(panel * g.micro_n + v, 1, g.lanes))
-                        T.buffer_store(self.y, acc[at], list(where))
+                for r, v in vectors:
+                    column = panel * g.micro_n + v * g.lanes
+                    where = g.at(b, row * g.micro_m + r, T.ramp(column, 1, g.lanes))
+                    T.buffer_store(self.y, acc[r * g.vectors + v], list(where))
                 return
-            for r in range(count):
-                for v in range(0, g.micro_n, g.lanes):
-                    at = (r, T.ramp(v, 1, g.lanes))
-                    T.buffer_store(self.tile_buffer, acc[at], list(at))
+            for r, v in vectors:
+                T.buffer_store(self.tile_buffer, acc[r * g.vectors + v], [r, T.ramp(v * g.lanes, 1, g.lanes)])
             self._rows(b, row, panel, count, width)
 
         full_or_rest(panel, full, rest, lambda: columns(g.micro_n), lambda: columns(rest))

@@ -48,7 +48,7 @@ class Geometry:
         depth: multiplications along k are padded to a multiple of it: 16 in products of tiles, else 1.
         tile_k: elements of k between reads and writes of partial sums, a multiple of ``pairs`` or all of k.
         act, right, out: formats of x, of the right-hand side and of y.
-        rhs: ``constant``, ``packed`` first, or read ``direct``.
+        rhs: ``constant``, ``packed`` first, packed in ``blocks`` by each task, or read ``direct``.
     """
 
     batch: int

@@ -6,6 +6,7 @@ the innermost loop streams one panel from front to back::
     for task (m tile × n tile)              one of tasks, split over threads
       for k block of tile_k
         [copy of the x tile, rows one after the other]
+        [copy of the tile's panels of rhs: ``rhs=blocks``]
         for panel, for micro row            or the other way round: ``inner``
           acc[micro_m, micro_n] in registers, from the task's partial sums after the first block
           for k: acc[i, :] += x[i, k] · W[k, :]
@@ -18,6 +19,8 @@ counts pairs and an element of x and W is a pair. Where it multiplies tiles of t
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder
@@ -31,6 +34,7 @@ from fettle.backends.cpu.dense.loops import Emitter
 from fettle.backends.cpu.dense.operands import full_or_rest, pack_panels
 from fettle.backends.cpu.dense.tiles import TileEmitter
 from fettle.backends.cpu.gemv.formats import Floats
+from fettle.backends.cpu.gemv.words import Registers
 
 
 def emit(g: Geometry, device: Device) -> Any:
@@ -64,24 +68,22 @@ def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Any:
 class VectorEmitter(Emitter):
     """Register tiles of vectors."""
 
-    acc: Any
-
     def begin(self) -> None:
-        self.acc = T.alloc_buffer((self.g.micro_m, self.g.micro_n), "float32", scope="local", align=64)
+        """Registers need nothing."""
 
     def micro_tile(self, b: Any, row0: Any, panel0: Any, i: Any, j: Any, block: Any, k0: Any, length: Any) -> None:
-        g, acc = self.g, self.acc
+        g = self.g
         row, panel = row0 + i, panel0 + j
         full, rest = divmod(g.m, g.micro_m)
 
         def tile(count: int) -> None:
-            self._load(acc, i, j, block, count)
-            self._accumulate(acc, b, row, i, panel, k0, length, count)
+            acc = self._start(i, j, block, count)
+            self._accumulate(acc, b, row, i, panel, j, k0, length, count)
             self.in_block(
                 block,
                 g.k_blocks - 1,
                 lambda: self.finish.tile(acc, b, row, panel, count),
-                lambda: self._each_vector(count, lambda at: T.buffer_store(self.partial, acc[tuple(at)], [i, j, *at])),
+                lambda: self._keep(acc, i, j, count),
             )
 
         def rows() -> None:
@@ -93,37 +95,48 @@ class VectorEmitter(Emitter):
             with T.If(panel < g.panels), T.Then():
                 rows()
 
-    def _each_vector(self, count: int, move: Any) -> None:
-        for r in range(count):
-            for v in range(0, self.g.micro_n, self.g.lanes):
-                move([r, T.ramp(v, 1, self.g.lanes)])
+    def _partial(self, i: Any, j: Any, count: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Every register and where its partial sums are."""
+        g = self.g
+        for r, v in itertools.product(range(count), range(g.vectors)):
+            yield r * g.vectors + v, (i, j, r, T.ramp(v * g.lanes, 1, g.lanes))
 
-    def _load(self, acc: Any, i: Any, j: Any, block: Any, count: int) -> None:
-        """acc = 0 in the first block of k, else the partial sums."""
-        zeros = T.broadcast(T.float32(0), self.g.lanes)
-        self.in_block(
-            block,
-            0,
-            lambda: self._each_vector(count, lambda at: T.buffer_store(acc, zeros, at)),
-            lambda: self._each_vector(count, lambda at: T.buffer_store(acc, self.partial[(i, j, *at)], at)),
-        )
+    def _start(self, i: Any, j: Any, block: Any, count: int) -> Registers:
+        """Zeros in the first block of k, else the partial sums."""
+        g = self.g
+        acc = Registers(count * g.vectors, "float32", g.lanes)
+        if g.k_blocks > 1:
+            with T.If(block > 0), T.Then():
+                for number, place in self._partial(i, j, count):
+                    acc[number] = self.partial[place]
+        return acc
 
-    def _accumulate(self, acc: Any, b: Any, row: Any, i: Any, panel: Any, k0: Any, length: Any, count: int) -> None:
+    def _keep(self, acc: Registers, i: Any, j: Any, count: int) -> None:
+        for number, place in self._partial(i, j, count):
+            T.buffer_store(self.partial, acc[number], list(place))
+
+    def _accumulate(
+        self, acc: Registers, b: Any, row: Any, i: Any, panel: Any, j: Any, k0: Any, length: Any, count: int
+    ) -> None:
         """acc += x · W over one block of k."""
         g = self.g
+
+        def right(k: Any, column: Any) -> Any:
+            buffer, place = self.weights(b, panel, j, k0, k, column)
+            return buffer[place]
 
         def step(k: Any) -> None:
             if g.prefetch:
                 for v in range(0, g.micro_n, 16):
-                    ahead = T.address_of(self._w(b, k0 + k + g.prefetch, panel, v))
+                    ahead = T.address_of(right(k + g.prefetch, v))
                     T.evaluate(T.call_intrin("void", "tirx.prefetch", ahead, 0, 3, 1))
             for r in range(count):
                 m = row * g.micro_m + r
                 value = self.copy[i * g.micro_m + r, k] if g.copies_x else self.x[g.at(b, m, k0 + k)]
                 for v in range(g.vectors):
-                    at = [r, T.ramp(v * g.lanes, 1, g.lanes)]
-                    weights = self._w(b, k0 + k, panel, T.ramp(v * g.lanes, 1, g.lanes))
-                    T.buffer_store(acc, dots.multiply_add(acc[tuple(at)], value, weights, g.lanes, g.pairs), at)
+                    number = r * g.vectors + v
+                    weights = right(k, T.ramp(v * g.lanes, 1, g.lanes))
+                    acc[number] = dots.multiply_add(acc[number], value, weights, g.lanes, g.pairs)
 
         whole = length // g.unroll_k
         with T.serial(0, whole) as outer:
@@ -132,8 +145,3 @@ class VectorEmitter(Emitter):
         if g.block % g.unroll_k or g.steps % g.unroll_k:
             with T.serial(0, length - whole * g.unroll_k) as left:
                 step(whole * g.unroll_k + left)
-
-    def _w(self, b: Any, k: Any, panel: Any, column: Any) -> Any:
-        if self.g.rhs != "direct":
-            return self.w[b, panel, k, column]
-        return self.w[self.g.at(b, k, panel * self.g.micro_n + column)]

@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.dense.finish import Finish
 from fettle.backends.cpu.dense.geometry import Geometry
-from fettle.backends.cpu.dense.operands import copy_x, parallel_or_serial
+from fettle.backends.cpu.dense.operands import copy_x, pack_block, parallel_or_serial
 
 ROW_PADDING = 16
 """Elements between the rows of a copied x tile: powers of two would collide in the L1 cache."""
@@ -22,6 +22,7 @@ class Emitter(abc.ABC):
     def __init__(self, g: Geometry, x: Any, w: Any, finish: Finish) -> None:
         self.g, self.x, self.w, self.finish = g, x, w, finish
         self.copy: Any = None
+        self.block: Any = None
         self.partial: Any = None
 
     def tasks(self) -> None:
@@ -36,6 +37,8 @@ class Emitter(abc.ABC):
             if g.copies_x:
                 shape = (g.tile_m * g.micro_m, g.block + ROW_PADDING)
                 self.copy = T.alloc_buffer(shape, g.copied, align=64)
+            if g.rhs == "blocks":
+                self.block = T.alloc_buffer((g.tile_n, g.block, g.micro_n), g.copied, align=64)
             if g.k_blocks > 1:
                 shape4 = (g.tile_m, g.tile_n, g.micro_m, g.micro_n)
                 self.partial = T.alloc_buffer(shape4, "float32", align=64)
@@ -46,6 +49,8 @@ class Emitter(abc.ABC):
                 length = g.block if g.steps % g.block == 0 else T.min(g.block, g.steps - k0)
                 if g.copies_x:
                     copy_x(g, self.x, self.copy, b, row0 * g.micro_m, k0, length)
+                if g.rhs == "blocks":
+                    pack_block(g, self.w, self.block, b, panel0, k0, length)
                 rows, panels = T.serial(0, g.tile_m), T.serial(0, g.tile_n)
                 outer, inner = (panels, rows) if g.rows_inside else (rows, panels)
                 with outer as first, inner as second:
@@ -56,6 +61,15 @@ class Emitter(abc.ABC):
     @abc.abstractmethod
     def begin(self) -> None:
         """Emit what comes before a task's first register tile."""
+
+    def weights(self, b: Any, panel: Any, j: Any, k0: Any, k: Any, column: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The buffer and the indices of step ``k0 + k`` of W, in panel ``j`` of the task's."""
+        g = self.g
+        if g.rhs == "blocks":
+            return self.block, (j, k, column)
+        if g.rhs == "direct":
+            return self.w, g.at(b, k0 + k, panel * g.micro_n + column)
+        return self.w, (b, panel, k0 + k, column)
 
     @abc.abstractmethod
     def micro_tile(self, b: Any, row0: Any, panel0: Any, i: Any, j: Any, block: Any, k0: Any, length: Any) -> None:

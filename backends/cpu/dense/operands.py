@@ -80,35 +80,58 @@ def _copy_whole_tiles(g: Geometry, x: Any, copy: Any, b: Any, m0: Any, k0: Any, 
 
 def pack_panels(g: Geometry, rhs: Any, panels: Any) -> None:
     """Copy ``rhs[b, k, n]`` into panels ``[b, n // micro_n, step, n % micro_n]``, zeros beyond N and K."""
-    full, rest = divmod(g.n, g.micro_n)
     with parallel_or_serial(g.batch * g.panels, g.threads) as task:
         b, panel = task // g.panels, task % g.panels
+        _each_step(g, 0, g.steps, lambda step, kind: _pack_step(g, rhs, panels, (b, panel), b, panel, 0, step, kind))
 
-        def copy(step: Any, count: int, odd: bool) -> None:
-            whole = count // g.lanes * g.lanes
-            for v in range(0, g.micro_n, g.lanes):
-                if v < whole:
-                    value = _bits(g, _elements(g, rhs, b, step, panel * g.micro_n + v, g.lanes, odd), g.lanes)
-                else:
-                    value = T.broadcast(getattr(T, g.copied)(0), g.lanes)
-                T.buffer_store(panels, value, [b, panel, step, T.ramp(v, 1, g.lanes)])
+
+def pack_block(g: Geometry, rhs: Any, block: Any, b: Any, panel0: Any, k0: Any, length: Any) -> None:
+    """Copy a task's panels over ``length`` steps from ``k0`` into ``block[panel - panel0, step, n % micro_n]``.
+
+    Row by row of ``rhs``, so that it is read in long runs.
+    """
+
+    def row(step: Any, kind: str) -> None:
+        with T.serial(0, g.tile_n) as j, T.If(panel0 + j < g.panels), T.Then():
+            _pack_step(g, rhs, block, (j,), b, panel0 + j, k0, step, kind)
+
+    _each_step(g, k0, length, row)
+
+
+def _each_step(g: Geometry, k0: Any, length: Any, emit: Callable[[Any, str], None]) -> None:
+    """Emit each of ``length`` steps from ``k0``: ``whole`` ones, an ``odd`` last element of K, ``zeros`` beyond it."""
+    whole, filled = g.k // g.pairs, math.ceil(g.k / g.pairs)
+    with T.serial(0, length if whole == g.steps else T.min(length, whole - k0)) as step:
+        emit(step, "whole")
+    if filled > whole:
+        with T.If(k0 + length > whole), T.Then():
+            emit(whole - k0, "odd")
+    if g.steps > filled:
+        with T.serial(T.min(length, filled - k0), length) as step:
+            emit(step, "zeros")
+
+
+def _pack_step(
+    g: Geometry, rhs: Any, panels: Any, place: tuple[Any, ...], b: Any, panel: Any, k0: Any, step: Any, kind: str
+) -> None:
+    """One row of a panel: step ``k0 + step`` of K to ``panels[*place, step, :]``."""
+    zeros = T.broadcast(getattr(T, g.copied)(0), g.lanes)
+
+    def columns(count: int) -> None:
+        whole = count // g.lanes * g.lanes if kind != "zeros" else 0
+        for v in range(0, g.micro_n, g.lanes):
+            value = zeros
+            if v < whole:
+                elements = _elements(g, rhs, b, k0 + step, panel * g.micro_n + v, g.lanes, kind == "odd")
+                value = _bits(g, elements, g.lanes)
+            T.buffer_store(panels, value, [*place, step, T.ramp(v, 1, g.lanes)])
+        if kind != "zeros" and count > whole:
             with T.serial(0, count - whole) as v:
-                value = _bits(g, _elements(g, rhs, b, step, panel * g.micro_n + whole + v, 1, odd))
-                T.buffer_store(panels, value, [b, panel, step, whole + v])
+                element = _elements(g, rhs, b, k0 + step, panel * g.micro_n + whole + v, 1, kind == "odd")
+                T.buffer_store(panels, _bits(g, element), [*place, step, whole + v])
 
-        def rows(step: Any, odd: bool) -> None:
-            full_or_rest(panel, full, rest, lambda: copy(step, g.micro_n, odd), lambda: copy(step, rest, odd))
-
-        with T.serial(0, g.k // g.pairs) as step:
-            rows(step, False)
-        if g.k % g.pairs:
-            rows(g.k // g.pairs, True)
-        filled = math.ceil(g.k / g.pairs)
-        if filled < g.steps:
-            zeros = T.broadcast(getattr(T, g.copied)(0), g.lanes)
-            with T.serial(filled, g.steps) as step:
-                for v in range(0, g.micro_n, g.lanes):
-                    T.buffer_store(panels, zeros, [b, panel, step, T.ramp(v, 1, g.lanes)])
+    full, rest = divmod(g.n, g.micro_n)
+    full_or_rest(panel, full, rest, lambda: columns(g.micro_n), lambda: columns(rest))
 
 
 def _elements(g: Geometry, rhs: Any, b: Any, step: Any, column: Any, lanes: int, odd: bool) -> Any:

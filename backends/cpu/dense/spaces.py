@@ -7,15 +7,18 @@ the registers, what its innermost loop reuses is not far larger than L1, and wha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space
+import numpy as np
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Value
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.amx import shapes
 from fettle.backends.cpu.dense.geometry import TILE_DEPTH, multiplies_pairs, multiplies_tiles
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "dense-4"
+VERSION = "dense-5"
 
 _L1, _L2 = 32 << 10, 512 << 10
 """Bytes assumed where the machine does not tell."""
@@ -28,6 +31,9 @@ _LEAST_TILE_ROWS = 8
 
 _LATENCY = 8
 """Multiply-adds in flight that keep two units with a latency of four cycles busy."""
+
+_REUSE = 64
+"""Rows of x from which it may pay that each task packs its own part of rhs."""
 
 _SMALL = 1 << 22
 """Operations below which fewer threads than there are may be quicker."""
@@ -46,7 +52,7 @@ def space(workload: Workload, device: Device) -> Space:
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
     size = 2 if multiplies_pairs(workload, device) else 4
-    l1, l2 = cpu.cache_bytes(device, "L1d") or _L1, cpu.cache_bytes(device, "L2") or _L2
+    l1, l2 = _cache_bytes(device)
     narrow = str(values["act"]) != "f32"
     has_tiles = multiplies_tiles(workload, device)
     unless_tiles = "multiply == 'tiles' or " if has_tiles else ""
@@ -124,11 +130,17 @@ def space(workload: Workload, device: Device) -> Space:
         ]
     if values["rhs"] is not None:
         direct = size == 4 and str(values["rhs"]) == "f32"
-        parameters.append(Parameter.categorical("rhs", ("packed", "direct") if direct else ("packed",)))
-        constraints.append(
-            Constraint(f"rhs == 'packed' or {n} % micro_n == 0", "rows of rhs are read in whole register tiles")
-        )
+        parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *(("direct",) if direct else ()))))
+        constraints += [
+            Constraint(f"rhs != 'direct' or {n} % micro_n == 0", "rows of rhs are read in whole register tiles"),
+            Constraint(f"rhs != 'blocks' or tile_m * micro_m >= {min(m, _REUSE)}", "a packed block must be used often"),
+        ]
     return Space(parameters, constraints, version=VERSION)
+
+
+def _cache_bytes(device: Device) -> tuple[int, int]:
+    """L1 and L2 of a core."""
+    return cpu.cache_bytes(device, "L1d") or _L1, cpu.cache_bytes(device, "L2") or _L2
 
 
 def _copies(workload: Workload, has_tiles: bool) -> tuple[bool, ...]:
@@ -140,59 +152,100 @@ def _copies(workload: Workload, has_tiles: bool) -> tuple[bool, ...]:
 
 def default(workload: Workload, device: Device, space: Space) -> Schedule:
     """The untuned choice, a point of the space."""
-    values = workload.values
-    m, n, k = values["m"], values["n"], values["k"]
-    lanes = cpu.vector_bits(device) // 32
-    narrow = values["act"].kind != "f32"
+    tiles = multiplies_tiles(workload, device) and workload["m"] >= _LEAST_TILE_ROWS
+    return _nearest(space, (_tiles_wish if tiles else _vectors_wish)(workload, device, space))
+
+
+def _vectors_wish(workload: Workload, device: Device, space: Space) -> dict[str, Value]:
+    """All rows that a task may have pass over a few panels, which stay in L2, while each strip of x stays in L1.
+
+    Up to four rows read W once, one panel after the other.
+    """
+    m, n, k = (workload[name] for name in "mnk")
+    lanes, threads = cpu.vector_bits(device) // 32, cpu.threads(device)
     choices = {p.name: p.choices for p in space.parameters}
+    size = 2 if multiplies_pairs(workload, device) else 4
     wide = 4 * lanes if m <= 4 else 2 * lanes
-    micro_n = max(int(c) for c in choices["micro_n"] if int(c) <= max(lanes, min(wide, n)))
+    micro_n = _largest(choices["micro_n"], max(lanes, min(wide, n)))
     limit = (32 if lanes == 16 else 15) // (micro_n // lanes) - 1
     micro_m = max(r for r in _MICRO_ROWS if r <= min(limit, 8, m))
-    tiles = multiplies_tiles(workload, device) and m >= _LEAST_TILE_ROWS
-    if tiles:
-        micro_m = max(h for h in shapes.heights(m) if h <= 2 * shapes.ROWS)
-    threads = cpu.threads(device)
-    per_thread = math.ceil(m / micro_m / threads) if m > 4 * micro_m * threads else math.ceil(m / micro_m)
-    tile_m = max(int(c) for c in choices["tile_m"] if int(c) == 1 or int(c) <= min(16, per_thread))
-    share = math.ceil(n / micro_n / threads) if per_thread * micro_m >= m else math.ceil(n / micro_n)
-    tile_n = max(int(c) for c in choices["tile_n"] if int(c) == 1 or int(c) <= min(32, share))
-    values_: dict[str, int | str | bool] = {
+    tile_m = tile_n = 1
+    tile_k = k
+    if m > 4:
+        l1, l2 = _cache_bytes(device)
+        tile_k = _largest(choices["tile_k"], min(1024, l1 // (size * micro_m)))
+        tile_m = _largest(choices["tile_m"], math.ceil(m / micro_m))
+        share = math.ceil(n / micro_n / (threads if tile_m * micro_m >= m else 1))
+        tile_n = _largest(choices["tile_n"], min(share, l2 // 2 // (tile_k * size * micro_n)))
+    wish: dict[str, Value] = {
         "micro_m": micro_m,
         "micro_n": micro_n,
         "tile_m": tile_m,
         "tile_n": tile_n,
-        "tile_k": k if m <= 4 else min(k, 1024 if multiplies_pairs(workload, device) else 512),
+        "tile_k": tile_k,
         "unroll_k": 1,
-        "order": "rows",
-        "inner": "rows",
-        "copy_x": bool(choices["copy_x"][-1 if narrow else 0]),
+        "order": "columns",
+        "inner": "panels",
+        "copy_x": workload["act"].kind != "f32",
         "prefetch": 0,
         "threads": threads,
     }
     if "multiply" in choices:
-        values_["multiply"] = "tiles" if tiles else str(choices["multiply"][0])
+        wish["multiply"] = choices["multiply"][0]
     if "rhs" in choices:
-        values_["rhs"] = "packed" if m > 8 or n % micro_n or "direct" not in choices["rhs"] else "direct"
-    return _nearest(space, values_)
+        reused = tile_m * micro_m >= min(m, _REUSE)
+        direct = m <= 8 and n % micro_n == 0 and "direct" in choices["rhs"]
+        wish["rhs"] = "direct" if direct else "blocks" if reused else "packed"
+    return wish
 
 
-def _nearest(space: Space, wish: dict[str, int | str | bool]) -> Schedule:
+def _tiles_wish(workload: Workload, device: Device, space: Space) -> dict[str, Value]:
+    """Register tiles of two by two tiles; a panel stays in L1 while all micro rows of the task pass over it."""
+    m, n, k = (workload[name] for name in "mnk")
+    lanes, threads = cpu.vector_bits(device) // 32, cpu.threads(device)
+    choices = {p.name: p.choices for p in space.parameters}
+    micro_n = _largest(choices["micro_n"], max(lanes, min(2 * lanes, n)))
+    micro_m = max(h for h in shapes.heights(m) if h <= 2 * shapes.ROWS)
+    per_thread = math.ceil(m / micro_m / threads) if m > 4 * micro_m * threads else math.ceil(m / micro_m)
+    share = math.ceil(n / micro_n / threads) if per_thread * micro_m >= m else math.ceil(n / micro_n)
+    wish: dict[str, Value] = {
+        "micro_m": micro_m,
+        "micro_n": micro_n,
+        "tile_m": _largest(choices["tile_m"], min(16, per_thread)),
+        "tile_n": _largest(choices["tile_n"], min(32, share)),
+        "tile_k": min(k, 1024),
+        "unroll_k": 1,
+        "order": "rows",
+        "inner": "rows",
+        "copy_x": True,
+        "prefetch": 0,
+        "threads": threads,
+        "multiply": "tiles",
+    }
+    return wish | ({"rhs": "packed"} if "rhs" in choices else {})
+
+
+def _largest(choices: Sequence[Value], limit: int) -> int:
+    """The largest choice up to a limit, or the smallest of all."""
+    numbers = [int(c) for c in choices]
+    return max((c for c in numbers if c <= limit), default=min(numbers))
+
+
+def _nearest(space: Space, wish: dict[str, Value]) -> Schedule:
     """The point of the space with the fewest and smallest differences to a wish."""
     schedule = Schedule(tuple(wish.items()))
     if is_valid(space, schedule):
         return schedule
-
-    def distance(point: Schedule) -> float:
-        return sum(
-            abs(math.log2(value / int(wish[name])))
-            if type(value) is int and value and wish[name]
-            else value != wish[name]
-            for name, value in point.values
-        )
-
     points = enumerate_space(space)
-    return min((points[i] for i in range(len(points))), key=distance)
+    encoded = points.encode(np.arange(len(points)))
+    distance = np.zeros(len(points))
+    for column, parameter in zip(encoded.T, space.parameters, strict=True):
+        wanted = wish[parameter.name]
+        if parameter.is_numeric and int(wanted):
+            distance += np.abs(np.log2(np.maximum(column, 0.5) / int(wanted)))
+        else:
+            distance += column != (wanted if parameter.is_numeric else parameter.choices.index(wanted))
+    return points[int(distance.argmin())]
 
 
 def _thread_counts(most: int) -> tuple[int, ...]:

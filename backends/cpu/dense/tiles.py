@@ -49,7 +49,7 @@ class TileEmitter(Emitter):
         with T.If(T.And(row < g.micro_rows, panel < g.panels)), T.Then():
             self.in_block(block, 0, self._clear, partial(self._move, words.load, i, j))
             with T.serial(0, length // g.depth) as step:
-                self._product(b, row, i, panel, k0, step * g.depth)
+                self._product(b, row, i, panel, j, k0, step * g.depth)
             keep = partial(self._move, words.store, i, j)
             self.in_block(block, g.k_blocks - 1, partial(self._finish, b, row, panel), keep)
 
@@ -62,7 +62,7 @@ class TileEmitter(Emitter):
         for number, r, c in self._sums():
             how(number, self.partial, (i, j, r, c), self.g.micro_n * _WORD)
 
-    def _product(self, b: Any, row: Any, i: Any, panel: Any, k0: Any, k: Any) -> None:
+    def _product(self, b: Any, row: Any, i: Any, panel: Any, j: Any, k0: Any, k: Any) -> None:
         """The products of 16 steps of k from ``k0 + k``."""
         g = self.g
         for t in range(self.down):
@@ -74,7 +74,7 @@ class TileEmitter(Emitter):
                 words.load(self.left + t, self.x, place, g.k * _WORD // 2)
         for v in range(g.vectors):
             number = self.right + v % self.right_tiles
-            words.load(number, self.w, (b, panel, k0 + k, v * g.lanes), g.micro_n * _WORD)
+            words.load(number, *self.weights(b, panel, j, k0, k, v * g.lanes), g.micro_n * _WORD)
             for t in range(self.down):
                 words.multiply("bf16ps", t * g.vectors + v, self.left + t, number)
 

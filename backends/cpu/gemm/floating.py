@@ -9,7 +9,7 @@ from fettle.backends.cpu.gemm.activations import Activations
 from fettle.backends.cpu.gemm.decode import step_chunks
 from fettle.backends.cpu.gemm.plan import LANES, GemmPlan
 from fettle.backends.cpu.gemm.tiles import Arguments, Tiles
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, loop, read, splat, store
+from fettle.backends.cpu.gemv.words import Expr, Registers, T, constant, load, loop, splat, store
 
 
 class FloatTiles(Tiles):
@@ -49,25 +49,25 @@ class FloatTiles(Tiles):
         plan = self.plan
         values = self.activations.slab(group, slab) + self.band * plan.band * width
         with self.register_tiles() as (row, block):
-            registers = T.alloc_buffer((plan.rows * plan.vectors * LANES,), "float32", scope="local")
+            registers = Registers(plan.rows * plan.vectors, "float32", LANES, zeroed=False)
             for slot, (r, v) in enumerate(self.slots()):
-                store(registers, slot * LANES, load(self.sums, self.place(row + r, block + v), LANES), LANES)
+                registers[slot] = load(self.sums, self.place(row + r, block + v), LANES)
             unroll = plan.unroll if width % plan.unroll == 0 else 1
             with loop(width // unroll) as run:
                 for u in range(unroll):
                     self._column(registers, values + row * width, width, block, run * unroll + u)
             for slot, (r, v) in enumerate(self.slots()):
-                store(self.sums, self.place(row + r, block + v), read(registers, slot * LANES, LANES), LANES)
+                store(self.sums, self.place(row + r, block + v), registers[slot], LANES)
 
-    def _column(self, registers: Buffer, values: Expr, width: int, block: Expr, k: Expr) -> None:
+    def _column(self, registers: Registers, values: Expr, width: int, block: Expr, k: Expr) -> None:
         """One element of K of a register tile."""
         plan = self.plan
         weights = [load(self.weights, (block + v) * self.slab_size + k * LANES, LANES) for v in range(plan.vectors)]
         for r in range(plan.rows):
             a = T.Bind(splat(self.activations.values[values + r * width + k], LANES))
             for v in range(plan.vectors):
-                slot = (r * plan.vectors + v) * LANES
-                store(registers, slot, read(registers, slot, LANES) + weights[v] * a, LANES)
+                slot = r * plan.vectors + v
+                registers[slot] = registers[slot] + weights[v] * a
 
 
 def _byte(words: Expr, byte: int) -> Expr:

@@ -8,7 +8,7 @@ from fettle.backends.cpu.gemm.decode import BYTES, step_chunks
 from fettle.backends.cpu.gemm.plan import LANES, GemmPlan
 from fettle.backends.cpu.gemm.tiles import Arguments
 from fettle.backends.cpu.gemv.integer import dot
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T, load, loop, read, splat, store
+from fettle.backends.cpu.gemv.words import Expr, Registers, T, load, loop, splat, store
 
 
 class IntegerTiles(CodeTiles):
@@ -45,27 +45,34 @@ class IntegerTiles(CodeTiles):
         width = steps * plan.step_chunks
         words = self.activations.slab(group, slab) + self.band * plan.band * width
         with self.register_tiles() as (row, block):
-            registers = T.alloc_buffer((plan.rows * plan.vectors * LANES,), "int32", scope="local")
+            registers = Registers(plan.rows * plan.vectors, "int32", LANES, zeroed=False)
             for slot, (r, v) in enumerate(self.slots()):
                 if plan.is_split:
                     start = load(self.partial, self.place(row + r, block + v), LANES)
                 else:
                     start = self.offset(group, index, row + r, block + v)
-                store(registers, slot * LANES, start, LANES)
+                registers[slot] = start
             lines = [] if plan.is_staged else [self.lines(index, slab, block + v) for v in range(plan.vectors)]
             unroll = plan.unroll if steps % plan.unroll == 0 else 1
             with loop(steps // unroll) as run:
                 for u in range(unroll):
                     self._step(registers, lines, words + row * width, width, block, run * unroll + u, ahead)
             for slot, (r, v) in enumerate(self.slots()):
-                value = read(registers, slot * LANES, LANES)
+                value = registers[slot]
                 if plan.is_split:
                     store(self.partial, self.place(row + r, block + v), value, LANES)
                 else:
                     self.add(group, index, row + r, block + v, value)
 
     def _step(
-        self, registers: Buffer, lines: list[Expr], words: Expr, width: int, block: Expr, step: Expr, ahead: int | None
+        self,
+        registers: Registers,
+        lines: list[Expr],
+        words: Expr,
+        width: int,
+        block: Expr,
+        step: Expr,
+        ahead: int | None,
     ) -> None:
         """The products of one step of a register tile, whose codes are staged or decoded from ``lines`` here."""
         plan = self.plan
@@ -78,8 +85,8 @@ class IntegerTiles(CodeTiles):
                 word = T.Bind(self.activations.values[words + r * width + step * plan.step_chunks + c])
                 q = T.Bind(T.reinterpret("int8x64", splat(word, LANES)))
                 for v in range(plan.vectors):
-                    slot = (r * plan.vectors + v) * LANES
-                    store(registers, slot, dot(read(registers, slot, LANES), chunks[v][c], q, LANES), LANES)
+                    slot = r * plan.vectors + v
+                    registers[slot] = dot(registers[slot], chunks[v][c], q, LANES)
 
     def _staged(self, block: Expr, step: Expr) -> list[Expr]:
         plan = self.plan

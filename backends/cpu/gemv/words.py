@@ -77,19 +77,25 @@ def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr
 
 
 class Registers:
-    """``count`` zeroed vectors that live in registers: a local buffer only ever indexed by constants."""
+    """``count`` vectors that live in registers: buffers of one vector each, zeroed unless told otherwise.
 
-    def __init__(self, count: int, dtype: str, lanes: int) -> None:
-        self._buffer = T.alloc_buffer((max(count, 1) * lanes,), dtype, scope="local")
+    TVM puts small buffers of the default scope on the stack, from where LLVM moves them into registers. Those of 1 KB
+    and more, and of scope ``local``, it takes from the heap: then a prefetch in a loop, which might read anything for
+    all LLVM knows, has every sum stored in each iteration.
+    """
+
+    def __init__(self, count: int, dtype: str, lanes: int, zeroed: bool = True) -> None:
+        self._buffers = [T.alloc_buffer((lanes,), dtype, align=64) for _ in range(count)]
         self._lanes = lanes
-        for index in range(count):
-            self[index] = constant(0, dtype, lanes)
+        if zeroed:
+            for index in range(count):
+                self[index] = constant(0, dtype, lanes)
 
     def __getitem__(self, index: int) -> Expr:
-        return read(self._buffer, index * self._lanes, self._lanes)
+        return read(self._buffers[index], 0, self._lanes)
 
     def __setitem__(self, index: int, value: Expr) -> None:
-        store(self._buffer, index * self._lanes, value, self._lanes)
+        store(self._buffers[index], 0, value, self._lanes)
 
 
 def loop(extent: int) -> AbstractContextManager[Expr]:

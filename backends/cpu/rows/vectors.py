@@ -49,21 +49,20 @@ class Registers:
     """A few vectors that stay in registers: every index is a constant once the code is emitted.
 
     TVM puts small buffers of the default scope on the stack, from where LLVM moves them into registers; those of
-    scope ``local`` it would allocate from the heap.
+    1 KB and more, and of scope ``local``, it would allocate from the heap.
     """
 
     def __init__(self, v: Vectors, count: int, value: float) -> None:
         self._v = v
-        self._count = count
-        self._buffer = T.alloc_buffer((count, v.lanes), "float32")
+        self._buffers = [T.alloc_buffer((v.lanes,), "float32") for _ in range(count)]
         for slot in range(count):
             self[slot] = v.constant(value)
 
     def __getitem__(self, slot: int) -> Any:
-        return self._buffer[slot, T.Ramp(0, 1, self._v.lanes)]
+        return self._buffers[slot][T.Ramp(0, 1, self._v.lanes)]
 
     def __setitem__(self, slot: int, value: Any) -> None:
-        T.buffer_store(self._buffer, value, [slot, T.Ramp(0, 1, self._v.lanes)])
+        T.buffer_store(self._buffers[slot], value, [T.Ramp(0, 1, self._v.lanes)])
 
     def reduce(self, operation: Callable[[Any, Any], Any], slots: Sequence[int]) -> Any:
         """All lanes of some registers combined to one number, as a balanced tree."""

@@ -13,11 +13,11 @@ from fettle.backends.registry import resolve_device
 from fettle.bench import metaschedule
 from fettle.bench.goals import Case, Goal
 from fettle.bench.metrics import normalised_error
-from fettle.bench.peers import PEERS, Peer, Rival
+from fettle.bench.peers import PEERS, Effort, Peer, Rival
 from fettle.bench.results import CaseResult, PeerTime, Row, judge
 from fettle.bench.timing import Timed, interleave
 from fettle.graph import data
-from fettle.graph.errors import FettleError, Unsupported
+from fettle.graph.errors import FettleError, NotFound, Unsupported
 from fettle.graph.operators import Reference
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -117,11 +117,11 @@ class Bench:
         backend, device = resolve_device(device_text(threads))
         return cls(store, backend, device, threads, backend.profile(device), missing, seed, rounds)
 
-    def with_metaschedule(self, trials: int) -> Bench:
-        """The same, where MetaSchedule searches f32 matmuls with so many trials and its winner is a rival."""
+    def with_metaschedule(self) -> Bench:
+        """The same, where MetaSchedule searches f32 matmuls too: with our kernel's trials, and for its seconds."""
 
         def peer(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Rival]:
-            return metaschedule.rival(workload, operands, threads, trials, self.seed)
+            return metaschedule.rivals(workload, operands, threads, self._effort(workload), self.seed)
 
         return attrs.evolve(self, peers={**self.peers, METASCHEDULE: peer}, extra=(*self.extra, METASCHEDULE))
 
@@ -145,7 +145,7 @@ class Bench:
         workload = Workload.parse(case.workload)
         ours = _Ours(self._kernel(workload), self.seed)
         bound = self.backend.bound(workload, self.device, self.profile)
-        found = _described(case, ours, bound)
+        found = attrs.evolve(_described(case, ours, bound), effort=self._effort(workload))
         if not ours.is_right:
             return attrs.evolve(found, missing="wrong result: beyond the declared tolerance")
         rivals, peers = self._rivals(goal, workload, ours)
@@ -159,6 +159,15 @@ class Bench:
 
     def _kernel(self, workload: Workload) -> Kernel:
         return lookup(workload, device_text(self.threads), store=self.store, default=False)
+
+    def _effort(self, workload: Workload) -> Effort | None:
+        """What tuning our kernel spent; None if it came to the store without its job."""
+        stored = self._kernel(workload).stored
+        try:
+            results = self.store.get_job(stored.job_id).results if stored else ()
+        except NotFound:
+            return None
+        return next((Effort(r.trials, r.seconds) for r in results if r.workload == workload), None)
 
     def _rivals(
         self, goal: Goal, workload: Workload, ours: _Ours
@@ -177,7 +186,7 @@ class Bench:
                 off = normalised_error(rival.result(), ours.reference.expected)
                 right = off <= WRONG
                 why = "" if right else f"not timed: its normalised error is {off:.1e}"
-                peers.append(PeerTime(rival.name, None, None, _finite(off), rival.bits_per_weight, why))
+                peers.append(PeerTime(rival.name, None, None, _finite(off), rival.bits_per_weight, why, rival.effort))
                 if right:
                     calls[rival.name] = rival.call
         return calls, peers
@@ -189,7 +198,8 @@ class Bench:
         if len(calls) > 1:
             screened = self.timer(calls, SCREENING_ROUNDS).medians
             limit = CONTENDER * min(screened.values())
-            calls = {name: call for name, call in calls.items() if screened[name] <= limit}
+            searched = {p.name for p in peers if p.effort}
+            calls = {name: call for name, call in calls.items() if screened[name] <= limit or name in searched}
         timed = self.timer({OURS: ours.run, **calls}, self.rounds)
         medians = screened | timed.medians
         ratios = {name: timed.ratio(OURS, name) for name in calls}

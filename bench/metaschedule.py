@@ -1,21 +1,25 @@
-"""A baseline: TVM's MetaSchedule on its own space for a float32 matmul, with as many trials as ours.
+"""A baseline: TVM's MetaSchedule on its own space for a float32 matmul, with as many trials as ours and for as long.
 
 Its evolutionary search builds and measures in one process (its stock pools of processes take most of the
 wall time). That process is a child: stub modules must stand in for tensor intrinsics of other hardware, whose
-import takes 14 s, and they would stay. The winner comes back as an object file and is timed like any rival.
+import takes 14 s, and they would stay. Of one search, the fastest kernel after so many trials and the fastest after so
+many seconds come back as object files and are checked and timed like any rival.
 
-    python -m fettle.bench.metaschedule M N K TRIALS SEED THREADS OBJECT_FILE
+    python -m fettle.bench.metaschedule M N K TRIALS SECONDS SEED THREADS FOLDER
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
+import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,8 @@ import numpy as np
 from fettle.backends.cpu import codegen, loader, threads
 from fettle.backends.cpu.views import empty, prepared
 from fettle.backends.registry import resolve_device
-from fettle.bench.peers.rival import Rival
+from fettle.bench.peers.rival import Effort, Rival
+from fettle.graph import codec
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -33,36 +38,66 @@ _OTHER_HARDWARE = ("cuda", "rocm", "hexagon", "arm_cpu", "metal", "riscv_cpu")
 _BATCH = 16
 _TIMEOUT = 1800.0
 
-OBJECT = "metaschedule.o"
+_MOST_TRIALS = 1 << 16
+"""A limit that the search never meets: it is ended from its builder."""
+
+BUDGETS = {"trials": "as many trials", "seconds": "as long"}
+"""What of an effort a winner was limited by, which is its file's name, and how to say so."""
 
 
-def rival(workload: Workload, operands: Sequence[Operand], count: int, trials: int, seed: int) -> list[Rival]:
-    """MetaSchedule's winner for a two-dimensional float32 matmul; none for other workloads.
+def rivals(
+    workload: Workload, operands: Sequence[Operand], count: int, effort: Effort | None, seed: int
+) -> list[Rival]:
+    """MetaSchedule's winners for a two-dimensional float32 matmul; none for other workloads.
+
+    A part of the effort that was spent before a first kernel was timed has no winner.
+
+    Args:
+        count: threads.
+        effort: what our own search spent.
 
     Raises:
-        Unsupported: its cost model's package xgboost is not installed, or the search failed.
+        Unsupported: TVM lacks MetaSchedule, its cost model's package xgboost is not installed, the effort is not known,
+            or the search failed.
     """
     values = workload.values
     if workload.operator != "matmul" or str(values["rhs"]) != "f32" or values["batch"] != 1:
         return []
-    if importlib.util.find_spec("xgboost") is None:
-        raise Unsupported("MetaSchedule's cost model needs xgboost", hint="pip install xgboost")
+    if not _is_installed("tvm.s_tir.meta_schedule"):
+        raise Unsupported("this TVM has no MetaSchedule", hint="pip install apache-tvm==0.27.0.post1")
+    if not _is_installed("xgboost"):
+        raise Unsupported("MetaSchedule's cost model needs xgboost", hint="pip install xgboost-cpu")
+    if effort is None:
+        raise Unsupported("the store does not tell what tuning our kernel spent", hint="run with --force")
     with tempfile.TemporaryDirectory(prefix="fettle-") as folder:
-        path = Path(folder) / OBJECT
-        arguments = [str(values[name]) for name in "mnk"] + [str(trials), str(seed), str(count), str(path)]
+        arguments = [*(values[name] for name in "mnk"), effort.trials, effort.seconds, seed, count, folder]
         done = subprocess.run(
-            [sys.executable, "-m", "fettle.bench.metaschedule", *arguments],
+            [sys.executable, "-m", "fettle.bench.metaschedule", *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT,
+            timeout=_TIMEOUT + 2 * effort.seconds,
             check=False,
         )
-        if done.returncode or not path.exists():
+        if done.returncode:
             raise Unsupported(f"MetaSchedule failed: {done.stderr.strip()[-500:]}")
-        module = loader.link(path.read_bytes())
+        return [
+            _bound(f"tvm MetaSchedule, {BUDGETS[name]}", (Path(folder) / name).read_bytes(), operands, count, spent)
+            for name, spent in codec.from_data(dict[str, Effort], json.loads(done.stdout)).items()
+        ]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
+
+
+def _bound(name: str, payload: bytes, operands: Sequence[Operand], count: int, spent: Effort) -> Rival:
+    """A winner's object file on the operands; these start on cache lines, as its kernels want."""
     x, rhs = (np.asarray(o) for o in operands)
-    out = empty(workload.result.shape, np.dtype(np.float32))
-    function, views = module[loader.ENTRY], prepared([x, rhs, out])  # all start on cache lines, as its kernels want
+    out = empty((x.shape[0], rhs.shape[1]), np.dtype(np.float32))
+    function, views = loader.link(payload)[loader.ENTRY], prepared([x, rhs, out])
 
     def call() -> object:
         threads.use(count)
@@ -73,11 +108,45 @@ def rival(workload: Workload, operands: Sequence[Operand], count: int, trials: i
         call()
         return out.copy()
 
-    return [Rival(f"tvm MetaSchedule, {trials} trials", call, result)]
+    return Rival(name, call, result, effort=spent)
 
 
-def search(m: int, n: int, k: int, trials: int, seed: int, count: int, path: Path) -> None:
-    """Search in this process and write the winner's object file."""
+class Winners:
+    """The fastest module so far, kept as it was when each part of an effort was spent.
+
+    Args:
+        clock: seconds since the search began.
+    """
+
+    def __init__(self, effort: Effort, clock: Callable[[], float]) -> None:
+        self._effort = effort
+        self._clock = clock
+        self._trials = 0
+        self._best: Any = None
+        self.best_s = math.inf
+        self.kept: dict[str, tuple[Any, Effort]] = {}
+
+    def add(self, module: Any, seconds: float) -> None:
+        """Count a trial; of one that failed, ``seconds`` are infinite."""
+        self._trials += 1
+        spent = Effort(self._trials, self._clock())
+        if seconds < self.best_s:
+            self._best, self.best_s = module, seconds
+        if self._best is None:
+            return
+        if spent.trials <= self._effort.trials:
+            self.kept["trials"] = self._best, spent
+        if spent.seconds <= self._effort.seconds:
+            self.kept["seconds"] = self._best, spent
+
+    @property
+    def are_final(self) -> bool:
+        """More trials would change nothing."""
+        return self._trials >= self._effort.trials and self._clock() >= self._effort.seconds
+
+
+def search(m: int, n: int, k: int, effort: Effort, seed: int, count: int, folder: Path) -> dict[str, Effort]:
+    """Search in this process and write the winners' object files; returns what each winner's search spent."""
     for name in _OTHER_HARDWARE:
         sys.modules[f"tvm.s_tir.tensor_intrin.{name}"] = types.ModuleType(name)
     threads.runtime()
@@ -97,28 +166,39 @@ def search(m: int, n: int, k: int, trials: int, seed: int, count: int, path: Pat
     for array in arrays:
         array[...] = rng.random(array.shape, np.float32)
     threads.use(count)
-    with tempfile.TemporaryDirectory(prefix="fettle-") as folder:
-        builder, runner = _in_process(ms, target, arrays, Path(folder))
-        database = ms.tir_integration.tune_tir(
+    begun = time.monotonic()
+    winners = Winners(effort, lambda: time.monotonic() - begun)
+    builder, runner = _in_process(ms, target, arrays, folder, winners)
+    try:
+        ms.tir_integration.tune_tir(
             function,
             target,
-            folder,
-            trials,
-            num_trials_per_iter=min(_BATCH, trials),
+            str(folder),
+            _MOST_TRIALS,
+            num_trials_per_iter=min(_BATCH, effort.trials),
             builder=builder,
             runner=runner,
             num_tuning_cores=count,
             seed=seed + 1,
         )
-        schedule = ms.tir_integration.compile_tir(database, function, target)
-    if schedule is None:
+    except Exception:  # ours, if the effort is spent; TVM does not promise to keep its class
+        if not winners.are_final:
+            raise
+    if not winners.kept:
         raise SystemExit("no valid schedule was found")
-    winner = schedule.mod["main"].with_attr("global_symbol", loader.ENTRY)
-    compiled = tvm.compile(tvm.IRModule({loader.ENTRY: winner}), target=target)
-    compiled.mod.write_to_file(str(path), "o")
+    for name, (module, _) in winners.kept.items():
+        winner = module["main"].with_attr("global_symbol", loader.ENTRY)
+        compiled = tvm.compile(tvm.IRModule({loader.ENTRY: winner}), target=target)
+        compiled.mod.write_to_file(str(folder / "winner.o"), "o")
+        (folder / "winner.o").rename(folder / name)
+    return {name: spent for name, (_, spent) in winners.kept.items()}
 
 
-def _in_process(ms: Any, target: Any, arrays: Sequence[np.ndarray], folder: Path) -> tuple[Any, Any]:
+class _Spent(Exception):
+    """Ends a search."""
+
+
+def _in_process(ms: Any, target: Any, arrays: Sequence[np.ndarray], folder: Path, winners: Winners) -> tuple[Any, Any]:
     """A builder and a runner that stay in this process; kernels much slower than the best are timed once.
 
     MetaSchedule removes the folder of every artifact, so each gets one.
@@ -126,13 +206,14 @@ def _in_process(ms: Any, target: Any, arrays: Sequence[np.ndarray], folder: Path
     import tvm
     from tvm.ir.utils import derived_object
 
-    libraries: dict[str, Any] = {}
+    libraries: dict[str, tuple[Any, Any]] = {}
     tensors = [tvm.runtime.from_dlpack(array) for array in arrays]
-    best = [float("inf")]
 
     @derived_object
     class Builder(ms.builder.PyBuilder):  # type: ignore[misc]
         def build(self, inputs: Any) -> list[Any]:
+            if winners.are_final:
+                raise _Spent
             results = []
             for wanted in inputs:
                 try:
@@ -140,9 +221,10 @@ def _in_process(ms: Any, target: Any, arrays: Sequence[np.ndarray], folder: Path
                     library["main"]
                     place = folder / f"artifact{len(libraries)}"
                     place.mkdir()
-                    libraries[str(place / "kernel")] = library
+                    libraries[str(place / "kernel")] = library, wanted.mod
                     results.append(ms.builder.BuilderResult(str(place / "kernel"), None))
                 except Exception as error:  # a schedule that does not compile is a result
+                    winners.add(None, math.inf)
                     results.append(ms.builder.BuilderResult(None, str(error)))
             return results
 
@@ -152,17 +234,24 @@ def _in_process(ms: Any, target: Any, arrays: Sequence[np.ndarray], folder: Path
             return [ms.runner.local_runner.LocalRunnerFuture([self._time(str(i.artifact_path))], None) for i in inputs]
 
         def _time(self, name: str) -> float:
-            module = libraries[name].mod
+            library, scheduled = libraries[name]
+            module = library.mod
             seconds = float(module.time_evaluator("main", tvm.cpu(0), number=1, repeat=1)(*tensors).mean)
-            if seconds <= 4 * best[0]:
+            if seconds <= 4 * winners.best_s:
                 timed = module.time_evaluator("main", tvm.cpu(0), number=1, repeat=3, min_repeat_ms=30)(*tensors)
                 seconds = float(np.median(timed.results))
-            best[0] = min(best[0], seconds)
+            winners.add(scheduled, seconds)
             return seconds
 
     return Builder(), Runner()
 
 
+def main(m: str, n: str, k: str, trials: str, seconds: str, seed: str, count: str, folder: str) -> None:
+    """The child's program; prints one JSON object."""
+    effort = Effort(int(trials), float(seconds))
+    spent = search(int(m), int(n), int(k), effort, int(seed), int(count), Path(folder))
+    print(json.dumps(codec.to_data(spent)))
+
+
 if __name__ == "__main__":
-    size_m, size_n, size_k, wanted_trials, wanted_seed, thread_count = map(int, sys.argv[1:7])
-    search(size_m, size_n, size_k, wanted_trials, wanted_seed, thread_count, Path(sys.argv[7]))
+    main(*sys.argv[1:])

@@ -9,6 +9,7 @@ import attrs
 from fettle.backends.api import Value
 from fettle.bench.goals import Goal
 from fettle.bench.metrics import geometric_mean
+from fettle.bench.peers import Effort
 
 
 @attrs.frozen
@@ -21,6 +22,7 @@ class PeerTime:
         normalised_error: mean squared error over mean squared result, against the dequantised reference.
         bits_per_weight: stored bits, scales included.
         missing: why it was not timed.
+        effort: what its search spent, if a search found it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class PeerTime:
     normalised_error: float | None = None
     bits_per_weight: float | None = None
     missing: str = ""
+    effort: Effort | None = None
 
 
 @attrs.frozen
@@ -40,6 +43,7 @@ class CaseResult:
         peer, ratio: the fastest rival of the run, and ours / it; None without rivals.
         roof, roof_seconds, of_roof: the roof measured in this run, the time it allows, and its share of ours.
         normalised_error, bits_per_weight: as of a rival.
+        effort: what tuning ours spent; None if the store no longer tells.
     """
 
     label: str
@@ -55,6 +59,7 @@ class CaseResult:
     schedule: Mapping[str, Value] | None = None
     peers: tuple[PeerTime, ...] = ()
     missing: str = ""
+    effort: Effort | None = None
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
 from fettle.bench.peers import ggml, onnxruntime, torch
-from fettle.bench.peers.rival import Rival
+from fettle.bench.peers.rival import Effort, Rival
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -39,4 +39,4 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-__all__ = ["PEERS", "Peer", "Rival", "versions"]
+__all__ = ["PEERS", "Effort", "Peer", "Rival", "versions"]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from fettle.backends.api import Profile, Roof
 from fettle.backends.registry import resolve_device
 from fettle.bench.cpu import OURS, Bench, tune_all
 from fettle.bench.goals import Case, Goal
-from fettle.bench.peers import Peer, Rival
+from fettle.bench.peers import Effort, Peer, Rival
 from fettle.bench.timing import Timed
 from fettle.graph import data
 from fettle.graph.errors import Unsupported
@@ -83,6 +84,8 @@ def test_ratio_is_to_the_fastest_rival_and_missing_peers_say_how_to_get_them(
     row = bench(store, missing, {"good": exact("good"), "absent": absent}, times).goal(goal, lambda _: None)
     (case,) = row.cases
     assert (case.seconds, case.peer, case.ratio) == (2.0, "good", 0.5)
+    assert case.effort is not None
+    assert (case.effort.trials, case.effort.seconds > 0) == (2, True)
     assert row.reached is True
     by_name = {peer.name: peer for peer in case.peers}
     assert by_name["good"].seconds == 4.0
@@ -103,6 +106,20 @@ def test_slow_rivals_are_screened_out_and_keep_their_screening_time(
     (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).goal(goal, lambda _: None).cases
     assert case.ratio == 2.0
     assert {p.name: (p.seconds, p.ratio) for p in case.peers} == {"quick": (1.0, 2.0), "slow": (9.0, None)}
+
+
+def test_a_rival_that_a_search_found_is_timed_in_full(store: Store, missing: dict[tuple[str, int], str]) -> None:
+    def searched(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Rival]:
+        return [attrs.evolve(rival, effort=Effort(7, 3.0)) for rival in exact("slow")(workload, operands, threads)]
+
+    goal = Goal("tiny", "softmax", (Case("4x64", SOFTMAX),), ("quick", "slow"), 0.65)
+    peers = {"quick": exact("quick"), "slow": searched}
+    (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).goal(goal, lambda _: None).cases
+    assert (case.peer, case.ratio) == ("quick", 2.0)
+    assert {p.name: (p.ratio, p.effort) for p in case.peers} == {
+        "quick": (2.0, None),
+        "slow": (pytest.approx(2 / 9), Effort(7, 3.0)),
+    }
 
 
 def test_peer_that_computes_something_else_is_not_timed(store: Store, missing: dict[tuple[str, int], str]) -> None:

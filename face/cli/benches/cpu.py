@@ -17,6 +17,7 @@ from fettle.graph.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from fettle.bench.goals import Goal
+    from fettle.bench.peers import Effort
     from fettle.bench.results import CaseResult, Row
 
 
@@ -27,7 +28,7 @@ def cpu(
     trials: TrialsOption = 32,
     rounds: RoundsOption = 9,
     metaschedule: Annotated[
-        bool, typer.Option("--metaschedule", help="f32 matmul: also MetaSchedule, as many trials.")
+        bool, typer.Option("--metaschedule", help="f32 matmul: also MetaSchedule, for as many trials and as long.")
     ] = False,
     ggml: Annotated[bool, typer.Option("--ggml", help="Quantised products: also ggml, of llama-cpp-python.")] = False,
     seed: SeedOption = 0,
@@ -99,7 +100,7 @@ def _run(
         for count in counts:
             bench = Bench.on(opened, count, missing, seed, rounds)
             if metaschedule:
-                bench = bench.with_metaschedule(trials)
+                bench = bench.with_metaschedule()
             if ggml:
                 bench = bench.with_ggml()
             roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
@@ -136,7 +137,7 @@ def _details(title: str, rows: Sequence[Row]) -> Table:
 
 def _case(table: Table, threads: int, case: CaseResult) -> None:
     share = f"{_percent(case.of_roof)} {case.roof}" if case.of_roof is not None else "–"
-    note = f"fettle: {case.missing}" if case.missing else "[bold]fettle[/bold]"
+    note = f"fettle: {case.missing}" if case.missing else f"[bold]fettle[/bold]{_spent(case.effort)}"
     table.add_row(
         case.label,
         str(threads),
@@ -151,13 +152,17 @@ def _case(table: Table, threads: int, case: CaseResult) -> None:
         table.add_row(
             "",
             "",
-            f"{peer.name}: {peer.missing}" if peer.missing else peer.name,
+            f"{peer.name}: {peer.missing}" if peer.missing else f"{peer.name}{_spent(peer.effort)}",
             seconds(peer.seconds),
             _number(peer.ratio, ".2f"),
             "",
             _number(peer.bits_per_weight, ".3f"),
             _number(peer.normalised_error, ".1e"),
         )
+
+
+def _spent(effort: Effort | None) -> str:
+    return f", {effort.trials} trials in {effort.seconds:.0f} s" if effort else ""
 
 
 def _verdicts(machine: str, rows: Sequence[Row]) -> Table:

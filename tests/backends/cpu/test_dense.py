@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fettle.backends.api import Candidate, Device, DeviceText, Schedule
 from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.dense import Dense, layouts
+from fettle.backends.cpu.dense import Dense, layouts, spaces
 from fettle.backends.cpu.dense.geometry import Geometry
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
@@ -84,6 +84,27 @@ def test_two_threads_compute_what_one_computes(backend: CpuBackend, error_of: Er
     assert error_of(str(workload), device, schedule) <= 1
 
 
+@pytest.mark.parametrize(("fmt", "k"), [("f32", 300), ("bf16", 301)])
+def test_tasks_that_pack_their_own_blocks_of_rhs_meet_every_edge(
+    device: Device, error_of: Error, fmt: str, k: int
+) -> None:
+    workload = Workload.parse(text(2, 21, 139, k, "rhs", fmt))
+    blocks = {"rhs": "blocks", "tile_m": 8, "tile_n": 2, "tile_k": 128}
+    schedule = Schedule.of(**(DENSE.default(workload, device).as_dict() | blocks))
+    assert error_of(str(workload), device, schedule) <= 1
+
+
+@pytest.mark.parametrize("shape", ["1024 1024 1024", "128 4096 4096", "1 4096 11008", "5 3766 2374"])
+@pytest.mark.parametrize("fmt", ["f32", "bf16"])
+def test_default_is_found_without_enumerating_the_space(
+    monkeypatch: pytest.MonkeyPatch, device: Device, shape: str, fmt: str
+) -> None:
+    monkeypatch.setattr(spaces, "enumerate_space", None)
+    for kind in ("weight", "rhs"):
+        workload = Workload.parse(text(1, *map(int, shape.split()), kind, fmt))
+        assert is_valid(DENSE.space(workload, device), DENSE.default(workload, device))
+
+
 @given(
     m=st.integers(1, 5000),
     n=st.integers(1, 5000),
@@ -149,6 +170,17 @@ def test_register_tiles_of_the_default_stay_in_registers(backend: CpuBackend, le
     vectors = schedule["micro_m"] * schedule["micro_n"] * 32 // cpu.vector_bits(device)
     assert int(facts["fma"]) >= vectors
     assert int(facts["spills"]) < vectors
+
+
+def test_asking_ahead_leaves_sums_in_registers(backend: CpuBackend, device: Device) -> None:
+    workload = Workload.parse(text(1, 96, 64, 64, "weight"))
+    wide = {"micro_m": 8, "micro_n": 32} if cpu.vector_bits(device) == 512 else {}
+    default = DENSE.default(workload, device).as_dict() | wide
+    builds = [backend.build(Candidate(workload, device, Schedule.of(**(default | {"prefetch": p})))) for p in (0, 4)]
+    without, ahead = (dict(build.facts) for build in builds)
+    assert int(ahead["prefetches"]) > 0
+    # a store of each sum in every step of k would be one more for each multiply-add
+    assert int(ahead["instructions"]) - int(without["instructions"]) < int(ahead["fma"])
 
 
 @pytest.mark.skipif("avx512bf16" not in cpu.Machine.detect().features, reason="needs AVX512-BF16")

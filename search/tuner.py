@@ -32,7 +32,7 @@ from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
 from fettle.search.finals import Finalist, Verdict
 from fettle.search.lite import lite
-from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, Sampler, SamplerFactory
 from fettle.search.samplers.pareto import ParetoSampler
 from fettle.search.stopping import nothing_to_gain
 from fettle.store.values import Tradeoff
@@ -97,6 +97,7 @@ class WorkloadTuner:
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
+        self._sampler: Sampler
         if len(self._objectives) > 1:
             self._sampler = ParetoSampler(sampler, Problem(self.points, default, None), seed)
         else:

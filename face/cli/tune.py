@@ -126,7 +126,8 @@ def tune(
             job, ways = run_here(opened, created.id, cancel), work.ways
     sharing = compare_results(ways, job.results)
     if json:
-        print_json({**job_json(job), "sharing": [sharing_json(comparison) for comparison in sharing]})
+        found = {"sharing": [sharing_json(comparison) for comparison in sharing]} if share else {}
+        print_json(job_json(job) | found)
     else:
         print_results(job)
         for comparison in sharing:

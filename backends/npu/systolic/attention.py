@@ -8,8 +8,9 @@ import numpy as np
 
 from fettle.backends.api import Bound, Constraint, Parameter, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Family
-from fettle.backends.npu.systolic.flash import GENERATED, LOADED, SUM_BYTES, MappedAttention, Shape
+from fettle.backends.npu.systolic.flash import GENERATED, LOADED, MappedAttention, Shape
 from fettle.backends.npu.systolic.hardware import MAC, Systolic
+from fettle.backends.npu.systolic.scratchpad import SUM_BYTES
 from fettle.backends.npu.systolic.walker import attend
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload

@@ -108,14 +108,19 @@ class Ticking:
         return 1e-6 * (after[0] - before[0])
 
 
-@pytest.mark.parametrize(("mode", "untimed"), [("hot", 1), ("cold", 0)])
+@pytest.mark.parametrize(("mode", "min_sample", "untimed"), [("hot", 5e-4, 1), ("hot", 0.0, 0), ("cold", 0.0, 0)])
 def test_a_measurement_has_the_energy_of_a_call(
-    backend: CpuBackend, artifact: Artifact, monkeypatch: pytest.MonkeyPatch, mode: str, untimed: int
+    backend: CpuBackend,
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    min_sample: float,
+    untimed: int,
 ) -> None:
     monkeypatch.setattr(measure, "energy_counters", Ticking)
     monkeypatch.setattr("fettle.backends.cpu.device.last_level_bytes", lambda device: 1 << 16)
     kernel, operands = backend.load(artifact), data.operands(Workload.parse(artifact.workload), 0)
-    policy = MeasurePolicy(mode=mode, warmup=0, min_sample=0.0, samples=4)
+    policy = MeasurePolicy(mode=mode, warmup=0, min_sample=min_sample, samples=4)
     out = np.zeros((3, 20), np.float32)
     measured = backend.measure(kernel, operands, out, policy)
     calls = dict(measured.counters)["calls_per_sample"]

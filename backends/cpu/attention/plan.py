@@ -160,7 +160,7 @@ class Plan:
     @property
     def chunk_groups(self) -> int:
         """Groups of keys with scales of their own in a chunk."""
-        return -(-self.chunk // self.cache_group)
+        return -(-min(self.chunk, self.kv) // self.cache_group)
 
     @property
     def code_bits(self) -> int:

@@ -31,8 +31,16 @@ def skip_if_missing(algorithm: str, isa: str, kind: str) -> None:
         pytest.skip("16-bit sums do not hold 8 planes: not in the space")
 
 
-@pytest.mark.parametrize("kind", ["u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1", "bcq3"])
-@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+CASES = [
+    (algorithm, isa, kind)
+    for algorithm, isa in INT8
+    for kind in ("u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1", "bcq3")
+    if (algorithm, kind) not in (("integer", "u3"), ("integer", "u6")) or isa == "avx2"
+]
+"""With VNNI the code of u3 and u6 is that of u4 and u8, in whose fields they are stored."""
+
+
+@pytest.mark.parametrize(("algorithm", "isa", "kind"), CASES)
 def test_every_format_is_within_tolerance(build: Any, algorithm: str, isa: str, kind: str) -> None:
     skip_if_missing(algorithm, isa, kind)
     built = build(f"matmul m=1 n=50 k=150 act=f32 weight={kind}:64", algorithm=algorithm, isa=isa, tile=64)

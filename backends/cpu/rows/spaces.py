@@ -89,7 +89,8 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
 def default(workload: Workload, device: Device) -> Schedule:
     """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches.
 
-    A softmax of fewer rows than threads has its rows split, if they are long.
+    A softmax of fewer rows than threads has its rows split, if they are long. One that no cache holds is written past
+    the caches: three passes would read back from memory what they wrote.
     """
     found = space(workload, device)
     values: dict[str, Value] = {parameter.name: parameter.choices[0] for parameter in found.parameters}
@@ -99,6 +100,8 @@ def default(workload: Workload, device: Device) -> Schedule:
     values["unroll"] = max(unroll for unroll in choices["unroll"] if unroll <= 4)
     if workload.operator == "softmax":
         values["degree"] = 5
+        if 2 * workload.result.nbytes > cpu.last_level_bytes(device) and True in _stream(workload).choices:
+            values |= {"algorithm": "two_pass", "stream": True}
     tasks = -(-workload.result.size // choices["chunk"][0]) if workload.operator == "elementwise" else workload["rows"]
     if workload.operator == "softmax" and tasks < choices["threads"][-1]:
         split = max(parts for parts in choices["split"] if parts == 1 or workload["cols"] >= parts * _GOOD_PART)

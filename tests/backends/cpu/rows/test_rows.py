@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -281,6 +282,8 @@ def test_default_is_a_point_of_every_space() -> None:
             for text in (
                 "softmax rows=1 cols=1 act=f32",
                 "softmax rows=128 cols=32000 act=f32",
+                "softmax rows=1 cols=20000000 act=f32",
+                "softmax rows=4096 cols=8192 act=bf16",
                 "rmsnorm rows=3 cols=17 act=f32",
                 "layernorm rows=3 cols=17 act=bf16",
                 "elementwise shape=1 act=f32 expr=x0",
@@ -339,6 +342,18 @@ def test_row_split_over_threads_is_within_tolerance(act: str, cols: int, algorit
     y = run(artifact, [x]).astype(np.float32)
     assert (y[0, 0], y[1, -1], y[2, -1]) == (1, 1, 1)
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-2)
+
+
+def test_a_softmax_that_no_cache_holds_is_written_past_the_caches_by_default() -> None:
+    machine = attrs.evolve(cpu.Machine.detect(), caches=(("L2", 1 << 20), ("L3", 32 << 20)))
+    device = cpu.default_device(machine)
+
+    def choice(rows: int) -> tuple[object, object]:
+        schedule = ROWS.default(Workload.parse(f"softmax rows={rows} cols=4096 act=f32"), device)
+        return schedule["algorithm"], schedule["stream"]
+
+    assert choice(1024) == ("three_pass", False)  # x and y, 16 MB each, fit
+    assert choice(1025) == ("two_pass", True)
 
 
 @pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")

@@ -154,6 +154,11 @@ def test_threads_that_end_take_no_worker_along() -> None:
         assert all(map(alive, workers))
 
 
+def begin_and_interrupt(what: str, session: Session) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin(what, session)
+
+
 @pytest.mark.parametrize("what", ["build", "evaluate", "compare"])
 def test_an_interrupted_call_leaves_the_executor_usable(what: str) -> None:
     with (
@@ -161,10 +166,8 @@ def test_an_interrupted_call_leaves_the_executor_usable(what: str) -> None:
         executor.open(QUANTISED, PATIENT, 0) as session,
     ):
         session.build([candidate()])
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         with pytest.raises(KeyboardInterrupt):
-            begin(what, session)
+            begin_and_interrupt(what, session)
         [result] = session.build([candidate()])
         assert result.artifact is not None
         assert session.evaluate(result.candidate, result.artifact).verified

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fettle.backends.api import Backend, Device, Schedule
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.errors import InvalidArgument, Unsupported
+from fettle.graph.solver import cp_solver
 from fettle.graph.workload import Workload
 
 
@@ -40,8 +41,7 @@ def cover(seconds: NDArray[np.float64], loss: float) -> tuple[list[int], list[in
     for column in range(seconds.shape[1]):
         model.add_bool_or([used[row] for row in np.flatnonzero(good[:, column])])
     model.minimize(sum(used))
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
+    solver = cp_solver()
     solver.solve(model)
     rows = [row for row, one in enumerate(used) if solver.value(one)]
     return rows, [rows[int(i)] for i in np.argmin(seconds[rows], axis=0)]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from fettle.graph.memory.buffers import Buffer
+from fettle.graph.solver import cp_solver
 
 
 def solve(buffers: Sequence[Buffer], capacity: int, seconds: float) -> dict[str, int] | None:
@@ -26,9 +27,8 @@ def solve(buffers: Sequence[Buffer], capacity: int, seconds: float) -> dict[str,
         times.append(model.new_fixed_size_interval_var(begin, end - begin, ""))
         spans.append(model.new_fixed_size_interval_var(offset, size, ""))
     model.add_no_overlap_2d(times, spans)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
-    solver.parameters.num_workers = max(4, len(os.sched_getaffinity(0)))  # its strategies differ; fewer miss instances
+    workers = max(4, len(os.sched_getaffinity(0)))  # its strategies differ; fewer miss instances
+    solver = cp_solver(workers=workers, seconds=seconds)
     solver.parameters.use_timetabling_in_no_overlap_2d = True
     solver.solve(model)
     if solver.status_name() not in ("OPTIMAL", "FEASIBLE"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fettle.graph.errors import Unsupported
+from fettle.graph.solver import cp_solver
 from fettle.graph.workload import Workload
 from fettle.search.placement.costs import CostTable, Place
 from fettle.search.placement.work import Edge
@@ -116,9 +117,7 @@ def exact(table: CostTable, seconds: float = 20.0) -> Assignment:
             model.add_implication(at[edge.source][place], at[edge.target][place]).only_enforce_if(apart.negated())
         terms.append(round(edge.count * table.link.seconds(edge.nbytes) / _UNIT) * apart)
     model.minimize(sum(terms))
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
-    solver.parameters.num_workers = 1
+    solver = cp_solver(seconds=seconds)
     solver.solve(model)
     if solver.status_name() != "OPTIMAL":
         raise Unsupported(f"{table.work.name} was not placed exactly in {seconds:g} s", hint="place it greedily")

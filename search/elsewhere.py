@@ -11,7 +11,7 @@ from fettle.backends.api import Device, Record, Space
 from fettle.costmodel.transfer import Trials
 from fettle.graph import codec
 from fettle.graph.workload import Workload
-from fettle.search.tuner import is_valid, undisturbed_seconds
+from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.api import Store
 
 _LOOKED_AT = 4000

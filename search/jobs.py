@@ -23,7 +23,8 @@ from fettle.search.roofs import Roofs
 from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
 from fettle.search.scheduler import Scheduler
 from fettle.search.sessions import Sessions
-from fettle.search.tuner import WorkloadTuner, is_valid
+from fettle.search.trials import is_valid
+from fettle.search.tuner import WorkloadTuner
 from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
 from fettle.store.lookup import lookup

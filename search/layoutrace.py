@@ -15,7 +15,7 @@ from fettle.costmodel.features import Featurizer
 from fettle.graph.errors import NotFound
 from fettle.graph.workload import Workload
 from fettle.search.finals import median_interval
-from fettle.search.tuner import is_valid
+from fettle.search.trials import is_valid
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
 from fettle.store.values import Kernel

@@ -10,7 +10,6 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import (
-    Artifact,
     Backend,
     Basis,
     Bound,
@@ -30,11 +29,13 @@ from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
-from fettle.search.finals import Finalist, Verdict
+from fettle.search.finalists import Finalists
+from fettle.search.finals import Verdict
 from fettle.search.lite import lite
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, Sampler, SamplerFactory
 from fettle.search.samplers.pareto import ParetoSampler
 from fettle.search.stopping import nothing_to_gain
+from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.values import Tradeoff
 
 _SMALLEST = 1e-30
@@ -115,7 +116,7 @@ class WorkloadTuner:
         self._visited = set(self._indices)
         self._batch: list[Proposal] = []
         self._batch_number = -1
-        self._artifacts: dict[str, Artifact] = {}
+        self._finalists = Finalists(self.default)
 
     # ------------------------------------------------------------------------------------------ state
 
@@ -243,20 +244,14 @@ class WorkloadTuner:
         self._visited.add(proposal.index)
         self.records.append(record)
         if artifact is not None and is_valid(record):
-            self._keep_artifact(record, artifact)
+            self._finalists.keep(artifact, record, self.records)
         return record
-
-    def _keep_artifact(self, record: Record, artifact: Artifact) -> None:
-        """Keep the artifacts of those that would be finalists now."""
-        self._artifacts[record.candidate.key] = artifact
-        wanted = {r.candidate.key for r in self._finalist_records()}
-        self._artifacts = {key: kept for key, kept in self._artifacts.items() if key in wanted}
 
     # ----------------------------------------------------------------------------------------- finals
 
     def finals_seconds(self) -> float:
         """About how long :meth:`play_finals` would take now: its rounds, and setting up each finalist as in a trial."""
-        measured = [r.measurement for r in self._finalist_records()]
+        measured = [r.measurement for r in self._finalists.among(self.records)]
         if any(m.basis is not Basis.MEASURED for m in measured):  # figures that are looked up or computed
             return len(measured) * (self.trial_seconds or 0.0)
         medians = [m.time for m in measured]
@@ -271,27 +266,12 @@ class WorkloadTuner:
             short: one bout of few rounds.
         """
         begun = self._clock()
-        records = self._finalist_records()
-        missing = [r for r in records if r.candidate.key not in self._artifacts]
-        for record, build in zip(missing, session.build([r.candidate for r in missing]), strict=True):
-            if build.artifact is not None:
-                self._artifacts[record.candidate.key] = build.artifact
-        finalists = [
-            Finalist(r, self._artifacts[r.candidate.key]) for r in records if r.candidate.key in self._artifacts
-        ]
-        default = next((f for f in finalists if f.record.candidate.schedule == self.default), None)
-        rounds = finals.rounds_for(self.policy, [f.record.measurement.time for f in finalists], short)
-        challengers = [f for f in finalists if f is not default]
+        default, challengers = self._finalists.ready(session, self.records)
+        players = [default, *challengers] if default else challengers
+        rounds = finals.rounds_for(self.policy, [f.record.measurement.time for f in players], short)
         verdict = finals.play(session, default, challengers, rounds, lambda: not short and self._clock() < until)
         self.seconds += self._clock() - begun
         return verdict
-
-    def _finalist_records(self) -> list[Record]:
-        """The default's record if it is valid, and those of the fastest others."""
-        valid = sorted((r for r in self.records if is_valid(r)), key=undisturbed_seconds)
-        default = [r for r in valid if r.candidate.schedule == self.default]
-        others = [r for r in valid if r.candidate.schedule != self.default]
-        return default + others[: finals.CHALLENGERS]
 
     # ---------------------------------------------------------------------------------------- helpers
 
@@ -321,24 +301,3 @@ class WorkloadTuner:
     def _log_time(self, record: Record) -> float:
         """log(time / bound) of a valid trial."""
         return math.log(undisturbed_seconds(record) / self.bound.seconds)
-
-
-NOT_RUN = (Basis.PREDICTED, Basis.ESTIMATED)
-"""Bases of times of kernels that no machine or model has executed."""
-
-
-def is_valid(record: Record) -> bool:
-    """Whether a trial gave a right result and a time; where nothing was run there is no result to be right."""
-    return record.measurement.ok and (record.verified or record.measurement.basis in NOT_RUN)
-
-
-def undisturbed_seconds(record: Record) -> float:
-    """The shortest of a valid trial's samples: what the search learns from and picks finalists by.
-
-    Other processes and other guests of the machine only ever add time, for a second at a stretch, so of two times that
-    the same kernel was tried the shortest samples agree best (docs/search.md). The median is what is reported and what
-    the finals compare. A time that is stated is taken as it is.
-    """
-    if record.measurement.objective is not None:
-        return record.measurement.objective
-    return min(record.measurement.samples)

@@ -109,7 +109,7 @@ def report(
 def _stored(store: str | None, device: str | None) -> Iterator[AnalysedTrials]:
     from fettle.costmodel.report import feature_matrix
     from fettle.search.elsewhere import grouped
-    from fettle.search.tuner import undisturbed_seconds
+    from fettle.search.trials import undisturbed_seconds
     from fettle.store.open import open_store
 
     key = resolve_device(device)[1].key if device is not None else None

@@ -13,8 +13,11 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
+from fettle.backends.cpu.rows.arrays import function, viewed
 from fettle.backends.cpu.rows.exp import exp, expm1_negative
-from fettle.backends.cpu.rows.vectors import Vectors, function, viewed
+from fettle.backends.cpu.rows.loops import sweep
+from fettle.backends.cpu.rows.streaming import end_streaming, stream, streaming, until_aligned
+from fettle.backends.cpu.rows.vectors import Vectors
 from fettle.graph.expressions import Expression
 
 DEGREE = 6
@@ -42,25 +45,25 @@ def _body(candidate: Candidate, *buffers: Any) -> None:
     *xs, y = [viewed(buffer, (size,), act) for buffer in buffers]
     unroll, chunk, streams = schedule["unroll"], schedule["chunk"], schedule["stream"]
 
-    def write(stream: bool, offset: Any, slot: int, mask: Any) -> None:
+    def write(past_caches: bool, offset: Any, slot: int, mask: Any) -> None:
         value = evaluate(v, expression, [v.load(x, [offset], mask) for x in xs])
-        if stream and mask is None:
-            v.stream(y, offset, value)
+        if past_caches and mask is None:
+            stream(y, offset, value)
         else:
             v.store(y, [offset], value, mask)
 
-    with v.scope(y, streams):
+    with streaming(v, y, streams):
         head: Any = 0
         if streams:
-            head = v.until_aligned(y, 0, size)
+            head = until_aligned(v, y, 0, size)
             with T.If(head > 0), T.Then():
                 write(False, T.int64(0), 0, v.first(head))
         with v.tasks(-(-size // chunk), schedule["threads"]) as task:
             start = v.let(head + task * chunk)
             count = v.let(T.max(T.min(T.int64(chunk), T.int64(size) - start), T.int64(0)))
-            v.sweep(count, unroll, partial(write, streams), start)
+            sweep(v, count, unroll, partial(write, streams), start)
             if streams:
-                v.end_streaming()
+                end_streaming()
 
 
 def evaluate(v: Vectors, expression: Expression, operands: list[Any]) -> Any:

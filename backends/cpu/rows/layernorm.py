@@ -13,7 +13,10 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
-from fettle.backends.cpu.rows.vectors import Registers, Vectors, for_each_row, function
+from fettle.backends.cpu.rows.arrays import function
+from fettle.backends.cpu.rows.loops import for_each_row, sweep, write_rows
+from fettle.backends.cpu.rows.streaming import streaming
+from fettle.backends.cpu.rows.vectors import Registers, Vectors
 
 _LARGEST_SUM = 0x7E800000
 """Bits of 2^126. As whole numbers, the bits of NaN (of infinity less infinity) are larger than those of any float;
@@ -44,7 +47,7 @@ def _body(candidate: Candidate, x: Any, weight: Any, bias: Any, y: Any) -> None:
             register = slot * block + row
             sums[register] = sums[register] + v.load(x, [first + row, offset], mask)
 
-        v.sweep(cols, unroll, for_each_row(block, add))
+        sweep(v, cols, unroll, for_each_row(block, add))
         means = [v.spread(total(sums, row) / T.float32(cols)) for row in range(block)]
 
         def square(row: int, offset: Any, slot: int, mask: Any) -> None:
@@ -54,32 +57,23 @@ def _body(candidate: Candidate, x: Any, weight: Any, bias: Any, y: Any) -> None:
                 centred = v.let(v.where(mask, centred, v.constant(0.0)))
             squares[register] = v.multiply_add(centred, centred, squares[register])
 
-        v.sweep(cols, unroll, for_each_row(block, square))
+        sweep(v, cols, unroll, for_each_row(block, square))
         energies = [v.let(total(squares, row)) for row in range(block)]
         variances = [v.let(energy / T.float32(cols) + T.float32(eps)) for energy in energies]
         scales = [v.spread(T.float32(1) / tirx.sqrt(variance)) for variance in variances]
 
-        def write(row: int, offset: Any, slot: int, mask: Any) -> None:
+        def result(row: int, offset: Any, mask: Any) -> Any:
             centred = v.let(v.load(x, [first + row, offset], mask) - means[row])
             scaled = v.let(centred * scales[row])
-            value = v.let(v.multiply_add(scaled, v.load(weight, [offset], mask), v.load(bias, [offset], mask)))
-            if streams and mask is None:
-                v.stream(y, (first + row) * cols + offset, value)
-            else:
-                v.store(y, [first + row, offset], value, mask)
+            return v.let(v.multiply_add(scaled, v.load(weight, [offset], mask), v.load(bias, [offset], mask)))
 
-        if streams:
-            for row in range(block):
-                v.stream_row(y, first + row, cols, unroll, partial(write, row))
-            v.end_streaming()
-        else:
-            v.sweep(cols, unroll, for_each_row(block, write))
+        write_rows(v, y, first, block, result, unroll=unroll, streams=streams)
         for row in range(block):
             large = T.reinterpret("uint32", energies[row]) > T.uint32(_LARGEST_SUM)
             with T.If(T.Or(large, variances[row] < T.float32(_SMALLEST_VARIANCE))), T.Then():
                 _wide_row(v, x, weight, bias, y, first + row, cols, eps)
 
-    with v.scope(y, streams), v.tasks(rows // block, schedule["threads"]) as index:
+    with streaming(v, y, streams), v.tasks(rows // block, schedule["threads"]) as index:
         task(v.let(index * block))
 
 

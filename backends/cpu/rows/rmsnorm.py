@@ -13,7 +13,10 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
-from fettle.backends.cpu.rows.vectors import Registers, Vectors, for_each_row, function
+from fettle.backends.cpu.rows.arrays import function
+from fettle.backends.cpu.rows.loops import sweep, write_rows
+from fettle.backends.cpu.rows.streaming import streaming
+from fettle.backends.cpu.rows.vectors import Registers, Vectors
 
 _LARGEST_SUM = 2.0**126
 _SMALLEST_MEAN = 2.0**-100
@@ -40,30 +43,21 @@ def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
                 value = v.load(x, [first + row, offset], mask)
                 squares[slot * block + row] = v.multiply_add(value, value, squares[slot * block + row])
 
-        v.sweep(cols, unroll, square)
+        sweep(v, cols, unroll, square)
         sums = [squares.reduce(lambda a, b: a + b, range(row, unroll * block, block)) for row in range(block)]
         means = [v.let(total / T.float32(cols) + T.float32(eps)) for total in sums]
         scales = [v.spread(T.float32(1) / tirx.sqrt(mean)) for mean in means]
 
-        def write(row: int, offset: Any, slot: int, mask: Any) -> None:
-            value = v.load(x, [first + row, offset], mask) * scales[row] * v.load(weight, [offset], mask)
-            if streams and mask is None:
-                v.stream(y, (first + row) * cols + offset, value)
-            else:
-                v.store(y, [first + row, offset], value, mask)
+        def result(row: int, offset: Any, mask: Any) -> Any:
+            return v.load(x, [first + row, offset], mask) * scales[row] * v.load(weight, [offset], mask)
 
-        if streams:
-            for row in range(block):
-                v.stream_row(y, first + row, cols, unroll, partial(write, row))
-            v.end_streaming()
-        else:
-            v.sweep(cols, unroll, for_each_row(block, write))
+        write_rows(v, y, first, block, result, unroll=unroll, streams=streams)
         for row in range(block):
             safe = T.And(sums[row] <= T.float32(_LARGEST_SUM), means[row] >= T.float32(_SMALLEST_MEAN))
             with T.If(T.Not(safe)), T.Then():
                 _wide_row(v, x, weight, y, first + row, cols, eps)
 
-    with v.scope(y, streams), v.tasks(rows // block, schedule["threads"]) as index:
+    with streaming(v, y, streams), v.tasks(rows // block, schedule["threads"]) as index:
         task(v.let(index * block))
 
 

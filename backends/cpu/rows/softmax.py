@@ -22,9 +22,12 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
+from fettle.backends.cpu.rows.arrays import function
 from fettle.backends.cpu.rows.exp import exp
+from fettle.backends.cpu.rows.loops import for_each_row, in_chunks, sweep, write_rows
 from fettle.backends.cpu.rows.spaces import split_part
-from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors, for_each_row, function
+from fettle.backends.cpu.rows.streaming import streaming
+from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors
 
 LOWEST = -3.4028234663852886e38
 
@@ -39,7 +42,7 @@ def lower(candidate: Candidate) -> Any:
 def _body(candidate: Candidate, x: Any, y: Any) -> None:
     kernel = _Kernel(candidate, x, y)
     v, block, threads = kernel.v, kernel.block, candidate.schedule["threads"]
-    with v.scope(y, kernel.streams):
+    with streaming(v, y, kernel.streams):
         if candidate.schedule["split"] > 1:
             _split(kernel, candidate.schedule["split"], threads)
             return
@@ -79,7 +82,7 @@ class _Kernel:
             value = self.v.load(self.x, [first + row, offset], mask, LOWEST)
             maxima[register] = T.max(value, maxima[register])
 
-        self.v.sweep(count, self.unroll, for_each_row(self.block, body), start)
+        sweep(self.v, count, self.unroll, for_each_row(self.block, body), start)
 
     def add_exponentials(
         self, first: Any, maxima: list[Any], sums: Registers, start: Any, count: Any, keep: bool
@@ -92,7 +95,7 @@ class _Kernel:
             added = value if mask is None else self.v.where(mask, value, self.v.constant(0.0))
             sums[register] = sums[register] + added
 
-        self.v.sweep(count, self.unroll, for_each_row(self.block, body), start)
+        sweep(self.v, count, self.unroll, for_each_row(self.block, body), start)
 
     def total(self, sums: Registers, row: int) -> Any:
         return sums.reduce(lambda a, b: a + b, self.slots(row))
@@ -114,7 +117,7 @@ class _Kernel:
                 top.set(highest)
             self.add_exponentials(first, [v.spread(top.get()) for top in tops], sums, at, width, keep=False)
 
-        v.in_chunks(count, self.chunk, visit, start)
+        in_chunks(v, count, self.chunk, visit, start)
         return [(v.let(top.get()), v.let(self.total(sums, row))) for row, top in enumerate(tops)]
 
     def online(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
@@ -132,7 +135,7 @@ class _Kernel:
             sums[register] = scaled if mask is None else v.where(mask, scaled, total)
             maxima[register] = T.max(value, before)
 
-        v.sweep(count, self.unroll, for_each_row(self.block, body), start)
+        sweep(v, count, self.unroll, for_each_row(self.block, body), start)
         found = []
         for row in range(self.block):
             top = v.let(maxima.reduce(T.max, self.slots(row)))
@@ -147,19 +150,12 @@ class _Kernel:
         tops = [v.spread(top) for top, _ in statistics]
         scales = [v.spread(T.float32(1) / total) for _, total in statistics]
 
-        def put(row: int, offset: Any, slot: int, mask: Any) -> None:
-            value = self.exp(v.let(v.load(self.x, [first + row, offset], mask) - tops[row])) * scales[row]
-            if self.streams and mask is None:
-                v.stream(self.y, (first + row) * self.cols + offset, value)
-            else:
-                v.store(self.y, [first + row, offset], value, mask)
+        def result(row: int, offset: Any, mask: Any) -> Any:
+            return self.exp(v.let(v.load(self.x, [first + row, offset], mask) - tops[row])) * scales[row]
 
-        if self.streams:
-            for row in range(self.block):
-                v.stream_row(self.y, first + row, self.cols, self.unroll, partial(put, row), start, count)
-            v.end_streaming()
-        else:
-            v.sweep(count, self.unroll, for_each_row(self.block, put), start)
+        write_rows(
+            v, self.y, first, self.block, result, unroll=self.unroll, streams=self.streams, start=start, count=count
+        )
 
 
 def _three_pass(k: _Kernel, first: Any) -> None:
@@ -175,7 +171,7 @@ def _three_pass(k: _Kernel, first: Any) -> None:
         value = v.load(k.y, [first + row, offset], mask)
         v.store(k.y, [first + row, offset], value * scales[row], mask)
 
-    v.sweep(k.cols, k.unroll, for_each_row(k.block, scale))
+    sweep(v, k.cols, k.unroll, for_each_row(k.block, scale))
 
 
 def _split(k: _Kernel, parts: int, threads: int) -> None:

@@ -1,48 +1,21 @@
 """Statements over float32 vectors of one width, emitted into the TensorIR function being built.
 
 Arrays in memory may be narrower: bf16 and f16 are widened when loaded, and rounded to nearest even when stored.
-Their elements are uint16 here, since TensorIR rewrites arithmetic on bf16.
+Loops over the vectors of a row are in ``loops``, stores past the caches in ``streaming``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm.script.ir_builder import IRBuilder
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 from tvm.tirx.op import call_llvm_pure_intrin, masked_load, masked_store
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
-
-_CACHE_LINE = 64
-
-ELEMENT_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
-_ARGUMENT = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
-_ELEMENT = {4: "float32", 2: "uint16"}
-
-_STREAM = """
-define void @fettle_stream(ptr %address, <{lanes} x float> %value) alwaysinline {{
-  store <{lanes} x float> %value, ptr %address, align {bytes}, !nontemporal !0
-  ret void
-}}
-define i32 @fettle_line_offset(ptr %address) alwaysinline {{
-  %number = ptrtoint ptr %address to i64
-  %offset = and i64 %number, 63
-  %result = trunc i64 %offset to i32
-  ret i32 %result
-}}
-define void @fettle_stream_end() alwaysinline {{
-  fence seq_cst
-  ret void
-}}
-!0 = !{{i32 1}}
-"""
-"""TensorIR has no non-temporal store, but takes LLVM IR along. The fence orders such stores before the end of a
-task: other threads must see them once the kernel has returned."""
+from fettle.backends.cpu.rows.arrays import ELEMENT_BYTES, element_dtype
 
 
 class Registers:
@@ -170,7 +143,7 @@ class Vectors:
 
     def load(self, buffer: Any, indices: Sequence[Any], mask: Any = None, absent: float = 0.0) -> Any:
         """A vector from consecutive elements; lanes outside the mask are not read and hold ``absent``."""
-        dtype = f"{_ELEMENT[self.size]}x{self.lanes}"
+        dtype = _vector(element_dtype(self.act), self.lanes)
         if mask is None:
             return self.let(self._widen(buffer.vload(list(indices), dtype), self.lanes))
         *outer, last = indices
@@ -225,144 +198,15 @@ class Vectors:
         opaque = call_llvm_pure_intrin(halves, "llvm.arithmetic.fence", T.reinterpret(halves, value))
         return T.reinterpret(_vector("uint16", self.lanes), opaque)
 
-    def stream(self, buffer: Any, offset: Any, value: Any) -> None:
-        """A vector past the caches, to an address that is a multiple of its size; ``offset`` in elements; f32 only.
-
-        LLVM joins rounding to 16 bits and a store to one instruction, which goes through the caches.
-        """
-        T.evaluate(T.call_extern("void", "fettle_stream", buffer.access_ptr("w", offset=offset), value))
-
-    @contextmanager
-    def scope(self, result: Any, streams: bool) -> Iterator[None]:
-        """Around all statements of a kernel; in it :meth:`stream` works if ``streams``."""
-        if not streams:
-            yield
-            return
-        with T.attr(0, "pragma_import_llvm", _STREAM.format(lanes=self.lanes, bytes=4 * self.lanes)):
-            aligned = T.bitwise_and(self._line_offset(result, 0), 3) == 0
-            with T.Assert(aligned, ["the result is not aligned to its elements"]):
-                pass
-            yield
-
-    def end_streaming(self) -> None:
-        """Every streamed store of this task becomes visible before anything that follows."""
-        T.evaluate(T.call_extern("void", "fettle_stream_end"))
-
-    def until_aligned(self, buffer: Any, offset: Any, count: Any) -> Any:
-        """How many of ``count`` elements from ``offset`` come before an address that is a multiple of a vector."""
-        line = self._line_offset(buffer, offset)
-        gap = T.shift_right(T.bitwise_and(_CACHE_LINE - line, 4 * self.lanes - 1), 2)
-        return self.let(T.min(T.cast(gap, "int64"), T.int64(count)))
-
-    def _line_offset(self, buffer: Any, offset: Any) -> Any:
-        return T.call_extern("int32", "fettle_line_offset", buffer.access_ptr("r", offset=offset))
-
     def _ramp(self, start: Any) -> Any:
         start = T.int64(start) if isinstance(start, int) else T.cast(start, "int64")
         return T.Ramp(start, T.int64(1), self.lanes)
 
-    # loops
+    # tasks
 
     def tasks(self, count: int, threads: int) -> Any:
         """A loop over independent tasks; threads take contiguous shares."""
         return (T.parallel if threads > 1 else T.serial)(T.int64(0), T.int64(count))
-
-    def sweep(self, count: Any, unroll: int, body: Callable[[Any, int, Any], Any], start: Any = 0) -> None:
-        """Call ``body(offset, slot, mask)`` for the vectors that cover ``count`` elements from ``start``.
-
-        ``slot`` tells the ``unroll`` vectors of one loop step apart; the last vector comes with a mask unless it
-        is known to be whole. ``count`` may be a number or an expression.
-        """
-        lanes, known = self.lanes, isinstance(count, int)
-        whole = count // lanes if known else self.let(T.floordiv(count, T.int64(lanes)))
-        steps = whole // unroll if known else self.let(T.floordiv(whole, T.int64(unroll)))
-        if not known or steps:
-            with T.serial(T.int64(0), T.int64(steps) if known else steps) as step:
-                for slot in range(unroll):
-                    body(start + step * (unroll * lanes) + slot * lanes, slot, None)
-        if known:
-            for slot in range(whole % unroll):
-                body(start + T.int64((steps * unroll + slot) * lanes), slot, None)
-        elif unroll > 1:
-            with T.serial(T.int64(0), whole - steps * unroll) as extra:
-                body(start + (steps * unroll + extra) * lanes, 0, None)
-        if known and count % lanes:
-            body(start + T.int64(whole * lanes), whole % unroll, self.first(count % lanes))
-        elif not known:
-            rest = self.let(count - whole * lanes)
-            with T.If(rest > 0), T.Then():
-                body(start + whole * lanes, 0, self.first(rest))
-
-    def in_chunks(self, count: Any, chunk: int, body: Callable[[Any, Any], None], start: Any = 0) -> None:
-        """Call ``body(start, count)`` for pieces of ``chunk`` elements, and once more for the rest."""
-        if isinstance(count, int):
-            whole: Any = count // chunk
-            rest: Any = count % chunk
-        else:
-            whole, rest = self.let(T.floordiv(count, T.int64(chunk))), self.let(T.floormod(count, T.int64(chunk)))
-        if not isinstance(count, int) or whole:
-            with T.serial(T.int64(0), T.int64(whole) if isinstance(whole, int) else whole) as index:
-                body(self.let(start + index * chunk), chunk)
-        if isinstance(rest, int):
-            if rest:
-                body(start + T.int64(whole * chunk), rest)
-            return
-        with T.If(rest > 0), T.Then():
-            body(self.let(start + whole * chunk), rest)
-
-    def stream_row(
-        self,
-        y: Any,
-        row: Any,
-        cols: int,
-        unroll: int,
-        write: Callable[[Any, int, Any], Any],
-        start: Any = 0,
-        count: Any = None,
-    ) -> None:
-        """Sweep one row (``count`` columns of it from ``start``) so that unmasked vectors are aligned: what precedes
-        them comes first, with a mask."""
-        count = cols if count is None else count
-        head = self.until_aligned(y, row * cols + start, count)
-        with T.If(head > 0), T.Then():
-            write(T.int64(start) if isinstance(start, int) else start, 0, self.first(head))
-        self.sweep(self.let(count - head), unroll, write, self.let(start + head))
-
-
-def for_each_row(block: int, body: Callable[[int, Any, int, Any], None]) -> Callable[[Any, int, Any], None]:
-    """A body for :meth:`Vectors.sweep` that visits the same columns of every row of a block."""
-
-    def rows(offset: Any, slot: int, mask: Any) -> None:
-        for row in range(block):
-            body(row, offset, slot, mask)
-
-    return rows
-
-
-def function(shapes: Sequence[tuple[str, tuple[int, ...]]], body: Callable[..., None], act: str = "f32") -> Any:
-    """A ``tirx.PrimFunc`` over arrays of a format and any alignment; ``body`` emits its statements.
-
-    Buffers of bf16 and f16 come as uint16.
-    """
-    size = ELEMENT_BYTES[act]
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name("main")
-        buffers = [
-            T.arg(name, T.buffer([T.int64(extent) for extent in shape], _ARGUMENT[act], align=size))
-            for name, shape in shapes
-        ]
-        T.func_attr({"tirx.noalias": True})
-        if size == 2:
-            buffers = [viewed(buffer, shape, act) for buffer, (_, shape) in zip(buffers, shapes, strict=True)]
-        body(*buffers)
-    return builder.get()
-
-
-def viewed(buffer: Any, shape: Sequence[int], act: str) -> Any:
-    """The same memory in another shape."""
-    size = ELEMENT_BYTES[act]
-    extents = [T.int64(extent) for extent in shape]
-    return T.decl_buffer(extents, _ELEMENT[size], data=buffer.data, align=size)
 
 
 def _vector(dtype: str, lanes: int) -> str:

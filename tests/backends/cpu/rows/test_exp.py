@@ -53,8 +53,9 @@ def emitted(level: str, degree: int, x: np.ndarray, *, precise: bool) -> np.ndar
     """e^x by a compiled kernel."""
     from tvm.tirx.script.builder import ir as T
 
+    from fettle.backends.cpu.rows.arrays import function
     from fettle.backends.cpu.rows.exp import exp
-    from fettle.backends.cpu.rows.vectors import Vectors, function
+    from fettle.backends.cpu.rows.vectors import Vectors
 
     device: Device = cpu.parse_device(DeviceText("cpu", "", (("isa", level), ("threads", "1"))))
     v = Vectors(device)

@@ -6,37 +6,25 @@ Arguments and errors are described there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar, Unpack
 
 import grpc
 
-from fettle.backends.api import Artifact, Device, MeasurePolicy
-from fettle.graph.errors import Unavailable
+from fettle.backends.api import Artifact, Device
 from fettle.graph.workload import Workload
-from fettle.service.channel import (
-    CHANNEL_OPTIONS,
-    SUBMIT_SECONDS,
-    ArtifactAssembler,
-    Patience,
-    Submission,
-    Target,
-    batches,
-    submission_from_proto,
-    submit_request,
-)
-from fettle.service.convert.events import event_from_proto
-from fettle.service.convert.jobs import job_from_proto, state_to_proto
-from fettle.service.convert.kernels import kernel_from_proto, lookup_from_proto, stats_from_proto
-from fettle.service.convert.values import mode_to_proto, selector_to_proto
+from fettle.service.calls import Call, Calls, Submission, SubmitOptions
+from fettle.service.channel import Target
 from fettle.service.errors import from_rpc_error
+from fettle.service.streams import ArtifactAssembler, Watch
 from fettle.store.api import Stats
 from fettle.store.lookup import LookupResult
 from fettle.store.values import Job, JobEvent, JobState, Kernel
-from fettle.v1 import kernels_pb2, kernels_pb2_grpc, tuning_pb2, tuning_pb2_grpc
+
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -49,13 +37,8 @@ class AsyncClient:
             target: where and how.
             timeout: deadline of a call in seconds; watching and fetching artifacts have none.
         """
-        credentials = target.credentials()
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target.address, CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target.address, credentials, CHANNEL_OPTIONS)
-        self._tuning: Any = tuning_pb2_grpc.TuningServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._kernels: Any = kernels_pb2_grpc.KernelServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._channel = target.channel(grpc.aio)
+        self._calls = Calls(self._channel)
         self._metadata = target.metadata
         self._timeout = timeout
 
@@ -63,131 +46,46 @@ class AsyncClient:
         self,
         graph: bytes | None = None,
         workloads: Sequence[tuple[Workload, int]] = (),
-        *,
-        device: str = "cpu",
-        trials: int = 64,
-        seconds: float | None = None,
-        dims: Mapping[str, int] | None = None,
-        seed: int = 0,
-        force: bool = False,
-        mode: str = "hot",
-        policy: MeasurePolicy | None = None,
-        title: str = "",
-        objectives: Sequence[str] = ("latency",),
+        **options: Unpack[SubmitOptions],
     ) -> Job:
-        """Queue tuning work; see :meth:`submission` for what else the server answers.
-
-        Args:
-            graph: bytes of an ONNX model, weights may be stripped; or
-            workloads: workloads with how often each occurs.
-            device: device text, resolved on the server's machine.
-            trials: mean number of trials per distinct workload.
-            seconds: wall-clock limit of the job.
-            dims: values of the model's symbolic dimensions.
-            seed: everything random follows from it.
-            force: tune even what the cache has.
-            mode: ``hot`` or ``cold``; ignored if there is a ``policy``.
-            policy: how kernels are timed.
-            title: shown to people.
-            objectives: of ``latency``, ``energy`` and ``size``; with several, results have Pareto fronts.
-
-        Raises:
-            InvalidArgument (and subclasses), Unsupported: the request is refused.
-        """
-        submitted = await self.submission(
-            graph,
-            workloads,
-            device=device,
-            trials=trials,
-            seconds=seconds,
-            dims=dims,
-            seed=seed,
-            force=force,
-            policy=policy or MeasurePolicy(mode=mode),
-            title=title,
-            objectives=objectives,
-        )
-        return submitted.job
+        """See :meth:`Client.submit <fettle.service.client.Client.submit>`."""
+        return (await self.submission(graph, workloads, **options)).job
 
     async def submission(
         self,
         graph: bytes | None = None,
         workloads: Sequence[tuple[Workload, int]] = (),
-        *,
-        device: str = "cpu",
-        trials: int = 64,
-        seconds: float | None = None,
-        dims: Mapping[str, int] | None = None,
-        seed: int = 0,
-        force: bool = False,
-        policy: MeasurePolicy | None = None,
-        title: str = "",
-        objectives: Sequence[str] = ("latency",),
+        **options: Unpack[SubmitOptions],
     ) -> Submission:
         """Like :meth:`submit`; also tells whether identical work was joined, and which nodes were left out."""
-        request = submit_request(
-            graph,
-            workloads,
-            device,
-            trials=trials,
-            seconds=seconds,
-            dims=dims,
-            seed=seed,
-            force=force,
-            policy=policy or MeasurePolicy(),
-            title=title,
-            objectives=objectives,
-        )
-        timeout = max(self._timeout, SUBMIT_SECONDS)
-        return submission_from_proto(await self._call(self._tuning.SubmitJob, request, timeout))
+        return await self._call(self._calls.submission(graph, workloads, **options))
 
     async def job(self, job_id: str) -> Job:
         """Raises NotFound."""
-        return job_from_proto(await self._call(self._tuning.GetJob, tuning_pb2.GetJobRequest(job_id=job_id)))
+        return await self._call(self._calls.job(job_id))
 
     async def jobs(self, states: Sequence[JobState] = (), page_size: int = 50) -> AsyncIterator[Job]:
         """All jobs, newest first; pages are fetched as they are needed."""
         token = ""
         while True:
-            request = tuning_pb2.ListJobsRequest(
-                page_size=page_size, page_token=token, states=[state_to_proto(state) for state in states]
-            )
-            page = await self._call(self._tuning.ListJobs, request)
-            for message in page.jobs:
-                yield job_from_proto(message)
-            token = page.next_page_token
+            page = await self._call(self._calls.page(states, page_size, token))
+            for job in page.jobs:
+                yield job
+            token = page.next_token
             if not token:
                 return
 
     async def watch(self, job_id: str, after: int = 0, *, patience: float = 60.0) -> AsyncGenerator[JobEvent, None]:
-        """Events numbered above ``after`` until the job is final, each once.
-
-        A lost connection or a server that restarts is met by connecting again after the last event seen.
-
-        Args:
-            job_id: the job.
-            after: number of the last event already known.
-            patience: seconds without any event for which a server that is away is waited for (5 before the first).
-
-        Raises:
-            NotFound: no such job.
-            Unavailable: the server stayed away.
-        """
-        waiting = Patience(patience)
+        """Events numbered above ``after`` until the job is final, each once, across lost connections."""
+        watch = Watch(job_id, after, patience)
         while True:
-            request = tuning_pb2.WatchJobRequest(job_id=job_id, after_event=after)
-            call = self._tuning.WatchJob(request, metadata=self._metadata)
+            call = self._calls.tuning.WatchJob(watch.request(), metadata=self._metadata)
             try:
                 async for message in call:
-                    after = message.number
-                    waiting.news()
-                    yield event_from_proto(message)
+                    yield watch.take(message)
                 return
             except grpc.RpcError as error:
-                problem = from_rpc_error(error)
-                if not isinstance(problem, Unavailable):
-                    raise problem from error
-                wait = waiting.next_wait(problem)
+                wait = watch.seconds_to_reconnect(error)
             finally:
                 call.cancel()
             await asyncio.sleep(wait)
@@ -201,42 +99,30 @@ class AsyncClient:
 
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; it keeps the best kernels found so far. Raises NotFound, Conflict."""
-        return job_from_proto(await self._call(self._tuning.CancelJob, tuning_pb2.CancelJobRequest(job_id=job_id)))
+        return await self._call(self._calls.cancel(job_id))
 
     async def resume(self, job_id: str) -> Job:
         """Queue a paused job again. Raises NotFound, Conflict."""
-        return job_from_proto(await self._call(self._tuning.ResumeJob, tuning_pb2.ResumeJobRequest(job_id=job_id)))
+        return await self._call(self._calls.resume(job_id))
 
     async def lookup(self, workload: Workload, device: Device | str = "cpu", *, mode: str = "hot") -> LookupResult:
-        """The cached kernel of a workload, or why there is none.
-
-        Args:
-            workload: what to compute.
-            device: a device text, resolved on the server's machine, or a full identity.
-            mode: ``hot`` or ``cold``.
-        """
-        request = kernels_pb2.LookupRequest(
-            workload=str(workload), device=selector_to_proto(device), mode=mode_to_proto(mode)
-        )
-        return lookup_from_proto(await self._call(self._kernels.Lookup, request))
+        """The cached kernel of a workload, or why there is none."""
+        return await self._call(self._calls.lookup(workload, device, mode))
 
     async def batch_lookup(
         self, workloads: Sequence[Workload], device: Device | str = "cpu", *, mode: str = "hot"
     ) -> tuple[LookupResult, ...]:
         """:meth:`lookup` for many workloads, in their order."""
         results: list[LookupResult] = []
-        for texts in batches(workloads):
-            request = kernels_pb2.BatchLookupRequest(
-                workloads=texts, device=selector_to_proto(device), mode=mode_to_proto(mode)
-            )
-            response = await self._call(self._kernels.BatchLookup, request)
-            results += map(lookup_from_proto, response.results)
+        for call in self._calls.batch_lookups(workloads, device, mode):
+            found = await self._call(call)
+            results += found
         return tuple(results)
 
     async def artifact(self, sha256: str) -> Artifact:
         """Fetch an artifact and check its hash. Raises NotFound, DataLoss."""
         assembler = ArtifactAssembler(sha256)
-        call = self._kernels.GetArtifact(kernels_pb2.GetArtifactRequest(sha256=sha256), metadata=self._metadata)
+        call = self._calls.kernels.GetArtifact(assembler.request(), metadata=self._metadata)
         try:
             async for chunk in call:
                 assembler.add(chunk)
@@ -250,15 +136,11 @@ class AsyncClient:
         self, device: Device | str | None = None, operator: str = "", limit: int = 1000
     ) -> tuple[Kernel, ...]:
         """Cached kernels, newest first."""
-        request = kernels_pb2.ListKernelsRequest(operator=operator, limit=limit)
-        if device is not None:
-            request.device.CopyFrom(selector_to_proto(device))
-        response = await self._call(self._kernels.ListKernels, request)
-        return tuple(map(kernel_from_proto, response.kernels))
+        return await self._call(self._calls.cached(device, operator, limit))
 
     async def stats(self) -> Stats:
         """Counts of what the server's store has."""
-        return stats_from_proto(await self._call(self._kernels.GetStats, kernels_pb2.GetStatsRequest()))
+        return await self._call(self._calls.stats())
 
     async def close(self) -> None:
         """Close the connection; watches in progress end with Cancelled."""
@@ -272,9 +154,10 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
+    async def _call(self, call: Call[T]) -> T:
+        timeout = max(self._timeout, call.least_seconds)
         try:
-            return await method(request, timeout=timeout or self._timeout, metadata=self._metadata)
+            return call.read(await call.method(call.request, timeout=timeout, metadata=self._metadata))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

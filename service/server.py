@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, NotFound, Unavailable
 from fettle.service.address import Address
+from fettle.service.channel import MAX_MESSAGE
 from fettle.service.interceptor import CallInterceptor, Tokens
 from fettle.service.kernels import KernelServicer
 from fettle.service.logs import configure_logging
@@ -32,7 +33,6 @@ SERVICES = (
     tuning_pb2.DESCRIPTOR.services_by_name["TuningService"].full_name,
     kernels_pb2.DESCRIPTOR.services_by_name["KernelService"].full_name,
 )
-MAX_MESSAGE = 64 * 1024 * 1024
 
 log = structlog.get_logger("fettle.service.server")
 

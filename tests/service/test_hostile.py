@@ -25,11 +25,13 @@ from fettle.graph.errors import (
     Unavailable,
 )
 from fettle.service.async_client import AsyncClient, connect_async
+from fettle.service.channel import MAX_MESSAGE
 from fettle.service.client import connect
-from fettle.service.server import MAX_MESSAGE, SERVICES, Server, ServerOptions
+from fettle.service.server import SERVICES, Server, ServerOptions
 from fettle.store.api import Store
 from fettle.v1 import tuning_pb2
 from tests.service.paper import Steps, matmul, resolve_paper
+from tests.service.raw import send
 
 METHODS = [
     "TuningService/SubmitJob",
@@ -260,8 +262,8 @@ async def test_limits_of_a_submission(client: AsyncClient) -> None:
     request = tuning_pb2.SubmitJobRequest(device="paper", title="x" * 5000)
     request.workloads.workloads.add(workload=str(matmul()))
     with pytest.raises(InvalidArgument, match="title"):
-        await client._call(client._tuning.SubmitJob, request)
+        await send(client, client._calls.tuning.SubmitJob, request)
     many = tuning_pb2.SubmitJobRequest(device="paper")
     many.workloads.workloads.extend([tuning_pb2.WorkloadCount(workload=str(matmul()))] * 10_001)
     with pytest.raises(InvalidArgument, match="10001 workloads"):
-        await client._call(client._tuning.SubmitJob, many)
+        await send(client, client._calls.tuning.SubmitJob, many)

@@ -15,6 +15,7 @@ from fettle.store.api import Store
 from fettle.store.values import Budget, Job, JobSpec, JobState
 from fettle.v1 import tuning_pb2
 from tests.service.paper import PAPER, Steps, matmul, resolve_paper
+from tests.service.raw import send
 
 OPTIONS = ServerOptions("127.0.0.1:0", grace=1.0, pause_grace=5.0)
 DEVICE = PAPER.devices()[0]
@@ -82,7 +83,7 @@ async def test_identical_work_in_flight_joins_the_running_job(client: AsyncClien
 async def test_repeated_request_id_returns_the_first_job_even_when_it_is_final(
     client: AsyncClient, steps: Steps
 ) -> None:
-    stub = client._tuning
+    stub = client._calls.tuning
     request = tuning_pb2.SubmitJobRequest(device="paper", request_id="once")
     request.workloads.workloads.add(workload=str(matmul()), count=1)
     first = await stub.SubmitJob(request)
@@ -105,7 +106,7 @@ async def test_jobs_run_one_after_the_other_in_order_of_submission(client: Async
 async def test_listing_pages_through_all_jobs_newest_first(client: AsyncClient, store: Store) -> None:
     made = [store.create_job(spec(seed))[0].id for seed in range(7)]
     store.move_job(made[2], [JobState.QUEUED], JobState.FAILED, "torn")
-    stub = client._tuning
+    stub = client._calls.tuning
     pages: list[list[str]] = []
     token = ""
     while True:
@@ -122,7 +123,7 @@ async def test_listing_pages_through_all_jobs_newest_first(client: AsyncClient, 
 
 
 async def test_bad_page_tokens_and_sizes_are_refused(client: AsyncClient) -> None:
-    stub = client._tuning
+    stub = client._calls.tuning
     for request in (
         tuning_pb2.ListJobsRequest(page_token="forged"),
         tuning_pb2.ListJobsRequest(page_size=-1),
@@ -131,7 +132,7 @@ async def test_bad_page_tokens_and_sizes_are_refused(client: AsyncClient) -> Non
         tuning_pb2.ListJobsRequest(states=[0]),
     ):
         with pytest.raises(InvalidArgument):
-            await client._call(stub.ListJobs, request)
+            await send(client, stub.ListJobs, request)
 
 
 async def test_cancelled_running_job_stops_between_two_trials(
@@ -276,7 +277,7 @@ async def test_absurd_workloads_are_refused(client: AsyncClient, text: str) -> N
     request = tuning_pb2.SubmitJobRequest(device="paper")
     request.workloads.workloads.add(workload=text)
     with pytest.raises(InvalidWorkload):
-        await client._call(client._tuning.SubmitJob, request)
+        await send(client, client._calls.tuning.SubmitJob, request)
 
 
 async def test_work_the_device_cannot_do_at_all_is_refused_with_the_reason(client: AsyncClient) -> None:

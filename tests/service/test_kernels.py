@@ -10,13 +10,14 @@ import pytest
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, InvalidWorkload, NotFound
 from fettle.service.async_client import AsyncClient
-from fettle.service.channel import ArtifactAssembler
 from fettle.service.client import connect
 from fettle.service.server import Server
+from fettle.service.streams import ArtifactAssembler
 from fettle.store.lookup import Miss
 from fettle.store.memory import MemoryStore
 from fettle.v1 import kernels_pb2
 from tests.service.paper import PAPER, make_artifact, make_kernel, matmul, resolve_paper
+from tests.service.raw import send
 
 DEVICE = PAPER.devices()[0]
 
@@ -57,8 +58,10 @@ async def test_batch_answers_in_the_order_of_the_question(client: AsyncClient, s
     found = await client.batch_lookup(workloads[:3], "paper")
     assert [result.match for result in found] == ["none", "exact", "none"]
     with pytest.raises(InvalidArgument, match="at most 1000"):
-        await client._call(
-            client._kernels.BatchLookup, kernels_pb2.BatchLookupRequest(workloads=[str(w) for w in workloads[:1001]])
+        await send(
+            client,
+            client._calls.kernels.BatchLookup,
+            kernels_pb2.BatchLookupRequest(workloads=[str(w) for w in workloads[:1001]]),
         )
 
 
@@ -69,9 +72,9 @@ async def test_batches_of_any_size_are_split_by_the_client(client: AsyncClient, 
 
 
 async def test_malformed_lookups_are_refused(client: AsyncClient) -> None:
-    stub = client._kernels
+    stub = client._calls.kernels
     with pytest.raises(InvalidWorkload):
-        await client._call(stub.Lookup, kernels_pb2.LookupRequest(workload="origami", device={"text": "paper"}))
+        await send(client, stub.Lookup, kernels_pb2.LookupRequest(workload="origami", device={"text": "paper"}))
     for request in (
         kernels_pb2.LookupRequest(workload=str(matmul())),
         kernels_pb2.LookupRequest(workload=str(matmul()), device={"identity": {}}),
@@ -79,7 +82,7 @@ async def test_malformed_lookups_are_refused(client: AsyncClient) -> None:
         kernels_pb2.LookupRequest(workload=str(matmul()), device={"text": "paper"}, mode=7),
     ):
         with pytest.raises(InvalidArgument):
-            await client._call(stub.Lookup, request)
+            await send(client, stub.Lookup, request)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 1_000_000])
@@ -91,7 +94,7 @@ async def test_artifact_arrives_byte_for_byte(client: AsyncClient, store: Memory
 
 async def test_artifact_is_streamed_in_chunks_with_its_size_first(client: AsyncClient, store: MemoryStore) -> None:
     artifact = make_artifact(200_000)
-    call = client._kernels.GetArtifact(kernels_pb2.GetArtifactRequest(sha256=store.put_artifact(artifact)))
+    call = client._calls.kernels.GetArtifact(kernels_pb2.GetArtifactRequest(sha256=store.put_artifact(artifact)))
     chunks = [chunk async for chunk in call]
     expected = codec.dumps(artifact)
     assert chunks[0].header.size == len(expected)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fettle.cli import (
     bench,
@@ -29,8 +32,37 @@ from fettle.cli import (
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
+
+def _tell_json(error: FettleError) -> None:
+    """With ``--json``, who reads stdout learns of an error, too."""
+    if "--json" in sys.argv:
+        print_json(error_json(error))
+
+
+class _Commands(TyperGroup):
+    """Bad usage is an error like any other with ``--json``. For people Typer prints it, and exits with 2."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with self._usage_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._usage_errors():
+            return super().invoke(ctx)
+
+    @staticmethod
+    @contextmanager
+    def _usage_errors() -> Iterator[None]:
+        try:
+            yield
+        except typer.TyperException as error:
+            _tell_json(InvalidArgument(error.format_message(), hint="--help lists arguments and options"))
+            raise
+
+
 app = typer.Typer(
     name="fettle",
+    cls=_Commands,
     help="Tune the kernels of an operator graph for a device, prove them right, and serve the winners.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -86,8 +118,7 @@ def main() -> NoReturn:
     try:
         app()
     except FettleError as error:
-        if "--json" in sys.argv:
-            print_json(error_json(error))
+        _tell_json(error)
         print(f"fettle: {error}", file=sys.stderr)
         for name, value in error.details.items():
             print(f"  {name}: {value}", file=sys.stderr)

@@ -27,6 +27,7 @@ DeviceOption = Annotated[
         callback=absolute_recording,
     ),
 ]
+JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 StoreOption = Annotated[
     str | None,
     typer.Option("--store", help="Database URL or SQLite path; default: the user's data directory."),

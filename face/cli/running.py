@@ -1,0 +1,106 @@
+"""Brings a job to its end, here or on a server, with its progress on stderr; Ctrl-C ends it early."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from fettle.cli.output import stderr
+from fettle.cli.progress import JobProgress
+from fettle.graph.errors import FettleError
+from fettle.store.api import Store
+from fettle.store.values import Job, JobEvent
+
+if TYPE_CHECKING:
+    from fettle.service.client import Client
+
+
+def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
+    """Run a stored job in a thread of this process; the main thread shows progress and takes Ctrl-C.
+
+    A job that another process runs is followed instead. A second Ctrl-C leaves the job as it is in the store; tuning
+    the same again goes on from there.
+    """
+    from fettle.search.follow import run_or_follow
+
+    events: queue.Queue[JobEvent | None] = queue.Queue()
+    outcome: list[Job | BaseException] = []
+
+    def tell() -> None:
+        stderr.print(f"job {job_id} runs in another process; following it (Ctrl-C leaves it alone)", highlight=False)
+
+    def body() -> None:
+        try:
+            outcome.append(run_or_follow(store, job_id, cancel=cancel, on_event=events.put, on_follow=tell))
+        except BaseException as error:  # handed to the main thread, which raises it
+            outcome.append(error)
+        finally:
+            events.put(None)
+
+    thread = threading.Thread(target=body, name="tune", daemon=True)
+    title = store.get_job(job_id).spec.title
+    try:
+        with interrupts(cancel), JobProgress(stderr, title) as progress:
+            thread.start()
+            while True:
+                try:
+                    event = events.get(timeout=0.2)  # a timeout, so that signals are noticed
+                except queue.Empty:
+                    continue
+                if event is None:
+                    break
+                progress.show(event)
+    except KeyboardInterrupt:
+        return store.get_job(job_id)
+    thread.join()
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def run_there(client: Client, job: Job, cancel: threading.Event) -> Job:
+    """Follow a job of a server until it ends. The first Ctrl-C cancels it, a second one only stops following."""
+    with (
+        suppress(KeyboardInterrupt),
+        interrupts(cancel, lambda: client.cancel(job.id)),
+        JobProgress(stderr, job.spec.title) as progress,
+    ):
+        for event in client.watch(job.id):
+            progress.show(event)
+    return client.job(job.id)
+
+
+@contextmanager
+def interrupts(cancel: threading.Event, also: Callable[[], object] | None = None) -> Iterator[None]:
+    """While inside, the first Ctrl-C (or SIGTERM) sets ``cancel``; a second one interrupts at once."""
+
+    def tell() -> None:
+        assert also is not None
+        try:
+            also()
+        except FettleError as error:  # the job has ended meanwhile, or the server is away
+            stderr.print(f"fettle: {error}", highlight=False)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+        stderr.print("stopping; keeping the best so far (again to abort)", highlight=False)
+        if also is not None:
+            threading.Thread(target=tell, daemon=True).start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
 
-import attrs
 import structlog
 
 from fettle.graph.errors import Conflict, FettleError, Unavailable
+from fettle.service.jobthread import JobThread, RunJob
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState
+from fettle.store.values import Job, JobState
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 _LOOK_FOR_CANCEL = 1.0
@@ -30,32 +27,6 @@ _RETRY_SECONDS = (1.0, 5.0, 30.0)
 log = structlog.get_logger("fettle.service.runner")
 
 
-class RunJob(Protocol):
-    """What runs a job: :func:`fettle.search.jobs.run_job`, or a stand-in in tests.
-
-    It moves the job to running and to its end state, appends events to the store and calls ``on_event`` after each.
-    ``cancel`` set: finish early, state cancelled, best kernels kept. ``pause`` set: stop early, state paused; run
-    again, it goes on from the stored trials. Raises Conflict, at once, if another process runs the job.
-    """
-
-    def __call__(
-        self,
-        store: Store,
-        job_id: str,
-        *,
-        cancel: threading.Event,
-        pause: threading.Event,
-        on_event: Callable[[JobEvent], None],
-    ) -> Job: ...
-
-
-@attrs.frozen(eq=False)
-class _Running:
-    job_id: str
-    cancel: threading.Event = attrs.field(factory=threading.Event)
-    pause: threading.Event = attrs.field(factory=threading.Event)
-
-
 class JobManager:
     """The queue of one server. Create it inside the running event loop."""
 
@@ -65,7 +36,7 @@ class JobManager:
         self._hub = hub
         self._queue: deque[str] = deque()
         self._more = asyncio.Event()
-        self._running: _Running | None = None
+        self._running: JobThread | None = None
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -197,7 +168,7 @@ class JobManager:
             Conflict: another process runs it.
             Unavailable: it should be tried again.
         """
-        self._running = running = _Running(job_id)
+        self._running = running = JobThread(job_id)
         try:
             job = await asyncio.to_thread(self._unclaimed, job_id)
             if job.state.is_final:
@@ -205,7 +176,7 @@ class JobManager:
             if job.cancel_requested:
                 running.cancel.set()
             log.info("job starts", job=job_id, title=job.spec.title)
-            done = self._in_thread(running)
+            done = running.start(self._run, self._store, lambda event: self._hub.notify(event.job_id))
             while not done.done():
                 await asyncio.wait({done}, timeout=_LOOK_FOR_CANCEL)
                 if not running.cancel.is_set() and (await asyncio.to_thread(self._cancel_requested, job_id)):
@@ -224,34 +195,6 @@ class JobManager:
             self._running = None
             self._hub.notify(job_id)
 
-    def _in_thread(self, running: _Running) -> asyncio.Future[Job]:
-        """Start the job in a thread of its own: a daemon, so that a stuck job cannot keep the server alive."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Job] = loop.create_future()
-
-        def settle(method: Callable[[Any], None], value: Any) -> None:
-            if not future.done():
-                method(value)
-
-        def body() -> None:
-            try:
-                job = self._run(
-                    self._store,
-                    running.job_id,
-                    cancel=running.cancel,
-                    pause=running.pause,
-                    on_event=lambda event: self._hub.notify(event.job_id),
-                )
-            except BaseException as error:
-                outcome: tuple[Callable[[Any], None], Any] = (future.set_exception, error)
-            else:
-                outcome = (future.set_result, job)
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, *outcome)
-
-        threading.Thread(target=body, name=f"job {running.job_id}", daemon=True).start()
-        return future
-
     def _unclaimed(self, job_id: str) -> Job:
         """The job. Raises Conflict if somebody runs it."""
         with self._store.claim_job(job_id):
@@ -264,14 +207,7 @@ class JobManager:
             return False
 
     def _unfinished(self) -> list[Job]:
-        jobs: list[Job] = []
-        token = ""
-        while True:
-            page = self._store.list_jobs(100, token, _UNFINISHED)
-            jobs += page.jobs
-            token = page.next_token
-            if not token:
-                return sorted(jobs, key=lambda job: (job.created, job.id))
+        return sorted(self._store.jobs(_UNFINISHED), key=lambda job: (job.created, job.id))
 
     async def _move(self, job_id: str, expected: tuple[JobState, ...], to: JobState, error: str = "") -> None:
         if await asyncio.to_thread(self._store.move_job, job_id, expected, to, error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -84,6 +84,16 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
         """Jobs, newest first. Tokens stay valid while jobs are added. Raises InvalidArgument for a bad token."""
+
+    def jobs(self, states: Sequence[JobState] = ()) -> Iterator[Job]:
+        """All jobs, newest first; pages are read as they are needed."""
+        token = ""
+        while True:
+            page = self.list_jobs(page_token=token, states=states)
+            yield from page.jobs
+            token = page.next_token
+            if not token:
+                return
 
     @abc.abstractmethod
     def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:

@@ -51,14 +51,8 @@ class StoredJobs:
         return self._store.get_job(job_id)
 
     def jobs(self, states: Sequence[JobState] = ()) -> Iterator[Job]:
-        """All jobs, newest first; pages are read as they are needed."""
-        token = ""
-        while True:
-            page = self._store.list_jobs(page_token=token, states=states)
-            yield from page.jobs
-            token = page.next_token
-            if not token:
-                return
+        """All jobs, newest first."""
+        return self._store.jobs(states)
 
     def watch(self, job_id: str, after: int = 0) -> Iterator[JobEvent]:
         """Events numbered above ``after`` until the job is final. Raises NotFound."""

@@ -11,23 +11,18 @@ from typing import Any
 
 import attrs
 
-from fettle.backends.api import RECORD_VERSION, Artifact, Device, Profile, Record
+from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, Unavailable
 from fettle.graph.workload import Workload
-from fettle.store.api import Page, Stats, Store, Trial, TrialPage
+from fettle.store.api import Page, Stats, Store, TrialPage
 from fettle.store.claims import MemoryClaims
 from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
 from fettle.store.missing import no_artifact, no_job
 from fettle.store.paging import page_limit, read_token, write_token
+from fettle.store.triallog import TrialLog
 from fettle.store.values import KERNEL_VERSION, Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
-
-
-@attrs.define
-class _Trial:
-    job_id: str
-    record: Record
 
 
 class MemoryStore(Store):
@@ -47,7 +42,7 @@ class MemoryStore(Store):
         self._profiles: dict[str, Profile] = {}
         self._jobs: dict[str, Job] = {}  # oldest first
         self._events: dict[str, list[tuple[float, str, str]]] = {}
-        self._trials: dict[tuple[str, str], _Trial] = {}  # by job and candidate, oldest first
+        self._trials = TrialLog()
         self._artifacts: dict[str, bytes] = {}
         self._kernels: dict[str, Kernel] = {}
         self._models: dict[str, bytes] = {}
@@ -179,12 +174,10 @@ class MemoryStore(Store):
     def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
         text = None if event is None else to_json(event)
         candidate = record.candidate
-        identity = job_id, candidate.key
         with self._locked():
             job = self._job(job_id)
-            if identity in self._trials:
+            if not self._trials.add(job_id, record):
                 return None
-            self._trials[identity] = _Trial(job_id, record)
             self._devices.setdefault(candidate.device.key, candidate.device)
             self._workloads[candidate.workload.key] = candidate.workload
             self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
@@ -192,11 +185,7 @@ class MemoryStore(Store):
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._locked():
-            return tuple(
-                trial.record
-                for trial in self._trials.values()
-                if trial.job_id == job_id and _matches(trial.record, workload_key, None)
-            )
+            return self._trials.of_job(job_id, workload_key)
 
     def records(
         self,
@@ -209,13 +198,7 @@ class MemoryStore(Store):
     ) -> tuple[Record, ...]:
         check_limit(limit)
         with self._locked():
-            newest = (
-                trial.record
-                for trial in reversed(self._trials.values())
-                if (before_job is None or trial.job_id < before_job)
-                and operator in (None, trial.record.candidate.workload.operator)
-            )
-            return tuple(islice((r for r in newest if _matches(r, workload_key, device_key)), limit))
+            return self._trials.newest(limit, workload_key, device_key, operator, before_job)
 
     def trials(
         self,
@@ -228,15 +211,7 @@ class MemoryStore(Store):
     ) -> TrialPage:
         check_limit(limit)
         with self._locked():
-            found = [
-                Trial(number, trial.job_id, trial.record)
-                for number, trial in enumerate(self._trials.values(), 1)
-                if number > after
-                and job_id in (None, trial.job_id)
-                and operator in (None, trial.record.candidate.workload.operator)
-                and _matches(trial.record, None, device_key)
-            ]
-        return TrialPage(tuple(found[:limit]), found[limit - 1].number if len(found) >= limit else None)
+            return self._trials.page(after, limit, job_id, device_key, operator)
 
     # -- kernels and artifacts
 
@@ -296,7 +271,7 @@ class MemoryStore(Store):
             return Stats(
                 kernels=len(self._kernels),
                 records=len(self._trials),
-                failed_records=sum(not trial.record.measurement.ok for trial in self._trials.values()),
+                failed_records=sum(not record.measurement.ok for record in self._trials),
                 jobs=len(self._jobs),
                 devices=len(self._devices),
                 workloads=len(self._workloads),
@@ -306,11 +281,3 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         self._closed = True
-
-
-def _matches(record: Record, workload_key: str | None, device_key: str | None) -> bool:
-    return (
-        record.record_version == RECORD_VERSION
-        and workload_key in (None, record.candidate.workload.key)
-        and device_key in (None, record.candidate.device.key)
-    )

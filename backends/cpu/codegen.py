@@ -61,11 +61,10 @@ def compile(lowered: Lowered, device: Device, entry: str) -> tuple[bytes, Pairs]
     Raises:
         BuildFailure: TVM or LLVM rejects the function.
     """
-    import tvm
+    from fettle.backends.cpu.lowering import llvm_module
 
-    function = lowered.function.with_attr("global_symbol", entry)
     try:
-        module = tvm.compile(tvm.IRModule({entry: function}), target=target(device)).mod
+        module = llvm_module(lowered.function, target(device), entry)
         with tempfile.TemporaryDirectory(prefix="fettle-") as folder:
             path = Path(folder) / "kernel.o"
             module.write_to_file(str(path), "o")
@@ -74,6 +73,13 @@ def compile(lowered: Lowered, device: Device, entry: str) -> tuple[bytes, Pairs]
     except Exception as error:  # TVM raises many classes, all of them mean that this candidate does not compile
         raise BuildFailure(f"{type(error).__name__}: {str(error)[-1500:]}") from error
     return payload, assembly_facts(assembly, len(payload))
+
+
+def assembly(lowered: Lowered, device: Device) -> str:
+    """The assembly of what :func:`compile` makes."""
+    from fettle.backends.cpu.lowering import llvm_module
+
+    return str(llvm_module(lowered.function, target(device), "kernel").inspect_source("asm"))
 
 
 def assembly_facts(assembly: str, payload_bytes: int) -> Pairs:

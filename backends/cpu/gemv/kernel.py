@@ -120,18 +120,29 @@ class _Kernel:
 
     def _write(self, sums: Buffer, tile: Expr, rows: list[Expr]) -> None:
         """The tile's results; rows of padding are left out."""
-        plan, lanes = self.plan, self.plan.lanes
+        plan = self.plan
+        vectors = plan.tile // plan.lanes
         for b, row in enumerate(rows):
-            for i in range(0, plan.tile, lanes):
-                column, position = tile * plan.tile + i, b * plan.tile + i
-                if plan.n % plan.tile == 0:
-                    self._put(row, column, sums, position, lanes)
-                    continue
-                with T.If(column + lanes <= plan.n):
-                    with T.Then():
-                        self._put(row, column, sums, position, lanes)
-                    with T.Else(), T.serial(lanes) as lane, T.If(column + lane < plan.n), T.Then():
-                        self._put(row, column + lane, sums, position + lane, 1)
+            if plan.tile_blocks == plan.blocks:  # sums that stay in registers
+                for vector in range(vectors):
+                    self._write_vector(sums, tile, b, row, vector)
+            else:
+                with loop(vectors) as vector:
+                    self._write_vector(sums, tile, b, row, vector)
+
+    def _write_vector(self, sums: Buffer, tile: Expr, b: int, row: Expr, vector: Expr) -> None:
+        """One vector of the results of row ``row``, the batch's ``b``-th."""
+        plan, lanes = self.plan, self.plan.lanes
+        column, position = tile * plan.tile + vector * lanes, b * plan.tile + vector * lanes
+        if plan.n % plan.tile == 0:
+            self._put(row, column, sums, position, lanes)
+            return
+        with T.If(column + lanes <= plan.n):
+            with T.Then():
+                self._put(row, column, sums, position, lanes)
+            if plan.n % lanes:
+                with T.Else(), T.serial(lanes) as lane, T.If(column + lane < plan.n), T.Then():
+                    self._put(row, column + lane, sums, position + lane, 1)
 
     def _put(self, row: Expr, column: Expr, sums: Buffer, position: Expr, lanes: int) -> None:
         self.out_floats.store(self.y, (row, column), load(sums, position, lanes), lanes)

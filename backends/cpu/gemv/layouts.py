@@ -22,6 +22,9 @@ _ALIGNMENT = 64
 _QUINTETS = quintet_index(np.arange(122)).astype(np.uint8)
 _GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 """Moves bit 0 of the four bytes of a word to bits 24 … 27; no two products meet in a bit, so nothing carries."""
+_ONES = np.uint64(0x0101010101010101)
+_GATHER_OCTET = np.uint64(0x0102040810204080)
+"""Likewise of the eight bytes of 64 bits to bits 56 … 63."""
 
 
 def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
@@ -103,9 +106,10 @@ def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
         result = result[..., None]
     else:
         result = np.empty((*chunks.shape[:3], plan.planes), np.uint8)
+        words = chunks.view(np.uint64)[..., 0]
         flipped = (~_stored(plan).any(axis=2) & (np.arange(plan.steps) % 2 == 1)).astype(np.uint8) << np.uint8(7)
         for plane in range(plan.planes):
-            octets = np.packbits((chunks >> np.uint8(plane)) & np.uint8(1), axis=3, bitorder="little")[..., 0]
+            octets = (((words >> np.uint64(plane)) & _ONES) * _GATHER_OCTET >> np.uint64(56)).astype(np.uint8)
             index = np.where(octets & np.uint8(0x80), octets, octets ^ np.uint8(0x7F))
             result[..., plane] = index ^ flipped
     order = np.arange(64).reshape(2, 32).T.reshape(-1)  # byte 2i holds row i, byte 2i+1 row 32+i

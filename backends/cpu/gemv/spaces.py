@@ -43,6 +43,10 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
 NARROW_SUMS = (("lut", "avx512bw"), ("lut", "avx2"))
 """Pairs whose 16-bit sums do not hold eight planes."""
 
+MOST_MIRRORED_PLANES = 3
+"""Bit planes that ``mirror`` is tried with. A plane takes it six instructions for 512 weights; dot products of whole
+nibbles take 16, whatever the bits."""
+
 READERS = {"i8": "integer", "lut4": "lut"}
 """The algorithm that reads activations prepared in each way."""
 
@@ -106,8 +110,9 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
 
 
 def _has_lines(plan: Plan) -> bool:
-    """Some tile is whole lines, and a group's bytes add up in 16 bits if they have to."""
-    return (not plan.is_mirror or plan.steps <= LARGEST_STEPS) and any(
+    """Some tile is whole lines; for ``mirror``, a group's bytes add up in 16 bits, and there are few planes."""
+    mirrors = plan.steps <= LARGEST_STEPS and plan.planes <= MOST_MIRRORED_PLANES
+    return (not plan.is_mirror or mirrors) and any(
         tile % plan.block_rows == 0 for tile in _tiles(plan.n)
     )
 

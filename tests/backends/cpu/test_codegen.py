@@ -43,12 +43,9 @@ def test_assembly_facts_count_instructions_and_spills() -> None:
 
 
 def assembly_of(backend: CpuBackend, device: Device) -> str:
-    import tvm
-
     workload = Workload.parse("matmul m=8 n=64 k=32 act=f32 weight=f32")
     candidate = Candidate(workload, device, backend.default(workload, device))
-    function = backend.family(workload, device).lower(candidate).function.with_attr("global_symbol", "kernel")
-    return str(tvm.compile(tvm.IRModule({"kernel": function}), target=codegen.target(device)).mod.inspect_source("asm"))
+    return codegen.assembly(backend.family(workload, device).lower(candidate), device)
 
 
 def test_code_stays_within_the_isa_level(backend: CpuBackend, any_isa: Device) -> None:

@@ -185,15 +185,11 @@ def test_asking_ahead_leaves_sums_in_registers(backend: CpuBackend, device: Devi
 
 @pytest.mark.skipif("avx512bf16" not in cpu.Machine.detect().features, reason="needs AVX512-BF16")
 def test_pairs_of_bfloat16_are_multiplied_by_one_instruction(device: Device) -> None:
-    import tvm
-
     workload = Workload.parse(text(1, 64, 64, 64, "weight", "bf16"))
     pairs = {"multiply": "pairs", "micro_m": 8, "micro_n": 32, "tile_m": 2}
     schedule = Schedule.of(**(DENSE.default(workload, device).as_dict() | pairs))
     lowered = DENSE.lower(Candidate(workload, device, schedule))
-    function = lowered.function.with_attr("global_symbol", "kernel")
-    module = tvm.compile(tvm.IRModule({"kernel": function}), target=codegen.target(device)).mod
-    lines = [line.split() for line in str(module.inspect_source("asm")).splitlines()]
+    lines = [line.split() for line in codegen.assembly(lowered, device).splitlines()]
     products = [line for line in lines if line[:1] == ["vdpbf16ps"]]
     vectors = schedule["micro_m"] * schedule["micro_n"] * 32 // cpu.vector_bits(device)
     assert len(products) >= vectors

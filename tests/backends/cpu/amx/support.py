@@ -64,13 +64,9 @@ class Built:
 
 def blocks(candidate: Candidate, mnemonic: str) -> list[list[str]]:
     """The straight runs of instructions (no label, no jump within) that contain one."""
-    import tvm
-
     family = BACKEND.family(candidate.workload, candidate.device)
-    function = family.lower(candidate).function.with_attr("global_symbol", "f")
-    module = tvm.compile(tvm.IRModule({"f": function}), target=codegen.target(candidate.device)).mod
     found: list[list[str]] = [[]]
-    for line in str(module.inspect_source("asm")).splitlines():
+    for line in codegen.assembly(family.lower(candidate), candidate.device).splitlines():
         if line.startswith(".LBB") or line.startswith("\tj"):
             found.append([])
         elif line.startswith("\t") and not line.startswith(("\t.", "\t#")):

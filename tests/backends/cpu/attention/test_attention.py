@@ -177,12 +177,9 @@ def test_misaligned_operands_are_read_as_they_lie(algorithm: str) -> None:
 
 
 def assembly(text: str, device: Device, **changes: object) -> str:
-    import tvm
-
     workload = Workload.parse(text)
     lowered = FAMILY.lower(Candidate(workload, device, schedule_of(workload, device, **changes)))
-    module = tvm.compile(tvm.IRModule({"main": lowered.function}), target=codegen.target(device)).mod
-    return str(module.inspect_source("asm"))
+    return codegen.assembly(lowered, device)
 
 
 @needs_dots

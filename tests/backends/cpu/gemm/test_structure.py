@@ -17,13 +17,9 @@ _STACK_VECTOR = re.compile(r"[-\w]*\(%r[sb]p\),?.*%zmm|%zmm\d+,\s*[-\w]*\(%r[sb]
 
 def inner_loop(backend: CpuBackend, text: str, **changes: Any) -> list[str]:
     """Instructions from the innermost loop's label to its branch back: the loop with most dot products."""
-    import tvm
-
     workload, device = Workload.parse(text), backend.device(DeviceText.parse("cpu,isa=avx512vnni,threads=1"))
     schedule = Schedule.of(**(backend.default(workload, device).as_dict() | changes))
-    function = Gemm().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", "f")
-    module = tvm.compile(tvm.IRModule({"f": function}), target=codegen.target(device)).mod
-    lines = str(module.inspect_source("asm")).splitlines()
+    lines = codegen.assembly(Gemm().lower(Candidate(workload, device, schedule)), device).splitlines()
     loops = []
     starts: dict[str, int] = {}
     for number, line in enumerate(lines):

@@ -38,15 +38,11 @@ def needs(algorithm: str, isa: str) -> None:
 
 @cache
 def assembly(text: str, **changes: Any) -> str:
-    import tvm
-
     workload, device = Workload.parse(text), cpu.default_device()
     fixed = {"threads": 1, "preparation": "private", "batch": 1, "blocks": 1, "unroll": 4, "tile": 64, "prefetch": 0}
     schedule = Schedule.of(split="contiguous", **(fixed | changes))
     assert not spaces_reason(workload, schedule)
-    function = Gemv().lower(Candidate(workload, device, schedule)).function.with_attr("global_symbol", loader.ENTRY)
-    module = tvm.compile(tvm.IRModule({loader.ENTRY: function}), target=codegen.target(device)).mod
-    return str(module.inspect_source("asm"))
+    return codegen.assembly(Gemv().lower(Candidate(workload, device, schedule)), device)
 
 
 def spaces_reason(workload: Workload, schedule: Schedule) -> str | None:

@@ -234,15 +234,12 @@ def test_single_narrow_value_behind_whole_vectors_is_all_that_is_written(level: 
 
 
 def assembly(text: str, device: Device, **changes: object) -> str:
-    import tvm
-
     from fettle.backends.cpu import codegen
 
     workload = Workload.parse(text)
     values = ROWS.default(workload, device).as_dict() | changes
     lowered = ROWS.lower(Candidate(workload, device, Schedule(tuple(values.items()))))  # type: ignore[arg-type]
-    module = tvm.compile(tvm.IRModule({"main": lowered.function}), target=codegen.target(device)).mod
-    return str(module.inspect_source("asm"))
+    return codegen.assembly(lowered, device)
 
 
 @pytest.mark.parametrize("level", LEVELS)

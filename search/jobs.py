@@ -17,6 +17,7 @@ from fettle.graph import codec
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
+from fettle.search.journal import Journal
 from fettle.search.lite import FEW_TRIALS
 from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
 from fettle.search.roofs import Roofs
@@ -111,6 +112,7 @@ class _Run:
         self._deadline = math.inf
         self._finished = {result.workload.key: result for result in self._job.results}
         self._scheduler: Scheduler | None = None
+        self._journal = Journal(store, job_id, clock, self._show)
 
     def run(self, backend: Backend | None, executor_factory: ExecutorFactory) -> tuple[JobState, str]:
         """The state the job ends in, and why if it failed."""
@@ -212,6 +214,8 @@ class _Run:
                 )
             except FettleError as problem:
                 tuner.error = str(problem)
+            finally:
+                self._journal.flush()
 
     def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions, roofs: Roofs) -> None:
         """Decide and store the winners; shorter if cancelled, left for later if paused."""
@@ -239,7 +243,9 @@ class _Run:
 
     def event(self, kind: str, data: dict[str, object]) -> None:
         """Append an event and show it."""
-        event = self._store.append_event(self._job.id, kind, data)
+        self._show(self._store.append_event(self._job.id, kind, data))
+
+    def _show(self, event: JobEvent) -> None:
         if self._on_event is not None:
             self._on_event(event)
 
@@ -249,12 +255,7 @@ class _Run:
         self.event("result", codec.to_data(result))
 
     def _recorder(self, tuner: WorkloadTuner) -> Callable[[Record], None]:
-        def record_trial(record: Record) -> None:
-            event = self._store.add_record(self._job.id, record, self._trial_data(tuner, record))
-            if event is not None and self._on_event is not None:
-                self._on_event(event)
-
-        return record_trial
+        return lambda record: self._journal.add(record, self._trial_data(tuner, record))
 
     def _trial_data(self, tuner: WorkloadTuner, record: Record) -> dict[str, object]:
         assert self._scheduler is not None

@@ -34,6 +34,6 @@ class Watch:
         request in the store is met again on resumption."""
         if self._pause.is_set():
             return Stop.PAUSE
-        if not self._cancel.is_set() and self._store.get_job(self._job_id).cancel_requested:
+        if not self._cancel.is_set() and self._store.cancel_requested(self._job_id):
             self._cancel.set()
         return Stop.CANCEL if self._cancel.is_set() else None

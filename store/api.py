@@ -114,6 +114,10 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
+    def cancel_requested(self, job_id: str) -> bool:
+        """Whether a running job is marked so; cheaper than reading the job. Raises NotFound."""
+
+    @abc.abstractmethod
     def put_result(self, job_id: str, result: WorkloadResult) -> None:
         """Store or replace one workload's result of a job. Raises NotFound."""
 
@@ -127,12 +131,18 @@ class Store(abc.ABC):
 
     # -- records
     @abc.abstractmethod
-    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
-        """Store one trial and count it in its job; with ``event``, also append that ``trial`` event.
+    def add_records(
+        self, job_id: str, trials: Sequence[tuple[Record, dict[str, object] | None]]
+    ) -> tuple[JobEvent | None, ...]:
+        """Store trials and count them in their job; with the data of a ``trial`` event beside one, append that too.
 
         All of it or nothing, so that whoever dies in between loses neither. Idempotent per (job, candidate): the
-        second time nothing is stored or appended, and None is returned. Raises NotFound.
+        second time nothing is stored or appended, and None stands for the event. Raises NotFound.
         """
+
+    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
+        """:meth:`add_records` of one."""
+        return self.add_records(job_id, [(record, event)])[0]
 
     @abc.abstractmethod
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:

@@ -138,6 +138,9 @@ class MemoryStore(Store):
                 return self._change(job, cancel_requested=True)
             return self._change(job, state=JobState.CANCELLED, cancel_requested=False)
 
+    def cancel_requested(self, job_id: str) -> bool:
+        return self.get_job(job_id).cancel_requested
+
     def put_result(self, job_id: str, result: WorkloadResult) -> None:
         with self._locked():
             job = self._job(job_id)
@@ -171,17 +174,22 @@ class MemoryStore(Store):
 
     # -- records
 
-    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
-        text = None if event is None else to_json(event)
-        candidate = record.candidate
+    def add_records(
+        self, job_id: str, trials: Sequence[tuple[Record, dict[str, object] | None]]
+    ) -> tuple[JobEvent | None, ...]:
+        texts = [None if event is None else to_json(event) for _, event in trials]
         with self._locked():
-            job = self._job(job_id)
-            if not self._trials.add(job_id, record):
-                return None
-            self._devices.setdefault(candidate.device.key, candidate.device)
-            self._workloads[candidate.workload.key] = candidate.workload
-            self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
-            return None if text is None else self._append(job_id, "trial", text)
+            self._job(job_id)
+            return tuple(self._add(job_id, record, text) for (record, _), text in zip(trials, texts, strict=True))
+
+    def _add(self, job_id: str, record: Record, text: str | None) -> JobEvent | None:
+        candidate, job = record.candidate, self._job(job_id)
+        if not self._trials.add(job_id, record):
+            return None
+        self._devices.setdefault(candidate.device.key, candidate.device)
+        self._workloads[candidate.workload.key] = candidate.workload
+        self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
+        return None if text is None else self._append(job_id, "trial", text)
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._locked():

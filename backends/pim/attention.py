@@ -15,7 +15,7 @@ import numpy as np
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
 from fettle.backends.pim import bufferspace, globalbuffer
 from fettle.backends.pim.bufferprogram import emit
-from fettle.backends.pim.bufferunits import execute
+from fettle.backends.pim.bufferunits import execute, panels
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv, rounded
 from fettle.backends.pim.mapping import Array, Family, Mapped
@@ -82,10 +82,10 @@ class AttentionFamily(Family):
         program = builder.build()
 
         def compute(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
-            q, keys, cache = (x.astype(np.float32) for x in inputs)
+            q, keys, cache = inputs[0].astype(np.float32), inputs[1], inputs[2]
             shape = (score.problems, score.m, v["dim"])
             x = q.reshape(v["batch"], v["kv_heads"], -1, v["dim"]).reshape(shape)
-            logits = execute(scores, program, first, x, keys.reshape(score.problems, v["kv"], v["dim"]))
+            logits = execute(scores, program, first, x, panels(keys.reshape(score.problems, v["kv"], v["dim"])))
             logits /= np.float32(math.sqrt(v["dim"]))
             if v["causal"]:
                 position = np.arange(score.m) % v["q"]
@@ -93,7 +93,7 @@ class AttentionFamily(Family):
                 logits[:, np.arange(v["kv"]) > last[:, None]] = -np.inf
             weights = rounded(softmax(logits), score.format)
             stored = cache.reshape(value.problems, v["kv"], v["dim"]).transpose(0, 2, 1)
-            return execute(values, program, second, weights, stored)
+            return execute(values, program, second, weights, panels(stored))
 
         return Mapped(program, compute, int(schedule["refresh_slack"]))
 

@@ -14,6 +14,30 @@ from fettle.backends.pim.globalbuffer import Plan
 from fettle.backends.pim.mapping import Array
 from fettle.backends.pim.program import Program
 
+PANEL = 128
+"""Elements of K that lie side by side in :func:`panels`: of the shortest chunks."""
+
+
+def panels(weight: Array) -> Array:
+    """Weights ``[problems, n, k]`` as ``[problems, panels, n, PANEL]`` float32, with zeros behind K.
+
+    So what the banks of a channel multiply at a time is one piece of memory, whatever the chunk: rows of W that are
+    many pages apart would miss caches at every one.
+    """
+    problems, n, k = weight.shape
+    found = np.zeros((problems, -(-k // PANEL), n, PANEL), np.float32)
+    for panel, start in enumerate(range(0, k, PANEL)):
+        part = weight[:, :, start : start + PANEL]
+        found[:, panel, :, : part.shape[2]] = part
+    return found
+
+
+def product(x: Array, weight: Array) -> Array:
+    """``x · W`` of ``[problems, m, k]`` and :func:`panels`, as the host computes it."""
+    missing = weight.shape[1] * PANEL - x.shape[2]
+    parts = np.pad(x, ((0, 0), (0, 0), (0, missing))).reshape(*x.shape[:2], -1, PANEL)
+    return np.asarray(np.einsum("pmqk,pqnk->pmn", parts, weight, optimize=True))
+
 
 def execute(plan: Plan, program: Program, notes: Notes, x: Array, weight: Array) -> Array:
     """Compute a product.
@@ -21,7 +45,7 @@ def execute(plan: Plan, program: Program, notes: Notes, x: Array, weight: Array)
     Args:
         program, notes: its commands, among others perhaps.
         x: ``[problems, m, k]`` float32.
-        weight: ``[problems, n, k]`` float32.
+        weight: ``[problems, panels, n, PANEL]`` float32, see :func:`panels`.
 
     Returns:
         ``[problems, m, n]`` float32.
@@ -76,30 +100,37 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
     """``notes``: what, round, row of x, output group, chunk, and where in the buffer the chunk of that row begins."""
     at_once, slices, share, slice_k, chunk_k, lanes = settings
     channels, banks = sums.shape
-    n_end, k_end = weight.shape[1:]
-    read = 0
-    for i in range(len(notes)):
-        what, turn, vector, output, chunk, buffer_column = notes[i]
-        for channel in range(channels):
-            if (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
-                continue
-            group = channel // share
-            problem, part = turn * at_once + group // slices, group % slices
-            if what == FEED:
-                start = chunk * chunk_k + (columns[i] - buffer_column) * lanes + part * slice_k
-                count = counts[i] * lanes
-                place = columns[i] * lanes
-                buffers[channel, place : place + count] = x[problem, vector, start : start + count]
-            elif what == BIAS:
-                sums[channel] = 0.0
-            elif what == MAC:
-                start = part * slice_k + chunk * chunk_k
-                stop = min(start + chunk_k, (part + 1) * slice_k, k_end)
-                first = (output * share + channel % share) * banks
-                place = buffer_column * lanes
-                for bank in range(min(banks, n_end - first)):
-                    row = weight[problem, first + bank, start:stop]
-                    sums[channel, bank] += _dot(row, buffers[channel, place : place + stop - start])
-            else:
-                left[read, channel] = sums[channel]
-        read += what == READ
+    k_end, n_end = weight.shape[1] * PANEL, weight.shape[2]
+    for group in range(channels // share):  # channels know nothing of each other; those of a group read side by side
+        part, read = group % slices, 0
+        for i in range(len(notes)):
+            what, turn, vector, output, chunk, buffer_column = notes[i]
+            problem = turn * at_once + group // slices
+            begin = part * slice_k + chunk * chunk_k
+            for channel in range(group * share, (group + 1) * share):
+                if (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
+                    continue
+                if what == FEED:
+                    start = begin + (columns[i] - buffer_column) * lanes
+                    count = counts[i] * lanes
+                    place = columns[i] * lanes
+                    buffers[channel, place : place + count] = x[problem, vector, start : start + count]
+                elif what == BIAS:
+                    sums[channel] = 0.0
+                elif what == MAC:
+                    first = (output * share + channel % share) * banks
+                    end = min(begin + chunk_k, (part + 1) * slice_k, k_end)
+                    place = buffer_column * lanes
+                    start = begin
+                    while start < end:
+                        panel = start // PANEL
+                        stop = min(end, (panel + 1) * PANEL)
+                        some = buffers[channel, place : place + stop - start]
+                        for bank in range(min(banks, n_end - first)):
+                            row = weight[problem, panel, first + bank, start - panel * PANEL : stop - panel * PANEL]
+                            sums[channel, bank] += _dot(row, some)
+                        place += stop - start
+                        start = stop
+                else:
+                    left[read, channel] = sums[channel]
+            read += what == READ

@@ -41,7 +41,7 @@ class DramKernel(MappedKernel):
     mapped: Mapped
 
     def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        return tuple(_FAMILIES[self.workload.operator].pack(self.workload, constants))
+        return tuple(_FAMILIES[self.workload.operator].pack(self.workload, self.hardware, constants))
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         """Execute the commands on data."""

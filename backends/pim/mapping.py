@@ -61,7 +61,7 @@ class Family(abc.ABC):
         """Numbers a cost model learns cycles from, without emitting commands."""
         return {}
 
-    def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
+    def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> list[Array]:
         """Constants as :attr:`Mapped.compute` wants them; the same for all schedules."""
         return [np.asarray(constant) for constant in constants]
 

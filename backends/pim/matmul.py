@@ -116,14 +116,14 @@ class MatmulFamily(Family):
 
         def operands(inputs: Sequence[Array], constants: Sequence[Array]) -> tuple[Array, Array]:
             x = inputs[0].astype(np.float32).reshape(gemv.problems, gemv.m, gemv.k)
-            return x, _stored(inputs[1], gemv) if dynamic else constants[0]
+            return x, _packed(inputs[1], gemv, hardware) if dynamic else constants[0]
 
         if schedule["dataflow"] == HOST_READS:
             stream(builder, hardware, "RD", ceil_div(gemv.weight_bytes, org.channels * org.column_bytes))
 
             def read(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
                 x, weight = operands(inputs, constants)
-                return x @ weight.transpose(0, 2, 1)
+                return bufferunits.product(x, weight) if hardware.is_global_buffer else x @ weight.transpose(0, 2, 1)
 
             return Mapped(builder.build(), read, slack)
         if hardware.is_global_buffer:
@@ -153,18 +153,14 @@ class MatmulFamily(Family):
         found = {f"log2_{name}": float(np.log2(count)) for name, count in counts.items()}
         return {**found, "log2_cycles": float(np.log2(cycles))}
 
-    def pack(self, workload: Workload, constants: Sequence[Operand]) -> list[Array]:
-        """The weight as ``[problems, N, K]`` float32: a bank's rows are views of it."""
-        if not constants:  # the right-hand side is an input
-            return []
-        gemv = gemv_of(workload)
-        (weight,) = constants
-        if isinstance(weight, QuantizedWeight):
-            return [np.ascontiguousarray(weight.dequantise(dtype=np.float32))[None]]
-        return [_stored(weight, gemv)]
+    def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> list[Array]:
+        return [_packed(weight, gemv_of(workload), hardware) for weight in constants]
 
 
-def _stored(dense: Array, gemv: Gemv) -> Array:
-    """A dense right-hand side ``[problems, K, N]`` as ``[problems, N, K]`` float32."""
-    matrix = dense.reshape(gemv.problems, gemv.k, gemv.n)
-    return np.ascontiguousarray(matrix.transpose(0, 2, 1)).astype(np.float32)
+def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:
+    """A right-hand side as units take it: ``[problems, N, K]`` float32, in panels where a global buffer feeds them."""
+    if isinstance(weight, QuantizedWeight):
+        rows = weight.dequantise(dtype=np.float32)[None]
+    else:
+        rows = weight.reshape(gemv.problems, gemv.k, gemv.n).transpose(0, 2, 1)
+    return bufferunits.panels(rows) if hardware.is_global_buffer else np.ascontiguousarray(rows).astype(np.float32)

@@ -31,6 +31,8 @@ from fettle.graph.tensors import TensorSpec
 
 _ROW_BLOCK = 1024
 
+_BLOCK, _FEWEST_ROWS = 1 << 20, 64
+"""Elements of a dense right-hand side that the reference widens at a time, and the rows it takes at least."""
 
 MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 """Products of 8-bit integers that surely fit an accumulator of 32 bits."""
@@ -143,7 +145,9 @@ class Matmul(Operator):
         if tensor.name not in ("weight", "rhs"):
             return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
         if not tensor.format.is_quantised:
-            return (rng.standard_normal(tensor.shape, np.float32) / np.float32(np.sqrt(k))).astype(tensor.format.dtype)
+            normal = rng.standard_normal(tensor.shape, np.float32)
+            normal /= np.float32(np.sqrt(k))
+            return normal.astype(tensor.format.dtype, copy=False)
         fmt, rows = tensor.format, tensor.shape[0]
         if fmt.is_minifloat:
             return _minifloats(fmt, tensor.shape, rng)
@@ -187,16 +191,15 @@ class Matmul(Operator):
         x = x.astype(np.float64)
         weight = operands[1]
         if values["act"].kind == "i8":
-            expected = x @ np.asarray(weight).astype(np.float64)  # sums below 2^53 are exact
+            expected = _products(x, np.asarray(weight), 1)[0]  # sums below 2^53 are exact
             return Reference(expected, np.full(expected.shape, 0.5))
         if isinstance(weight, QuantizedWeight):
             expected, tolerance = _quantised(x, weight, compute)
         else:
-            dense = np.asarray(weight).astype(np.float64)
-            expected = x @ dense
-            tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense))
+            expected, magnitudes, *squares = _products(x, np.asarray(weight), 3 if compute in ROUNDING else 2)
+            tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * magnitudes
             if compute in ROUNDING:
-                tolerance += CONFIDENCE * ROUNDING[compute] * np.sqrt((x * x) @ (dense * dense))
+                tolerance += CONFIDENCE * ROUNDING[compute] * np.sqrt(squares[0])
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
@@ -204,6 +207,26 @@ class Matmul(Operator):
         if values["out"].kind == "f16":
             tolerance += 2.0**-25
         return Reference(expected, tolerance)
+
+
+def _products(x: np.ndarray, dense: np.ndarray, count: int) -> list[np.ndarray]:
+    """The first ``count`` of x·W, |x|·|W| and x²·W² in float64, from some rows of W at a time: whole copies of a large
+    matrix would take longer to get from the system than to multiply."""
+    rows = max(_BLOCK * dense.shape[-2] // dense.size, _FEWEST_ROWS)
+    sums: list[np.ndarray] = []
+    for start in range(0, dense.shape[-2], rows):
+        part = x[..., start : start + rows]
+        block = dense[..., start : start + rows, :].astype(np.float64)
+        for number in range(count):
+            if number == 1:
+                part, block = np.abs(part), np.abs(block, out=block)
+            if number == 2:
+                part, block = part * part, np.multiply(block, block, out=block)
+            if start:
+                sums[number] += part @ block
+            else:
+                sums.append(part @ block)
+    return sums
 
 
 def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:

@@ -144,6 +144,14 @@ def cancel(session: Session, job_id: str, now: float) -> JobRow:
     return row
 
 
+def cancel_requested(session: Session, job_id: str) -> bool:
+    """The mark that :func:`cancel` leaves. Raises NotFound."""
+    found = session.scalar(select(JobRow.cancel_requested).where(JobRow.id == job_id))
+    if found is None:
+        raise no_job(job_id)
+    return found
+
+
 def put_result(session: Session, catalogue: Catalogue, job_id: str, result: WorkloadResult, now: float) -> None:
     """Store or replace a result."""
     find(session, job_id, lock=True).updated = now

@@ -156,6 +156,10 @@ class SqlStore(Store):
         with self._write() as session:
             return self._load_job(session, jobs.cancel(session, job_id, self._clock()))
 
+    def cancel_requested(self, job_id: str) -> bool:
+        with self._read() as session:
+            return jobs.cancel_requested(session, job_id)
+
     def put_result(self, job_id: str, result: WorkloadResult) -> None:
         with self._write() as session:
             jobs.put_result(session, self._catalogue, job_id, result, self._clock())
@@ -170,12 +174,17 @@ class SqlStore(Store):
 
     # -- records
 
-    def add_record(self, job_id: str, record: Record, event: dict[str, object] | None = None) -> JobEvent | None:
+    def add_records(
+        self, job_id: str, trials: Sequence[tuple[Record, dict[str, object] | None]]
+    ) -> tuple[JobEvent | None, ...]:
         with self._write() as session:
             now = self._clock()
-            if not records.add(session, self._catalogue, job_id, record, now) or event is None:
-                return None
-            return jobs.append_event(session, job_id, "trial", event, now)
+            found: list[JobEvent | None] = []
+            for record, event in trials:
+                new = records.add(session, self._catalogue, job_id, record, now)
+                told = new and event is not None
+                found.append(jobs.append_event(session, job_id, "trial", event or {}, now) if told else None)
+            return tuple(found)
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._read() as session:

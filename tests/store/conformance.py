@@ -107,8 +107,10 @@ class JobConformance:
     def test_cancel_marks_a_running_job_until_it_ends(self, store: Store) -> None:
         job, _ = store.create_job(spec())
         store.move_job(job.id, [JobState.QUEUED], JobState.RUNNING)
+        assert not store.cancel_requested(job.id)
         marked = store.request_cancel(job.id)
         assert (marked.state, marked.cancel_requested) == (JobState.RUNNING, True)
+        assert store.cancel_requested(job.id)
         assert store.request_cancel(job.id).cancel_requested
         store.move_job(job.id, [JobState.RUNNING], JobState.CANCELLED)
         assert not store.get_job(job.id).cancel_requested
@@ -170,6 +172,7 @@ class JobConformance:
             lambda: store.move_job(MISSING, [JobState.QUEUED], JobState.RUNNING),
             lambda: store.claim_job(MISSING).__enter__(),
             lambda: store.request_cancel(MISSING),
+            lambda: store.cancel_requested(MISSING),
             lambda: store.put_result(MISSING, result()),
             lambda: store.append_event(MISSING, "state", {}),
             lambda: store.events(MISSING),
@@ -299,6 +302,23 @@ class RecordConformance:
             store.add_record(job.id, record(2), {"trial": object()})
         assert store.job_records(job.id, GEMV.key) == (record(4),)
         assert store.events(job.id) == (event,)
+
+    def test_trials_stored_together_are_stored_in_order_or_not_at_all(self, store: Store) -> None:
+        job, _ = store.create_job(spec())
+        assert store.add_records(job.id, []) == ()
+        first, none, again, last = store.add_records(
+            job.id,
+            [(record(1), {"trial": 1}), (record(2), None), (record(1), {"trial": 1}), (record(4), {"trial": 3})],
+        )
+        assert (none, again) == (None, None)
+        assert store.events(job.id) == (first, last)
+        assert [event.data for event in store.events(job.id)] == [{"trial": 1}, {"trial": 3}]
+        stored = (record(1), record(2), record(4))
+        assert store.job_records(job.id, GEMV.key) == stored
+        with pytest.raises(InvalidArgument):
+            store.add_records(job.id, [(record(5), None), (record(6), {"trial": object()})])
+        assert store.job_records(job.id, GEMV.key) == stored
+        assert store.get_job(job.id).trials == 3
 
     def test_adding_a_candidate_again_changes_nothing(self, store: Store) -> None:
         job, _ = store.create_job(spec())

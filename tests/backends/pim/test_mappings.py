@@ -76,14 +76,15 @@ def test_a_column_of_the_wrong_row_is_caught() -> None:
 def test_a_wrong_address_gives_a_wrong_result() -> None:
     """The result comes from the commands: computing at another column is noticed."""
     backend, device = resolve_device("pim:gddr6-aim,channels=1")
-    one = DramMachine().kernel(SMALL, device, backend.default(SMALL, device)).mapped
+    kernel = DramMachine().kernel(SMALL, device, backend.default(SMALL, device))
+    one = kernel.mapped
     with mappings.make_executor(backend, device).open(SMALL, mappings.POLICY, 0) as session:
         x, weight = session._operands  # type: ignore[attr-defined]
-    stored = np.ascontiguousarray(np.asarray(weight).T).astype(np.float32)[None]
-    right = one.compute([x], [stored])
+    stored = kernel.pack([weight])
+    right = one.compute([x], stored)
     macs = np.flatnonzero(one.program.operations == one.program.names.index("MACAB"))
     one.program.rows[macs[0]], one.program.rows[macs[-1]] = one.program.rows[macs[-1]], one.program.rows[macs[0]]
-    assert not np.allclose(one.compute([x], [stored]), right, atol=0.05)
+    assert not np.allclose(one.compute([x], stored), right, atol=0.05)
     one.program.rows[macs[0]], one.program.rows[macs[-1]] = one.program.rows[macs[-1]], one.program.rows[macs[0]]
 
 

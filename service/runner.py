@@ -8,7 +8,7 @@ from collections import deque
 
 import structlog
 
-from fettle.graph.errors import Conflict, FettleError, Unavailable
+from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, Unavailable
 from fettle.service.jobthread import JobThread, RunJob
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
@@ -22,7 +22,7 @@ _LOOK_AGAIN = 2.0
 """Seconds between attempts to run jobs that other processes run: theirs may die."""
 
 _RETRY_SECONDS = (1.0, 5.0, 30.0)
-"""Waits after the store or device was unavailable; the last one repeats."""
+"""Waits after the store or device was unavailable, or the store full; the last one repeats."""
 
 log = structlog.get_logger("fettle.service.runner")
 
@@ -143,7 +143,7 @@ class JobManager:
             except Conflict:
                 self._queue.rotate(-1)
                 skipped += 1
-            except Unavailable as error:
+            except (Unavailable, ResourceExhausted) as error:
                 wait = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 log.warning("cannot run job now", job=job_id, error=str(error), retry_seconds=wait)
@@ -167,6 +167,7 @@ class JobManager:
         Raises:
             Conflict: another process runs it.
             Unavailable: it should be tried again.
+            ResourceExhausted: likewise; the store has no room even for saying that the job failed.
         """
         self._running = running = JobThread(job_id)
         try:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fettle.graph.errors import FettleError, Unavailable
+from fettle.graph.errors import FettleError, ResourceExhausted, Unavailable
 from fettle.service import runner
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Job, JobSpec, JobState
+from fettle.store.values import Job, JobEvent, JobSpec, JobState
 from tests.service.paper import PAPER, Steps, matmul
 
 
@@ -85,6 +85,40 @@ async def test_store_that_goes_away_during_a_job_does_not_end_its_run(
     steps.permits.release(10)
     await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
     assert steps.started == [job.id]
+
+
+async def test_job_that_filled_the_disk_goes_on_once_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
+    monkeypatch.setattr(runner, "_RETRY_SECONDS", (0.05,))
+
+    class Full(MemoryStore):
+        """Full from the second trial on, until even the end of the job could not be stored."""
+
+        full = False
+
+        def append_event(self, job_id: str, kind: str, data: Any) -> JobEvent:
+            if self.full:
+                raise ResourceExhausted("no space left")
+            event = super().append_event(job_id, kind, data)
+            self.full = event.data.get("trial") == 2
+            return event
+
+        def move_job(self, *arguments: Any, **named: Any) -> bool:
+            if self.full:
+                self.full = False
+                raise ResourceExhausted("no space left")
+            return super().move_job(*arguments, **named)
+
+    store = Full()
+    manager = JobManager(store, steps, EventHub(store))
+    await manager.start()
+    job = make_job(store)
+    await manager.enqueue(job)
+    await eventually(lambda: store.get_job(job.id).state is JobState.DONE)
+    await manager.stop(1.0)
+    assert steps.started == [job.id, job.id]
+    assert [event.data["trial"] for event in store.events(job.id) if event.kind == "trial"] == [1, 2, 3]
 
 
 async def test_unfinished_jobs_are_taken_up_oldest_first(manager: JobManager, flaky: Flaky, steps: Steps) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fettle.backends.api import Candidate
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import DataLoss, NotFound, Unsupported
@@ -17,7 +19,7 @@ def lookup(
     workload: Workload | str,
     device: str = "cpu",
     *,
-    store: Store | str | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
     mode: str = "hot",
     default: bool = True,
 ) -> Kernel:
@@ -26,7 +28,7 @@ def lookup(
     Args:
         workload: a workload or its text.
         device: device text.
-        store: an open store, its URL, or None for the user's own store.
+        store: an open store, its URL or path (which may be read-only), or None for the user's own store.
         mode: ``hot`` or ``cold``, as tuned.
         default: build the default schedule on a miss (needs the backend's compiler; about a second).
 

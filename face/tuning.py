@@ -117,7 +117,7 @@ def tune(
     policy: MeasurePolicy | None = None,
     objectives: Sequence[str] = ("latency",),
     share: Sequence[str] = (),
-    store: Store | str | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
     cancel: threading.Event | None = None,
     on_event: Callable[[JobEvent], None] | None = None,
 ) -> Job:
@@ -180,7 +180,7 @@ def tune_distribution(
     trials: int = 64,
     seed: int = 0,
     policy: MeasurePolicy | None = None,
-    store: Store | str | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
 ) -> Distribution:
     """Choose one packed layout, and a schedule per row count, for the least expected time; the cache then serves them.
 

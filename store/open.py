@@ -24,8 +24,11 @@ FILE_NAME = "fettle.sqlite3"
 _FORMS = "a store is a file or folder, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE"
 
 
-def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
+def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = True) -> Store:
     """The store at ``url``; a fresh or empty database gets its tables.
+
+    A SQLite file that may not be written, or that lies in such a folder, is opened for reading: deployments look
+    kernels up on read-only file systems. Whatever would write raises Unavailable then.
 
     Args:
         url: a file, a folder that is empty or holds ``fettle.sqlite3``, ``sqlite:///FILE``, or
@@ -36,12 +39,12 @@ def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
 
     Raises:
         InvalidArgument: a malformed URL, a folder of something else, a file that is no database of fettle's.
-        Unavailable: the folder is missing or not writable, or the server cannot be reached.
+        Unavailable: the folder is missing, a file cannot be made in it, or the server cannot be reached.
         Unsupported: the database is newer than this fettle, or the driver is not installed.
         Conflict: the schema is older and ``upgrade`` is False.
     """
     target, artifacts = _resolve(url)
-    engine = connect_engine(target)
+    engine = connect_engine(target, read_only=_is_read_only(target))
     try:
         _check_schema(engine, upgrade)
     except BaseException:
@@ -50,7 +53,7 @@ def open_store(url: str | None = None, *, upgrade: bool = True) -> Store:
     return SqlStore(engine, ArtifactFiles(artifacts), _claims(engine))
 
 
-def artifact_folder(url: str | None = None) -> Path:
+def artifact_folder(url: str | os.PathLike[str] | None = None) -> Path:
     """The folder of the artifacts of the store at ``url``; see :func:`open_store`, also for what it raises."""
     return _resolve(url)[1]
 
@@ -78,9 +81,9 @@ def _check_schema(engine: Engine, upgrade: bool) -> None:
         schema.upgrade(engine)
 
 
-def _resolve(url: str | None) -> tuple[URL, Path]:
+def _resolve(url: str | os.PathLike[str] | None) -> tuple[URL, Path]:
     """The database's URL and the folder of its artifacts."""
-    url = url or os.environ.get("FETTLE_STORE")
+    url = os.fspath(url) if url else os.environ.get("FETTLE_STORE")
     if not url:
         folder = user_data_path("fettle", appauthor=False)
         try:
@@ -127,13 +130,20 @@ def _file(text: str) -> Path:
 
 
 def _sqlite(file: Path) -> tuple[URL, Path]:
-    writable = os.access(file, os.W_OK) if file.exists() else True
-    if not (writable and os.access(file.parent, os.W_OK)):
+    if not (file.exists() or os.access(file.parent, os.W_OK)):
         raise Unavailable(
-            f"{file} cannot be written",
-            hint="make file and folder writable, or choose another with --store or FETTLE_STORE",
+            f"{file} does not exist, and its folder cannot be written",
+            hint="make the folder writable, or choose another with --store or FETTLE_STORE",
         )
     return URL.create("sqlite", database=str(file)), file.parent / "artifacts"
+
+
+def _is_read_only(target: URL) -> bool:
+    """Whether the URL is that of a file that may be read only. SQLite keeps its log beside the file it writes."""
+    if target.get_backend_name() != "sqlite" or not os.path.exists(target.database or ""):
+        return False
+    file = Path(target.database or "")
+    return not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
 
 
 def _server(target: URL) -> tuple[URL, Path]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -16,10 +17,10 @@ BUSY_SECONDS = 30
 _CONNECT_SECONDS = 10
 
 
-def connect_engine(url: URL) -> Engine:
-    """An engine for ``url``; connects on first use."""
+def connect_engine(url: URL, *, read_only: bool = False) -> Engine:
+    """An engine for ``url``; connects on first use. ``read_only``, of a SQLite file: whatever writes fails."""
     if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url)
+        return _reading_engine(url) if read_only else _sqlite_engine(url)
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
     return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=24, connect_args=arguments)
 
@@ -38,7 +39,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # The driver would begin transactions by itself, and too late; ``begin`` below does.
+        # The driver would begin transactions by itself, and too late; ``_begin`` does.
         connection.isolation_level = None
         cursor = connection.cursor()
         _enter_wal(cursor)
@@ -46,11 +47,40 @@ def _sqlite_engine(url: URL) -> Engine:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("fettle_begin", "BEGIN"))
-
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("fettle_begin", "BEGIN"))
+
+
+def _reading_engine(url: URL) -> Engine:
+    """Reads a SQLite file that this process may not write.
+
+    Readers of a write-ahead log share a file with its writers, which is there while a writer is, and which nobody
+    can make where nothing may be written. Without it the database is at rest and is read without locks. Each
+    transaction looks again, since a writer elsewhere may have come.
+    """
+    file = Path(url.database or "")
+
+    def connect() -> sqlite3.Connection:
+        at_rest = not Path(f"{file}-shm").exists() and not _has_content(Path(f"{file}-wal"))
+        options = "mode=ro&immutable=1" if at_rest else "mode=ro"
+        return sqlite3.connect(
+            f"{file.as_uri()}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+
+    engine = create_engine(url, creator=connect, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _enter_wal(cursor: DBAPICursor) -> None:

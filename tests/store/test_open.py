@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from fettle.graph.errors import Conflict, FettleError, InvalidArgument, Unavailable, Unsupported
 from fettle.store.open import FILE_NAME, open_store
 from fettle.store.sql import schema
-from tests.store.samples import ARTIFACT, spec
+from fettle.store.values import JobState
+from tests.store.samples import ARTIFACT, kernel, spec
 
 
 @pytest.mark.parametrize("form", ["{0}/a.sqlite3", "sqlite:///{0}/a.sqlite3", "sqlite+pysqlite:///{0}/a.sqlite3"])
@@ -88,6 +90,44 @@ def test_bad_url_is_refused_with_a_hint(tmp_path: Path, url: str, error: type[Fe
 def test_folder_that_cannot_be_written_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be"):
         open_store("/proc/fettle.sqlite3")
+
+
+def _forbid_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only file system: modes alone would not stop a privileged user."""
+    monkeypatch.setattr("fettle.store.open.os.access", lambda path, mode: not mode & os.W_OK)
+
+
+def test_store_that_may_not_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.sqlite3"
+    with open_store(file) as store:
+        job, _ = store.create_job(spec())
+        store.put_artifact(ARTIFACT)
+        store.put_kernel(kernel())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    _forbid_writing(monkeypatch)
+    with open_store(file) as store:
+        assert store.get_kernel(kernel().key) == kernel()
+        assert store.get_artifact(ARTIFACT.sha256) == ARTIFACT
+        with pytest.raises(Unavailable, match="cannot be opened for writing"):
+            store.move_job(job.id, [JobState.QUEUED], JobState.RUNNING)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_reader_sees_what_a_writer_elsewhere_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.sqlite3"
+    with open_store(file) as writer:
+        _forbid_writing(monkeypatch)
+        with open_store(file) as reader:
+            for seed in range(3):
+                job, _ = writer.create_job(spec(seed))
+                assert reader.get_job(job.id) == job
+
+
+def test_folder_that_may_not_be_written_gets_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _forbid_writing(monkeypatch)
+    with pytest.raises(Unavailable, match="does not exist, and its folder cannot be written"):
+        open_store(tmp_path / "a.sqlite3")
+    assert not any(tmp_path.iterdir())
 
 
 def test_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

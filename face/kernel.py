@@ -72,7 +72,8 @@ class Kernel:
         """Compute the result, into ``out`` if given.
 
         Raises:
-            InvalidArgument: wrong number, shape, type or memory order of operands or ``out``.
+            InvalidArgument: wrong number, shape, type or memory order of operands or ``out``, or ``out`` shares
+                memory with an operand.
         """
         if len(operands) != len(self._operands):
             names = ", ".join(t.name for t in self._operands)
@@ -125,6 +126,9 @@ class Kernel:
             _check_array(self._result, out)
             if not out.flags.writeable:
                 raise InvalidArgument("out is read-only")
+            for tensor, array in zip((t for t in self._operands if not t.constant), arrays, strict=True):
+                if np.may_share_memory(out, array):  # kernels write results before they have read all of an operand
+                    raise InvalidArgument(f"out shares memory with operand {tensor.name}", hint="pass another array")
         self._loaded.run(arrays, packed, out)
         return out
 

@@ -57,9 +57,10 @@ def lookup(
         if opened is not store:
             opened.close()
     if not default:
+        differing = "; ".join(f"{miss.field}: wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses)
         raise NotFound(
-            f"no tuned kernel for {wanted} on {resolved}",
-            hint=f'fettle tune "{wanted}" --device {resolved}',
+            f"no tuned kernel for {wanted} on {resolved} ({differing})",
+            hint=f'fettle tune "{wanted}" --device {resolved}{" --cold" if mode == "cold" else ""}',
             details={miss.field: f"wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses},
         )
     support = backend.supports(wanted, resolved)

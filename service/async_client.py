@@ -180,7 +180,7 @@ def connect_async(
         timeout: deadline of a call in seconds.
 
     Raises:
-        InvalidArgument: malformed address.
+        InvalidArgument: malformed address, or a file without a certificate.
         NotFound: the certificate file cannot be read.
     """
     return AsyncClient(Target(address, token, tls, tls_ca), timeout)

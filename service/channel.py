@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 import grpc
 
-from fettle.graph.errors import NotFound
+from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.service.address import Address
 
 MAX_MESSAGE = 64 * 1024 * 1024
@@ -90,6 +91,12 @@ class Target:
         if self.tls_ca is None:
             return grpc.ssl_channel_credentials() if self.tls else None
         try:
-            return grpc.ssl_channel_credentials(Path(self.tls_ca).read_bytes())
+            trusted = Path(self.tls_ca).read_bytes()
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.tls_ca)
+            return grpc.ssl_channel_credentials(trusted)
+        except ssl.SSLError as error:  # gRPC would say that the server is away
+            raise InvalidArgument(
+                f"certificate file {self.tls_ca} cannot be used: {error}", hint="it takes certificates as PEM"
+            ) from error
         except OSError as error:
             raise NotFound(f"certificate file {self.tls_ca} cannot be read: {error.strerror}") from error

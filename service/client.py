@@ -208,7 +208,7 @@ def connect(
         timeout: deadline of a call in seconds.
 
     Raises:
-        InvalidArgument: malformed address.
+        InvalidArgument: malformed address, or a file without a certificate.
         NotFound: the certificate file cannot be read.
     """
     return Client(Target(address, token, tls, tls_ca), timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +97,7 @@ class Server:
         """Listen, then take up unfinished jobs.
 
         Raises:
-            InvalidArgument: malformed address, or half of the TLS files.
+            InvalidArgument: malformed address, half of the TLS files, or files that are no certificate and its key.
             NotFound: a TLS or token file cannot be read.
             Unavailable: the address cannot be listened on.
         """
@@ -187,6 +188,13 @@ def _credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
         pair = options.tls_key.read_bytes(), options.tls_cert.read_bytes()
     except OSError as error:
         raise NotFound(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
+    try:  # gRPC would say no more than that it cannot bind the port
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key, password="")
+    except ssl.SSLError as error:
+        raise InvalidArgument(
+            f"{options.tls_cert} and {options.tls_key} cannot be used for TLS: {error}",
+            hint="--tls-cert takes a certificate chain, --tls-key its key without a password, both as PEM",
+        ) from error
     return grpc.ssl_server_credentials([pair])
 
 

@@ -60,6 +60,10 @@ def test_result_goes_into_the_array_given(tmp_path: Path) -> None:
     out = np.empty_like(x)
     assert kernel(x, out=out) is out
     assert np.allclose(out, 1 / 96)
+    both = np.zeros((9, 96), np.float32)
+    for overlapping in (both[:8], both[1:]):
+        with pytest.raises(InvalidArgument, match="shares memory with operand x"):
+            kernel(both[:8], out=overlapping)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,16 @@ def test_weight_of_another_format_is_refused(tmp_path: Path) -> None:
 def test_miss_without_default_names_the_command_that_helps(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="fettle tune"):
         fettle.lookup(SOFTMAX, DEVICE, store=str(tmp_path / "store.sqlite3"), default=False)
+
+
+def test_miss_says_which_field_differs(tuned_folder: Path) -> None:
+    store = tuned_folder / "store.sqlite3"
+    with pytest.raises(NotFound, match=r"workload\.cols: wanted 97, nearest 96") as missed:
+        fettle.lookup(SOFTMAX.replace("96", "97"), DEVICE, store=store, default=False)
+    assert "--cold" not in missed.value.hint
+    with pytest.raises(NotFound, match="mode: wanted cold, nearest hot") as missed:
+        fettle.lookup(SOFTMAX, DEVICE, store=store, mode="cold", default=False)
+    assert missed.value.hint.endswith("--cold")
 
 
 def test_damaged_artifact_is_reported_not_run(tmp_path: Path) -> None:

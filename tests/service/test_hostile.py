@@ -225,10 +225,15 @@ async def test_tls_encrypts_and_authenticates_the_server(store: Store, steps: St
                     await client.job("x")
     with pytest.raises(InvalidArgument, match="both"):
         await Server(store, steps, options=ServerOptions(tls_cert=cert)).start()
+    for wrong_pair in ((key, cert), (cert, cert)):
+        with pytest.raises(InvalidArgument, match="cannot be used for TLS"):
+            await Server(store, steps, options=ServerOptions(tls_cert=wrong_pair[0], tls_key=wrong_pair[1])).start()
     with pytest.raises(NotFound):
         await Server(store, steps, options=ServerOptions(tls_cert=cert, tls_key=tmp_path / "none")).start()
     with pytest.raises(NotFound):
         connect("localhost:1", tls_ca=tmp_path / "none")
+    with pytest.raises(InvalidArgument, match="cannot be used"):
+        connect("localhost:1", tls_ca=key)
 
 
 # ------------------------------------------------------------------------------- health and reflection

@@ -94,7 +94,6 @@ class WorkloadTuner:
         default = self.points.index(self.default)
         if default is None:
             raise Internal(f"the default schedule of {workload} is no point of its space: {self.default}")
-        self._default_index = default
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)

@@ -136,15 +136,46 @@ def _reach(state: State, begin: int) -> int:  # pragma: no cover (compiled)
 
 
 @njit(cache=True)
+def _put_lids(state: State, begin: int, end: int, capacity: int) -> tuple[int, bool]:  # pragma: no cover (compiled)
+    """Put what lives in all sections ``begin … end`` under the ceiling: the new ceiling, and whether they fit."""
+    fits = True
+    for buffer in range(len(state.size)):
+        if state.offset[buffer] < 0 and state.first[buffer] == begin and state.last[buffer] == end:
+            capacity -= state.size[buffer]
+            fits = fits and capacity >= state.low[buffer]
+            _put(state, buffer, max(capacity, 0))
+    return capacity, fits
+
+
+@njit(cache=True)
+def _choices(
+    state: State, begin: int, end: int, floor: int, rank: int, capacity: int
+) -> tuple[Ints, int]:  # pragma: no cover (compiled)
+    """Buffers that may come next, lowest first; and where those begin that another one dominates."""
+    dominated = capacity + 1
+    choices = np.empty(len(state.size), np.int64)
+    count = 0
+    for buffer in range(len(state.size)):
+        if state.offset[buffer] < 0 and state.first[buffer] >= begin and state.last[buffer] <= end:
+            dominated = min(dominated, max(state.low[buffer], floor) + state.size[buffer])
+            if state.low[buffer] > floor or (state.low[buffer] == floor and buffer > rank):
+                choices[count] = buffer
+                count += 1
+    choices = choices[:count]
+    return choices[np.argsort(state.low[choices] * len(state.size) + choices)], dominated
+
+
+@njit(cache=True)
 def _solve(state: State, begin: int, end: int, floor: int, rank: int, capacity: int) -> int:  # pragma: no cover
     """Place what is left in sections ``begin … end``, after a buffer of that rank at ``floor``."""
     state.counts[0] += 1
     if state.counts[0] > state.counts[1]:
-        return -1
+        return GAVE_UP
     low = state.low.copy()
     depth = state.counts[2]
+
     at = begin
-    while at < end:
+    while at < end:  # pieces of time that no lifetime to come connects
         if state.load[at] == 0:
             at += 1
             continue
@@ -152,55 +183,38 @@ def _solve(state: State, begin: int, end: int, floor: int, rank: int, capacity: 
         if at == begin and reach == end:
             break  # one piece
         result = _solve(state, at, reach, floor, rank, capacity)
-        if result != 1:
+        if result != FITS:
             _take_back(state, depth, low)
             return result
         at = reach
     if at >= end:
-        return 1
+        return FITS
 
-    lids = False
-    fits = True
-    for buffer in range(len(state.size)):
-        if state.offset[buffer] < 0 and state.first[buffer] == begin and state.last[buffer] == end:
-            capacity -= state.size[buffer]
-            fits = fits and capacity >= state.low[buffer]
-            _put(state, buffer, max(capacity, 0))
-            lids = True
-    if lids:
-        result = 0
-        if fits and _sections_fit(state, begin, end, floor, capacity):
-            result = _solve(state, begin, end, floor, rank, capacity)
-        if result != 1:
+    ceiling, fits = _put_lids(state, begin, end, capacity)
+    if state.counts[2] > depth:
+        result = NONE_FITS
+        if fits and _sections_fit(state, begin, end, floor, ceiling):
+            result = _solve(state, begin, end, floor, rank, ceiling)
+        if result != FITS:
             _take_back(state, depth, low)
         return result
 
-    ceiling = capacity + 1  # what starts at or above it is dominated
-    choices = np.empty(len(state.size), np.int64)
-    count = 0
-    for buffer in range(len(state.size)):
-        if state.offset[buffer] < 0 and state.first[buffer] >= begin and state.last[buffer] <= end:
-            ceiling = min(ceiling, max(state.low[buffer], floor) + state.size[buffer])
-            if state.low[buffer] > floor or (state.low[buffer] == floor and buffer > rank):
-                choices[count] = buffer
-                count += 1
-    choices = choices[:count]
-    choices = choices[np.argsort(state.low[choices] * len(state.size) + choices)]
+    choices, dominated = _choices(state, begin, end, floor, rank, capacity)
     for choice in range(len(choices)):
         buffer = choices[choice]
         offset = state.low[buffer]
-        if offset >= ceiling:
+        if offset >= dominated:
             break
         _put(state, buffer, offset)
-        result = 0
+        result = NONE_FITS
         if _raise(state, buffer, capacity) and _sections_fit(state, begin, end, offset, capacity):
             result = _solve(state, begin, end, offset, buffer, capacity)
-        if result == 1:
-            return 1
+        if result == FITS:
+            return FITS
         _take_back(state, depth, low)
-        if result == -1:
-            return -1
-    return 0
+        if result == GAVE_UP:
+            return GAVE_UP
+    return NONE_FITS
 
 
 def state_of(first: Ints, last: Ints, size: Ints, ranking: Any, nodes: int) -> State:

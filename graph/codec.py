@@ -90,6 +90,9 @@ def _malformed(at: int, what: str) -> InvalidArgument:
     return InvalidArgument(f"malformed canonical encoding at byte {at}: {what}", details={"position": str(at)})
 
 
+# Each of these reads one part at a position, and returns its value and the position behind it.
+
+
 def _number(data: bytes, at: int, end: bytes) -> tuple[int, int]:
     stop = data.find(end, at)
     text = data[at:stop] if stop >= 0 else b""
@@ -119,41 +122,56 @@ def _decode(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if tag == b"i":
         return _number(data, at, b";")
     if tag == b"d":
-        if len(data) < at + 8:
-            raise _malformed(at, "truncated float")
-        number = struct.unpack(">d", data[at : at + 8])[0]
-        if math.isnan(number) and data[at : at + 8] != _NAN:
-            raise _malformed(at, "NaN with a payload")
-        return number, at + 8
+        return _float(data, at)
     if tag in (b"s", b"b"):
         length, start = _length(data, at)
         raw = data[start : start + length]
-        if tag == b"b":
-            return raw, start + length
-        try:
-            return raw.decode(), start + length
-        except UnicodeDecodeError:
-            raise _malformed(start, "text is not UTF-8") from None
+        return (raw if tag == b"b" else _text(raw, start)), start + length
     if tag == b"l":
-        count, at = _length(data, at)
-        items = []
-        for _ in range(count):
-            item, at = _decode(data, at, depth + 1)
-            items.append(item)
-        return tuple(items), at
+        return _sequence(data, at, depth)
     if tag == b"m":
-        count, at = _length(data, at)
-        mapping: dict[str, Any] = {}
-        last: bytes | None = None
-        for _ in range(count):
-            where = at
-            key, at = _decode(data, at, depth + 1)
-            if not isinstance(key, str) or (last is not None and key.encode() <= last):
-                raise _malformed(where, "mapping keys must be text in ascending order")
-            last = key.encode()
-            mapping[key], at = _decode(data, at, depth + 1)
-        return mapping, at
+        return _mapping(data, at, depth)
     raise _malformed(at - 1, f"unknown tag {tag!r}")
+
+
+def _float(data: bytes, at: int) -> tuple[float, int]:
+    raw = data[at : at + 8]
+    if len(raw) < 8:
+        raise _malformed(at, "truncated float")
+    number: float = struct.unpack(">d", raw)[0]
+    if math.isnan(number) and raw != _NAN:
+        raise _malformed(at, "NaN with a payload")
+    return number, at + 8
+
+
+def _text(raw: bytes, at: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _malformed(at, "text is not UTF-8") from None
+
+
+def _sequence(data: bytes, at: int, depth: int) -> tuple[tuple[Any, ...], int]:
+    count, at = _length(data, at)
+    items = []
+    for _ in range(count):
+        item, at = _decode(data, at, depth + 1)
+        items.append(item)
+    return tuple(items), at
+
+
+def _mapping(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
+    count, at = _length(data, at)
+    mapping: dict[str, Any] = {}
+    last: bytes | None = None
+    for _ in range(count):
+        where = at
+        key, at = _decode(data, at, depth + 1)
+        if not isinstance(key, str) or (last is not None and key.encode() <= last):
+            raise _malformed(where, "mapping keys must be text in ascending order")
+        last = key.encode()
+        mapping[key], at = _decode(data, at, depth + 1)
+    return mapping, at
 
 
 def dumps(value: Any) -> bytes:

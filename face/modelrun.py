@@ -13,6 +13,7 @@ from fettle.backends.registry import resolve_device
 from fettle.bench.timing import interleave
 from fettle.graph.data import keyed_rng
 from fettle.graph.errors import FettleError
+from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.reference import evaluate
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.sharing import best, shared
@@ -65,7 +66,26 @@ def run_model(
     finally:
         if opened is not store:
             opened.close()
-    inputs = made_up_inputs(imported, seed)
+    return {
+        "model": os.path.basename(model),
+        "device": str(resolved),
+        "nodes": [_node_row(node, kernels) for node in imported.graph.nodes],
+        "sharing": [sharing_json(comparison) for comparison in sharing],
+        "arena": {
+            "tensors": len(runtime.arena.views),
+            "peak_bytes": runtime.arena.peak,
+            "least_bytes": runtime.arena.least,
+            "sum_bytes": runtime.arena.together,
+            "method": runtime.arena.method,
+        },
+        **_beside_peers(runtime, imported, made_up_inputs(imported, seed), threads=int(resolved.limit("threads", 1))),
+    }
+
+
+def _beside_peers(
+    runtime: GraphRuntime, imported: Imported, inputs: dict[str, np.ndarray], threads: int
+) -> dict[str, Any]:
+    """Each output beside the peers', and the time of a pass of ours and of theirs."""
     outputs = runtime(inputs)
     rounded = any(w["compute"].kind == "i8" for w, _ in imported.graph.workloads() if w.operator == "matmul")
     limit = INT8_LIMIT if rounded else EXACT_LIMIT
@@ -73,7 +93,7 @@ def run_model(
     passes: dict[str, Callable[[], object]] = {"fettle": lambda: runtime(inputs)}
     missing: dict[str, str] = {}
     try:
-        session = _onnxruntime(imported, int(resolved.limit("threads", 1)))
+        session = _onnxruntime(imported, threads)
     except Exception as error:  # an optional peer may be absent, or lack an operator of the model
         missing["onnxruntime"] = " ".join(str(error).split())[:300]
     else:
@@ -82,27 +102,8 @@ def run_model(
         rows += _rows("onnxruntime", outputs, peer, limit)
         passes["onnxruntime"] = lambda: session.run(None, inputs)
     return {
-        "model": os.path.basename(model),
-        "device": str(resolved),
-        "nodes": [
-            {
-                "name": node.name,
-                "workload": str(node.workload) if node.workload else None,
-                "kernel": _source(kernels.get(node.workload)) if node.workload else "default executor",
-                "reason": node.reason,
-            }
-            for node in imported.graph.nodes
-        ],
-        "sharing": [sharing_json(comparison) for comparison in sharing],
         "outputs": rows,
         "missing_peers": missing,
-        "arena": {
-            "tensors": len(runtime.arena.views),
-            "peak_bytes": runtime.arena.peak,
-            "least_bytes": runtime.arena.least,
-            "sum_bytes": runtime.arena.together,
-            "method": runtime.arena.method,
-        },
         "seconds": interleave(passes, rounds=_ROUNDS).medians,
         "ok": all(row["ok"] for row in rows),
     }
@@ -118,6 +119,15 @@ def made_up_inputs(imported: Imported, seed: int) -> dict[str, np.ndarray]:
         else:
             inputs[tensor.name] = np.zeros(tensor.shape, tensor.format.dtype)
     return inputs
+
+
+def _node_row(node: GraphNode, kernels: Mapping[Workload, Kernel | FettleError]) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "workload": str(node.workload) if node.workload else None,
+        "kernel": _source(kernels.get(node.workload)) if node.workload else "default executor",
+        "reason": node.reason,
+    }
 
 
 def _source(kernel: object) -> str:

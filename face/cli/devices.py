@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from fettle.backends.api import Backend, Device, Profile
 from fettle.backends.registry import backend_names, get_backend, resolve_device, usable_backends
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import plain, print_json, stderr, stdout
@@ -28,46 +30,51 @@ def devices(
         found = [(backend, one)]
     else:
         found = [(backend, d) for backend in usable_backends() for d in backend.devices()]
-    roofs = {}
-    if profile:
-        from fettle.backends.host.executor import make_executor
-        from fettle.store.open import open_store
-
-        with open_store(store) as opened:
-            for backend, d in found:
-                stderr.print(f"measuring {d} …", highlight=False)
-                with make_executor(backend, d) as executor:
-                    roofs[d.key] = executor.profile()
-                opened.put_device(d)
-                opened.put_profile(roofs[d.key])
+    profiles = _measured(found, store) if profile else {}
     if json:
-        print_json(
-            {
-                "devices": [
-                    {
-                        "device": str(d),
-                        "key": d.key,
-                        "backend": d.backend,
-                        "label": d.label,
-                        "facts": dict(d.facts),
-                        "limits": dict(d.limits),
-                        "roofs": [plain(r) for r in roofs[d.key].roofs] if d.key in roofs else None,
-                    }
-                    for _, d in found
-                ]
-            }
-        )
+        print_json({"devices": [_device_json(d, profiles.get(d.key)) for _, d in found]})
         return
     for _, d in found:
-        table = Table(title=f"{d}  {d.label}", title_justify="left", show_header=False)
-        for name, value in (*d.facts, *(("limit " + name, value) for name, value in d.limits)):
-            table.add_row(name, str(value))
-        table.add_row("key", d.key)
-        if d.key in roofs:
-            for roof in roofs[d.key].roofs:
-                unit = "GB/s" if roof.name.startswith("read") else "Gop/s"
-                table.add_row(f"{roof.name}, {roof.threads} thread(s)", f"{roof.value / 1e9:.4g} {unit}")
-        stdout.print(table)
+        stdout.print(_device_table(d, profiles.get(d.key)))
+
+
+def _measured(found: Sequence[tuple[Backend, Device]], store: str | None) -> dict[str, Profile]:
+    """Measure and store the profile of each device; by the device's key."""
+    from fettle.backends.host.executor import make_executor
+    from fettle.store.open import open_store
+
+    profiles = {}
+    with open_store(store) as opened:
+        for backend, device in found:
+            stderr.print(f"measuring {device} …", highlight=False)
+            with make_executor(backend, device) as executor:
+                profiles[device.key] = executor.profile()
+            opened.put_device(device)
+            opened.put_profile(profiles[device.key])
+    return profiles
+
+
+def _device_json(device: Device, profile: Profile | None) -> dict[str, Any]:
+    return {
+        "device": str(device),
+        "key": device.key,
+        "backend": device.backend,
+        "label": device.label,
+        "facts": dict(device.facts),
+        "limits": dict(device.limits),
+        "roofs": None if profile is None else [plain(roof) for roof in profile.roofs],
+    }
+
+
+def _device_table(device: Device, profile: Profile | None) -> Table:
+    table = Table(title=f"{device}  {device.label}", title_justify="left", show_header=False)
+    for name, value in (*device.facts, *(("limit " + name, value) for name, value in device.limits)):
+        table.add_row(name, str(value))
+    table.add_row("key", device.key)
+    for roof in () if profile is None else profile.roofs:
+        unit = "GB/s" if roof.name.startswith("read") else "Gop/s"
+        table.add_row(f"{roof.name}, {roof.threads} thread(s)", f"{roof.value / 1e9:.4g} {unit}")
+    return table
 
 
 def backends(json: JsonOption = False) -> None:

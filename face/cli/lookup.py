@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from fettle.backends.api import Schedule
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
 from fettle.graph.workload import Workload
+from fettle.store.lookup import LookupResult
+from fettle.store.values import Kernel
 
 
 def lookup(
@@ -40,34 +43,40 @@ def lookup(
         _, resolved = resolve_device(device)
         with open_store(store) as opened:
             found = find(opened, wanted, resolved, mode)
-    match = found.match
-    schedule = None
+    match, default = found.match, None
     if match == "none" and server is None:
         backend, resolved = resolve_device(device)
         if backend.supports(wanted, resolved):
-            match, schedule = "default", backend.default(wanted, resolved)
+            match, default = "default", backend.default(wanted, resolved)
     if json:
-        kernel = kernel_json(found.kernel) if found.kernel else None
-        if schedule is not None:
-            kernel = {"workload": str(wanted), "device": device, "schedule": schedule.as_dict()}
-        print_json(
-            {
-                "match": match,
-                "key": found.key,
-                "kernel": kernel,
-                "miss": [{"field": m.field, "wanted": m.wanted, "nearest": m.nearest} for m in found.misses],
-            }
-        )
+        print_json(_lookup_json(match, found, wanted, device, default))
     elif found.kernel is not None:
-        k = found.kernel
-        stdout.print(f"{k.workload} on {k.device.label or k.device}", highlight=False)
-        stdout.print(f"  {seconds(k.best_s)}, {speedup(k.default_s, k.best_s)} the default, verified", highlight=False)
-        stdout.print(f"  schedule: {k.schedule}", highlight=False)
-        stdout.print(f"  artifact: {k.artifact_sha256}", highlight=False)
+        _print_kernel(found.kernel)
     else:
-        stdout.print(f"no tuned kernel for {wanted}", highlight=False)
-        for miss in found.misses:
-            stdout.print(f"  {miss.field}: wanted {miss.wanted}, nearest {miss.nearest}", highlight=False)
-        if schedule is not None:
-            stdout.print(f"  the default schedule would be used: {schedule}", highlight=False)
+        _print_miss(wanted, found, default)
     raise typer.Exit(DONE if match in ("exact", "bucket") else NOT_FOUND)
+
+
+def _lookup_json(
+    match: str, found: LookupResult, wanted: Workload, device: str, default: Schedule | None
+) -> dict[str, Any]:
+    kernel = kernel_json(found.kernel) if found.kernel else None
+    if default is not None:
+        kernel = {"workload": str(wanted), "device": device, "schedule": default.as_dict()}
+    misses = [{"field": m.field, "wanted": m.wanted, "nearest": m.nearest} for m in found.misses]
+    return {"match": match, "key": found.key, "kernel": kernel, "miss": misses}
+
+
+def _print_kernel(k: Kernel) -> None:
+    stdout.print(f"{k.workload} on {k.device.label or k.device}", highlight=False)
+    stdout.print(f"  {seconds(k.best_s)}, {speedup(k.default_s, k.best_s)} the default, verified", highlight=False)
+    stdout.print(f"  schedule: {k.schedule}", highlight=False)
+    stdout.print(f"  artifact: {k.artifact_sha256}", highlight=False)
+
+
+def _print_miss(wanted: Workload, found: LookupResult, default: Schedule | None) -> None:
+    stdout.print(f"no tuned kernel for {wanted}", highlight=False)
+    for miss in found.misses:
+        stdout.print(f"  {miss.field}: wanted {miss.wanted}, nearest {miss.nearest}", highlight=False)
+    if default is not None:
+        stdout.print(f"  the default schedule would be used: {default}", highlight=False)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from fettle.backends.api import Artifact
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from fettle.store.atomic import write_atomically
 from fettle.store.encoding import check_key
 from fettle.store.missing import no_artifact
 
@@ -115,37 +113,6 @@ def _writing(path: Path) -> Iterator[None]:
                 f"no space left for {path}", hint="free some space; nothing was left half written"
             ) from error
         raise Unavailable(f"{path} cannot be written: {error}", hint="check that the folder is writable") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """As :func:`replacing`, of bytes at hand. Raises OSError."""
-    with replacing(path) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears whole and durable, or not at all (temporary file, fsync, rename).
-
-    Raises:
-        OSError: as writing does; whatever is raised inside, no temporary file stays behind.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name, too, survives a power cut
-    finally:
-        os.close(folder)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fettle.graph.errors import Unavailable, Unsupported
-from fettle.store.artifacts import replacing
+from fettle.store.atomic import replacing
 
 Rows = Sequence[Mapping[str, Any]]
 

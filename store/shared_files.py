@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from fettle.store.artifacts import write_atomically
+from fettle.store.atomic import write_atomically
 from fettle.store.open import artifact_folder
 
 _log = logging.getLogger("fettle.store")

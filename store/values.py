@@ -253,7 +253,18 @@ class JobEvent:
 
 @attrs.frozen
 class Kernel:
-    """A verified winner, as the cache serves it. Times in seconds."""
+    """A verified winner, as the cache serves it. Times in seconds.
+
+    Attributes:
+        mode: ``hot`` or ``cold``: where its weights were when it was timed.
+        default_s, best_s: medians of the finals; default_s is infinite if the default never gave a right result.
+        best_ci: 95 % interval of the best's median.
+        bound_s, bound: the roof's time and name.
+        max_error, error_ratio: largest ``|kernel - reference|``, and in units of the tolerance.
+        trials: how many the job made of this workload.
+        created: Unix seconds.
+        toolchain, abi, isa, space_version: checked when the kernel is loaded.
+    """
 
     workload: Workload
     device: Device

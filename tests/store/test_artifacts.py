@@ -18,7 +18,8 @@ from fettle.backends.api import Artifact
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, NotFound, ResourceExhausted, Unavailable
 from fettle.store.api import Store
-from fettle.store.artifacts import ArtifactFiles, write_atomically
+from fettle.store.artifacts import ArtifactFiles
+from fettle.store.atomic import write_atomically
 from fettle.store.open import open_store
 from tests.store.samples import ARTIFACT, kernel, record, spec
 
@@ -71,7 +72,7 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
 
     with open_store(str(tmp_path / "a.sqlite3")) as store:
         with monkeypatch.context() as patch:
-            patch.setattr("fettle.store.artifacts.os.fsync", full)
+            patch.setattr("fettle.store.atomic.os.fsync", full)
             with pytest.raises(ResourceExhausted, match="no space left"):
                 store.put_artifact(ARTIFACT)
         assert [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()] == []
@@ -84,9 +85,11 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "file"
     write_atomically(target, b"old")
-    monkeypatch.setattr(
-        "fettle.store.artifacts.os.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error"))
-    )
+
+    def broken(source: str, destination: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fettle.store.atomic.os.replace", broken)
     with pytest.raises(OSError, match="Errno 5"):
         write_atomically(target, b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.expressions import Expression
+from fettle.graph.formats import Format
+from fettle.graph.tensors import TensorSpec
 
 _NAME = re.compile(r"y|[bx](0|[1-9][0-9]?)")
 
@@ -74,3 +76,11 @@ class Epilogue:
             others: rows, already of a shape that broadcasts to y's, then full operands.
         """
         return self.expression.evaluate_with_bound([y, *others], [error])
+
+
+def epilogue_operands(epilogue: Epilogue | None, columns: int, result: TensorSpec) -> tuple[TensorSpec, ...]:
+    """What an epilogue reads besides the product, in call order."""
+    if epilogue is None:
+        return ()
+    rows = (TensorSpec(f"b{i}", (columns,), Format("f32"), constant=True) for i in range(epilogue.rows))
+    return *rows, *(TensorSpec(f"x{i}", result.shape, result.format) for i in range(epilogue.operands))

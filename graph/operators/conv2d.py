@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fettle.graph.epilogues import Epilogue
+from fettle.graph.epilogues import Epilogue, epilogue_operands
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
-from fettle.graph.operators.matmul import epilogue_operands
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fettle.graph.epilogues import Epilogue
+from fettle.graph.epilogues import Epilogue, epilogue_operands
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import PER_ROW, Format, minifloat_values
+from fettle.graph.formats import PER_ROW, Format
 from fettle.graph.operators.base import (
     CONFIDENCE,
     ROUNDING,
@@ -25,14 +22,11 @@ from fettle.graph.operators.base import (
     extent,
     flag,
 )
+from fettle.graph.operators.products import dense_products, quantised_product
+from fettle.graph.operators.weights import random_weight
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
-
-_ROW_BLOCK = 1024
-
-_BLOCK, _FEWEST_ROWS = 1 << 20, 64
-"""Elements of a dense right-hand side that the reference widens at a time, and the rows it takes at least."""
 
 MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 """Products of 8-bit integers that surely fit an accumulator of 32 bits."""
@@ -99,18 +93,9 @@ class Matmul(Operator):
             raise InvalidWorkload("an epilogue needs a weight that is not quantised")
         if isinstance(values["act"], PreparedFormat):
             _check_prepared(values, values["act"])
-        integer = "i8" in (values["act"].kind, (weight or values["rhs"]).kind)
-        if integer or values["out"].kind == "i32":
-            kinds = values["act"].kind, (weight or values["rhs"]).kind, values["compute"].kind, values["out"].kind
-            if kinds != ("i8", "i8", "i8", "i32") or values["epilogue"] is not None:
-                raise InvalidWorkload(
-                    "an integer matmul is act=i8 with weight=i8 or rhs=i8, out=i32 and no epilogue",
-                    hint="leave out=, compute= and epilogue= away",
-                )
-            if values["k"] > MAX_INTEGER_K:
-                raise InvalidWorkload(f"k={values['k']} overflows 32-bit sums of 8-bit products (k <= {MAX_INTEGER_K})")
-            return
-        if values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
+        if "i8" in (values["act"].kind, (weight or values["rhs"]).kind) or values["out"].kind == "i32":
+            _check_integer(values)
+        elif values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
             raise InvalidWorkload("compute=i8 needs a quantised weight")
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
@@ -148,20 +133,7 @@ class Matmul(Operator):
             normal = rng.standard_normal(tensor.shape, np.float32)
             normal /= np.float32(np.sqrt(k))
             return normal.astype(tensor.format.dtype, copy=False)
-        fmt, rows = tensor.format, tensor.shape[0]
-        if fmt.is_minifloat:
-            return _minifloats(fmt, tensor.shape, rng)
-        codes = rng.integers(0, fmt.levels, tensor.shape, np.uint8)
-        if fmt.is_binary_coded:  # each plane half as large as the one before
-            halves = np.float32(0.5) ** np.arange(fmt.scale_planes, dtype=np.float32)
-            planes = (0.5 + rng.random((rows, fmt.groups(k), fmt.scale_planes), np.float32)) * halves
-            return QuantizedWeight(fmt, codes, (planes / np.float32(np.sqrt(k))).astype(fmt.scale_dtype))
-        spread = fmt.step * np.sqrt((fmt.levels**2 - 1) / 12.0)
-        scales = (0.5 + rng.random((rows, fmt.groups(k)), np.float32)) / np.float32(spread * np.sqrt(k))
-        zero_points = None
-        if fmt.zero_points:
-            zero_points = rng.integers(0, fmt.levels, scales.shape, np.uint8)
-        return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), zero_points)
+        return random_weight(tensor.format, tensor.shape[0], k, rng)
 
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
         """float64 product, with the tolerance (elementwise, λ = ``CONFIDENCE``, u of the accumulator f32)::
@@ -191,12 +163,12 @@ class Matmul(Operator):
         x = x.astype(np.float64)
         weight = operands[1]
         if values["act"].kind == "i8":
-            expected = _products(x, np.asarray(weight), 1)[0]  # sums below 2^53 are exact
+            expected = dense_products(x, np.asarray(weight), 1)[0]  # sums below 2^53 are exact
             return Reference(expected, np.full(expected.shape, 0.5))
         if isinstance(weight, QuantizedWeight):
-            expected, tolerance = _quantised(x, weight, compute)
+            expected, tolerance = quantised_product(x, weight, compute)
         else:
-            expected, magnitudes, *squares = _products(x, np.asarray(weight), 3 if compute in ROUNDING else 2)
+            expected, magnitudes, *squares = dense_products(x, np.asarray(weight), 3 if compute in ROUNDING else 2)
             tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * magnitudes
             if compute in ROUNDING:
                 tolerance += CONFIDENCE * ROUNDING[compute] * np.sqrt(squares[0])
@@ -209,24 +181,17 @@ class Matmul(Operator):
         return Reference(expected, tolerance)
 
 
-def _products(x: np.ndarray, dense: np.ndarray, count: int) -> list[np.ndarray]:
-    """The first ``count`` of x·W, |x|·|W| and x²·W² in float64, from some rows of W at a time: whole copies of a large
-    matrix would take longer to get from the system than to multiply."""
-    rows = max(_BLOCK * dense.shape[-2] // dense.size, _FEWEST_ROWS)
-    sums: list[np.ndarray] = []
-    for start in range(0, dense.shape[-2], rows):
-        part = x[..., start : start + rows]
-        block = dense[..., start : start + rows, :].astype(np.float64)
-        for number in range(count):
-            if number == 1:
-                part, block = np.abs(part), np.abs(block, out=block)
-            if number == 2:
-                part, block = part * part, np.multiply(block, block, out=block)
-            if start:
-                sums[number] += part @ block
-            else:
-                sums.append(part @ block)
-    return sums
+def _check_integer(values: Mapping[str, Any]) -> None:
+    """8-bit integers are multiplied exactly, or not at all."""
+    kinds = tuple(values[name].kind for name in ("act", "compute", "out"))
+    right = (values["weight"] or values["rhs"]).kind
+    if kinds != ("i8", "i8", "i32") or right != "i8" or values["epilogue"] is not None:
+        raise InvalidWorkload(
+            "an integer matmul is act=i8 with weight=i8 or rhs=i8, out=i32 and no epilogue",
+            hint="leave out=, compute= and epilogue= away",
+        )
+    if values["k"] > MAX_INTEGER_K:
+        raise InvalidWorkload(f"k={values['k']} overflows 32-bit sums of 8-bit products (k <= {MAX_INTEGER_K})")
 
 
 def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:
@@ -239,63 +204,3 @@ def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:
     act.groups(values["k"])
     if act.group != (values["k"] if weight.group == PER_ROW else weight.group):
         raise InvalidWorkload(f"act={act} and weight={weight} are not grouped alike")
-
-
-def _minifloats(fmt: Format, shape: tuple[int, ...], rng: np.random.Generator) -> QuantizedWeight:
-    """Codes that are numbers, evenly; scales that bring their deviation to 1/√K, as the scales' format allows."""
-    rows, k = shape
-    values = minifloat_values(fmt.kind)
-    finite = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
-    codes = finite[rng.integers(0, len(finite), shape, np.uint8)]
-    scales = 0.5 + rng.random((rows, fmt.groups(k)), np.float32)
-    unit = np.float32(1.0 / np.sqrt(np.mean(values[finite] ** 2) * k))
-    if fmt.has_tensor_scale:
-        return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), tensor_scale=np.array([unit], np.float32))
-    scales *= unit
-    if fmt.scale == "e8m0":
-        scales = np.exp2(np.round(np.log2(scales)))
-    return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype))
-
-
-def epilogue_operands(epilogue: Epilogue | None, columns: int, result: TensorSpec) -> tuple[TensorSpec, ...]:
-    """What an epilogue reads besides the product, in call order."""
-    if epilogue is None:
-        return ()
-    rows = (TensorSpec(f"b{i}", (columns,), Format("f32"), constant=True) for i in range(epilogue.rows))
-    return *rows, *(TensorSpec(f"x{i}", result.shape, result.format) for i in range(epilogue.operands))
-
-
-def _quantised(x: NDArray[np.float64], weight: QuantizedWeight, compute: str) -> tuple[NDArray[np.float64], ...]:
-    """Product and tolerance, blocks of rows of W side by side (a float64 copy of all of W may not fit)."""
-    m, k = x.shape
-    n = weight.shape[0]
-    expected = np.empty((m, n))
-    tolerance = np.empty((m, n))
-    group, groups = weight.group, weight.format.groups(k)
-    padded = np.zeros((m, groups * group))
-    padded[:, :k] = np.abs(x)
-    largest = padded.reshape(m, groups, group).max(axis=2)
-    planes = 1 if weight.format.is_binary_coded else weight.format.bits
-    table_variance = 0.0 if weight.format.is_minifloat else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
-    starts = np.arange(0, k, group)
-    counts = np.diff(np.append(starts, k))
-
-    def block(start: int) -> None:
-        rows = slice(start, min(start + _ROW_BLOCK, n))
-        dense = weight.dequantise(rows)
-        expected[:, rows] = x @ dense.T
-        tolerance[:, rows] = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense).T)
-        if compute == "i8":
-            squares = weight.scales[rows].astype(np.float64) ** 2
-            if weight.format.is_binary_coded:
-                squares = squares.sum(axis=2)
-            energy = np.add.reduceat(dense**2, starts, axis=1) + counts * table_variance * squares
-            variance = (largest**2) @ energy.T
-            tolerance[:, rows] += CONFIDENCE / 127.0 / np.sqrt(12.0) * np.sqrt(variance)
-        elif compute in ROUNDING:
-            tolerance[:, rows] += CONFIDENCE * ROUNDING[compute] * np.sqrt((x * x) @ (dense * dense).T)
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.map(block, range(0, n, _ROW_BLOCK)):
-            pass
-    return expected, tolerance

@@ -1,0 +1,38 @@
+"""Random quantised weights, of any format, for verification."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fettle.graph.formats import Format, minifloat_values
+from fettle.graph.quantized import QuantizedWeight
+
+
+def random_weight(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> QuantizedWeight:
+    """Codes of any value, with scales that bring the weights' deviation to about 1/√K: results are O(1)."""
+    if fmt.is_minifloat:
+        return _random_minifloats(fmt, rows, k, rng)
+    codes = rng.integers(0, fmt.levels, (rows, k), np.uint8)
+    if fmt.is_binary_coded:  # each plane half as large as the one before
+        halves = np.float32(0.5) ** np.arange(fmt.scale_planes, dtype=np.float32)
+        planes = (0.5 + rng.random((rows, fmt.groups(k), fmt.scale_planes), np.float32)) * halves
+        return QuantizedWeight(fmt, codes, (planes / np.float32(np.sqrt(k))).astype(fmt.scale_dtype))
+    spread = fmt.step * np.sqrt((fmt.levels**2 - 1) / 12.0)
+    scales = (0.5 + rng.random((rows, fmt.groups(k)), np.float32)) / np.float32(spread * np.sqrt(k))
+    zero_points = rng.integers(0, fmt.levels, scales.shape, np.uint8) if fmt.zero_points else None
+    return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), zero_points)
+
+
+def _random_minifloats(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> QuantizedWeight:
+    """Codes that are numbers, evenly; scales that bring their deviation to 1/√K, as the scales' format allows."""
+    values = minifloat_values(fmt.kind)
+    finite = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
+    codes = finite[rng.integers(0, len(finite), (rows, k), np.uint8)]
+    scales = 0.5 + rng.random((rows, fmt.groups(k)), np.float32)
+    unit = np.float32(1.0 / np.sqrt(np.mean(values[finite] ** 2) * k))
+    if fmt.has_tensor_scale:
+        return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), tensor_scale=np.array([unit], np.float32))
+    scales *= unit
+    if fmt.scale == "e8m0":
+        scales = np.exp2(np.round(np.log2(scales)))
+    return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype))

@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, numpy_helper, parser
 
+from fettle.differences import compare
 from fettle.graph.data import reference
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.onnx.reference import evaluate
@@ -22,7 +23,7 @@ from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.sharing import alternatives, shared
 from fettle.graph.workload import Workload
-from fettle.runtime import GraphRuntime, compare
+from fettle.runtime import GraphRuntime
 
 SMALL = ["--hidden=64", "--mlp=96", "--heads=4", "--kv-heads=2", "--head-dim=16", "--past=7", "--block=32"]
 

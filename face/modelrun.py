@@ -11,8 +11,8 @@ import numpy as np
 
 from fettle.backends.registry import resolve_device
 from fettle.bench.timing import interleave
+from fettle.differences import compare
 from fettle.graph.data import keyed_rng
-from fettle.graph.errors import FettleError
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.reference import evaluate
 from fettle.graph.onnx_import import Imported, import_model
@@ -20,16 +20,19 @@ from fettle.graph.sharing import best, shared
 from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
 from fettle.offline import lookup
-from fettle.runtime import GraphRuntime, compare
+from fettle.runtime import GraphRuntime
 from fettle.sharing import compare_sharing, sharing_json
 from fettle.store.api import Store
-from fettle.store.open import open_store
+from fettle.store.open import store_at
 
 EXACT_LIMIT = 1e-4
 """Normalised RMS error an output may have when every product is computed in float32."""
 
 INT8_LIMIT = 5e-2
 """The same when activations are rounded to int8: 1 % a product (see the bound of ``matmul``), a few in sequence."""
+
+_SOURCES = {"exact": "tuned", "default": "default schedule"}
+"""A kernel's ``match``, for people."""
 
 _ROUNDS = 7
 
@@ -51,9 +54,8 @@ def run_model(
     """
     _, resolved = resolve_device(device)
     imported = import_model(model, dims).filled(seed)
-    kernels: dict[Workload, Kernel | FettleError] = {}
-    opened = store if isinstance(store, Store) else open_store(store)
-    try:
+    kernels: dict[Workload, Kernel] = {}
+    with store_at(store) as opened:
         sharing = compare_sharing(imported.graph, resolved, opened)
         imported = attrs.evolve(imported, graph=shared(imported.graph, best(sharing)))
 
@@ -63,9 +65,6 @@ def run_model(
             return found
 
         runtime = GraphRuntime(imported, kernel)
-    finally:
-        if opened is not store:
-            opened.close()
     return {
         "model": os.path.basename(model),
         "device": str(resolved),
@@ -121,17 +120,13 @@ def made_up_inputs(imported: Imported, seed: int) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _node_row(node: GraphNode, kernels: Mapping[Workload, Kernel | FettleError]) -> dict[str, Any]:
+def _node_row(node: GraphNode, kernels: Mapping[Workload, Kernel]) -> dict[str, Any]:
     return {
         "name": node.name,
         "workload": str(node.workload) if node.workload else None,
-        "kernel": _source(kernels.get(node.workload)) if node.workload else "default executor",
+        "kernel": _SOURCES[kernels[node.workload].match] if node.workload else "default executor",
         "reason": node.reason,
     }
-
-
-def _source(kernel: object) -> str:
-    return {"exact": "tuned", "default": "default schedule"}[kernel.match] if isinstance(kernel, Kernel) else "–"
 
 
 def _rows(

@@ -12,7 +12,7 @@ from fettle.kernel import Kernel
 from fettle.store.api import Store
 from fettle.store.lookup import Miss
 from fettle.store.lookup import lookup as lookup_stored
-from fettle.store.open import open_store
+from fettle.store.open import store_at
 
 
 def lookup(
@@ -40,8 +40,7 @@ def lookup(
     """
     wanted = Workload.parse(workload) if isinstance(workload, str) else workload
     backend, resolved = resolve_device(device)
-    opened = store if isinstance(store, Store) else open_store(store)
-    try:
+    with store_at(store) as opened:
         found = lookup_stored(opened, wanted, resolved, mode)
         misses = found.misses
         if found.kernel is not None:
@@ -53,9 +52,6 @@ def lookup(
                 misses = (Miss("artifact", "loadable here", error.message),)
             except NotFound as error:
                 raise DataLoss(error.message, hint="tune again with --force") from error
-    finally:
-        if opened is not store:
-            opened.close()
     if not default:
         differing = "; ".join(f"{miss.field}: wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses)
         raise NotFound(

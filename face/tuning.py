@@ -149,7 +149,7 @@ def tune(
         InvalidArgument (and subclasses): malformed target, device or budget.
     """
     from fettle.search.follow import run_or_follow
-    from fettle.store.open import open_store
+    from fettle.store.open import store_at
 
     spec, _ = plan(
         target,
@@ -163,13 +163,9 @@ def tune(
         objectives=objectives,
         share=share,
     )
-    opened = store if isinstance(store, Store) else open_store(store)
-    try:
+    with store_at(store) as opened:
         job, _ = opened.create_job(spec)
         return run_or_follow(opened, job.id, cancel=cancel, on_event=on_event)
-    finally:
-        if opened is not store:
-            opened.close()
 
 
 def tune_distribution(
@@ -198,14 +194,10 @@ def tune_distribution(
         NotFound: no layout has a verified kernel for every row count.
     """
     from fettle.search import distribution as search
-    from fettle.store.open import open_store
+    from fettle.store.open import store_at
 
     _, resolved = resolve_device(device)
-    opened = store if isinstance(store, Store) else open_store(store)
-    try:
+    with store_at(store) as opened:
         return search.tune_distribution(
             opened, template, distribution, resolved, device, trials=trials, seed=seed, policy=policy
         )
-    finally:
-        if opened is not store:
-            opened.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,6 +53,20 @@ def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = Tru
         engine.dispose()
         raise
     return SqlStore(engine, ArtifactFiles(artifacts), _claims(engine))
+
+
+@contextmanager
+def store_at(place: Store | str | os.PathLike[str] | None) -> Iterator[Store]:
+    """An open store as it is; else the store at a URL or path, or the user's own, closed in the end.
+
+    Raises:
+        see :func:`open_store`.
+    """
+    if isinstance(place, Store):
+        yield place
+    else:
+        with open_store(place) as opened:
+            yield opened
 
 
 def artifact_folder(url: str | os.PathLike[str] | None = None) -> Path:

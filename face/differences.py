@@ -46,11 +46,8 @@ def _difference(output: np.ndarray, reference: np.ndarray) -> Difference:
     if not np.isfinite(error).all():
         return Difference(math.inf, math.inf)
     rms, scale = _root_mean_square(error), _root_mean_square(expected[np.isfinite(expected)])
-    if scale > 0.0:
-        nrmse = rms / scale
-    else:
-        nrmse = 0.0 if rms == 0.0 else math.inf
-    return Difference(float(error.max(initial=0.0)), nrmse)
+    relative = rms / scale if scale > 0.0 else math.inf
+    return Difference(float(error.max(initial=0.0)), relative if rms > 0.0 else 0.0)
 
 
 def _root_mean_square(values: np.ndarray) -> float:

@@ -169,7 +169,7 @@ def check(imported: Imported, data: dict[str, np.ndarray]) -> None:
     assert max(d.nrmse for d in differences.values()) < 1e-6
 
 
-def test_constants_are_computed_once_and_used_as_weights() -> None:
+def test_constants_are_computed_first_and_used_as_weights() -> None:
     rng = np.random.default_rng(0)
     weights = {"w": rng.standard_normal((5, 8)).astype(np.float32), "c": rng.standard_normal(5).astype(np.float32)}
     imported = small("g (float[2,8] x) => (float[2,5] y) { y = Gemm<transB=1, beta=0.5>(x, w, c) }", weights)

@@ -55,7 +55,8 @@ def test_default_is_the_environment_then_the_users_data_folder(tmp_path: Path, m
 
 def test_empty_file_becomes_a_store(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    open_store(str(tmp_path / "empty")).close()
+    with open_store(str(tmp_path / "empty")) as store:
+        assert store.stats().jobs == 0
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,22 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
         part, read = group % slices, 0
         for i in range(len(notes)):
             what, turn, vector, output, chunk, buffer_column = notes[i]
-            problem = turn * at_once + group // slices
-            begin = part * slice_k + chunk * chunk_k
+            problem, begin = turn * at_once + group // slices, part * slice_k + chunk * chunk_k
+            start, end = begin, min(begin + chunk_k, (part + 1) * slice_k, k_end)
+            while what == MAC and start < end:
+                panel = start // PANEL
+                stop = min(end, (panel + 1) * PANEL)
+                place = buffer_column * lanes + start - begin
+                for channel in range(group * share, (group + 1) * share):
+                    if (masks[i] >> np.uint64(channel)) & np.uint64(1):
+                        some = buffers[channel, place : place + stop - start]
+                        first = (output * share + channel % share) * banks
+                        for bank in range(min(banks, n_end - first)):
+                            row = weight[problem, panel, first + bank, start - panel * PANEL : stop - panel * PANEL]
+                            sums[channel, bank] += _dot(row, some)
+                start = stop
             for channel in range(group * share, (group + 1) * share):
-                if (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
+                if what == MAC or (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
                     continue
                 if what == FEED:
                     start = begin + (columns[i] - buffer_column) * lanes
@@ -117,20 +129,6 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
                     buffers[channel, place : place + count] = x[problem, vector, start : start + count]
                 elif what == BIAS:
                     sums[channel] = 0.0
-                elif what == MAC:
-                    first = (output * share + channel % share) * banks
-                    end = min(begin + chunk_k, (part + 1) * slice_k, k_end)
-                    place = buffer_column * lanes
-                    start = begin
-                    while start < end:
-                        panel = start // PANEL
-                        stop = min(end, (panel + 1) * PANEL)
-                        some = buffers[channel, place : place + stop - start]
-                        for bank in range(min(banks, n_end - first)):
-                            row = weight[problem, panel, first + bank, start - panel * PANEL : stop - panel * PANEL]
-                            sums[channel, bank] += _dot(row, some)
-                        place += stop - start
-                        start = stop
                 else:
                     left[read, channel] = sums[channel]
             read += what == READ

@@ -67,7 +67,7 @@ def parse_schedule(text: str) -> dict[str, int | float | str | bool]:
 
 
 def simulation_json(result: Simulation) -> dict[str, Any]:
-    """What ``--json`` prints; counters of the model's own stand beside the common ones."""
+    """What ``--json`` prints; counters of the model's own stand beside the common ones, and so do planned offsets."""
     return {
         "cycles": result.cycles,
         "seconds": result.seconds,
@@ -77,6 +77,7 @@ def simulation_json(result: Simulation) -> dict[str, Any]:
         "schedule": result.schedule.as_dict(),
         "basis": result.basis.value,
         **dict(result.counters),
+        **({"offsets": dict(result.offsets)} if result.offsets else {}),
     }
 
 
@@ -89,6 +90,7 @@ def _table(result: Simulation, title: str) -> Table:
     rows += [("DRAM traffic", f"{result.dram_bytes:,} B"), ("energy", energy)]
     rows += [(name, f"{count:,}") for name, count in result.commands]
     rows += [(name, str(value)) for name, value in result.counters]
+    rows += [(f"scratchpad: {name}", f"from byte {offset:,}") for name, offset in result.offsets]
     rows += [("schedule", str(result.schedule))] if result.schedule.values else []
     for row in rows:
         table.add_row(*row)

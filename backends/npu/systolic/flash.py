@@ -176,5 +176,6 @@ class MappedAttention:
             dram_bytes=dram,
             energy=1e-12 * picojoules,
             counters=tuple(counters.items()),
+            offsets=tuple(self.scratchpad.offsets.items()),
             trace=tuple(lines),
         )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule
-from fettle.backends.npu.systolic import folds, program, timeline
+from fettle.backends.npu.systolic import folds, program, residency, timeline
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
 from fettle.backends.npu.systolic.product import ACCUMULATOR_BYTES, Product
 from fettle.backends.npu.systolic.tiling import TILES
+from fettle.graph.memory.plan import MemoryPlan
 
 Ints = NDArray[np.int64]
 
@@ -182,6 +183,24 @@ class Gemm:
     def cycles(self) -> int:
         """From the first transfer to the last result in memory."""
         return int(self.events[-1, timeline.STORED]) + (self.hardware.hops if len(self.shards) > 1 else 0)
+
+    @cached_property
+    def residents(self) -> tuple[residency.Tiles, ...]:
+        """What lies in the first array's scratchpad when."""
+        p, steps = self.product, self.steps(self.shards[0])
+        m, n, k = (steps[:, 2 * d + 1] - steps[:, 2 * d] for d in range(3))
+        weights = p.weight_bytes(n, steps[:, program.K0], steps[:, program.K1])
+        sizes = np.stack([m * k * p.input_bytes, weights, m * n * ACCUMULATOR_BYTES], axis=1)
+        load_time = self.durations(steps)[:, timeline.LOAD_TIME]
+        repeated = (np.tile(steps, (p.batch, 1)), self.events, np.tile(load_time, p.batch))
+        return residency.tiles(
+            *repeated, self.hardware.latency, np.tile(sizes, (p.batch, 1)), int(self.schedule["buffers"])
+        )
+
+    @cached_property
+    def scratchpad(self) -> MemoryPlan:
+        """Where it lies."""
+        return residency.lay_out(self.residents)
 
     # -------------------------------------------------------------------------------------------- energy
 

@@ -84,7 +84,11 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         "compute": batch * shards * len(steps),
         "store": batch * shards * int((steps[:, program.STORE] > 0).sum()),
     }
-    busy = (mapped.compute_cycles + 1) / mapped.cycles
+    counters = {
+        "compute_cycles": mapped.compute_cycles,
+        "array_busy": round((mapped.compute_cycles + 1) / mapped.cycles, 6),
+        "scratchpad_bytes": mapped.scratchpad.peak,
+    }
     return Simulation(
         cycles=mapped.cycles,
         seconds=mapped.hardware.seconds(mapped.cycles),
@@ -92,7 +96,8 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         commands=tuple(commands.items()),
         dram_bytes=mapped.dram_bytes,
         energy=mapped.energy,
-        counters=(("compute_cycles", mapped.compute_cycles), ("array_busy", round(busy, 6))),
+        counters=tuple(counters.items()),
+        offsets=tuple(mapped.scratchpad.offsets.items()),
         trace=tuple(_lines(mapped, steps)) if trace else (),
     )
 

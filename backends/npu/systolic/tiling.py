@@ -32,11 +32,17 @@ def space(product: Product, hardware: Systolic) -> Space:
     if hardware.arrays > 1:
         parameters.append(Parameter("split", ("k", "m", "n")))
     m, n, k = product.extents
-    bits = f"tile_m * tile_k * {100 * product.act.bits} + tile_n * tile_k * {product.weight_centibits}"
-    outputs = f"tile_m * tile_n * {800 * ACCUMULATOR_BYTES}"
+    weights = product.weight_centibits
+    hundredths = {  # of bits
+        "tile_m * tile_k": (100 * product.act.bits, f"tile_m >= {m} and tile_k >= {k}"),
+        "tile_n * tile_k": (weights, f"tile_n >= {n} and tile_k >= {k}"),
+        "tile_m * tile_n": (800 * ACCUMULATOR_BYTES, f"tile_m >= {m} and tile_n >= {n}"),
+    }
+    slots = "buffers" if product.batch > 1 else "(1 if {} else buffers)"
+    need = " + ".join(f"{slots.format(once)} * {tile} * {each}" for tile, (each, once) in hundredths.items())
     steps = " * ".join(f"(({e} + {t} - 1) // {t})" for t, e in zip(TILES, (m, n, k), strict=True))
     constraints = (
-        Constraint(f"buffers * ({bits} + {outputs}) <= {800 * hardware.sram_bytes}", "tiles fit the scratchpad"),
+        Constraint(f"{need} <= {800 * hardware.sram_bytes}", "tiles fit the scratchpad"),
         Constraint(f"{steps} <= {_MOST_STEPS}", "not too many tiles"),
     )
     return Space(parameters, constraints)
@@ -85,6 +91,10 @@ def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -
 
 
 def _scratchpad_bits(product: Product, tiles: Sequence[int], buffers: int) -> float:
-    m, n, k = tiles
-    operands = m * k * product.act.bits + n * k * product.weight_centibits / 100
-    return buffers * (operands + m * n * 8 * ACCUMULATOR_BYTES)
+    """Bits that all slots take; an operand that is loaded only once has one (see :mod:`residency`)."""
+    bits = {(0, 2): product.act.bits, (1, 2): product.weight_centibits / 100, (0, 1): 8 * ACCUMULATOR_BYTES}
+    need = 0.0
+    for (one, two), each in bits.items():
+        once = product.batch == 1 and tiles[one] >= product.extents[one] and tiles[two] >= product.extents[two]
+        need += (1 if once else buffers) * tiles[one] * tiles[two] * each
+    return need

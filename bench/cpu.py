@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
@@ -15,7 +16,7 @@ from fettle.bench.goals import Case, Goal
 from fettle.bench.metrics import normalised_error
 from fettle.bench.peers import PEERS, Effort, Peer, Rival
 from fettle.bench.results import CaseResult, PeerTime, Row, judge
-from fettle.bench.timing import Timed, interleave
+from fettle.bench.timing import SETTLE, Timed, interleave
 from fettle.graph import data
 from fettle.graph.errors import FettleError, NotFound, Unsupported
 from fettle.graph.operators import Reference
@@ -115,7 +116,8 @@ class Bench:
     def on(cls, store: Store, threads: int, missing: Mapping[tuple[str, int], str], seed: int, rounds: int) -> Bench:
         """A bench on this machine; measures its roofs."""
         backend, device = resolve_device(device_text(threads))
-        return cls(store, backend, device, threads, backend.profile(device), missing, seed, rounds)
+        timer = functools.partial(interleave, settle=SETTLE if threads > 1 else 0.0)
+        return cls(store, backend, device, threads, backend.profile(device), missing, seed, rounds, timer=timer)
 
     def with_metaschedule(self) -> Bench:
         """The same, where MetaSchedule searches f32 matmuls too: with our kernel's trials, and for its seconds."""

@@ -29,12 +29,18 @@ WARM_UP = 0.02
 """Seconds of untimed calls before each sample: threads wake up, and caches fill again."""
 
 
-def interleave(rivals: Mapping[str, Callable[[], object]], rounds: int = 15, sample: float = 0.01) -> Timed:
-    """Time every rival once a round (a sample lasts at least ``sample`` seconds), order reversed every other round."""
+def interleave(
+    rivals: Mapping[str, Callable[[], object]], rounds: int = 15, sample: float = 0.01, settle: float = SETTLE
+) -> Timed:
+    """Time every rival once a round (a sample lasts at least ``sample`` seconds), order reversed every other round.
+
+    Args:
+        settle: seconds of rest before each sample; rivals of one thread need none.
+    """
     samples: dict[str, list[float]] = {name: [] for name in rivals}
     for round_ in range(rounds):
         for name in list(rivals)[:: 1 if round_ % 2 == 0 else -1]:
-            time.sleep(SETTLE)
+            time.sleep(settle)
             calls = max(1, round(sample / _repeat(rivals[name], until=WARM_UP)))
             start = time.perf_counter()
             for _ in range(calls):

@@ -118,7 +118,7 @@ class CpuBackend(Backend):
 
     def features(self, candidate: Candidate, artifact: Artifact | None) -> Mapping[str, float]:
         family = self.family(candidate.workload, candidate.device)
-        numbers = {**_workload_features(candidate), **family.features(candidate)}
+        numbers = {**_workload_features(candidate.workload, candidate.device), **family.features(candidate)}
         if artifact is not None:
             numbers |= {
                 f"code_{name}": float(value) for name, value in artifact.facts if isinstance(value, int | float)
@@ -155,12 +155,13 @@ def _family(workload: Workload, device: Device) -> Family:
     raise Unsupported(f"no CPU kernel for {workload}", hint="; ".join(reasons))
 
 
-def _workload_features(candidate: Candidate) -> dict[str, float]:
+@functools.lru_cache(maxsize=256)
+def _workload_features(workload: Workload, device: Device) -> Mapping[str, float]:
     """Size, traffic and arithmetic intensity of the workload, as logarithms; the threads the device has."""
-    flops, traffic = max(1, candidate.workload.flops), candidate.workload.nbytes
+    flops, traffic = max(1, workload.flops), workload.nbytes
     return {
         "log_flops": float(np.log2(flops)),
         "log_bytes": float(np.log2(traffic)),
         "log_intensity": float(np.log2(flops / traffic)),
-        "device_threads": float(cpu.threads(candidate.device)),
+        "device_threads": float(cpu.threads(device)),
     }

@@ -5,6 +5,7 @@ Detection reads ``/proc/cpuinfo``, ``/sys`` and the affinity mask, nothing else;
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from collections.abc import Mapping
@@ -218,6 +219,7 @@ def _cpuinfo(path: Path) -> dict[str, str]:
     return fields
 
 
+@functools.cache
 def _sibling_rank(core: int) -> int:
     """0 for the first hardware thread of a physical core, 1 for its second …"""
     path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fettle.backends.api import Artifact
+from fettle.backends.api import Artifact, MeasurePolicy
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
 from fettle.backends.cpu.amx import permit
@@ -47,6 +47,8 @@ class CpuKernel:
         self.threads = int(dict(artifact.facts).get("threads", 1))
         self._is_parallel = _PARALLEL in artifact.payload
         self.function: Callable[..., None] = module[artifact.entry]
+        self.calls: dict[MeasurePolicy, int] = {}
+        """Calls that filled a sample when last timed."""
         self._inputs = tuple((t.shape, t.format.dtype) for t in self.workload.operands if not t.constant)
         self._result = (self.workload.result.shape, self.workload.result.format.dtype)
 

@@ -1,7 +1,7 @@
 """TensorIR to a module of LLVM code: the passes that our kernels need, out of TVM's default pipeline.
 
-Families write loops, vectors and buffers, never blocks, threads of a GPU or asynchronous copies; what lowers those would
-find nothing and take most of the passes' time. Imports TVM: import it lazily.
+Families write loops, vectors and buffers, never blocks, threads of a GPU or asynchronous copies; what lowers those
+would find nothing and take most of the passes' time. Imports TVM: import it lazily.
 """
 
 from __future__ import annotations

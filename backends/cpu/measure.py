@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import attrs
 import numpy as np
 
 from fettle.backends.api import Basis, Measurement, MeasurePolicy, Outcome
@@ -89,13 +90,19 @@ class _Run:
         self._metered_calls = 0
 
     def calibrate(self, policy: MeasurePolicy) -> None:
-        """Choose the calls a sample needs to last ``policy.min_sample`` seconds; ``policy.warmup`` calls at least."""
+        """Choose the calls a sample needs to last ``policy.min_sample`` seconds; ``policy.warmup`` calls at least.
+
+        Begins with what the kernel needed before: finals ask for one sample at a time.
+        """
+        key = attrs.evolve(policy, samples=1)
+        self._calls = self._kernel.calls.get(key, 1)
         made = 0
         while True:
             seconds = self.sample() * self._calls
             made += self._calls
             if seconds >= policy.min_sample or self._calls >= _MAX_CALLS:
                 if made >= policy.warmup:
+                    self._kernel.calls[key] = self._calls
                     return
                 continue
             growth = policy.min_sample / max(seconds, 1e-9)

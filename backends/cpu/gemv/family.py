@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -58,7 +59,14 @@ class Gemv(Family):
         return layouts.pack(weight, plan)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
-        return plan_features(Plan.of(candidate.workload, candidate.schedule))
+        return plan_features(*_analysed(candidate.workload, candidate.schedule))
 
     def estimate(self, candidate: Candidate) -> float | None:
-        return busiest_thread(Plan.of(candidate.workload, candidate.schedule))["all"] / CLOCK
+        return _analysed(candidate.workload, candidate.schedule)[1]["all"] / CLOCK
+
+
+@functools.lru_cache(maxsize=1)
+def _analysed(workload: Workload, schedule: Schedule) -> tuple[Plan, Mapping[str, float]]:
+    """The plan and the cycles of its busiest thread; a schedule's features and its estimate are asked for in turn."""
+    plan = Plan.of(workload, schedule)
+    return plan, busiest_thread(plan)

@@ -9,6 +9,7 @@ most; on other machines they are rough, and the model learns by how much from th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from fettle.backends.cpu.gemv.plan import Plan, ceil_div
 
@@ -53,9 +54,12 @@ _HIDING = 4
 """Exponent of the norm that combines what hides each other: near the maximum, a little more where two are close."""
 
 
-def plan_features(plan: Plan) -> dict[str, float]:
-    """Physically meaningful numbers of a schedule, without compiling it; logarithms where they scale."""
-    cycles = busiest_thread(plan)
+def plan_features(plan: Plan, cycles: Mapping[str, float]) -> dict[str, float]:
+    """Physically meaningful numbers of a schedule, without compiling it; logarithms where they scale.
+
+    Args:
+        cycles: what :func:`busiest_thread` says of the plan.
+    """
     return {
         **{f"log_{cause}_cycles": math.log2(1.0 + value) for cause, value in cycles.items() if cause != "all"},
         "bits": float(plan.format.bits),

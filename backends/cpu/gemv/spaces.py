@@ -112,9 +112,7 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
 def _has_lines(plan: Plan) -> bool:
     """Some tile is whole lines; for ``mirror``, a group's bytes add up in 16 bits, and there are few planes."""
     mirrors = plan.steps <= LARGEST_STEPS and plan.planes <= MOST_MIRRORED_PLANES
-    return (not plan.is_mirror or mirrors) and any(
-        tile % plan.block_rows == 0 for tile in _tiles(plan.n)
-    )
+    return (not plan.is_mirror or mirrors) and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
 
 
 def _fits(plan: Plan) -> bool:

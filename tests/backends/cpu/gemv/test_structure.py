@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fettle.backends.api import Candidate, Schedule
-from fettle.backends.cpu import CpuBackend, codegen, loader
+from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
 from fettle.graph.workload import Workload

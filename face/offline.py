@@ -51,7 +51,7 @@ def lookup(
             except Unsupported as error:
                 misses = (Miss("artifact", "loadable here", error.message),)
             except NotFound as error:
-                raise DataLoss(error.message, hint="tune again with --force") from error
+                raise DataLoss(error.message, hint="tune again: fettle tune") from error
     if not default:
         differing = "; ".join(f"{miss.field}: wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses)
         raise NotFound(

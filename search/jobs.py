@@ -14,7 +14,7 @@ from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
-from fettle.graph.errors import FettleError
+from fettle.graph.errors import DataLoss, FettleError, NotFound
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
 from fettle.search.journal import Journal
@@ -29,7 +29,7 @@ from fettle.search.tuner import WorkloadTuner
 from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
 from fettle.store.lookup import lookup
-from fettle.store.values import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.values import Job, JobEvent, JobState, Kernel, WorkloadResult
 
 _log = logging.getLogger("fettle.search")
 
@@ -150,13 +150,21 @@ class _Run:
             support = backend.supports(workload, self._spec.device)
             anew = self._spec.force or len(self._spec.objectives) > 1
             found = None if anew else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
-            if found is not None and found.kernel is not None and found.match == "exact":
+            if found is not None and found.kernel is not None and self._is_whole(found.kernel):
                 self._finish(cached_result(workload, count, found.kernel))
             elif not support:
                 self._finish(WorkloadResult(workload, count, error=support.reason))
             else:
                 rest.append((workload, count))
         return rest
+
+    def _is_whole(self, kernel: Kernel) -> bool:
+        """Whether the artifact of a cached kernel is there, as it was stored: what is lost or damaged is made again."""
+        try:
+            self._store.get_artifact(kernel.artifact_sha256)
+        except (DataLoss, NotFound):
+            return False
+        return True
 
     def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], roofs: Roofs) -> list[WorkloadTuner]:
         """A tuner for each workload whose space can be set up; the others get their results."""

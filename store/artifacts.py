@@ -125,6 +125,6 @@ def _holds(path: Path, data: bytes) -> bool:
 def _lost(path: Path, sha256: str, what: str) -> DataLoss:
     return DataLoss(
         f"artifact file {path} {what}",
-        hint="build the kernel again: fettle tune --force",
+        hint="build the kernel again: fettle tune",
         details={"file": str(path), "sha256": sha256},
     )

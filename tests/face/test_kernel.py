@@ -106,7 +106,7 @@ def test_miss_says_which_field_differs(tuned_folder: Path) -> None:
     assert missed.value.hint.endswith("--cold")
 
 
-def test_damaged_artifact_is_reported_not_run(tmp_path: Path) -> None:
+def test_damaged_artifact_is_reported_not_run_and_tuning_replaces_it(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite3"
     fettle.tune(SOFTMAX, DEVICE, trials=2, store=str(store))
     (artifact,) = [f for f in (tmp_path / "artifacts").rglob("*") if f.is_file()]
@@ -114,8 +114,10 @@ def test_damaged_artifact_is_reported_not_run(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     artifact.chmod(0o644)
     artifact.write_bytes(content)
-    with pytest.raises(DataLoss, match="--force"):
+    with pytest.raises(DataLoss, match="fettle tune"):
         fettle.lookup(SOFTMAX, DEVICE, store=str(store), default=False)
+    fettle.tune(SOFTMAX, DEVICE, trials=2, store=str(store))
+    assert fettle.lookup(SOFTMAX, DEVICE, store=str(store), default=False).match == "exact"
 
 
 def test_loading_a_cached_kernel_imports_no_compiler(tuned_folder: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fettle.kernel import Kernel
     from fettle.offline import lookup
     from fettle.service.client import connect, connect_async
+    from fettle.torch_export import from_torch
     from fettle.tuning import tune, tune_distribution
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Workload": "fettle.graph.workload",
     "connect": "fettle.service.client",
     "connect_async": "fettle.service.client",
+    "from_torch": "fettle.torch_export",
     "lookup": "fettle.offline",
     "tune": "fettle.tuning",
     "tune_distribution": "fettle.tuning",
@@ -39,6 +41,7 @@ __all__ = [
     "Workload",
     "connect",
     "connect_async",
+    "from_torch",
     "lookup",
     "tune",
     "tune_distribution",

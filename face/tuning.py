@@ -61,6 +61,8 @@ def read_work(
     if isinstance(target, Sequence) and not isinstance(target, str):
         return Work(f"{len(target)} workloads", tuple((w, 1) for w in dict.fromkeys(target)))
     text = os.fspath(target)
+    if text.endswith((".pt2", ".pt", ".pth")):
+        raise InvalidArgument(f"{text} is a file of PyTorch's", hint="write an ONNX model with fettle.from_torch")
     if not text.endswith(".onnx"):
         if share:
             raise InvalidArgument("only products of an ONNX model share the preparation of their activations")

@@ -85,7 +85,7 @@ class SearchReport:
         """The aims: cold beside every peer, no space where ours is worst, warm."""
         peers = [s for s in self.searchers if s not in (DEFAULT, WARM)]
         marks = []
-        for mark in JUDGED:
+        for mark in JUDGED if DEFAULT in self.searchers else ():
             best = max((self.mean(p, mark) for p in peers), default=0.0)
             ours, target = self.mean(DEFAULT, mark), min(ENOUGH, best + LEAD)
             marks.append(Mark(f"cold, {mark} evaluations", ours, target, ours >= target))
@@ -135,9 +135,7 @@ def compare(
                 continue
             runs += _runs(title, name, seeds, recordings[title], tried)
             show(f"{title}: {name}")
-        others = [
-            r for r in recordings.values() if r is not recordings[title] and _names(r) == _names(recordings[title])
-        ]
+        others = [r for r in recordings.values() if r is not recordings[title] and same_kernel(r, recordings[title])]
         if DEFAULT in searchers and others:
             runs += _runs(
                 title, WARM, seeds, recordings[title], _searcher(DEFAULT, backend, path, recordings[title], others)
@@ -176,8 +174,9 @@ def ratios(recording: Recording, rows: Sequence[int]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _names(recording: Recording) -> frozenset[str]:
-    return frozenset(p.name for p in recording.parameters)
+def same_kernel(one: Recording, two: Recording) -> bool:
+    """Whether two recordings have the same parameters."""
+    return {p.name for p in one.parameters} == {p.name for p in two.parameters}
 
 
 def recorded_devices(backend: ReplayBackend, files: Sequence[Path]) -> dict[str, Device]:

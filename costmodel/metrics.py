@@ -26,6 +26,15 @@ def ranks(values: ArrayLike) -> Array:
     return mean
 
 
+def normal_scores(values: ArrayLike) -> Array:
+    """What as many draws of a standard normal variable would be, about, in the order of the values (Blom, 1958);
+    failures are the slowest, and alike."""
+    from scipy.special import ndtri
+
+    order = ranks(values)
+    return np.asarray(ndtri((order - 0.5) / len(order)), np.float64)
+
+
 def spearman(predicted: ArrayLike, actual: ArrayLike) -> float | None:
     """Rank correlation, -1 … 1; None for fewer than three trials or if either side is constant."""
     p, a = _pair(predicted, actual)

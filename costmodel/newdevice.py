@@ -1,60 +1,201 @@
 """A device nobody measured: ten reference measurements place it among the devices that are known.
 
-As in HELP (Lee et al., 2106.08630) a device is described by the latencies of a few reference points. Here that
-description is a posterior: how much each known device's times explain those of the references, and by what offset,
-with what they leave unexplained falling off with distance from the references (:mod:`fettle.costmodel.gaussian`).
+As in HELP (Lee et al., 2106.08630) a device is described by the latencies of a few reference points. What that says of
+all others is a regression whose weights vary over the space (Gelfand et al., 2003)::
+
+    f(x) = offset + Σ_s w_s(x) · f_s(x) + g(x)
+
+``f_s`` are the known devices, as normal scores of their times; ``w_s`` varies slowly about an equal share, since a new
+device may value one corner of the space as one known device does and another corner as another; ``g`` is what none of
+them has. All are Gaussian, so ten points are enough to condition on. How fast ``g`` varies along each parameter is
+learned on the known devices, from many points.
+
+A known device that is nothing like the new one is worse than none. So the model is fitted for several subsets of the
+known devices, and the fits are averaged by how probable they make the references.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
+from fettle.costmodel.metrics import normal_scores
 
 Array = NDArray[np.float64]
+Indices = Sequence[int] | NDArray[np.int64]
 
 REFERENCES = 10
 
+_LEARNED_FROM = 300
+"""Points of a known device from which length scales are learned."""
 
-def choose_references(known: Array, rng: np.random.Generator, count: int = REFERENCES) -> list[int]:
-    """Points to measure on the new device: one from each of ``count`` equally large classes, from those expected
-    fast to those expected slow; any ten fast points would be alike.
+_POOL = 800
+"""Random points among which references are chosen."""
 
-    Args:
-        known: [points, devices], log(time) on the known devices, all finite.
+_WEIGHT_VARIANCE = 0.25
+"""Of a device's weight everywhere, and as much again of its variation over the space."""
+
+_ROUGH, _SMOOTH = 0.6, 0.7
+"""Variances of the two parts of ``g``: as rough as the known devices, and slow in all parameters."""
+
+_NOISE = 0.05
+_LEAST_TRIALS = 8
+
+
+@attrs.frozen(eq=False)
+class _Kin:
+    """The supposition that the new device is related to some of the known ones, and to no other.
+
+    Attributes:
+        features: [points, columns].
+        scores: [points, kin].
+        rough, smooth: kernels of the parts of ``g``.
     """
-    order = np.argsort(_standardised(known).mean(axis=1), kind="stable")
-    return [int(rng.choice(part)) for part in np.array_split(order, count) if len(part)]
+
+    features: Array
+    scores: Array
+    rough: Hyperparameters
+    smooth: Hyperparameters
+
+    def covariance(self, one: Indices, two: Indices) -> Array:
+        """Prior covariance, [len(one), len(two)]."""
+        trend = _WEIGHT_VARIANCE * (self.scores[one] @ self.scores[two].T)
+        smooth = self.smooth.kernel(self.features[one], self.features[two])
+        rough = self.rough.kernel(self.features[one], self.features[two])
+        return 1.0 + trend + trend * smooth + _SMOOTH * smooth + rough
 
 
-def predict_device(features: Array, known: Array, references: Sequence[int], log_times: Array) -> Array:
-    """log(time) of every point on the new device, [points].
+def says_something(log_times: Array) -> bool:
+    """Whether a known device has enough times, and different ones, to learn from."""
+    valid = log_times[np.isfinite(log_times)]
+    return len(valid) >= _LEAST_TRIALS and float(np.ptp(valid)) > 0.0
+
+
+class KnownDevices:
+    """What is known of a space before a new device is measured.
 
     Args:
         features: [points, columns] of :class:`fettle.costmodel.columns.ScheduleColumns`.
-        known: [points, devices], log(time) on the known devices, all finite; no column if there are none.
-        references: points measured on the new device.
-        log_times: log(time) of the references there, all finite.
+        known: [points, devices], log(time) on the known devices; not finite where a point failed or was not tried.
 
     Raises:
-        ValueError: fewer than two references, or all equally fast.
+        ValueError: no known device, or one with fewer than eight times, or all of them equal.
     """
-    if len(references) < 2 or np.ptp(log_times) == 0.0:
-        raise ValueError("at least two reference points with different times are needed")
-    places = list(references)
-    offset = float(log_times.mean())
-    scale = float(known.std(axis=0).mean()) if known.shape[1] else float(log_times.std())
-    trend = _standardised(known)
-    targets = (log_times - offset) / scale
-    process = GaussianProcess(learn(features[places], targets, trend[places]), features, trend)
-    process.extend(features[places], trend[places])
+
+    def __init__(self, features: Array, known: Array) -> None:
+        if not known.shape[1]:
+            raise ValueError("no device is known")
+        self._features = features
+        measured = np.isfinite(known)
+        completed = [_completed(features, *column) for column in zip(known.T, measured.T, strict=True)]
+        scores = np.stack([column for column, _ in completed], axis=1)
+        logs = np.stack([scales for _, scales in completed])
+        self._kin = [
+            _Kin(features, scores[:, kin], _rough(logs[kin]), Hyperparameters.initial(features.shape[1]))
+            for kin in _subsets(known.shape[1])
+        ]
+        tried = measured.sum(axis=1)
+        self._candidates = np.flatnonzero(tried == tried.max())
+
+    def choose_references(self, rng: np.random.Generator, count: int = REFERENCES) -> list[int]:
+        """Points to measure on the new device.
+
+        They are chosen one by one, each so that the least uncertainty is left over the space, in the sum over all
+        suppositions (greedy A-optimality). Points that failed on a known device are left out.
+        """
+        pool = rng.permutation(self._candidates)[:_POOL]
+        left = [kin.covariance(pool, pool) for kin in self._kin]
+        chosen: list[int] = []
+        for _ in range(min(count, len(pool))):
+            removed = sum(((c**2).sum(axis=0) / (np.diag(c) + _NOISE) for c in left), np.zeros(len(pool)))
+            removed[chosen] = -1.0
+            at = int(np.argmax(removed))
+            chosen.append(at)
+            left = [c - np.outer(c[:, at], c[:, at]) / (c[at, at] + _NOISE) for c in left]
+        return [int(pool[at]) for at in chosen]
+
+    def predict(self, references: Sequence[int], log_times: Array) -> Array:
+        """log(time) of every point on the new device, [points].
+
+        Args:
+            references: points measured on the new device.
+            log_times: log(time) of the references there, all finite.
+
+        Raises:
+            ValueError: fewer than two references, or all equally fast.
+        """
+        _check(log_times)
+        offset, scale = float(log_times.mean()), float(log_times.std())
+        everything = np.arange(len(self._features))
+        priors = [(kin.scores.mean(axis=1), kin.covariance(references, everything)) for kin in self._kin]
+        return _averaged(priors, references, (log_times - offset) / scale) * scale + offset
+
+
+def predict_alone(features: Array, references: Sequence[int], log_times: Array) -> Array:
+    """log(time) of every point from the references alone, as if no other device were known; for comparison.
+
+    Raises:
+        ValueError: as :meth:`KnownDevices.predict`.
+    """
+    _check(log_times)
+    offset, scale = float(log_times.mean()), float(log_times.std())
+    places, targets = features[list(references)], (log_times - offset) / scale
+    process = GaussianProcess(learn(places, targets), features)
+    process.extend(places)
     return process.mean(targets) * scale + offset
 
 
-def _standardised(known: Array) -> Array:
-    if not known.shape[1]:
-        return known
-    return np.asarray((known - known.mean(axis=0)) / np.maximum(known.std(axis=0), 1e-12), np.float64)
+def _check(log_times: Array) -> None:
+    if len(log_times) < 2 or np.ptp(log_times) == 0.0:
+        raise ValueError("at least two reference points with different times are needed")
+
+
+def _completed(features: Array, times: Array, measured: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Normal scores of a known device's times, expected ones where it has none, and the logarithms of the scales at
+    which it varies."""
+    if not says_something(times):
+        raise ValueError("too few valid trials to learn from")
+    rows = np.flatnonzero(measured)
+    scores = np.zeros(len(times))
+    scores[rows] = normal_scores(times[rows])
+    some = np.random.default_rng(0).permutation(rows)[:_LEARNED_FROM]
+    hyper = learn(features[some], scores[some])
+    if not measured.all():
+        process = GaussianProcess(hyper, features[~measured])
+        process.extend(features[some])
+        scores[~measured] = process.mean(scores[some])
+    return scores, np.log(hyper.scales)
+
+
+def _rough(log_scales: Array) -> Hyperparameters:
+    """As known devices vary, in the geometric mean; [devices, columns]."""
+    return Hyperparameters(np.exp(log_scales.mean(axis=0)), _ROUGH, 0.0)
+
+
+def _subsets(count: int) -> Iterator[list[int]]:
+    """Of the known devices: each, every pair, and all."""
+    for size in sorted({1, min(2, count), count}):
+        for subset in itertools.combinations(range(count), size):
+            yield list(subset)
+
+
+def _averaged(priors: Sequence[tuple[Array, Array]], references: Sequence[int], targets: Array) -> Array:
+    """Posterior means, averaged by the probability of the targets (Rasmussen and Williams, 2006, eq. 2.25, 2.30).
+
+    Args:
+        priors: of each supposition, the mean, [points], and the covariance of references with points.
+    """
+    places = list(references)
+    means, evidence = [], []
+    for mean, covariance in priors:
+        lower = np.linalg.cholesky(covariance[:, places] + _NOISE * np.eye(len(places)))
+        whitened = np.linalg.solve(lower, targets - mean[places])
+        means.append(mean + np.linalg.solve(lower.T, whitened) @ covariance)
+        evidence.append(-0.5 * float(whitened @ whitened) - float(np.log(np.diag(lower)).sum()))
+    weights = np.exp(np.array(evidence) - max(evidence))
+    return np.asarray(weights @ np.stack(means) / weights.sum(), np.float64)

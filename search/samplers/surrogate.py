@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.gaussian import GaussianProcess, learn
-from fettle.costmodel.metrics import ranks
+from fettle.costmodel.metrics import normal_scores
 from fettle.costmodel.trees import BoostedTrees
 
 Array = NDArray[np.float64]
@@ -186,14 +186,6 @@ class TreeSurrogate(Surrogate):
 
     def pretend(self, at: int) -> TreeSurrogate:
         return self
-
-
-def normal_scores(values: Array) -> Array:
-    """What as many draws of a standard normal variable would be, about, in the order of the values (Blom, 1958);
-    failures are the slowest, and alike."""
-    from scipy.special import ndtri
-
-    return np.asarray(ndtri((ranks(values) - 0.5) / len(values)), np.float64)
 
 
 def cut_off(values: Array) -> Array:

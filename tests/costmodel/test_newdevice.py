@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fettle.costmodel.newdevice import choose_references, predict_device
+from fettle.costmodel.newdevice import KnownDevices, predict_alone
 
 
 def devices(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -19,39 +19,75 @@ def devices(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, np.stack([one, two], axis=1), new
 
 
+def rank(predicted: np.ndarray, new: np.ndarray, references: list[int]) -> float:
+    rest = np.setdiff1d(np.arange(len(new)), references)
+    return float(stats.spearmanr(predicted[rest], new[rest]).statistic)
+
+
 def test_ten_references_rank_better_than_any_known_device_and_than_themselves_alone() -> None:
     x, known, new = devices()
-    references = choose_references(known, np.random.default_rng(1))
+    model = KnownDevices(x, known)
+    references = model.choose_references(np.random.default_rng(1))
     assert len(set(references)) == 10
-    rest = np.setdiff1d(np.arange(len(x)), references)
-
-    def rank(predicted: np.ndarray) -> float:
-        return float(stats.spearmanr(predicted[rest], new[rest]).statistic)
-
-    ours = rank(predict_device(x, known, references, new[references]))
-    alone = rank(predict_device(x, known[:, :0], references, new[references]))
-    assert ours > max(rank(column) for column in known.T) + 0.1
+    ours = rank(model.predict(references, new[references]), new, references)
+    alone = rank(predict_alone(x, references, new[references]), new, references)
+    assert ours > max(rank(column, new, references) for column in known.T) + 0.1
     assert ours > alone + 0.1
+
+
+def test_a_known_device_that_is_nothing_like_the_new_one_does_no_harm() -> None:
+    x, known, _ = devices()
+    new = 2.0 * known[:, 0] + 0.3 * x[:, 3]
+    model = KnownDevices(x, known)
+    references = model.choose_references(np.random.default_rng(0))
+    assert rank(known[:, 1], new, references) < 0.2
+    assert rank(model.predict(references, new[references]), new, references) > 0.9
+
+
+def test_the_new_device_may_side_with_one_known_device_here_and_with_another_there() -> None:
+    x, known, _ = devices()
+    new = np.where(x[:, 4] < 0.5, known[:, 0], known[:, 1])
+    model = KnownDevices(x, known)
+    references = model.choose_references(np.random.default_rng(0), 24)
+    ours = rank(model.predict(references, new[references]), new, references)
+    mean = rank(known.mean(axis=1), new, references)
+    assert ours > mean + 0.05
 
 
 def test_the_offset_of_the_new_device_is_learned() -> None:
     x, known, new = devices()
-    references = choose_references(known, np.random.default_rng(2))
-    predicted = predict_device(x, known, references, new[references])
-    assert abs(float(np.mean(predicted - new))) < 0.5
+    model = KnownDevices(x, known)
+    references = model.choose_references(np.random.default_rng(2))
+    assert abs(float(np.mean(model.predict(references, new[references]) - new))) < 0.5
 
 
-def test_references_run_from_fast_to_slow() -> None:
-    _, known, _ = devices()
-    mean = known.mean(axis=1)
-    chosen = mean[choose_references(known, np.random.default_rng(0))]
-    assert chosen.min() < np.quantile(mean, 0.2)
-    assert chosen.max() > np.quantile(mean, 0.8)
-
-
-def test_too_few_or_equal_references_are_refused() -> None:
+def test_points_that_failed_on_a_known_device_are_predicted_but_are_no_references() -> None:
     x, known, new = devices()
-    with pytest.raises(ValueError, match="reference"):
-        predict_device(x, known, [1], new[[1]])
-    with pytest.raises(ValueError, match="reference"):
-        predict_device(x, known, [1, 2], np.zeros(2))
+    broken = known.copy()
+    broken[::3, 0] = np.inf
+    model = KnownDevices(x, broken)
+    references = model.choose_references(np.random.default_rng(0))
+    assert all(at % 3 for at in references)
+    failed = np.arange(0, len(x), 3)
+    predicted = model.predict(references, new[references])
+    assert stats.spearmanr(predicted[failed], new[failed]).statistic > 0.5
+
+
+def test_the_same_seed_chooses_the_same_references() -> None:
+    x, known, _ = devices()
+    model = KnownDevices(x, known)
+    first = model.choose_references(np.random.default_rng(3))
+    assert first == model.choose_references(np.random.default_rng(3))
+
+
+def test_too_little_knowledge_is_refused() -> None:
+    x, known, _ = devices()
+    for predict in (KnownDevices(x, known).predict, lambda *given: predict_alone(x, *given)):
+        with pytest.raises(ValueError, match="reference"):
+            predict([1], np.zeros(1))
+        with pytest.raises(ValueError, match="reference"):
+            predict([1, 2], np.zeros(2))
+    with pytest.raises(ValueError, match="no device"):
+        KnownDevices(x, known[:, :0])
+    with pytest.raises(ValueError, match="too few"):
+        KnownDevices(x, np.full((len(x), 1), 2.0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
@@ -13,26 +15,38 @@ from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
 from fettle.cli.output import print_json, stderr, stdout
 
+if TYPE_CHECKING:
+    from fettle.bench.newdevice import NewDevice
+
 
 def search(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings, or folders of them.")],
     only: Annotated[str, typer.Option(help="Searchers, comma-separated; all without it.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Searches of each on each recording.")] = 10,
+    references: Annotated[
+        int, typer.Option(min=0, help="Measurements of a new device, to rank the rest of it; 0 leaves that out.")
+    ] = 10,
     json: JsonOption = False,
 ) -> None:
     """Samplers beside Kernel Tuner's strategies and Optuna's TPE: optimum / best found after 20 to 200 evaluations.
+
+    Then each recording in the part of a new device, of which few measurements and recordings of others are known.
 
     Needs the extra `bench` for Kernel Tuner. A strategy that stops by itself keeps what it has.
 
     Example: fettle bench search recordings/ --only guided,tpe,hybrid_vndx --seeds 10
     """
+    from fettle.bench.newdevice import bench_new_devices
     from fettle.bench.peers.kerneltuner import STRATEGIES
     from fettle.bench.search import MARKS, PEERS, compare
     from fettle.search.samplers import DEFAULT
 
     searchers = only.split(",") if only else [DEFAULT, *PEERS, *STRATEGIES]
-    report = compare(recordings_in(files), searchers, seeds, lambda text: stderr.print(text, highlight=False))
-    spaces, marks = report.spaces, report.marks()
+    recordings = recordings_in(files)
+    show = functools.partial(stderr.print, highlight=False)
+    report = compare(recordings, searchers, seeds, show)
+    placed = bench_new_devices(recordings, references, seeds, show) if references else []
+    spaces, marks = report.spaces, [*report.marks(), *(mark for device in placed for mark in device.marks())]
     if json:
         means = {s: {str(m): report.mean(s, m) for m in MARKS} for s in report.searchers}
         per_space = {
@@ -45,6 +59,7 @@ def search(
                 "seeds": seeds,
                 "means": means,
                 "spaces": per_space,
+                "new_devices": [attrs.asdict(device) for device in placed],
                 "marks": [attrs.asdict(mark) for mark in marks],
                 "missing": dict(report.missing),
             }
@@ -58,7 +73,20 @@ def search(
         for name in sorted(names, key=lambda name: -report.mean(name, MARKS[1], space)):
             table.add_row(name, *(f"{report.mean(name, mark, space):.3f}" for mark in MARKS))
         stdout.print(table)
+    if placed:
+        stdout.print(_new_devices(placed, references))
     for mark in marks:
         stdout.print(f"{'pass' if mark.met else 'MISS'}  {mark.aim}: {mark.value:.3f}, aim {mark.target:.3f}")
     for name, why in report.missing.items():
         stdout.print(f"{name}: {why}")
+
+
+def _new_devices(placed: Sequence[NewDevice], references: int) -> Table:
+    """Rank correlations with what was not measured."""
+    table = Table(title=f"a new device, from {references} measurements: rank correlation on the rest")
+    for heading in ("device", "ours", "least", "best known device", "references alone", "random ones alone", "ceiling"):
+        table.add_column(heading, justify="left" if heading == "device" else "right")
+    for device in placed:
+        figures = (device.ours, device.lowest, device.nearest, device.alone, device.alone_random, device.ceiling)
+        table.add_row(device.space, *("" if figure is None else f"{figure:.3f}" for figure in figures))
+    return table

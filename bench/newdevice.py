@@ -1,0 +1,141 @@
+"""A recorded device as if it were new: how ten measurements there, and recordings of others, rank the rest of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.replay import ReplayBackend
+from fettle.backends.replay.recording import Recording
+from fettle.bench.search import Mark, recorded_devices, same_kernel
+from fettle.costmodel.columns import ScheduleColumns
+from fettle.costmodel.metrics import spearman
+from fettle.costmodel.newdevice import KnownDevices, predict_alone, says_something
+
+Array = NDArray[np.float64]
+
+LEAD = 0.1
+"""Rank correlation by which ours must beat the best known device, and the references alone."""
+
+
+@attrs.frozen
+class NewDevice:
+    """One recording in the part of the new device. Figures are rank correlations with the times of its valid rows
+    that are no references, means over seeds.
+
+    Attributes:
+        known: how many other devices were recorded.
+        ours: of what is predicted from them and the references; ``lowest`` is that of the least lucky seed.
+        nearest: of the known device whose times are most like the new one's, which nobody can know beforehand.
+        alone: of a model of the references alone.
+        alone_random: of a model of as many random points alone, of whose choice the known devices have no part.
+        ceiling: of every other sample with those in between: no prediction ranks better than times rank themselves.
+            None without samples.
+    """
+
+    space: str
+    known: int
+    ours: float
+    lowest: float
+    nearest: float
+    alone: float
+    alone_random: float
+    ceiling: float | None
+
+    def marks(self) -> list[Mark]:
+        """The aims, as far as the ceiling leaves room for them."""
+        marks = []
+        for rival, value in (("the best known device", self.nearest), ("the references alone", self.alone)):
+            target = min(value + LEAD, 1.0 if self.ceiling is None else self.ceiling)
+            aim = f"new device {self.space}, {LEAD} above {rival}"
+            marks.append(Mark(aim, self.ours, target, self.ours >= target))
+        return marks
+
+
+def bench_new_devices(
+    files: Sequence[Path], references: int, seeds: int, show: Callable[[str], None] = lambda text: None
+) -> list[NewDevice]:
+    """Every recording that another one has the same parameters as, with the seeds 0 … seeds-1.
+
+    Args:
+        references: measurements on the new device; those that fail there count.
+
+    Raises:
+        InvalidArgument: two files of one name.
+        NotFound, ResourceExhausted: a file cannot be read.
+    """
+    backend = ReplayBackend()
+    recordings = {title: backend.recording(device) for title, device in recorded_devices(backend, files).items()}
+    found = []
+    for title, recording in recordings.items():
+        others = [r for r in recordings.values() if r is not recording and same_kernel(r, recording)]
+        if others and (placed := _place(title, recording, others, references, seeds)):
+            found.append(placed)
+            show(f"{title}: new device")
+    return found
+
+
+def _place(
+    title: str, recording: Recording, others: Sequence[Recording], references: int, seeds: int
+) -> NewDevice | None:
+    """None if the others have too few times of the same schedules to learn from."""
+    schedules = [recording.schedule(number) for number in range(len(recording.rows))]
+    features = ScheduleColumns(recording.space).of(schedules)
+    times = _log([row.objective for row in recording.rows])
+    columns = [_log([row.objective if (row := other.find(s)) else None for s in schedules]) for other in others]
+    known = [column for column in columns if says_something(column)]
+    if not known:
+        return None
+    devices = KnownDevices(features, np.stack(known, axis=1))
+    valid = np.flatnonzero(np.isfinite(times))
+
+    def rank(predict: Callable[[list[int], Array], Array], chosen: list[int]) -> float:
+        worked = [at for at in chosen if np.isfinite(times[at])]
+        try:
+            predicted = predict(worked, times[worked])
+        except ValueError:  # so many references failed that nothing can be predicted
+            return 0.0
+        rest = np.setdiff1d(valid, chosen)
+        return spearman(predicted[rest], times[rest]) or 0.0
+
+    alone = functools.partial(predict_alone, features)
+    found: dict[str, list[float]] = {"ours": [], "alone": [], "random": []}
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        chosen = devices.choose_references(rng, references)
+        found["ours"].append(rank(devices.predict, chosen))
+        found["alone"].append(rank(alone, chosen))
+        found["random"].append(rank(alone, rng.permutation(valid)[:references].tolist()))
+    ours, chosen_alone, random_alone = (math.fsum(values) / seeds for values in found.values())
+    return NewDevice(
+        title,
+        len(known),
+        ours,
+        min(found["ours"]),
+        max(_correlation(column, times) for column in known),
+        chosen_alone,
+        random_alone,
+        _ceiling(recording),
+    )
+
+
+def _correlation(one: Array, two: Array) -> float:
+    """Rank correlation where both have a value."""
+    both = np.isfinite(one) & np.isfinite(two)
+    return spearman(one[both], two[both]) or 0.0
+
+
+def _ceiling(recording: Recording) -> float | None:
+    """Rank correlation of the medians of every other sample with those of the samples in between."""
+    samples = [row.samples for row in recording.rows if row.objective is not None and len(row.samples) > 1]
+    return spearman([np.median(s[::2]) for s in samples], [np.median(s[1::2]) for s in samples])
+
+
+def _log(times: Sequence[float | None]) -> Array:
+    return np.array([math.nan if time is None else math.log(time) for time in times])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ def test_no_byte_holds_two_tiles_at_any_time(m: int, n: int, k: int, batch: int,
     at = data.draw(st.integers(0, mapped.cycles))
     for cycle in {at, *(begin for begin, *_ in tiles)}:
         held = sorted((low, high) for begin, end, low, high in tiles if begin <= cycle < end)
-        assert all(high <= low for (_, high), (low, _) in zip(held, held[1:], strict=False)), cycle
+        assert all(high <= low for (_, high), (low, _) in itertools.pairwise(held)), cycle
 
 
 def test_every_load_and_every_output_is_a_tile() -> None:

@@ -22,6 +22,7 @@ class Simulation:
         energy: joules from per-command constants, or None where the model has none.
         basis: SIMULATED, or ESTIMATED where a vendor's tool said so instead of a model of ours.
         counters: further figures that are the model's own (``compute_cycles``).
+        offsets: tensor -> byte at which it lies in the scratchpad; empty where nothing is planned.
         trace: the commands, one a line as the device reads them back; empty unless asked for.
     """
 
@@ -33,4 +34,5 @@ class Simulation:
     energy: float | None = None
     basis: Basis = Basis.SIMULATED
     counters: Pairs = attrs.field(default=(), converter=sorted_pairs)
+    offsets: Pairs = attrs.field(default=(), converter=sorted_pairs)
     trace: tuple[str, ...] = attrs.field(default=(), converter=strings, repr=False)

@@ -73,6 +73,32 @@ def test_other_shapes_and_arrays_take_what_scale_sim_takes(
     assert dict(result.counters)["compute_cycles"] == scale_sim(m, n, k, rows, cols, dataflow)
 
 
+def skewed(rows: int, columns: int) -> np.ndarray:
+    """A demand matrix of a fold, a line a cycle, whose column c is asked for c cycles late; -1 asks for nothing."""
+    demand = np.full((rows + columns - 1, columns), -1)
+    for c in range(columns):
+        demand[c : c + rows, c] = 0
+    return demand
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(32, 64), (64, 32), (16, 48), (7, 5), (1, 9)], ids=str)
+def test_a_grid_of_shapes_takes_as_many_lines_as_scale_sim_has_demands(rows: int, cols: int) -> None:
+    """Ten ragged shapes on each of five arrays, in all dataflows, against matrices built as SCALE-Sim's are: loads (or
+    nothing) before the streamed lines, cols - 1 lines of draining behind them, rows skewed."""
+    rng = np.random.default_rng(rows)
+    for m, n, k in rng.integers(1, 200, (10, 3)).tolist():
+        for dataflow, (over_rows, over_cols, streamed) in {
+            "output_stationary": (m, n, k),
+            "weight_stationary": (k, n, m),
+            "input_stationary": (k, m, n),
+        }.items():
+            loads = 0 if dataflow == "output_stationary" else rows
+            fold = skewed(loads + streamed + cols - 1, rows)
+            lines = len(np.concatenate([fold] * (-(-over_rows // rows) * -(-over_cols // cols))))
+            result = simulate(i8(m, n, k), f"npu:systolic,rows={rows},cols={cols}", {"dataflow": dataflow})
+            assert dict(result.counters)["compute_cycles"] == lines - 1, (m, n, k, dataflow)
+
+
 def cells(rows: int, cols: int, rows_used: int, cols_used: int, streamed: int, loads: bool) -> int:
     """Cycles of one fold of an array whose every register is clocked: operands hop right (or down) a cell a cycle."""
     arrived = np.full((rows, cols), -1)

@@ -39,8 +39,12 @@ def place(
 ) -> None:
     """Place operators by operations per byte, greedily and exactly, and say what each costs.
 
-    Examples: fettle place decoder:gpt2-xl,batch=16 --devices npu:systolic,bandwidth=1024,pim:neupims ·
-    fettle place decoder:llama2-7b --interleave --batches 64,512 --devices npu:systolic,mesh=2x4,pim:neupims
+    Examples:
+
+    - fettle place decoder:gpt2-xl,batch=16 --devices npu:systolic,bandwidth=1024,pim:neupims
+
+    - fettle place decoder:llama2-7b --interleave --batches 64,512 --context 256
+      --devices npu:systolic,mesh=2x4,bandwidth=1024,pim:neupims
     """
     places = parse_places(devices)
     default = Link.default()

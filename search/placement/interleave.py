@@ -62,7 +62,9 @@ def stage(decoder: Decoder, batch: int, context: int, products: Place, attention
         place = attention if operator.name == "attention" else products
         cost = place.cost(operator.workload)
         if cost is None:
-            raise Unsupported(f"{place.name} does not run {operator.workload}")
+            raise Unsupported(
+                f"{place.name} does not run {operator.workload}", hint="a smaller batch or a shorter context may fit"
+            )
         seconds[operator.name] = cost.seconds
     after = seconds["projection"] + seconds["up"] + seconds["down"]
     return Stage(seconds["qkv"], seconds["attention"], after, seconds["head"])

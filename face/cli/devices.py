@@ -78,7 +78,10 @@ def _device_table(device: Device, profile: Profile | None) -> Table:
 
 
 def backends(json: JsonOption = False) -> None:
-    """List the installed backends (plugins of the entry-point group `fettle.backends`)."""
+    """List the installed backends (plugins of the entry-point group `fettle.backends`).
+
+    Example: fettle backends
+    """
     rows = []
     for name in backend_names():
         try:

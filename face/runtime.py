@@ -14,11 +14,11 @@ from onnx.external_data_helper import uses_external_data
 from fettle.arena import Types, lay_out
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
-from fettle.graph.onnx.cut import CONSTANT
+from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.reference import evaluator
-from fettle.graph.onnx.shapes import weight_names
+from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 

@@ -11,9 +11,11 @@ from onnx import ModelProto
 
 from fettle.graph.graph import Graph
 from fettle.graph.onnx.cut import cut
+from fettle.graph.onnx.dims import bind
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.normalise import normalise
-from fettle.graph.onnx.shapes import TensorType, bind, infer, weight_names
+from fettle.graph.onnx.shapes import TensorType, infer
+from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.onnx.weights import fill_weights, load_weights
 
 
@@ -58,6 +60,6 @@ def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int]
     raw, folder = load(source)
     model = normalise(raw)
     bind(model, dims or {})
-    weight_names(model)
+    weight_names(model)  # refuses a malformed list before anything else is done
     types = infer(model, folder)
     return Imported(model, cut(model, types, folder), types, folder)

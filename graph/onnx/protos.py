@@ -13,9 +13,6 @@ MICROSOFT = "com.microsoft"
 FETTLE = "fettle"
 """Our own operator domain, for operators that a model's opset is too old to have."""
 
-WEIGHTS_KEY = "fettle.weights"
-"""Metadata of a model without weights: a JSON list of the graph inputs that stand for constants."""
-
 
 def number(node: NodeProto, name: str, default: float | None = None) -> float:
     """A numeric attribute, for nodes that no checker has seen.

@@ -1,8 +1,7 @@
-"""Checking a model and inferring every tensor's type, with symbolic dimensions bound to numbers."""
+"""Checking a model and inferring every tensor's type."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT, WEIGHTS_KEY
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT
 from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
 
 SMALL = 1024
@@ -30,64 +29,6 @@ class TensorType:
 
     element: int
     shape: tuple[int, ...] | None
-
-
-def bind(model: ModelProto, dims: Mapping[str, int]) -> None:
-    """Replace the symbolic dimensions of the model's inputs by numbers, in place and wherever they are declared.
-
-    Raises:
-        InvalidGraph: a dimension stays unbound, ``dims`` names none of the model's, or a size is out of range.
-    """
-    symbols: dict[str, None] = {}
-    for value in model.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                symbols[dim.dim_param] = None
-    listed = " ".join(symbols) or "none"
-    for name, size in dims.items():
-        if name not in symbols:
-            raise InvalidGraph(
-                f"the model has no symbolic dimension {name!r}", hint=f"its symbolic dimensions: {listed}"
-            )
-        if not 0 <= size <= MAX_EXTENT:
-            raise InvalidGraph(f"dimension {name}={size} is not between 0 and {MAX_EXTENT}")
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_param in dims:
-                dim.dim_value = dims[dim.dim_param]
-            if dim.dim_param:
-                raise InvalidGraph(
-                    f"symbolic dimension {dim.dim_param!r} of input {value.name!r} has no size",
-                    hint=f"give --dim {dim.dim_param}=1",
-                    details={"dimension": dim.dim_param},
-                )
-            if not dim.HasField("dim_value"):
-                raise InvalidGraph(f"axis {axis} of input {value.name!r} has neither a size nor a name")
-    for value in (*model.graph.value_info, *model.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in dims:
-                dim.dim_value = dims[dim.dim_param]
-
-
-def weight_names(model: ModelProto) -> tuple[str, ...]:
-    """Graph inputs that stand for constants, as the model's metadata lists them.
-
-    Raises:
-        InvalidGraph: the metadata is malformed or names no graph input.
-    """
-    text = next((entry.value for entry in model.metadata_props if entry.key == WEIGHTS_KEY), "[]")
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidGraph(f"metadata {WEIGHTS_KEY} is not a JSON list of input names")
-    inputs = {value.name for value in model.graph.input}
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    for name in names:
-        if name not in inputs and name not in initializers:
-            raise InvalidGraph(f"metadata {WEIGHTS_KEY} names {name!r}, which is no input of the model")
-    return tuple(name for name in names if name in inputs)
 
 
 def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from onnx import (
     ModelProto,
     NodeProto,
-    StringStringEntryProto,
     TensorProto,
     helper,
     numpy_helper,
@@ -24,8 +21,9 @@ from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.load import load, read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.normalise import normalise
-from fettle.graph.onnx.protos import WEIGHTS_KEY, integer, tensors
-from fettle.graph.onnx.shapes import SMALL, weight_names
+from fettle.graph.onnx.protos import integer, tensors
+from fettle.graph.onnx.shapes import SMALL
+from fettle.graph.onnx.weightlist import list_weights, weight_names
 
 
 def fill_weights(model: ModelProto, seed: int) -> ModelProto:
@@ -54,7 +52,7 @@ def fill_weights(model: ModelProto, seed: int) -> ModelProto:
     free = [value for name, value in values.items() if name not in names]
     del result.graph.input[:]
     result.graph.input.extend(free)
-    _list_weights(result, ())
+    list_weights(result, ())
     return result
 
 
@@ -70,6 +68,7 @@ def _uses(model: ModelProto) -> dict[str, tuple[NodeProto, int]]:
 def _draw(
     name: str, element: int, shape: tuple[int, ...], use: tuple[NodeProto, int] | None, rng: np.random.Generator
 ) -> np.ndarray:
+    """Random values of a weight, such that results are O(1) as the first node that reads it uses it."""
     if element == TensorProto.UINT8:
         return rng.integers(0, 256, shape, np.uint8)
     if element not in (TensorProto.FLOAT, TensorProto.FLOAT16):
@@ -84,7 +83,7 @@ def _draw(
         drawn = 1.0 + 0.1 * rng.standard_normal(shape, np.float32)
     else:
         turned = node.op_type == "Transpose" or (node.op_type == "Gemm" and integer(node, "transB", 0))
-        k = 1 if len(shape) < 2 else shape[-1] if turned else shape[-2]
+        k = 1 if len(shape) < 2 else shape[-1 if turned else -2]
         drawn = rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(max(k, 1)))
     return np.asarray(drawn, dtype)
 
@@ -120,13 +119,5 @@ def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
             kept.append(tensor)
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    _list_weights(model, names)
+    list_weights(model, names)
     return load_weights(model, folder).SerializeToString()
-
-
-def _list_weights(model: ModelProto, names: Sequence[str]) -> None:
-    kept = [entry for entry in model.metadata_props if entry.key != WEIGHTS_KEY]
-    if names:
-        kept.append(StringStringEntryProto(key=WEIGHTS_KEY, value=json.dumps(list(names))))
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)

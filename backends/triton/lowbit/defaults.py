@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fettle.backends.api import Schedule, Space
 from fettle.backends.spaces import is_valid
-from fettle.backends.triton.lowbit.spaces import Product, raw_values, space
+from fettle.backends.triton.lowbit.spaces import Product, halfword_values, space
 from fettle.backends.triton.targets import Target
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 
 _SMALL_BATCH = 16
 """Rows up to which unpacking weights, not multiplying, takes the time."""
-_RAW_PROGRAMS = 3
-"""Programs of such kernels that fit beside each other on a multiprocessor, at least."""
+_RAW_BATCH = 8
+"""Rows up to which sums of codes as they lie cost less than making numbers of codes: those of one small instruction."""
+_MOST_PROGRAMS = 8
+"""Programs a multiprocessor gets, at most, by splitting K."""
 
 
 def default(workload: Workload, target: Target) -> Schedule:
-    """The first legal one of: codes multiplied as they lie, if the batch is small; :func:`converted`."""
+    """Whole codes in words of 16 bits, multiplied as they lie if the batch is tiny; else :func:`converted`."""
     p = Product.of(workload)
     whole = space(workload, target)
-    found = _first_legal(p, whole, _raw_tiles(p), _RAW_PROGRAMS * target.multiprocessors)
+    found = None if p.weight.is_binary_coded else _first_legal(p, whole, _halfword_tiles(p, whole), target)
     return found or converted(workload, target)
 
 
@@ -31,18 +34,18 @@ def converted(workload: Workload, target: Target) -> Schedule:
     """The largest words, the smallest blocks that are legal."""
     p = Product.of(workload)
     whole = space(workload, target)
-    found = _first_legal(p, whole, _converted_tiles(p, whole), target.multiprocessors)
+    found = _first_legal(p, whole, _converted_tiles(p, whole), target)
     if found is None:
         raise Unsupported(f"no legal tile of {workload} fits {target.part}")
     return found
 
 
-def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], programs: int) -> Schedule | None:
-    """The first of some tiles that is in the space, with K split as far as there are that many programs."""
+def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], target: Target) -> Schedule | None:
+    """The first of some tiles that is in the space, with K split as :func:`_split` has it."""
     splits = _choices(whole)["split"]
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
-        split = max((s for s in splits if s * tile["block_k"] <= p.k and s * count <= programs), default=1)
+        split = _split(p, count, [s for s in splits if s * tile["block_k"] <= p.k], target)
         reduce = "last" if split > 1 else "launch"
         schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
         if is_valid(whole, schedule):
@@ -50,31 +53,49 @@ def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], prog
     return None
 
 
-def _raw_tiles(p: Product) -> Iterator[dict[str, Any]]:
-    """Tiles that were among the fastest measured on an H200 for all widths, wide ones first."""
-    if p.m > _SMALL_BATCH:
-        return
-    block_m = 8 if p.m <= 8 else 16
-    for planes, values in raw_values(p).items():
-        for block_n, block_k, warps, stages in itertools.product((64, 32), (512, 256, 128, 64), (4, 2), (3, 2)):
-            yield {
-                "method": "raw", "scale": "late", "planes": planes, "contiguous": "n", "values": values,
-                "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
-            }  # fmt: skip
+def _split(p: Product, tiles: int, splits: Iterable[int], target: Target) -> int:
+    """Parts of K that fill whole rounds of programs, some beside each other, and whose sums cost little.
+
+    A round of all multiprocessors takes 1/split; what is added a part (f32, written and read) is weighed against
+    the weight's bytes; a program alone on its multiprocessor waits for some of its time.
+    """
+
+    def cost(split: int) -> float:
+        rounds = -(-tiles * split // target.multiprocessors)
+        if split > 1 and rounds > _MOST_PROGRAMS:
+            return math.inf
+        sums = max(0.02, 8.0 * p.m / (p.k * p.weight.bits))
+        return rounds / split * (1.0 + sums * (split - 1)) * (1.0 + 0.2 / rounds)
+
+    return min(splits, key=cost, default=1)
+
+
+def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
+    """Tiles among the fastest measured (eight rows and fewer) or predicted for an H200, wide ones first.
+
+    All rows share a tile, up to 128, so that each code is taken out once.
+    """
+    choices = _choices(whole)
+    block_m = min((b for b in choices["block_m"] if b >= p.m), default=max(choices["block_m"]))
+    raw = block_m <= _RAW_BATCH and "raw" in choices["method"]
+    blocks = (256, 512, 128, 64, 32) if block_m <= _SMALL_BATCH else (128, 256, 64, 32)
+    # an early scale is a product a weight, a late one a sum a result and group
+    late_first = block_m <= _SMALL_BATCH or (block_m <= 64 and p.group >= 128)
+    scales = ("late",) if raw else ("late", "early") if late_first else ("early", "late")
+    for scale, block_n, warps, block_k, stages in itertools.product(
+        scales, (64, 128, 32) if p.m == _SMALL_BATCH else (128, 64, 32), (4, 2), blocks, (3, 2)
+    ):
+        yield {
+            "method": "raw" if raw else "ptx", "scale": scale, "planes": "one", "contiguous": "n" if raw else "k",
+            "values": halfword_values(p), "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
+            "stages": stages,
+        }  # fmt: skip
 
 
 def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     choices = _choices(whole)
     block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
-    method = choices["method"][min(1, len(choices["method"]) - 1)]
-    if p.m > _SMALL_BATCH:  # among the fastest predicted
-        for (block_n, warps), block_k, values, scale in itertools.product(
-            ((256, 8), (128, 4), (64, 4)), (128, 64), sorted(choices["values"]), reversed(choices["scale"])
-        ):
-            yield {
-                "method": method, "scale": scale, "planes": "one", "contiguous": "n", "values": values,
-                "block_m": min(block_m, 64), "block_n": block_n, "block_k": block_k, "warps": warps, "stages": 3,
-            }  # fmt: skip
+    method = "magic" if "magic" in choices["method"] else "convert"
     preferred = itertools.product(
         sorted(choices["values"], reverse=True),
         (64, 128, 32, 16),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.api import Schedule, Value
+from fettle.backends.api import Schedule
 from fettle.backends.triton.finish import finish
+from fettle.backends.triton.lowbit import spread
 from fettle.backends.triton.lowbit.layouts import WeightLayout
-from fettle.backends.triton.lowbit.spaces import LOW_PLANE, RAW_CONTAINER, Product
+from fettle.backends.triton.lowbit.spaces import HALFWORDS, LOW_PLANE, Product
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS
@@ -19,7 +20,6 @@ _METHODS = {"convert": 0, "magic": 1, "ptx": 2, "raw": 3}
 _ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
 """What activations are rounded to before the product, per row and group."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
-_PAIRS = 3
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
@@ -46,29 +46,30 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
 
 def layout_name(workload: Workload, schedule: Schedule) -> str:
     """Id of the packed weight."""
-    pairs = "-pairs" if schedule["method"] == "raw" else ""
-    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}{pairs}"
+    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}"
 
 
 def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
     """Where the codes of a schedule lie."""
     bits = p.weight.bits
     low = LOW_PLANE[bits] if schedule["planes"] == "two" else bits
-    container = RAW_CONTAINER if schedule["method"] == "raw" else None
-    return WeightLayout.of(
-        p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low, container
-    )
+    whole = schedule["method"] in HALFWORDS
+    return WeightLayout.of(p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low, whole)
 
 
 def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tuple[np.ndarray, ...]:
     """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale]).
 
-    For ``method=raw``, those of two groups are one word of 32 bits, ``[⌈groups / 2⌉, N]``, if they are f16.
+    Beside words of 16 bits, scales and zero points (as f16) of neighbouring groups share words of 32 bits.
     """
     arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(weight.codes))
-    if schedule["method"] == "raw":
-        of_groups = (weight.scales, *(() if weight.zero_points is None else (weight.zero_points.astype(np.float16),)))
-        return (*arrays, *(_pairs(one) for one in of_groups))
+    if schedule["method"] in HALFWORDS:
+        arrays.append(_shared_words(weight.scales))
+        if weight.zero_points is not None:
+            arrays.append(_shared_words(weight.zero_points.astype(np.float16)))
+        if weight.tensor_scale is not None:
+            arrays.append(weight.tensor_scale)
+        return tuple(arrays)
     scales = weight.scales if weight.scales.ndim == 3 else weight.scales[:, :, None]
     arrays.append(_plain(np.ascontiguousarray(scales.transpose(1, 2, 0))))
     if weight.zero_points is not None:
@@ -78,12 +79,14 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     return tuple(arrays)
 
 
-def _pairs(of_groups: NDArray[np.generic]) -> np.ndarray:
-    """f16 ``[N, groups]`` as words ``[⌈groups / 2⌉, N]``, the even group in the low half; f32 as ``[groups, N]``."""
-    if of_groups.dtype != np.float16:
+def _shared_words(of_groups: NDArray[np.generic]) -> np.ndarray:
+    """``[N, groups]`` as words of 32 bits ``[⌈groups / those in a word⌉, N]``, the first group lowest; f32 as it is."""
+    if of_groups.dtype == np.float32:
         return np.ascontiguousarray(of_groups.T)
-    even = np.pad(of_groups, ((0, 0), (0, of_groups.shape[1] % 2)))
-    return np.ascontiguousarray(np.ascontiguousarray(even).view(np.uint32).T)
+    shared = 4 // of_groups.dtype.itemsize
+    bits = of_groups.view(f"u{of_groups.dtype.itemsize}")
+    padded = np.pad(bits, ((0, 0), (0, -of_groups.shape[1] % shared)))
+    return np.ascontiguousarray(np.ascontiguousarray(padded).view(np.uint32).T)
 
 
 def _plain(scales: NDArray[np.generic]) -> np.ndarray:
@@ -98,9 +101,8 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
     whole = not stream and schedule["split"] == 1
     last = schedule["reduce"] == "last"
     scale = len(planes)  # index among the packed arrays
-    raw = schedule["method"] == "raw"
-    pairs = raw and p.weight.scale == "f16"
-    scale_type = "u32" if pairs else ELEMENT.get(p.weight.scale, "u8")
+    halfwords = schedule["method"] in HALFWORDS
+    scale_type = "u32" if halfwords and p.weight.scale != "f32" else ELEMENT.get(p.weight.scale, "u8")
     words = [f"*u{plane.container}" for plane in planes]
     x_type = rounded or ELEMENT[p.act]
     arguments = (
@@ -109,7 +111,7 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         Argument("low_ptr", words[0], "packed:0"),
         Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
         Argument("scale_ptr", f"*{scale_type}", f"packed:{scale}"),
-        Argument("zero_ptr", "*u32" if raw else "*u8", f"packed:{scale + 1}")
+        Argument("zero_ptr", "*u32" if halfwords else "*u8", f"packed:{scale + 1}")
         if p.weight.zero_points
         else _unused("zero_ptr", scale, scale_type),
         Argument("tensor_ptr", "*fp32", f"packed:{scale + 1}")
@@ -128,9 +130,9 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
     grid = (-(-tiles_m * tiles_n * blocks // share), 1, 1) if stream else (tiles_m * tiles_n, split, 1)
     exponent, mantissa = MINIFLOATS.get(p.weight.kind, (0, 0))
     kind = 1 if p.weight.is_minifloat else 2 if p.weight.is_binary_coded else 0
-    numbers: dict[str, Value] = {"STEP": 1, "OFFSET": 0}
-    if kind == 0:
-        numbers = {"STEP": int(p.weight.step), "OFFSET": int(p.weight.step * p.weight.zero_point)}
+    step, offset = (int(p.weight.step), int(p.weight.step * p.weight.zero_point)) if kind == 0 else (1, 0)
+    late = schedule["scale"] == "late"
+    assembly, factor = _assembly(p, schedule["method"], step, offset, late)
     weight_bytes = p.n * p.k * p.weight.bits_per_weight(p.k) / 8
     weight_reads = tiles_m if weight_bytes > target.l2 else 1
     result = p.m * p.n * (2 if whole else 4 * split)
@@ -149,17 +151,22 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
             ("KIND", kind),
             ("EXPONENT", exponent),
             ("MANTISSA", mantissa),
-            *numbers.items(),
-            ("SCALE", _PAIRS if pairs else _SCALES[p.weight.scale]),
+            ("STEP", step),
+            ("OFFSET", offset),
+            ("SCALE", _SCALES[p.weight.scale]),
             ("GROUP", p.group),
             ("ZEROS", p.weight.zero_points),
             ("HOW", _METHODS[schedule["method"]]),
-            ("LATE", schedule["scale"] == "late"),
+            ("LATE", late),
             ("SWAP", schedule["swap"]),
             ("BM", block_m),
             ("BN", block_n),
             ("BK", block_k),
             ("STAGES", schedule["stages"]),
+            ("PERIOD", spread.period(p.weight.bits, p.act)),
+            ("FACTOR", factor),
+            ("ASSEMBLY", assembly.text),
+            ("SHAPE", assembly.constraints),
             ("PARTS", split),
             ("LAST", last),
             ("SHARE", share),
@@ -174,6 +181,20 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         warps=schedule["warps"],
         stages=schedule["stages"],
     )
+
+
+def _assembly(p: Product, method: str, step: int, offset: int, late: bool) -> tuple[spread.Assembly, float]:
+    """How a method takes codes out of words of 16 bits, and what its values are short of; nothing for other methods."""
+    if method == "raw":
+        return spread.raw(p.weight.bits, p.act), 1.0
+    if method != "ptx":
+        return spread.Assembly("", ""), 1.0
+    if not p.weight.is_minifloat:
+        return spread.integers(p.weight.bits, p.act, *((1, 0) if p.weight.zero_points else (step, offset))), 1.0
+    exponent, mantissa = MINIFLOATS[p.weight.kind]
+    scaled = p.act != "f16" or not late  # f32, in which late scales are, takes the factor
+    factor = 1.0 if scaled else spread.bias_factor(exponent, p.act)
+    return spread.floats(exponent, mantissa, p.act, scaled), factor
 
 
 def _unused(parameter: str, scale: int, scale_type: str) -> Argument:

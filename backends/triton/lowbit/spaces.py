@@ -6,23 +6,21 @@ import attrs
 
 from fettle.backends.api import Constraint, Parameter, Space, Support
 from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
+from fettle.backends.triton.lowbit.spread import WORD, period
 from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
 from fettle.graph.workload import Workload
 
-SPACE_VERSION = "triton-lowbit-2"
+SPACE_VERSION = "triton-lowbit-3"
 
 LOW_PLANE = {3: 2, 5: 4, 6: 4}
 """Bits of the low plane of a width that is no power of two but the sum of two (FP6-LLM's 4 + 2; 2312.08583)."""
 
 TWO_PLANE_VALUES = 8
-PTX_BITS = {"f16": (2, 4, 8), "bf16": (2, 4)}
-"""Widths that inline PTX spreads; 7 bits of mantissa do not hold 8 bits of code."""
+HALFWORDS = ("ptx", "raw")
+"""Methods that take whole codes out of words of 16 bits."""
 
 _LARGEST_BLOCK = 512
-RAW_CONTAINER = 16
-RAW_BITS = {"f16": (1, 2, 4, 8), "bf16": (1, 2, 4)}
-"""Widths of planes whose codes are multiplied as they lie, in words of 16 bits."""
 
 _LEAST_STEP = {"float": 16, "bytes": 32}
 """The K of one tensor instruction, of halves and of single bytes."""
@@ -102,17 +100,12 @@ def supports(workload: Workload, target: Target) -> Support:
 
 
 def _values(p: Product) -> tuple[int, ...]:
-    raw = {values for values in raw_values(p).values() if _LEAST_STEP["float"] * values <= _LARGEST_BLOCK}
-    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS} | raw))
+    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS}))
 
 
-def raw_values(p: Product) -> dict[str, int]:
-    """How many codes share words where they are multiplied as they lie, for one plane and for two, if they can be."""
-    if p.weight.is_minifloat or p.weight.is_binary_coded:
-        return {}
-    bits, low = p.weight.bits, LOW_PLANE.get(p.weight.bits)
-    found = {"one": RAW_CONTAINER // bits} if bits in RAW_BITS[p.act] else {}
-    return found | ({"two": RAW_CONTAINER // min(low, bits - low)} if low else {})
+def halfword_values(p: Product) -> int:
+    """How many codes share words of 16 bits."""
+    return values_in(p.weight.bits, WORD)
 
 
 def _blocks(p: Product) -> tuple[int, ...]:
@@ -134,10 +127,11 @@ def _scales(p: Product) -> tuple[str, ...]:
 
 
 def _methods(p: Product) -> tuple[str, ...]:
-    if p.weight.is_minifloat or p.weight.is_binary_coded:
+    if p.weight.is_binary_coded:
         return ("convert",)
-    ptx = ("ptx",) if p.weight.bits in PTX_BITS[p.act] else ()
-    return ("convert", "magic", *ptx, *(("raw",) if raw_values(p) else ()))
+    if p.weight.is_minifloat:
+        return ("convert", "ptx")
+    return ("convert", "magic", "ptx", *(("raw",) if period(p.weight.bits, p.act) else ()))
 
 
 def space(workload: Workload, target: Target) -> Space:
@@ -150,7 +144,6 @@ def space(workload: Workload, target: Target) -> Space:
     tiles_n = tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * p.n or b == 16)
     splits = tuple(s for s in (1, 2, 3, 4, 5, 6, 8, 12, 16) if s * min(blocks) <= p.k)
     step = "block_k // values"
-    ptx_values = 32 // p.weight.bits
     constraints = [
         Constraint("swap or block_m >= 16", "the rows of the left operand of a tensor instruction"),
         Constraint(f"{step} >= (16 if algorithm == 'float' else 32)", "the K of a tensor instruction"),
@@ -167,28 +160,27 @@ def space(workload: Workload, target: Target) -> Space:
         ),
     ]
     if "ptx" in methods:
+        aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0) and {p.group} % ({step}) == 0"
         constraints.append(
             Constraint(
-                f"method != 'ptx' or (values == {ptx_values} and block_n * ({step}) >= 64 * warps)",
-                "inline PTX takes two words of 32 bits at a time",
+                f"method not in {HALFWORDS} or (values == {halfword_values(p)} and planes == 'one' and {aligned}"
+                f" and algorithm == 'float' and block_n * ({step}) >= 64 * warps)",
+                "whole codes fill words of 16 bits, are scaled by whole groups, and a thread loads two words ahead",
             )
         )
-    raw = raw_values(p)
-    if raw:
-        fits = " or ".join(f"(planes == '{planes}' and values == {values})" for planes, values in raw.items())
-        aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0)"
+        if p.act == "f16" and p.weight.scale != "f16":
+            constraints.append(Constraint("method != 'ptx' or scale == 'late'", "f16 does not hold the scales"))
+    if "raw" in methods:
         constraints.append(
             Constraint(
-                f"method != 'raw' or (({fits}) and scale == 'late' and algorithm == 'float' and {aligned}"
-                f" and (block_m if swap else block_n) * ({step}) >= 64 * warps and block_n * ({step}) >= 64 * warps)",
-                "codes that are not converted fill words of 16 bits, are scaled last by whole groups, and a thread has"
-                " two of them and two activations to load ahead",
+                f"method != 'raw' or (scale == 'late' and (block_n if not swap else block_m) * ({step}) >= 64 * warps)",
+                "sums of codes as they lie are scaled, and a thread has two activations to load ahead",
             )
         )
     if len(planes) > 1:
         constraints.append(
             Constraint(
-                f"planes == 'one' or method == 'raw' or values == {TWO_PLANE_VALUES}",
+                f"planes == 'one' or values == {TWO_PLANE_VALUES}",
                 "both planes hold 8 codes a container",
             )
         )

@@ -1,9 +1,8 @@
-"""Low-bit codes in registers: from packed words to values of the activations' type, in four ways.
+"""Low-bit codes in registers: from packed words to values of the activations' type, one code at a time.
 
 ``convert`` turns integers into floats with the conversion instruction, ``magic`` writes the code into the mantissa of
-2^10 (f16) or 2^7 (bf16) and subtracts that again, and ``ptx`` does the latter for two words at a time with byte
-permutes and three-input logic (after MARLIN, 2408.11743, and FP6-LLM, 2312.08583). ``raw`` multiplies the bits as they
-lie (:mod:`fettle.backends.triton.templates.raw`).
+2^10 (f16) or 2^7 (bf16) and subtracts that again. ``ptx`` and ``raw`` take out the codes of two words at a time
+(:mod:`fettle.backends.triton.templates.halfwords`).
 """
 
 import triton

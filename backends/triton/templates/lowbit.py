@@ -10,7 +10,7 @@ known when the kernel is compiled, and the activations that meet value j are con
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates import ptx, raw
+from fettle.backends.triton.templates import halfwords
 from fettle.backends.triton.templates.codes import (
     BINARY_CODED,
     FLOAT,
@@ -20,7 +20,6 @@ from fettle.backends.triton.templates.codes import (
     float_value,
     integer_value,
     load_words,
-    without_magic,
 )
 from fettle.backends.triton.templates.scales import HALF, along, scale_of
 
@@ -36,13 +35,13 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
             EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
             SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-            STAGES: tl.constexpr):  # fmt: skip
+            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
+            PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr):  # fmt: skip
     """The blocks first … last-1 of K of one tile of the result, f32: [BM, BN], or [BN, BM] if swapped."""
-    if HOW == RAW:
-        acc = raw.product(x_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tile_m, tile_n, first, last, M, N, K, BITS,
-                          HIGH_BITS, VALUES, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, SWAP, BM, BN, BK,
-                          STAGES)  # fmt: skip
+    if HOW >= PTX:
+        acc = halfwords.product(x_ptr, low_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N, K,
+                                BITS, VALUES, WORDS, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW == RAW, LATE,
+                                SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
     else:
         acc = converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first,
                         last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT,
@@ -105,44 +104,25 @@ def converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor
         words = load_words(base, at, w_mask, MASKED, CONTAINER)
         if HIGH_BITS > 0:
             high_words = load_words(high_ptr + block * (KS * N), high_at, w_mask, MASKED, 8 * HIGH_BITS)
-        if HOW == PTX:
-            packed = words.to(tl.int32, bitcast=True)
-            if T == tl.float16:
-                if BITS == 2:
-                    spread = tl.inline_asm_elementwise(ptx.F16_2, ptx.SHAPE_2, [packed], (tl.float16,) * 16, True, 2)
-                elif BITS == 4:
-                    spread = tl.inline_asm_elementwise(ptx.F16_4, ptx.SHAPE_4, [packed], (tl.float16,) * 8, True, 2)
-                else:
-                    spread = tl.inline_asm_elementwise(ptx.F16_8, ptx.SHAPE_8, [packed], (tl.float16,) * 4, True, 2)
-            elif BITS == 2:
-                spread = tl.inline_asm_elementwise(ptx.BF16_2, ptx.SHAPE_2, [packed], (tl.bfloat16,) * 16, True, 2)
-            else:
-                spread = tl.inline_asm_elementwise(ptx.BF16_4, ptx.SHAPE_4, [packed], (tl.bfloat16,) * 8, True, 2)
         for j in tl.static_range(VALUES):
             k = block * BK + j * KS
             # the code: its containers follow one another, and it may straddle two
-            if HOW == PTX:
-                if ZEROS:
-                    value = without_magic(spread[j], T, 1, 0)
-                else:
-                    value = without_magic(spread[j], T, STEP, OFFSET)
-            else:
-                if j > 0 and j * BITS % CONTAINER == 0:
-                    words = load_words(base + j * BITS // CONTAINER * word_step, at, w_mask, MASKED, CONTAINER)
-                code = words >> (j * BITS % CONTAINER)
-                if j * BITS % CONTAINER + BITS > CONTAINER:
-                    words = load_words(base + (j * BITS // CONTAINER + 1) * word_step, at, w_mask, MASKED, CONTAINER)
-                    code = code | (words << (CONTAINER - j * BITS % CONTAINER))
-                code = (code & ((1 << BITS) - 1)).to(tl.int32, bitcast=True)
-                if HIGH_BITS > 0:
-                    high = (high_words >> (j * HIGH_BITS)) & ((1 << HIGH_BITS) - 1)
-                    code = code | (high.to(tl.int32, bitcast=True) << BITS)
-                if KIND == FLOAT:
-                    value = float_value(code, T, ALL_BITS, EXPONENT, MANTISSA)
-                elif KIND == INTEGER and ZEROS:
-                    value = integer_value(code, T, ALL_BITS, 1, 0, HOW)
-                elif KIND == INTEGER:
-                    value = integer_value(code, T, ALL_BITS, STEP, OFFSET, HOW)
+            if j > 0 and j * BITS % CONTAINER == 0:
+                words = load_words(base + j * BITS // CONTAINER * word_step, at, w_mask, MASKED, CONTAINER)
+            code = words >> (j * BITS % CONTAINER)
+            if j * BITS % CONTAINER + BITS > CONTAINER:
+                words = load_words(base + (j * BITS // CONTAINER + 1) * word_step, at, w_mask, MASKED, CONTAINER)
+                code = code | (words << (CONTAINER - j * BITS % CONTAINER))
+            code = (code & ((1 << BITS) - 1)).to(tl.int32, bitcast=True)
+            if HIGH_BITS > 0:
+                high = (high_words >> (j * HIGH_BITS)) & ((1 << HIGH_BITS) - 1)
+                code = code | (high.to(tl.int32, bitcast=True) << BITS)
+            if KIND == FLOAT:
+                value = float_value(code, T, ALL_BITS, EXPONENT, MANTISSA)
+            elif KIND == INTEGER and ZEROS:
+                value = integer_value(code, T, ALL_BITS, 1, 0, HOW)
+            elif KIND == INTEGER:
+                value = integer_value(code, T, ALL_BITS, STEP, OFFSET, HOW)
             if ZEROS:
                 zero = scale_of(zero_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, HALF, SWAP, MASKED)
                 value = value - zero.to(T)
@@ -191,6 +171,7 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
            EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
            SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
+           PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
            PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr):  # fmt: skip
     """One program: a tile of part ``pid_1`` of the sum, or, with a SHARE > 0, so many blocks of one tile after another.
 
@@ -206,7 +187,7 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
         acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
                       tile % TILES_N, part * BLOCKS // PARTS, (part + 1) * BLOCKS // PARTS, M, N, K, BITS, HIGH_BITS,
                       VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP,
-                      ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES)  # fmt: skip
+                      ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
         if PARTS == 1:
             emit(acc, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
         else:
@@ -218,7 +199,7 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
                 tl.store(count_ptr + tile, 0)
                 at, mask = places(tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN)
                 total = tl.zeros(acc.shape, tl.float32)
-                for other in tl.static_range(PARTS):
+                for other in range(PARTS):
                     total += tl.load(part_ptr + other * M * N + at, mask=mask, other=0.0, cache_modifier=".cg")
                 emit(total, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
     else:
@@ -231,7 +212,7 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
             acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
                           tile % TILES_N, first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER,
                           K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP,
-                          BM, BN, BK, STAGES)  # fmt: skip
+                          BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
             emit(acc, part_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, ADD)
             at += last - first
 

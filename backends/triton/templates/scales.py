@@ -9,8 +9,6 @@ HALF = tl.constexpr(0)
 """Scales are floats, as their pointer says."""
 E8M0 = tl.constexpr(1)
 E4M3 = tl.constexpr(2)
-PAIRS = tl.constexpr(3)
-"""Floats of 16 bits, those of two groups of one n in a word of 32."""
 
 
 @triton.jit
@@ -43,3 +41,41 @@ def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
     elif SCALE == E4M3:
         scale = float_value(scale.to(tl.int32), tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
     return scale
+
+
+@triton.jit
+def packed_scale(pointer, tensor_pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
+                 GROUP: tl.constexpr, BK: tl.constexpr, SCALE: tl.constexpr, SWAP: tl.constexpr,
+                 MASKED: tl.constexpr):  # fmt: skip
+    """The scales (or zero points) of the group that value FIRST of a block of K is in, f32, along n.
+
+    Words of 32 bits, which every thread can load ahead, hold those of 1 (f32), 2 (f16) or 4 (bytes) groups of one n,
+    ``[words, N]``; loads of one word become one.
+    """
+    if SCALE != HALF:
+        SHARED: tl.constexpr = 4
+    elif pointer.dtype.element_ty == tl.float32:
+        SHARED: tl.constexpr = 1
+    else:
+        SHARED: tl.constexpr = 2
+    if BK % (SHARED * GROUP) == 0:
+        word = block * (BK // GROUP // SHARED) + FIRST // GROUP // SHARED
+        place = FIRST // GROUP % SHARED
+    else:
+        group = (block * BK + FIRST) // GROUP
+        word = group // SHARED
+        place = group % SHARED
+    if MASKED:
+        found = tl.load(pointer + word * N + rn, mask=n_mask, other=0)
+    else:
+        found = tl.load(pointer + word * N + rn)
+    if SCALE == E8M0:
+        scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32))
+    elif SCALE == E4M3:
+        code = ((found >> (place * 8)) & 0xFF).to(tl.int32)
+        scale = float_value(code, tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
+    elif SHARED == 2:
+        scale = ((found >> (place * 16)) & 0xFFFF).to(tl.uint16).to(tl.float16, bitcast=True).to(tl.float32)
+    else:
+        scale = found
+    return along(scale, SWAP)

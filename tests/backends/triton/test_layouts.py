@@ -17,7 +17,19 @@ def planes(draw: st.DrawFn) -> PlaneLayout:
     step, blocks = draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 3))
     n = draw(st.integers(1, 5))
     order = draw(st.sampled_from("nk"))
-    return PlaneLayout(n, values * step * blocks, bits, container, values, values * step, order)
+    return PlaneLayout(n, values * step * blocks, bits, container, values, values * step, order, draw(st.booleans()))
+
+
+def place(plane: PlaneLayout, j: int, bit: int) -> int:
+    """The bit of a run that a bit of its code j is."""
+    fits = plane.container // plane.bits
+    if not plane.whole:
+        return j * plane.bits + bit
+    if j < fits * plane.words:
+        return j // fits * plane.container + j % fits * plane.bits + bit
+    left = plane.container % plane.bits
+    word, rest = divmod((j - fits * plane.words) * plane.bits + bit, left)
+    return (word + 1) * plane.container - left + rest
 
 
 def unpacked(plane: PlaneLayout, words: np.ndarray) -> np.ndarray:
@@ -35,7 +47,7 @@ def unpacked(plane: PlaneLayout, words: np.ndarray) -> np.ndarray:
                 else:
                     at = block * per_block + n * plane.words * plane.step + w * plane.step + r
                 run |= int(words[at]) << (w * plane.container)
-            codes[n, k] = run >> (j * plane.bits) & ((1 << plane.bits) - 1)
+            codes[n, k] = sum((run >> place(plane, j, bit) & 1) << bit for bit in range(plane.bits))
     return codes
 
 
@@ -58,6 +70,10 @@ def test_packing_is_what_the_layout_says_of_bits(plane: PlaneLayout, seed: int) 
     codes = np.random.default_rng(seed).integers(0, 1 << plane.bits, (plane.n, plane.k), np.uint8)
     runs = codes.reshape(plane.n, -1, plane.values, plane.step).transpose(0, 1, 3, 2)
     bits = np.unpackbits(np.ascontiguousarray(runs)[..., None], axis=-1, count=plane.bits, bitorder="little")
+    assert sorted(plane.places.reshape(-1)) == list(range(plane.values * plane.bits))
+    flat = bits.reshape(*bits.shape[:3], -1)
+    bits = np.empty_like(flat)
+    bits[..., plane.places.reshape(-1)] = flat
     packed = np.packbits(plane.layout.scatter(bits).view(np.uint8), bitorder="little")
     np.testing.assert_array_equal(plane.pack(codes).view(np.uint8), packed)
 

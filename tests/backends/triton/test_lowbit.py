@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from fettle.backends.api import Value
 from fettle.backends.host.executor import TrialResult
+from fettle.backends.triton.lowbit.layouts import values_in
+from fettle.graph.errors import InvalidArgument
+from fettle.graph.formats import Format
 
 Prove = Callable[..., TrialResult]
 
@@ -41,17 +45,9 @@ def test_any_schedule_is_right(prove: Prove, weight: str, number: int) -> None:
 def test_every_way_to_dequantise_four_bits(prove: Prove, method: str, swap: bool, scale: str, contiguous: str) -> None:
     changes = {"method": method, "swap": swap, "scale": scale, "contiguous": contiguous}
     text = "matmul m=17 n=64 k=256 act=f16 weight=u4:64 compute=f16"
-    assert prove(text, values=8, block_k=128, block_n=64, warps=2, split=1, **changes).verified
-
-
-@pytest.mark.parametrize(
-    ("weight", "act"), [("u2:64:zp", "f16"), ("u8:64", "f16"), ("u2:64", "bf16"), ("u4:64", "bf16")]
-)
-def test_inline_ptx_spreads_other_widths(prove: Prove, weight: str, act: str) -> None:
-    values = 32 // int(weight[1])
-    result = prove(f"matmul m=2 n=64 k=256 act={act} weight={weight} compute={act}",
-                   method="ptx", values=values, block_k=256, block_n=64, warps=2, split=1)  # fmt: skip
-    assert result.verified
+    assert prove(
+        text, values=4 if method == "ptx" else 8, block_k=128, block_n=64, warps=2, split=1, **changes
+    ).verified
 
 
 @pytest.mark.parametrize("weight", ["u3:64", "u5:64:zp", "u6:64", "f6e3m2:64", "f5e2m2:64"])
@@ -59,26 +55,42 @@ def test_two_planes_hold_the_same_weight(prove: Prove, weight: str) -> None:
     assert prove(f"matmul m=2 n=32 k=256 act=f16 weight={weight}", planes="two", values=8, block_k=128).verified
 
 
-RAW = {
-    "u1:64": (16, "one"), "u2:64": (8, "one"), "u4:64": (4, "one"), "u8:64": (2, "one"), "tern:64": (8, "one"),
-    "bip1:64": (16, "one"), "u4:64:zp": (4, "one"), "u2:32:zp": (8, "one"), "u4:row": (4, "one"),
-    "u4:128/f32": (4, "one"), "u3:64": (16, "two"), "u5:128": (16, "two"), "u6:64": (8, "two"), "u4:256": (4, "one"),
-}  # fmt: skip
-"""Weights whose codes can be multiplied as they lie: how many share words, and in how many planes."""
+def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> TrialResult:
+    """A schedule whose codes lie in words of 16 bits; swapped or not, as the format's name has it."""
+    fmt = Format.parse(weight)
+    values = values_in(fmt.bits, 16)
+    swap = len(weight) % 2 == 0
+    compute = "" if fmt.is_minifloat else f" compute={act}"
+    return prove(
+        f"matmul m=3 n=40 k={max(256, 16 * values)} act={act} weight={weight}{compute}", values=values, planes="one",
+        block_m=16, block_n=32, block_k=16 * values, warps=2, swap=swap, split=1, contiguous="nk"[swap], **changes,
+    )  # fmt: skip
 
 
+@pytest.mark.parametrize("act", ["f16", "bf16"])
 @pytest.mark.parametrize(
-    ("weight", "act"), [(w, a) for w in RAW for a in ("f16", "bf16") if (w, a) != ("u8:64", "bf16")]
+    "weight", ["u1:64", "u2:32:zp", "u3:64", "u4:row", "u5:128", "tern:64", "bip1:64", "u4:64/f32"]
 )
 def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str) -> None:
-    values, planes = RAW[weight]
-    swap = len(weight) % 2 == 0
-    result = prove(
-        f"matmul m=3 n=40 k=512 act={act} weight={weight} compute={act}", method="raw", scale="late", values=values,
-        planes=planes, block_m=8 if swap else 16, block_n=32, block_k=32 * values if planes == "one" else 16 * values,
-        warps=2, swap=swap, split=1, contiguous="nk"[swap],
-    )  # fmt: skip
-    assert result.verified
+    assert in_halfwords(prove, weight, act, method="raw", scale="late").verified
+
+
+@pytest.mark.parametrize("scale", ["early", "late"])
+@pytest.mark.parametrize("act", ["f16", "bf16"])
+@pytest.mark.parametrize("weight", ["u3:64", "u4:64:zp", "u7:128", "u8:row", "bip1:64", "f6e2m3:32"])
+def test_inline_ptx_makes_numbers_of_any_width(prove: Prove, weight: str, act: str, scale: str) -> None:
+    assert in_halfwords(prove, weight, act, method="ptx", scale=scale).verified
+
+
+@pytest.mark.parametrize("act", ["f16", "bf16"])
+@pytest.mark.parametrize("weight", ["mxfp4", "mxfp6", "mxfp8", "nvfp4", "u4:64/f32"])
+def test_inline_ptx_takes_scales_of_bytes_and_of_words(prove: Prove, weight: str, act: str) -> None:
+    assert in_halfwords(prove, weight, act, method="ptx", scale="late" if act == "f16" else "early").verified
+
+
+def test_f16_is_not_scaled_by_what_it_has_not(prove: Prove) -> None:
+    with pytest.raises(InvalidArgument, match="f16 does not hold the scales"):
+        in_halfwords(prove, "mxfp4", "f16", method="ptx", scale="early")
 
 
 @pytest.mark.parametrize("reduce", ["launch", "last"])

@@ -26,8 +26,11 @@ def default(workload: Workload, target: Target) -> Schedule:
     """Whole codes in words of 16 bits, multiplied as they lie if the batch is tiny; else :func:`converted`."""
     p = Product.of(workload)
     whole = space(workload, target)
-    found = None if p.weight.is_binary_coded else _first_legal(p, whole, _halfword_tiles(p, whole), target)
-    return found or converted(workload, target)
+    if p.weight.is_binary_coded:
+        return converted(workload, target)
+    tiles = list(_halfword_tiles(p, whole))
+    small = [tile for tile in tiles if _shared(p, tile) <= target.shared_multiprocessor // 2]
+    return _first_legal(p, whole, (*small, *tiles), target) or converted(workload, target)
 
 
 def converted(workload: Workload, target: Target) -> Schedule:
@@ -70,6 +73,11 @@ def _split(p: Product, tiles: int, splits: Iterable[int], target: Target) -> int
     return min(splits, key=cost, default=1)
 
 
+def _shared(p: Product, tile: dict[str, Any]) -> float:
+    """Bytes of shared memory that a tile's pipeline takes, one stage being in registers."""
+    return float((tile["stages"] - 1) * tile["block_k"] * (2 * tile["block_m"] + p.weight.bits * tile["block_n"] / 8))
+
+
 def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     """Tiles among the fastest measured (eight rows and fewer) or predicted for an H200, wide ones first.
 
@@ -77,13 +85,13 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     """
     choices = _choices(whole)
     block_m = min((b for b in choices["block_m"] if b >= p.m), default=max(choices["block_m"]))
-    raw = block_m <= _RAW_BATCH and "raw" in choices["method"]
+    raw = block_m <= _RAW_BATCH and p.group >= 64 and "raw" in choices["method"]
     blocks = (256, 512, 128, 64, 32) if block_m <= _SMALL_BATCH else (128, 256, 64, 32)
-    # an early scale is a product a weight, a late one a sum a result and group
-    late_first = block_m <= _SMALL_BATCH or (block_m <= 64 and p.group >= 128)
+    # an early scale is a product for two weights, a late one a sum for each result of each group
+    late_first = p.group >= max(64, 2 * block_m)
     scales = ("late",) if raw else ("late", "early") if late_first else ("early", "late")
-    for scale, block_n, warps, block_k, stages in itertools.product(
-        scales, (64, 128, 32) if p.m == _SMALL_BATCH else (128, 64, 32), (4, 2), blocks, (3, 2)
+    for scale, stages, block_n, warps, block_k in itertools.product(
+        scales, (3, 2), (64, 128, 32) if block_m == _SMALL_BATCH else (128, 64, 32), (4, 2), blocks
     ):
         yield {
             "method": "raw" if raw else "ptx", "scale": scale, "planes": "one", "contiguous": "n" if raw else "k",

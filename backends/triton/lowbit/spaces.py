@@ -168,7 +168,13 @@ def space(workload: Workload, target: Target) -> Space:
                 "whole codes fill words of 16 bits, are scaled by whole groups, and a thread loads two words ahead",
             )
         )
-        if p.act == "f16" and p.weight.scale != "f16":
+        constraints.append(
+            Constraint(
+                f"method != 'ptx' or block_m * (block_k if scale == 'early' else {p.group}) >= 64 * warps",
+                "a thread has two activations of each product to load ahead",
+            )
+        )
+        if p.act == "f16" and p.weight.scale in ("f32", "e8m0"):
             constraints.append(Constraint("method != 'ptx' or scale == 'late'", "f16 does not hold the scales"))
     if "raw" in methods:
         constraints.append(

@@ -16,7 +16,7 @@ Sums of x are products with ones, so they lie as the others do. The product of 1
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates.scales import HALF, along, packed_scale
+from fettle.backends.triton.templates.scales import E4M3, HALF, along, packed_scale
 
 # pairs by name: left to the assembler, halves are counted one by one, and on sm_80 bf16 has no other instructions
 F16_MULTIPLY = tl.constexpr("{ .reg .b32 z; mov.b32 z, 0x80008000; fma.rn.f16x2 $0, $1, $2, z; }")
@@ -149,7 +149,7 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
             codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.bfloat16,) * VALUES, True, 2)
         if IS_RAW:
             for j in tl.static_range(0, VALUES, SPAN):
-                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, tensor_ptr, rm, rn, n_mask, block, j, M, N, K,
+                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, j, M, N, K,
                                     BITS, VALUES, STEP, OFFSET, SCALE, GROUP, ZEROS, SWAP, MASKED, BM, BN, BK, SPAN,
                                     PERIOD)  # fmt: skip
         else:
@@ -157,11 +157,11 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
             for j in tl.static_range(0, VALUES, SPAN):
                 value = side_by_side(codes, j, SPAN, SWAP)
                 if ZEROS:
-                    zero = packed_scale(zero_ptr, tensor_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, HALF, SWAP,
+                    zero = packed_scale(zero_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, HALF, SWAP,
                                         MASKED)  # fmt: skip
                     value = minus(value, zero)
                 if not ROWS:
-                    scale = packed_scale(scale_ptr, tensor_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP,
+                    scale = packed_scale(scale_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP,
                                          MASKED)  # fmt: skip
                 if not LATE:
                     groups = groups + (times(value, scale),)  # noqa: RUF005
@@ -175,12 +175,14 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
                 x = load_x(x_ptr, rm, block * BK, M, K, BK, SWAP)
                 acc = multiply(side_by_side(groups, 0, VALUES // SPAN, SWAP), x, acc, SWAP)
     if ROWS:
-        acc *= packed_scale(scale_ptr, tensor_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED) * FACTOR
+        acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED) * FACTOR
+    if SCALE == E4M3:
+        acc *= tl.load(tensor_ptr)
     return acc
 
 
 @triton.jit
-def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, tensor_ptr, rm, rn, n_mask, block, FIRST: tl.constexpr, M,
+def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, FIRST: tl.constexpr, M,
                  N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, STEP: tl.constexpr,
                  OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
                  SWAP: tl.constexpr, MASKED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
@@ -232,9 +234,9 @@ def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, tensor_ptr, rm, rn, n_mask, 
         total += sum_2 * (FACTOR / (1 << 2 * BITS))
     sum_x = x_0 + x_1 + x_2
     if ZEROS:
-        zero = packed_scale(zero_ptr, tensor_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, HALF, SWAP, MASKED)
+        zero = packed_scale(zero_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, HALF, SWAP, MASKED)
         total -= zero * sum_x
     else:
         total = total * STEP - OFFSET * sum_x
-    return total * packed_scale(scale_ptr, tensor_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, SCALE, SWAP,
+    return total * packed_scale(scale_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, SCALE, SWAP,
                                 MASKED)  # fmt: skip

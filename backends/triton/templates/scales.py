@@ -44,13 +44,13 @@ def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
 
 
 @triton.jit
-def packed_scale(pointer, tensor_pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
+def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
                  GROUP: tl.constexpr, BK: tl.constexpr, SCALE: tl.constexpr, SWAP: tl.constexpr,
                  MASKED: tl.constexpr):  # fmt: skip
     """The scales (or zero points) of the group that value FIRST of a block of K is in, f32, along n.
 
     Words of 32 bits, which every thread can load ahead, hold those of 1 (f32), 2 (f16) or 4 (bytes) groups of one n,
-    ``[words, N]``; loads of one word become one.
+    ``[words, N]``; loads of one word become one. What scales the whole tensor is left out.
     """
     if SCALE != HALF:
         SHARED: tl.constexpr = 4
@@ -73,7 +73,7 @@ def packed_scale(pointer, tensor_pointer, block, rn, n_mask, FIRST: tl.constexpr
         scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32))
     elif SCALE == E4M3:
         code = ((found >> (place * 8)) & 0xFF).to(tl.int32)
-        scale = float_value(code, tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
+        scale = float_value(code, tl.float16, 8, 4, 3).to(tl.float32)
     elif SHARED == 2:
         scale = ((found >> (place * 16)) & 0xFFFF).to(tl.uint16).to(tl.float16, bitcast=True).to(tl.float32)
     else:

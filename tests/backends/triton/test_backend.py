@@ -126,7 +126,7 @@ def test_equal_layouts_have_equal_names_and_others_do_not() -> None:
         return backend.weight_layout(workload, device, Schedule(tuple({**default, **changes}.items())))  # type: ignore[arg-type]
 
     assert name() == name(stages=4, warps=8, swap=False, split=1)
-    assert len({name(), name(contiguous="k"), name(block_k=64), name(values=2)}) == 4
+    assert len({name(), name(contiguous="n"), name(block_k=64), name(values=2)}) == 4
 
 
 def test_the_backend_is_registered() -> None:

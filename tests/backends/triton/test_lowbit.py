@@ -88,6 +88,10 @@ def test_inline_ptx_takes_scales_of_bytes_and_of_words(prove: Prove, weight: str
     assert in_halfwords(prove, weight, act, method="ptx", scale="late" if act == "f16" else "early").verified
 
 
+def test_f16_holds_products_of_fp4_and_fp8(prove: Prove) -> None:
+    assert in_halfwords(prove, "nvfp4", "f16", method="ptx", scale="early").verified
+
+
 def test_f16_is_not_scaled_by_what_it_has_not(prove: Prove) -> None:
     with pytest.raises(InvalidArgument, match="f16 does not hold the scales"):
         in_halfwords(prove, "mxfp4", "f16", method="ptx", scale="early")

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Backend, Device, Schedule
-from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.backends.replay.backend import ReplayBackend
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.solver import cp_solver
 from fettle.graph.workload import Workload
+from fettle.search.lengths import times
 
 
 @attrs.frozen
@@ -58,22 +59,26 @@ def length_buckets(
     samples: int = 64,
     seed: int = 0,
 ) -> list[Bucket]:
-    """Buckets of a workload whose ``field`` (``kv``, ``m``) takes many values, on a simulated device.
+    """Buckets of a workload whose ``field`` (``kv``, ``m``) takes many values.
 
-    Schedules come from the spaces of all lengths: each one's default and ``samples`` points drawn at random, each tried
-    on every length where it is valid. "Best" is the best of these.
+    "Best" is the best of the schedules tried, see :func:`fettle.search.lengths.times`; the set is minimal among them.
 
     Raises:
         InvalidArgument: no lengths, a negative loss, or no such field.
-        Unsupported: the device has no model, or does not run the workload at a length.
+        Unsupported: the device does not run the workload at a length, or it replays a recording of one workload; or no
+            schedule gave a right result at a length.
     """
     if not lengths or loss < 0.0:
         raise InvalidArgument("length buckets need lengths and a loss that is not negative")
+    if isinstance(backend, ReplayBackend):
+        raise Unsupported(
+            "a recording has the times of one workload, and none at other lengths",
+            hint="buckets need a device that is simulated (npu, pim) or measured (cpu)",
+        )
     if field not in workload.values:
         raise InvalidArgument(
             f"{workload.operator} has no field {field!r}", hint=f"fields: {' '.join(workload.values)}"
         )
-    rng = np.random.default_rng(seed)
     resized = [
         Workload(workload.operator, (*((n, v) for n, v in workload.fields if n != field), (field, str(length))))
         for length in lengths
@@ -81,23 +86,15 @@ def length_buckets(
     for one in resized:
         if not (support := backend.supports(one, device)):
             raise Unsupported(f"{device} cannot run {one}: {support.reason}")
-    spaces = [backend.space(one, device) for one in resized]
-    schedules: dict[Schedule, None] = {}
-    for one, space in zip(resized, spaces, strict=True):
-        points = enumerate_space(space)
-        schedules[backend.default(one, device)] = None
-        schedules.update(dict.fromkeys(points[number] for number in points.sample(rng, samples)))
-    tried = list(schedules)
-    seconds = np.full((len(tried), len(resized)), np.inf)
-    for row, schedule in enumerate(tried):
-        for column, (one, space) in enumerate(zip(resized, spaces, strict=True)):
-            if is_valid(space, schedule):
-                result = backend.simulate(one, device, schedule.as_dict())
-                seconds[row, column] = result.seconds
+    found = times(backend, device, resized, samples, seed)
+    seconds = found.seconds
+    for one, column in zip(resized, seconds.T, strict=True):
+        if not np.isfinite(column).any():
+            raise Unsupported(f"no schedule tried gave a right result for {one} on {device}")
     rows, served = cover(seconds, loss)
     buckets = []
     for row in rows:
         columns = [c for c, chosen in enumerate(served) if chosen == row]
         worst = max((seconds[row, c] / seconds[:, c].min() - 1.0 for c in columns), default=0.0)
-        buckets.append(Bucket(tried[row], tuple(lengths[c] for c in columns), float(worst)))
+        buckets.append(Bucket(found.schedules[row], tuple(lengths[c] for c in columns), float(worst)))
     return sorted((b for b in buckets if b.lengths), key=lambda b: b.lengths)

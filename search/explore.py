@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import Backend, Basis, Candidate, Device, Measurement, MeasurePolicy, Outcome
-from fettle.backends.host.executor import Session, make_executor
+from fettle.backends.host.executor import Session, TrialResult, make_executor
 from fettle.backends.replay.recording import Recording
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.transfer import Trials, make_prior
@@ -67,7 +67,11 @@ def attempt(session: Session, candidate: Candidate) -> Measurement:
     (build,) = session.build([candidate])
     if build.artifact is None:
         return build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
-    trial = session.evaluate(candidate, build.artifact)
+    return verified(session.evaluate(candidate, build.artifact))
+
+
+def verified(trial: TrialResult) -> Measurement:
+    """A trial's measurement; a failure if its result was not right, though it could have been."""
     unproven = trial.measurement.ok and not trial.verified and trial.measurement.basis is not Basis.PREDICTED
     return attrs.evolve(trial.measurement, outcome=Outcome.WRONG_RESULT) if unproven else trial.measurement
 

@@ -27,7 +27,9 @@ def buckets(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Find the fewest schedules of a simulated device that serve all lengths within a loss, and which serves which.
+    """Find the fewest schedules that serve all lengths within a loss, and which serves which.
+
+    A simulated device is asked about every schedule; on another, they are verified and measured.
 
     Example: fettle buckets "matmul m=1 n=1024 k=1024 act=i8 weight=i8" --lengths 1,16,64,256,1024 --loss 0.1
     """

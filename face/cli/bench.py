@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fettle.cli.benches import compiling, cpu, decoding, gpu, lottery, predictions, quick, scheduling, search
+from fettle.cli.benches import compiling, cpu, decoding, gpu, lottery, predictions, proxy, quick, scheduling, search
 
 app = typer.Typer(help="Benchmarks against peers.", no_args_is_help=True)
 app.command(name="cpu")(cpu.cpu)
@@ -16,4 +16,5 @@ app.command(name="schedule")(scheduling.schedule)
 app.command(name="gpu")(gpu.gpu)
 app.command(name="compile")(compiling.compile_candidates)
 app.command(name="decoding")(decoding.decoding)
+app.command(name="proxy")(proxy.proxy)
 app.command()(predictions.predictions)

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 
@@ -48,9 +48,10 @@ def codesign(
     if json:
         print_json(result)
         return
-    table = Table("device", "time", "area", "energy", title=f"{len(best)} of {len(designs)} designs are not beaten")
+    title = f"{len(best)} of {len(designs)} designs are beaten by none in time, area and energy together"
+    table = Table("device", "time", "area (proxy)", "energy", title=title)
     for design in best:
-        table.add_row(design.device, seconds(design.seconds), f"{design.mm2:.3g} mm²", f"{design.joules:.3g} J")
+        table.add_row(design.device, seconds(design.seconds), f"{design.mm2:.3g} mm²", joules(design.joules))
     stdout.print(table)
 
 

@@ -36,12 +36,21 @@ def print_json(value: Any) -> None:
 
 def seconds(value: float | None) -> str:
     """A time with three significant digits and a fitting unit."""
+    return _with_unit(value, "s")
+
+
+def joules(value: float | None) -> str:
+    """An energy likewise."""
+    return _with_unit(value, "J")
+
+
+def _with_unit(value: float | None, unit: str) -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
+    for prefix, scale in (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)):
         if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.3g} s"
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
 
 
 def finite(value: float) -> float | None:

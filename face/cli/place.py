@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import DimOption, JsonOption, parse_dims
-from fettle.cli.output import print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument
 from fettle.search.placement import assign
 from fettle.search.placement.costs import CostTable, Link, parse_places
@@ -133,14 +133,15 @@ def _report(table: CostTable) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any], names: list[str]) -> None:
-    table = Table("operator", "×", "op/byte", *names, "rule", "greedy", "exact", title=report["graph"])
+    columns = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    title = f"{report['graph']}: seconds on each device, and the number of the one that each way of placing chooses"
+    table = Table("operator", "×", "op/byte", *columns, "rule", "greedy", "exact", title=title)
     for row in report["operators"]:
         times = [seconds(row["seconds"][name]) for name in names]
         places = [str(names.index(row[way]) + 1) for way in ("rule", "greedy", "exact")]
         table.add_row(row["name"], str(row["count"]), f"{row['ops_per_byte']:.2f}", *times, *places)
     for way, total in report["totals"].items():
-        joules = "–" if total["energy_j"] is None else f"{total['energy_j']:.3g} J"
-        note = f"{seconds(total['seconds'])}, {joules}, {total['over_exact']:.3f} of exact"
+        note = f"{seconds(total['seconds'])}, {joules(total['energy_j'])}, {total['over_exact']:.3f} of exact"
         table.add_row(f"[bold]{way}[/bold]", "", "", note)
     stdout.print(table)
 

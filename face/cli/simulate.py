@@ -12,7 +12,7 @@ from rich.table import Table
 from fettle.backends.api import Simulation
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
-from fettle.cli.output import print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 
@@ -85,9 +85,8 @@ def _table(result: Simulation, title: str) -> Table:
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right", overflow="fold")
-    energy = "–" if result.energy is None else f"{result.energy:.4g} J"
     rows = [("cycles", f"{result.cycles:,}"), (f"time ({result.basis.value})", seconds(result.seconds))]
-    rows += [("DRAM traffic", f"{result.dram_bytes:,} B"), ("energy", energy)]
+    rows += [("DRAM traffic", f"{result.dram_bytes:,} B"), ("energy", joules(result.energy))]
     rows += [(name, f"{count:,}") for name, count in result.commands]
     rows += [(name, str(value)) for name, value in result.counters]
     rows += [(f"scratchpad: {name}", f"from byte {offset:,}") for name, offset in result.offsets]

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from numpy.typing import NDArray
-
-from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
+from fettle.backends.api import Bound, Schedule, Simulation
+from fettle.backends.host.families import Array, Mappings
 from fettle.backends.npu.systolic.hardware import Systolic
-from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 NAME = "npu"
 """The backend's, and the first word of its device texts."""
 
-Array = NDArray[Any]
+__all__ = ["NAME", "Array", "Family"]
 
 
-class Family(abc.ABC):
-    """Mappings of one operator onto the systolic device. Stateless."""
-
-    @abc.abstractmethod
-    def unsupported(self, workload: Workload, hardware: Systolic) -> str:
-        """Why a workload cannot be mapped; empty if it can."""
-
-    @abc.abstractmethod
-    def space(self, workload: Workload, hardware: Systolic) -> Space:
-        """The mappings."""
-
-    @abc.abstractmethod
-    def textbook(self, workload: Workload, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
-        """What a textbook does where ``given`` does not say: a value for every parameter, before ``given`` applies."""
+class Family(Mappings[Systolic]):
+    """Mappings of some operators onto the systolic device."""
 
     @abc.abstractmethod
     def simulate(
@@ -55,11 +40,3 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def bound(self, workload: Workload, hardware: Systolic) -> Bound:
         """What no mapping can beat."""
-
-    def pack(self, workload: Workload, constants: Sequence[Operand]) -> tuple[Array, ...]:
-        """Constants as :meth:`compute` takes them, the same for all schedules."""
-        return ()
-
-    def features(self, workload: Workload, hardware: Systolic, schedule: Schedule) -> Mapping[str, float]:
-        """Numbers for the cost model, beyond the parameters."""
-        return {}

@@ -9,8 +9,9 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation, Space, Value
-from fettle.backends.host.models import Machine, MappedKernel
+from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation
+from fettle.backends.host.families import FamilyMachine
+from fettle.backends.host.models import MappedKernel
 from fettle.backends.pim.attention import AttentionFamily
 from fettle.backends.pim.device import Hardware, parse_device
 from fettle.backends.pim.elementwise import ElementwiseFamily
@@ -41,7 +42,7 @@ class DramKernel(MappedKernel):
     mapped: Mapped
 
     def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        return tuple(_FAMILIES[self.workload.operator].pack(self.workload, self.hardware, constants))
+        return _FAMILIES[self.workload.operator].pack(self.workload, self.hardware, constants)
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         """Execute the commands on data."""
@@ -55,11 +56,12 @@ class DramKernel(MappedKernel):
         return write_trace(self.mapped.program)
 
 
-class DramMachine(Machine):
+class DramMachine(FamilyMachine[Hardware]):
     """All presets with a file in ``data/``."""
 
     abi: ClassVar[str] = "pim-1"
     toolchain: ClassVar[str] = "fettle-pim-1"
+    families = _FAMILIES
 
     def presets(self) -> tuple[str, ...]:
         return preset_names()
@@ -75,20 +77,8 @@ class DramMachine(Machine):
         inside = second * org.units / timing.get("CCDAB", timing["CCDL"])
         return Roof("read:units", inside), Roof("read:channels", second / timing["CCDS"])
 
-    def unsupported(self, workload: Workload, device: Device) -> str:
-        family = _FAMILIES.get(workload.operator)
-        if family is None:
-            return f"pim maps {' '.join(_FAMILIES)}"
-        return family.unsupported(workload, Hardware.of(device))
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return _FAMILIES[workload.operator].space(workload, Hardware.of(device))
-
-    def textbook(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> dict[str, Value]:
-        return _FAMILIES[workload.operator].textbook(workload, Hardware.of(device), given)
-
-    def features(self, workload: Workload, device: Device, schedule: Schedule) -> dict[str, float]:
-        return _FAMILIES[workload.operator].features(workload, Hardware.of(device), schedule)
+    def hardware(self, device: Device) -> Hardware:
+        return Hardware.of(device)
 
     def kernel(self, workload: Workload, device: Device, schedule: Schedule) -> DramKernel:
         return _kernel(workload, device, schedule)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from fettle.backends.api import Schedule, Space, Value
+from fettle.backends.api import Schedule
+from fettle.backends.host.families import Array, Mappings
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.program import Program
-from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 HOST_ELEMENTS_PER_NS = 16.0
 """Elements of a softmax or another elementwise function that the host computes in a nanosecond: an assumption, a few
 cores with vector units. The host's multiply-adds are taken to keep up with the memory."""
 
-Array = NDArray[Any]
+__all__ = ["Array", "Family", "Mapped", "ceil_div", "host_cycles"]
 
 
 @attrs.frozen(eq=False)
@@ -38,32 +36,12 @@ class Mapped:
     slack: int = 0
 
 
-class Family(abc.ABC):
-    """Mappings of some operators onto devices of one kind. Stateless."""
-
-    @abc.abstractmethod
-    def unsupported(self, workload: Workload, hardware: Hardware) -> str:
-        """Why a workload of the family's operators cannot be mapped; empty if it can."""
-
-    @abc.abstractmethod
-    def space(self, workload: Workload, hardware: Hardware) -> Space:
-        """The mappings."""
-
-    @abc.abstractmethod
-    def textbook(self, workload: Workload, hardware: Hardware, given: Mapping[str, Value]) -> dict[str, Value]:
-        """What a textbook does where ``given`` does not say: a value for every parameter, before ``given`` applies."""
+class Family(Mappings[Hardware]):
+    """Mappings of some operators onto memories with units."""
 
     @abc.abstractmethod
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
         """Commands of a valid schedule."""
-
-    def features(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> dict[str, float]:
-        """Numbers a cost model learns cycles from, without emitting commands."""
-        return {}
-
-    def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> list[Array]:
-        """Constants as :attr:`Mapped.compute` wants them; the same for all schedules."""
-        return [np.asarray(constant) for constant in constants]
 
 
 def ceil_div(a: int, b: int) -> int:

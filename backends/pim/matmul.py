@@ -153,8 +153,8 @@ class MatmulFamily(Family):
         found = {f"log2_{name}": float(np.log2(count)) for name, count in counts.items()}
         return {**found, "log2_cycles": float(np.log2(cycles))}
 
-    def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> list[Array]:
-        return [_packed(weight, gemv_of(workload), hardware) for weight in constants]
+    def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> tuple[Array, ...]:
+        return tuple(_packed(weight, gemv_of(workload), hardware) for weight in constants)
 
 
 def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:

@@ -8,8 +8,9 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from fettle.backends.api import Bound, Device, DeviceText, Profile, Roof, Schedule, Simulation, Space, Value
-from fettle.backends.host.models import Machine, MappedKernel
+from fettle.backends.api import Bound, Device, DeviceText, Profile, Roof, Schedule, Simulation
+from fettle.backends.host.families import FamilyMachine
+from fettle.backends.host.models import MappedKernel
 from fettle.backends.npu.family import NAME, Family
 from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
@@ -38,7 +39,7 @@ class SystolicKernel(MappedKernel):
         return _FAMILIES[self.workload.operator]
 
     def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        return tuple(self._family.pack(self.workload, constants))
+        return self._family.pack(self.workload, self.hardware, constants)
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         self._family.compute(self.workload, self.hardware, self.schedule, inputs, packed, out)
@@ -50,11 +51,12 @@ class SystolicKernel(MappedKernel):
         return self._family.simulate(self.workload, self.hardware, self.schedule, trace=True).trace
 
 
-class SystolicMachine(Machine):
+class SystolicMachine(FamilyMachine[Systolic]):
     """Arrays with scratchpad, DMA and vector unit."""
 
     abi: ClassVar[str] = "npu-systolic-1"
     toolchain: ClassVar[str] = "fettle-systolic-1"
+    families = _FAMILIES
 
     def presets(self) -> tuple[str, ...]:
         return (PRESET,)
@@ -68,20 +70,8 @@ class SystolicMachine(Machine):
         second = h.clock * 1e6
         return Roof("peak:i8", 2.0 * h.rows * h.cols * h.arrays * second), Roof("read:dram", h.bandwidth * second)
 
-    def unsupported(self, workload: Workload, device: Device) -> str:
-        family = _FAMILIES.get(workload.operator)
-        if family is None:
-            return f"the npu maps {' '.join(_FAMILIES)}"
-        return family.unsupported(workload, Systolic.of(device))
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return _FAMILIES[workload.operator].space(workload, Systolic.of(device))
-
-    def textbook(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> dict[str, Value]:
-        return _FAMILIES[workload.operator].textbook(workload, Systolic.of(device), given)
-
-    def features(self, workload: Workload, device: Device, schedule: Schedule) -> Mapping[str, float]:
-        return _FAMILIES[workload.operator].features(workload, Systolic.of(device), schedule)
+    def hardware(self, device: Device) -> Systolic:
+        return Systolic.of(device)
 
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         return _FAMILIES[workload.operator].bound(workload, Systolic.of(device))

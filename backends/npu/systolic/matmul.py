@@ -34,7 +34,7 @@ class MatmulFamily(Family):
     ) -> Simulation:
         return simulation(Gemm(Product.of(workload), hardware, schedule), trace=trace)
 
-    def pack(self, workload: Workload, constants: Sequence[Operand]) -> tuple[Array, ...]:
+    def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:
         return execute.pack(workload, constants[0]) if constants else ()
 
     def compute(

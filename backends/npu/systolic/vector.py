@@ -80,7 +80,7 @@ class VectorFamily(Family):
             trace=tuple(lines),
         )
 
-    def pack(self, workload: Workload, constants: Sequence[Operand]) -> tuple[Array, ...]:
+    def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:
         return tuple(np.asarray(constant, np.float32) for constant in constants)
 
     def compute(

@@ -39,5 +39,5 @@ def decoding(
     paper = {name: f"{low}–{high}x" for name, (low, high) in paper_ranges().items()}
     stdout.print("cpu and gpu are rooflines, which no machine beats; gpu-eager adds 10 µs a kernel")
     for baseline, measured in (("cpu", "Xeon"), ("gpu", "T4")):
-        ratios = paper[f"{baseline}_speedup"], paper[f"{baseline}_energy"]
-        stdout.print(f"PIM-GPT over its measured {measured}: {ratios[0]} in time, {ratios[1]} in energy")
+        time, energy = paper[f"{baseline}_speedup"], paper[f"{baseline}_energy"]
+        stdout.print(f"PIM-GPT over its measured {measured}: {time} in time, {energy} in energy")

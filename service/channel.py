@@ -54,6 +54,12 @@ def _address(text: str) -> str:
     return str(Address.parse(text))
 
 
+def _sendable(token: str | None) -> str | None:
+    if token is not None and not (token.isascii() and token.isprintable()):  # it is not repeated: it is a secret
+        raise InvalidArgument("the token has characters that cannot be sent", hint="tokens are printable ASCII")
+    return token
+
+
 @attrs.frozen
 class Target:
     """Where and how a client connects.
@@ -66,7 +72,7 @@ class Target:
     """
 
     address: str = attrs.field(converter=_address)
-    token: str | None = attrs.field(default=None, repr=False)
+    token: str | None = attrs.field(default=None, repr=False, converter=_sendable)
     tls: bool = False
     tls_ca: Path | str | None = None
 

@@ -60,6 +60,14 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.FettleError]] = {
     grpc.StatusCode.CANCELLED: errors.Cancelled,
 }
 
+_CONNECTION_HINTS = (
+    ("CERTIFICATE_VERIFY_FAILED", "the certificates of --tls-ca do not vouch for the server's"),
+    ("Hostname Verification Check failed", "the server's certificate is for another name than that of --server"),
+    ("WRONG_VERSION_NUMBER", "a server without TLS? leave --tls-ca out"),
+    ("Socket closed", "a server with TLS? give its certificate with --tls-ca"),
+)
+"""What gRPC's messages about connections come from, by a part of theirs that says so."""
+
 _FIELD: dict[type[errors.FettleError], str] = {
     errors.InvalidWorkload: "workload",
     errors.InvalidGraph: "graph",
@@ -125,8 +133,9 @@ def from_rpc_error(error: grpc.RpcError) -> errors.FettleError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.Unavailable("the server did not answer in time", hint="raise the client's timeout, or try again")
     if code is grpc.StatusCode.UNAVAILABLE:
+        hints = (hint for sign, hint in _CONNECTION_HINTS if sign in message)
         return errors.Unavailable(
-            f"the server cannot be reached: {message}", hint="is `fettle serve` running at that address?"
+            f"the server cannot be reached: {message}", hint=next(hints, "is `fettle serve` running at that address?")
         )
     return _BY_CODE.get(code, errors.Internal)(message or code.name)
 

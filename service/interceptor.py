@@ -39,15 +39,19 @@ class Tokens:
 
         Raises:
             NotFound: the file cannot be read.
-            InvalidArgument: it has no token.
+            InvalidArgument: it has no token, or one that no client could send.
         """
         try:
             lines = path.read_text().splitlines()
         except OSError as error:
             raise NotFound(f"token file {path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"token file {path} is not text", hint="write one token a line") from error
         tokens = frozenset(text for line in lines if (text := line.strip()) and not text.startswith("#"))
         if not tokens:
             raise InvalidArgument(f"token file {path} has no token", hint="write one token a line")
+        if not all(token.isascii() and token.isprintable() for token in tokens):
+            raise InvalidArgument(f"token file {path} has a token that cannot be sent", hint="write printable ASCII")
         return cls(tokens)
 
     def check(self, metadata: Any) -> None:

@@ -204,6 +204,22 @@ async def test_token_file_must_exist_and_have_tokens(store: Store, steps: Steps,
     (tmp_path / "empty").write_text("# nobody\n")
     with pytest.raises(InvalidArgument):
         await Server(store, steps, options=ServerOptions(tokens=tmp_path / "empty")).start()
+    (tmp_path / "other").write_bytes("sésame\n".encode())
+    (tmp_path / "binary").write_bytes(b"\xff\n")
+    for name, says in (("other", "cannot be sent"), ("binary", "not text")):
+        with pytest.raises(InvalidArgument, match=says):
+            await Server(store, steps, options=ServerOptions(tokens=tmp_path / name)).start()
+    for token in ("sésame", "two\nlines"):
+        with pytest.raises(InvalidArgument, match="printable ASCII") as refused:
+            connect("localhost:1", token=token)
+        assert token not in str(refused.value)
+
+
+async def test_client_with_tls_is_told_that_the_server_has_none(server: Server) -> None:
+    async with connect_async(str(server.address), tls=True) as client:
+        with pytest.raises(Unavailable) as unreachable:
+            await client.job("x")
+    assert "without TLS" in unreachable.value.hint
 
 
 async def test_tls_encrypts_and_authenticates_the_server(store: Store, steps: Steps, tmp_path: Path) -> None:
@@ -219,10 +235,14 @@ async def test_tls_encrypts_and_authenticates_the_server(store: Store, steps: St
     async with Server(store, steps, resolve=resolve_paper, options=options) as server:
         async with connect_async(str(server.address), tls_ca=cert) as client:
             assert [job async for job in client.jobs()] == []
-        for wrong in (connect_async(str(server.address)), connect_async(str(server.address), tls=True)):
+        for wrong, says in (
+            (connect_async(str(server.address)), "a server with TLS"),
+            (connect_async(str(server.address), tls=True), "do not vouch"),
+        ):
             async with wrong as client:
-                with pytest.raises(Unavailable):
+                with pytest.raises(Unavailable) as unreachable:
                     await client.job("x")
+            assert says in unreachable.value.hint
     with pytest.raises(InvalidArgument, match="both"):
         await Server(store, steps, options=ServerOptions(tls_cert=cert)).start()
     for wrong_pair in ((key, cert), (cert, cert)):

@@ -69,9 +69,12 @@ class CpuKernel:
         _check(out, *self._result)
         if not out.flags.writeable:
             raise InvalidArgument("the result array is read-only")
-        self.prepare_threads()
+        views = immediate([*inputs, *packed, out])
         try:
-            self.function(*immediate([*inputs, *packed, out]))
+            if self._is_parallel:
+                threads.call(self.threads, self.function, tuple(views))
+            else:
+                self.function(*views)
         except (TypeError, ValueError) as error:  # the kernel's own check of the packed constants
             raise InvalidArgument(f"packed constants do not fit the kernel: {error}") from error
 

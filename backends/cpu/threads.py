@@ -4,6 +4,9 @@ TVM keeps one pool per calling thread. It is created when that thread first laun
 ``TVM_NUM_THREADS`` workers of which the caller is one; before a kernel of another thread count runs, the pool is
 switched (0.2 µs). TVM itself never binds threads here: by default its first parallel call rewrites the caller's
 CPU affinity. :func:`pinned` binds them while a kernel is being timed, and only then.
+
+A fork copies only the thread that calls it. The copy of its pool would wait for workers that are not there, so in
+the child that thread leaves its parallel kernels to a thread of their own, with a new pool (:func:`call`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -62,6 +66,25 @@ def use(count: int) -> None:
     if not hasattr(_local, "workers"):  # that call has just created this thread's pool
         _local.workers = tuple(sorted(_tasks() - before))
     _local.count = count
+
+
+def call(count: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call a parallel kernel on ``count`` threads, this one included unless its pool was lost in a fork."""
+    if not getattr(_local, "forked", False):
+        use(count)
+        function(*arguments)
+        return
+    if _local.deputy is None:
+        _local.deputy = ThreadPoolExecutor(1, thread_name_prefix="fettle")
+    _local.deputy.submit(call, count, function, arguments).result()
+
+
+def _after_fork() -> None:
+    if hasattr(_local, "count"):  # there was a pool
+        _local.forked, _local.deputy = True, None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

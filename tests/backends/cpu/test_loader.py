@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fettle.backends.api import Artifact, Candidate, Device, DeviceText, LoadedKernel
+from fettle.backends.api import Artifact, Candidate, Device, DeviceText, LoadedKernel, Schedule
 from fettle.backends.cpu import CpuBackend, codegen, loader
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.dense import Dense
@@ -150,6 +150,35 @@ def test_kernels_of_several_thread_counts_share_a_process_and_its_threads(backen
     with ThreadPoolExecutor(3) as pool:
         assert max(pool.map(calls, range(6))) < 1e-3
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(len(cpu.usable_cores()) < 2, reason="needs two cores")
+def test_forked_processes_go_on_with_a_kernel_of_several_threads(backend: CpuBackend, tmp_path: Path) -> None:
+    workload = Workload.parse("matmul m=64 n=64 k=16 act=f32 weight=f32")
+    device = backend.device(DeviceText.parse("cpu,threads=2"))
+    schedule = Schedule.of(**backend.default(workload, device).as_dict() | {"tile_m": 1, "tile_n": 1})
+    path = tmp_path / "artifact"
+    path.write_bytes(codec.dumps(backend.build(Candidate(workload, device, schedule))))
+    program = f"""
+import multiprocessing
+import time
+import numpy as np
+from fettle.backends.api import Artifact
+from fettle.backends.cpu import CpuBackend
+from fettle.graph import codec
+kernel = CpuBackend().load(codec.loads(Artifact, open({str(path)!r}, "rb").read()))
+packed = kernel.pack([np.ones((16, 64), np.float32)])
+def call(value):
+    out = np.full((64, 64), np.nan, np.float32)
+    kernel.run([np.full((64, 16), value, np.float32)], packed, out)
+    return bool((out == 16 * value).all())
+assert call(1)
+time.sleep(0.2)  # the pool's workers are asleep
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(call, range(8)) == [True] * 8
+assert call(2)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 def test_loading_needs_neither_tvm_nor_a_compiler(artifact: Artifact, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,8 +117,16 @@ def exit_code(error: FettleError) -> int:
 
 def main() -> NoReturn:
     """Run the command that the arguments say. An error goes to stderr and, with ``--json``, to stdout as well."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # no terminal or locale is too plain for a result: a ? for a µ
     try:
         app()
+    except OSError as error:
+        if error.filename is not None:  # files have errors of their own; what has no name is a stream
+            raise
+        print(f"fettle: the output cannot be written: {error.strerror}", file=sys.stderr)
+        os._exit(FAILED)  # without flushing stdout, which would fail again
     except FettleError as error:
         _tell_json(error)
         print(f"fettle: {error}", file=sys.stderr)

@@ -203,3 +203,27 @@ def test_tuning_looking_up_and_running_need_no_compiler(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_plain_terminals_get_a_plain_table(tuned: Fettle) -> None:
+    done = tuned("cache", "list", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert SOFTMAX in done.stdout
+    assert done.stdout.isascii()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+@pytest.mark.parametrize("words", [("cache", "list"), ("cache", "stats", "--json")])
+def test_output_that_cannot_be_written_fails_in_one_line(tuned_folder: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fettle", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(tuned_folder),
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "fettle: the output cannot be written: No space left on device\n"

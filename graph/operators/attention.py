@@ -11,26 +11,23 @@ from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import F32, PER_ROW, Format
-from fettle.graph.operators.base import CONFIDENCE, ROUNDING, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.base import (
+    CONFIDENCE,
+    ROUNDING,
+    UNIT_ROUNDOFF,
+    Field,
+    Flag,
+    Operator,
+    Reference,
+    choice,
+    extent,
+    flag,
+)
 from fettle.graph.patterns import Pattern
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 
 _ROW_BLOCK = 512
-
-
-class Flag(int):
-    """A truth value that prints as the text form."""
-
-    def __str__(self) -> str:
-        return "true" if self else "false"
-
-
-def flag(text: str) -> Flag:
-    """``true`` or ``false``."""
-    if text not in ("true", "false"):
-        raise InvalidWorkload(f"{text!r} is neither true nor false")
-    return Flag(text == "true")
 
 
 def cache_format(text: str) -> Format:

@@ -16,17 +16,10 @@ from fettle.store.values import Budget, Job, JobSpec, JobState
 from fettle.v1 import tuning_pb2
 from tests.service.paper import PAPER, Steps, matmul, resolve_paper
 from tests.service.raw import send
+from tests.service.waiting import collect, eventually
 
 OPTIONS = ServerOptions("127.0.0.1:0", grace=1.0, pause_grace=5.0)
 DEVICE = PAPER.devices()[0]
-
-
-async def eventually(condition) -> None:  # type: ignore[no-untyped-def]
-    for _ in range(500):
-        if await asyncio.to_thread(condition):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 def spec(seed: int = 0) -> JobSpec:
@@ -168,10 +161,6 @@ async def test_cancelled_queued_job_never_starts_and_its_watcher_ends(client: As
     steps.gated = False
     await client.wait(running.id)
     assert steps.started == [running.id]
-
-
-async def collect(client: AsyncClient, job_id: str, after: int = 0) -> list:  # type: ignore[type-arg]
-    return [event async for event in client.watch(job_id, after)]
 
 
 async def test_cancel_put_into_the_store_by_another_process_is_obeyed(

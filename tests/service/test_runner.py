@@ -17,6 +17,7 @@ from fettle.service.watch import EventHub
 from fettle.store.memory import MemoryStore
 from fettle.store.values import Job, JobEvent, JobSpec, JobState
 from tests.service.paper import PAPER, Steps, matmul
+from tests.service.waiting import eventually
 
 
 class Flaky(MemoryStore):
@@ -32,14 +33,6 @@ class Flaky(MemoryStore):
 
 def make_job(store: MemoryStore, seed: int = 0) -> Job:
     return store.create_job(JobSpec(((matmul(), 1),), PAPER.devices()[0], "paper", seed=seed))[0]
-
-
-async def eventually(condition: Any) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 @pytest.fixture

@@ -15,21 +15,10 @@ from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.client import Client, connect
 from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
-from fettle.store.values import JobEvent, JobState
+from fettle.store.values import JobState
 from fettle.v1 import tuning_pb2, tuning_pb2_grpc
 from tests.service.paper import Steps, matmul, resolve_paper
-
-
-async def eventually(condition) -> None:  # type: ignore[no-untyped-def]
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
-
-
-async def collect(client: AsyncClient, job_id: str, after: int = 0) -> list[JobEvent]:
-    return [event async for event in client.watch(job_id, after)]
+from tests.service.waiting import collect, eventually
 
 
 async def test_two_watchers_from_different_events_see_what_the_store_has(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument
 from fettle.search.placement import assign
 from fettle.search.placement.costs import CostTable, Link, parse_places
-from fettle.search.placement.interleave import interleaving
+from fettle.search.placement.interleave import Interleaving, interleaving
 from fettle.search.placement.work import DECODER, Work, decode, decoders, from_graph, machines, parse_decoder
 
 EVERY = "decoders"
@@ -60,20 +61,7 @@ def place(
             interleaving(decoders()[name], size, context, places[0], places[1])
             for size in _sizes(batch or "64,128,256,512")
         ]
-        paper = machines()["papers"]["NeuPIMs"]["over_naive"]
-        found: list[dict[str, Any]] = [
-            {
-                "batch": row.batch,
-                "processor_only_s": row.processor_only,
-                "naive_s": row.naive,
-                "two_halves_s": row.two_halves,
-                "interleaved_s": row.interleaved,
-                "gain": row.gain,
-                "paper_gain": paper,
-            }
-            for row in rows
-        ]
-        _show({"decoder": name, "context": context, "interleaving": found}, "interleaving", json)
+        _print_interleaving(name, context, rows, json)
         return
     reports = [_report(CostTable.ask(work, places, link)) for work in _works(graph, batch, context, parse_dims(dim))]
     if json:
@@ -146,12 +134,24 @@ def _print(report: dict[str, Any], names: list[str]) -> None:
     stdout.print(table)
 
 
-def _show(result: dict[str, Any], rows: str, json: bool) -> None:
+def _print_interleaving(decoder: str, context: int, rows: Sequence[Interleaving], json: bool) -> None:
+    paper = machines()["papers"]["NeuPIMs"]["over_naive"]
+    found: list[dict[str, Any]] = [
+        {
+            "batch": row.batch,
+            "processor_only_s": row.processor_only,
+            "naive_s": row.naive,
+            "two_halves_s": row.two_halves,
+            "interleaved_s": row.interleaved,
+            "gain": row.gain,
+            "paper_gain": paper,
+        }
+        for row in rows
+    ]
     if json:
-        print_json(result)
+        print_json({"decoder": decoder, "context": context, "interleaving": found})
         return
-    found = result[rows]
-    table = Table(*found[0], title=f"{result['decoder']}, context {result['context']}")
+    table = Table(*found[0], title=f"{decoder}, context {context}")
     for row in found:
-        table.add_row(*(seconds(v) if k.endswith("_s") else f"{v:.3g}" for k, v in row.items()))
+        table.add_row(*(seconds(value) if name.endswith("_s") else f"{value:.3g}" for name, value in row.items()))
     stdout.print(table)

@@ -92,36 +92,28 @@ def tune(
 
         trials = min(trials, FEW_TRIALS)
         time = QUICK_SECONDS if time is None else time
-    policy = MeasurePolicy(mode="cold" if cold else "hot")
-    share = tuple(share_activations.split(",")) if share_activations else ()
+    request = Request(
+        target,
+        device,
+        trials,
+        time,
+        dims,
+        seed,
+        force,
+        "cold" if cold else "hot",
+        objectives.split(","),
+        tuple(share_activations.split(",")) if share_activations else (),
+    )
     cancel = threading.Event()
-    if server is not None:
-        if store is not None:
-            raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
-        request = Request(target, device, trials, time, dims, seed, force, policy.mode, objectives.split(","), share)
-        job, ways = _tune_remotely(request, server, token, tls_ca, cancel)
+    if server is None:
+        job, ways = _tune_here(request, store, cancel)
+    elif store is not None:
+        raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
     else:
-        from fettle.store.open import open_store
-
-        spec, work = plan(
-            target,
-            device,
-            trials=trials,
-            seconds=time,
-            dims=dims,
-            seed=seed,
-            force=force,
-            policy=policy,
-            objectives=objectives.split(","),
-            share=share,
-        )
-        _announce(work)
-        with open_store(store) as opened:
-            created, _ = opened.create_job(spec)
-            job, ways = run_here(opened, created.id, cancel), work.ways
+        job, ways = _tune_there(request, server, token, tls_ca, cancel)
     sharing = compare_results(ways, job.results)
     if json:
-        found = {"sharing": [sharing_json(comparison) for comparison in sharing]} if share else {}
+        found = {"sharing": [sharing_json(comparison) for comparison in sharing]} if request.share else {}
         print_json(job_json(job) | found)
     else:
         print_results(job)
@@ -134,7 +126,14 @@ def tune(
 
 @attrs.frozen
 class Request:
-    """A tuning request as typed."""
+    """A tuning request as typed.
+
+    Attributes:
+        target: path of an ONNX model, or a workload text.
+        seconds: wall-clock limit, or None.
+        mode: ``hot`` or ``cold``.
+        share: elements of prepared activations that products may share.
+    """
 
     target: str
     device: str
@@ -148,10 +147,34 @@ class Request:
     share: tuple[str, ...] = ()
 
 
-def _tune_remotely(
+Tuned = tuple[Job, tuple[Alternative, ...]]
+"""The job as it ended, and the ways to share activations whose kernels were asked for."""
+
+
+def _tune_here(request: Request, store: str | None, cancel: threading.Event) -> Tuned:
+    from fettle.store.open import open_store
+
+    spec, work = plan(
+        request.target,
+        request.device,
+        trials=request.trials,
+        seconds=request.seconds,
+        dims=request.dims,
+        seed=request.seed,
+        force=request.force,
+        policy=MeasurePolicy(mode=request.mode),
+        objectives=request.objectives,
+        share=request.share,
+    )
+    _announce(work)
+    with open_store(store) as opened:
+        job, _ = opened.create_job(spec)
+        return run_here(opened, job.id, cancel), work.ways
+
+
+def _tune_there(
     request: Request, server: str, token: str | None, tls_ca: Path | None, cancel: threading.Event
-) -> tuple[Job, tuple[Alternative, ...]]:
-    """The job as it ended, and the ways to share activations whose kernels were asked for."""
+) -> Tuned:
     from fettle.service.client import connect
 
     graph: bytes | None = None

@@ -29,7 +29,8 @@ def default(workload: Workload, target: Target) -> Schedule:
     if p.weight.is_binary_coded:
         return converted(workload, target)
     tiles = list(_halfword_tiles(p, whole))
-    small = [tile for tile in tiles if _shared(p, tile) <= target.shared_multiprocessor // 2]
+    # two warp groups beside each other, so that one takes codes out while the other multiplies
+    small = [tile for tile in tiles if 8 * _shared(p, tile) <= tile["warps"] * target.shared_multiprocessor]
     return _first_legal(p, whole, (*small, *tiles), target) or converted(workload, target)
 
 
@@ -48,7 +49,7 @@ def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], targ
     splits = _choices(whole)["split"]
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
-        split = _split(p, count, [s for s in splits if s * tile["block_k"] <= p.k], target)
+        split = _split(p, count, tile["warps"], [s for s in splits if s * tile["block_k"] <= p.k], target)
         reduce = "last" if split > 1 else "launch"
         schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
         if is_valid(whole, schedule):
@@ -56,11 +57,11 @@ def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], targ
     return None
 
 
-def _split(p: Product, tiles: int, splits: Iterable[int], target: Target) -> int:
+def _split(p: Product, tiles: int, warps: int, splits: Iterable[int], target: Target) -> int:
     """Parts of K that fill whole rounds of programs, some beside each other, and whose sums cost little.
 
     A round of all multiprocessors takes 1/split; what is added a part (f32, written and read) is weighed against
-    the weight's bytes; a program alone on its multiprocessor waits for some of its time.
+    the weight's bytes; a warp group alone on its multiprocessor waits for some of its time.
     """
 
     def cost(split: int) -> float:
@@ -68,14 +69,15 @@ def _split(p: Product, tiles: int, splits: Iterable[int], target: Target) -> int
         if split > 1 and rounds > _MOST_PROGRAMS:
             return math.inf
         sums = max(0.02, 8.0 * p.m / (p.k * p.weight.bits))
-        return rounds / split * (1.0 + sums * (split - 1)) * (1.0 + 0.2 / rounds)
+        return rounds / split * (1.0 + sums * (split - 1)) * (1.0 + 0.2 * 4 / (warps * rounds))
 
     return min(splits, key=cost, default=1)
 
 
 def _shared(p: Product, tile: dict[str, Any]) -> float:
-    """Bytes of shared memory that a tile's pipeline takes, one stage being in registers."""
-    return float((tile["stages"] - 1) * tile["block_k"] * (2 * tile["block_m"] + p.weight.bits * tile["block_n"] / 8))
+    """Bytes of shared memory that a tile's pipeline takes; of the weight, one stage is in registers."""
+    stages, block_k = tile["stages"], tile["block_k"]
+    return float(block_k * (stages * 2 * tile["block_m"] + (stages - 1) * p.weight.bits * tile["block_n"] / 8))
 
 
 def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
@@ -87,15 +89,20 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     block_m = min((b for b in choices["block_m"] if b >= p.m), default=max(choices["block_m"]))
     raw = block_m <= _RAW_BATCH and p.group >= 64 and "raw" in choices["method"]
     blocks = (256, 512, 128, 64, 32) if block_m <= _SMALL_BATCH else (128, 256, 64, 32)
-    # an early scale is a product for two weights, a late one a sum for each result of each group
-    late_first = p.group >= max(64, 2 * block_m)
+    values = halfword_values(p)
+    # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
+    late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024
     scales = ("late",) if raw else ("late", "early") if late_first else ("early", "late")
-    for scale, stages, block_n, warps, block_k in itertools.product(
-        scales, (3, 2), (64, 128, 32) if block_m == _SMALL_BATCH else (128, 64, 32), (4, 2), blocks
-    ):
+    if block_m >= 64:
+        widths = ((256, 8), (128, 4), (64, 4))
+    elif block_m == _SMALL_BATCH:
+        widths = ((64, 4), (128, 4), (64, 2), (32, 2))
+    else:
+        widths = ((128, 4), (128, 2), (64, 4), (64, 2), (32, 4), (32, 2))
+    for scale, stages, (block_n, warps), block_k in itertools.product(scales, (3, 2), widths, blocks):
         yield {
             "method": "raw" if raw else "ptx", "scale": scale, "planes": "one", "contiguous": "n" if raw else "k",
-            "values": halfword_values(p), "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
+            "values": values, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
             "stages": stages,
         }  # fmt: skip
 

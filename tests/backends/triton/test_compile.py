@@ -74,7 +74,7 @@ def test_codes_multiplied_as_they_lie_take_fewer(executor: CompileExecutor) -> N
     assert loop.total * 4 * 32 / (128 * 256) <= 2.0
 
 
-@pytest.mark.parametrize(("m", "most"), [(64, 3.3), (128, 4.1)])
+@pytest.mark.parametrize(("m", "most"), [(64, 3.1), (128, 3.9)])
 def test_a_batch_takes_each_code_out_once(executor: CompileExecutor, m: int, most: float) -> None:
     """The default's tile has all rows; its loop multiplies by warpgroups and waits for nothing in device memory."""
     text = f"matmul m={m} n=11008 k=4096 act=bf16 weight=u4:128 compute=bf16"
@@ -83,8 +83,9 @@ def test_a_batch_takes_each_code_out_once(executor: CompileExecutor, m: int, mos
     constants, loop = dict(kernel.launch.constants), sass_loop(kernel.compiled.code)
     assert constants["BM"] == m
     assert (loop["local"], loop["global"], kernel.compiled.resources.spills) == (0, 0, 0)
-    assert loop["wgmma"] == constants["BN"] // 64 * constants["BK"] // 16, "four warps, no product twice"
-    assert loop.total * 4 * 32 / (constants["BN"] * constants["BK"]) <= most
+    warps = kernel.launch.warps
+    assert loop["wgmma"] == constants["BN"] // (16 * warps) * constants["BK"] // 16, "no product twice"
+    assert loop.total * warps * 32 / (constants["BN"] * constants["BK"]) <= most
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import numpy as np
 from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Schedule
 from fettle.backends.host.executor import Session, TrialResult, make_executor
 from fettle.backends.registry import resolve_device
-from fettle.bench.peers.cuda import Absent, load_torch, rivals
+from fettle.bench.peers.cuda import load_torch, rivals
+from fettle.bench.peers.packages import Absent
 from fettle.graph.operators import Reference
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload

@@ -1,19 +1,19 @@
 """Peers on a CUDA GPU, on the GPU's copies of the operands: what PyTorch brings, and kernels of others where installed.
 
-PyTorch: cuBLAS, its four-bit product, SDPA and softmax. Humming (``pip install humming-kernels``, needs nvcc): products
-with weights of 1 … 8 bits. Liger (``pip install liger-kernel``): softmax.
+PyTorch: cuBLAS, its four-bit product, SDPA and softmax. Packages: low-bit products (:mod:`fettle.bench.peers.packages`)
+and Liger's softmax (``pip install liger-kernel``).
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 
+from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
@@ -21,30 +21,6 @@ from fettle.graph.workload import Workload
 _INSTALL = "pip install torch (2.11 or newer, built for CUDA)"
 _INNER_TILES = 8
 _GROUPS = (32, 64, 128, 256)
-
-
-@attrs.frozen(eq=False)
-class GpuRival:
-    """A peer bound to tensors on the device; ``apply`` enqueues and returns its result's tensor."""
-
-    name: str
-    tensors: tuple[Any, ...]
-    apply: Callable[..., Any]
-
-    def call(self) -> Any:
-        return self.apply(*self.tensors)
-
-    def copies(self, count: int) -> list[GpuRival]:
-        """So many, this one first, each with tensors of its own, so that calls in turn find nothing in a cache."""
-        return [self, *(attrs.evolve(self, tensors=tuple(t.clone() for t in self.tensors)) for _ in range(count - 1))]
-
-
-@attrs.frozen
-class Absent:
-    """A peer that could not be set up here."""
-
-    name: str
-    reason: str
 
 
 def load_torch() -> Any:
@@ -77,8 +53,8 @@ def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Op
     found: list[GpuRival | Absent] = [GpuRival(f"torch matmul, {workload['act']} weight", (x, dense.T), torch.matmul)]
     if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
-    if device == "cuda" and _humming_takes(weight):
-        found.append(_attempt("humming", lambda: _humming(torch, device, x, weight)))
+    if device == "cuda":
+        found += packages(torch, x, weight)
     return found
 
 
@@ -90,16 +66,6 @@ def _dequantised(torch: Any, device: str, weight: QuantizedWeight) -> Any:
     scales = torch.from_numpy(weight.scales.astype(np.float32)).to(device)
     centred = torch.from_numpy(weight.codes.copy()).to(device).float().sub_(fmt.zero_point).mul_(fmt.step)
     return centred.mul_(scales.repeat_interleave(weight.group, dim=1)[:, : centred.shape[1]])
-
-
-def _attempt(name: str, make: Callable[[], GpuRival]) -> GpuRival | Absent:
-    """A peer that compiles itself when it is first used, and may fail to."""
-    try:
-        rival = make()
-        rival.call()
-    except Exception as error:  # whatever the package raises
-        return Absent(name, f"{type(error).__name__}: {error}"[:500])
-    return rival
 
 
 def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRival:
@@ -115,35 +81,6 @@ def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRi
     return GpuRival(
         "torch int4pack", (x, packed, pairs), lambda x, w, s: torch.ops.aten._weight_int4pack_mm(x, w, group, s)
     )
-
-
-def _humming_takes(weight: QuantizedWeight) -> bool:
-    """Unsigned integers around half their range with a float scale a group."""
-    fmt = weight.format
-    centred = fmt.kind == f"u{fmt.bits}" and not fmt.zero_points
-    return centred and importlib.util.find_spec("humming") is not None
-
-
-def _humming(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRival:
-    """Codes side by side in 32-bit words, low bits first; scales ``[N, groups]`` of the activations' type."""
-    layers = importlib.import_module("humming.layer")
-    bits, (n, k) = weight.format.bits, weight.codes.shape
-    config = {"dtype": f"uint{bits}", "group_size": 0 if weight.group in (None, k) else weight.group}
-    layer = layers.HummingLayer(shape_n=n, shape_k=k, weight_config=config, torch_dtype=x.dtype).to(device)
-    codes = torch.from_numpy(weight.codes.astype(np.int32)).to(device)
-    words = importlib.import_module("humming.ops").pack_weight(codes, bits)
-    scales = torch.from_numpy(weight.scales.astype(np.float32)).to(device).to(x.dtype)
-    layer.load_from_tensors({"weight": words, "weight_scale": scales})
-    layer.transform()
-    forward, config = importlib.import_module("humming.forward").humming_forward, layer.humming_config
-    names = [
-        name for name in ("weight", "weight_scale", "zero_point", "locks") if getattr(layer, name, None) is not None
-    ]
-
-    def apply(x: Any, *tensors: Any) -> Any:
-        return forward(config, inputs=x, **dict(zip(names, tensors, strict=True)))
-
-    return GpuRival("humming", (x, *(getattr(layer, name) for name in names)), apply)
 
 
 def _attention(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
@@ -163,7 +100,7 @@ def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Ope
     if device == "cuda" and importlib.util.find_spec("liger_kernel") is not None:
         module = "liger_kernel.ops.softmax"
         found.append(
-            _attempt(
+            attempt(
                 "liger softmax",
                 lambda: GpuRival("liger softmax", tensors, importlib.import_module(module).LigerSoftmaxFunction.apply),
             )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from fettle.bench.gpu import WORKLOADS, PeerResult, peer_results
+from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
 from fettle.cli.app import app
 from fettle.graph import data
 from fettle.graph.errors import Unsupported
+from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -68,3 +71,29 @@ def test_compiling_reports_what_was_built(tmp_path: object) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     (row,) = found["rows"]
     assert (row["tried"], row["built"], row["failures"]) == (2, 2, [])
+
+
+def test_packages_that_are_not_installed_say_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    torch, x = SimpleNamespace(bfloat16="bf16"), SimpleNamespace(dtype="bf16")  # what is asked before they are used
+
+    def absent(text: str) -> dict[str, str]:
+        workload = Workload.parse(text)
+        weight = data.operands(workload, 0)[1]
+        assert isinstance(weight, QuantizedWeight)
+        found = packages(torch, x, weight)
+        return {peer.name: peer.reason for peer in found if isinstance(peer, Absent)}
+
+    four = absent("matmul m=5 n=24 k=64 act=bf16 weight=u4:32 compute=bf16")
+    assert set(four) == {"humming", "gemlite", "torchao"}
+    assert four["gemlite"] == "not installed: pip install gemlite"
+    assert set(absent("matmul m=5 n=24 k=64 act=bf16 weight=u3:32 compute=bf16")) == {"humming"}
+    assert set(absent("matmul m=5 n=24 k=64 act=bf16 weight=u8:32:zp compute=bf16")) == {"gemlite"}
+    assert absent("matmul m=5 n=24 k=64 act=bf16 weight=tern:32 compute=bf16") == {}
+
+
+def test_a_package_that_fails_is_absent_with_its_error() -> None:
+    def fails() -> GpuRival:
+        raise RuntimeError("no nvcc")
+
+    assert attempt("humming", fails) == Absent("humming", "RuntimeError: no nvcc")

@@ -93,6 +93,7 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
     late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024
     scales = ("late",) if raw else ("late", "early") if late_first else ("early", "late")
+    widths: tuple[tuple[int, int], ...]  # of tiles, with their warps
     if block_m >= 64:
         widths = ((256, 8), (128, 4), (64, 4))
     elif block_m == _SMALL_BATCH:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
+import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Schedule
 from fettle.backends.host.executor import Session, make_executor
@@ -75,7 +76,7 @@ def curves(
     marks: Sequence[int] = MARKS,
     show: Callable[[str], None] = lambda text: None,
 ) -> list[Curve]:
-    """Every policy with the seeds 0 … seeds-1; the same seed makes the same trials.
+    """Every policy with the seeds 0 … seeds-1; the same seed makes the same trials. Turns have a random order.
 
     Args:
         sampler: a name of :data:`fettle.search.samplers.SAMPLERS`.
@@ -94,6 +95,20 @@ def mean_ratio(found: Sequence[Curve], policy: str, mark: int) -> float:
     """Mean over seeds."""
     ratios = [curve.ratios[MARKS.index(mark)] for curve in found if curve.policy == policy]
     return math.fsum(ratios) / len(ratios)
+
+
+def lead(found: Sequence[Curve], mark: int) -> tuple[float, float]:
+    """Mean over seeds of how far expected gain is ahead of turns, and half its 95 % confidence interval (Student's t;
+    NaN for one seed)."""
+    from scipy.stats import t
+
+    at = MARKS.index(mark)
+    ratios = {(curve.policy, curve.seed): curve.ratios[at] for curve in found}
+    ahead = np.array([ratios[EXPECTED_GAIN, seed] - ratios[IN_TURN, seed] for seed in {curve.seed for curve in found}])
+    if len(ahead) < 2:
+        return float(ahead.mean()), math.nan
+    error = float(ahead.std(ddof=1)) / math.sqrt(len(ahead))
+    return float(ahead.mean()), float(t.ppf(0.975, len(ahead) - 1)) * error
 
 
 class _SlowStart(ReplayBackend):
@@ -121,6 +136,7 @@ def _search(
         tuners.append(WorkloadTuner(backend, workload, device, bound, count=part.count, seed=seed, sampler=make))
         sessions.append(executor.open(workload, tuners[-1].policy, seed))
     best_possible = sum(part.count * part.recording.optimum * part.recording.scale for part in parts)
+    order = np.random.default_rng(seed).permutation(len(tuners)).tolist()
     ratios = []
     for mark in marks:
         total = mark * len(parts)
@@ -129,17 +145,17 @@ def _search(
             while turn := scheduler.next():
                 turn.tuner.step(sessions[tuners.index(turn.tuner)], turn.trials)
         else:
-            _take_turns(tuners, sessions, total)
+            _take_turns(tuners, sessions, total, order)
         found = sum(t.count * (math.inf if t.best_s is None else t.best_s) for t in tuners)
         ratios.append(best_possible / found)
     return ratios
 
 
-def _take_turns(tuners: Sequence[WorkloadTuner], sessions: Sequence[Session], total: int) -> None:
-    """Batches in turn; what a used-up space leaves over goes to the others."""
+def _take_turns(tuners: Sequence[WorkloadTuner], sessions: Sequence[Session], total: int, order: Sequence[int]) -> None:
+    """Batches in turn, in some order; what a used-up space leaves over goes to the others."""
     while (left := total - sum(t.trials for t in tuners)) > 0:
-        waiting = [(t.trials, number) for number, t in enumerate(tuners) if not t.exhausted]
+        waiting = [number for number in order if not tuners[number].exhausted]
         if not waiting:
             return
-        _, number = min(waiting)
+        number = min(waiting, key=lambda number: tuners[number].trials)
         tuners[number].step(sessions[number], min(BATCH, left))

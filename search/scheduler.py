@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from fettle.search.gains import beliefs, expected_gain
 from fettle.search.tuner import BATCH, WorkloadTuner
-
-_WINDOW = 2 * BATCH
-"""Trials that count as recent."""
 
 
 @attrs.frozen(eq=False)
@@ -54,7 +52,7 @@ class Scheduler:
 
         Every workload gets a first batch, within its share of trials and time: the one with the fewest trials first,
         among equals the weightiest (times it occurs · bound). After that, the one of the largest
-        :func:`expected_gain` gets a batch.
+        :func:`~fettle.search.gains.expected_gain` gets a batch: a trial, or a second if time is what is short.
         """
         left = self._total - self.done
         open_tuners = [t for t in self._tuners if not t.exhausted]
@@ -68,12 +66,23 @@ class Scheduler:
             until = now + (until - now) / len(cold)
             trials = min(BATCH - tuner.trials, math.ceil(left / len(cold)))
         else:
-            tuner = max(open_tuners, key=expected_gain)
+            tuner = self._most_to_gain(open_tuners, until - now)
             trials = min(BATCH, left)
         pace = tuner.trial_seconds or self._pace()
         if pace and math.isfinite(until):
             trials = max(1, min(trials, int((until - now) / pace)))
         return Turn(tuner, trials, until)
+
+    def _most_to_gain(self, tuners: Sequence[WorkloadTuner], seconds: float) -> WorkloadTuner:
+        believed = dict(zip(self._tuners, beliefs(self._tuners), strict=True))
+        pace = self._pace()
+        time_is_short = pace is not None and (self.total - self.done) * pace > seconds
+
+        def gain(tuner: WorkloadTuner) -> float:
+            cost = (tuner.trial_seconds or pace or 1.0) if time_is_short else 1.0
+            return expected_gain(tuner, believed[tuner]) / cost
+
+        return max(tuners, key=gain)
 
     def reserve(self) -> float:
         """Seconds the finals of all workloads will take."""
@@ -91,31 +100,3 @@ class Scheduler:
         """Seconds a trial takes, in the mean over the workloads that have begun."""
         paced = [t.trial_seconds for t in self._tuners if t.trial_seconds is not None]
         return sum(paced) / len(paced) if paced else None
-
-
-def expected_gain(tuner: WorkloadTuner) -> float:
-    """Seconds of the whole graph that one more batch may save.
-
-    Where the workload's sampler has a model, what that expects of the next trial, for each trial of a batch, but no
-    more than the gap to the roof::
-
-        count · best · min(headroom, 1 - exp(-8 · gain))
-
-    with ``headroom`` = 1 - bound / best. Without one, after Ansor's gradient (2006.06762, §6)::
-
-        count · best · (½ · recent + ½ · headroom / batches)
-
-    with ``recent`` the relative gain of the last two batches and ``batches`` how many were spent on it: a gap that long
-    resisted is likely to stay. Without any valid trial yet, ``best`` is the bound and ``headroom`` 1.
-    """
-    batches = max(tuner.trials / BATCH, 1.0)
-    best = tuner.best_s
-    if best is None:
-        return tuner.count * tuner.bound.seconds / batches / 2.0
-    headroom = max(1.0 - tuner.bound.seconds / best, 0.0)
-    gain = tuner.model_gain()
-    if gain is not None:
-        return tuner.count * best * min(headroom, -math.expm1(-BATCH * gain))
-    before = tuner.best_after(tuner.trials - _WINDOW) if tuner.trials > _WINDOW else None
-    recent = 1.0 - best / before if before else 0.0
-    return tuner.count * best * (recent + headroom / batches) / 2.0

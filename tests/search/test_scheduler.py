@@ -8,8 +8,9 @@ import pytest
 
 from fettle.backends.api import Bound, Outcome
 from fettle.graph.workload import Workload
+from fettle.search.gains import expected_gain
 from fettle.search.samplers import DEFAULT, SAMPLERS
-from fettle.search.scheduler import Scheduler, expected_gain
+from fettle.search.scheduler import Scheduler
 from fettle.search.tuner import BATCH, WorkloadTuner
 from tests.search.synthetic import DEVICE, FakeClock, SyntheticBackend, SyntheticExecutor, workload
 
@@ -123,6 +124,23 @@ def test_what_the_model_has_no_hope_for_gets_no_more_trials() -> None:
     turn = Scheduler(setting.tuners, 100, math.inf, setting.clock).next()
     assert turn is not None
     assert turn.tuner is setting.tuners[0]
+
+
+def test_when_time_is_short_a_gain_counts_by_the_second() -> None:
+    """Two workloads of like gain, and the trials of the heavier one take ten times as long."""
+    setting = Setting(2, 1)
+    setting.run(2 * BATCH)
+    slow, quick = setting.tuners
+    slow.trial_seconds, quick.trial_seconds = 10.0, 1.0
+    assert 0.1 < expected_gain(quick) / expected_gain(slow) < 1.0
+    now = setting.clock()
+    by_trial = Scheduler(setting.tuners, 200, math.inf, setting.clock).next()
+    by_second = Scheduler(
+        setting.tuners, 200, now + 100.0 + sum(t.finals_seconds() for t in setting.tuners), setting.clock
+    ).next()
+    assert by_trial is not None
+    assert by_second is not None
+    assert (by_trial.tuner, by_second.tuner) == (slow, quick)
 
 
 def test_a_workload_without_a_valid_trial_loses_its_claim_slowly() -> None:

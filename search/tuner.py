@@ -32,8 +32,8 @@ from fettle.search import finals, objectives
 from fettle.search.finalists import Finalists
 from fettle.search.finals import Verdict
 from fettle.search.lite import lite
-from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, Sampler, SamplerFactory
-from fettle.search.samplers.pareto import ParetoSampler
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
+from fettle.search.samplers.pareto import for_several
 from fettle.search.stopping import nothing_to_gain
 from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.values import Tradeoff
@@ -97,18 +97,16 @@ class WorkloadTuner:
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
-        self._sampler: Sampler
-        if len(self._objectives) > 1:
-            self._sampler = ParetoSampler(sampler, Problem(self.points, default, None), seed)
-        else:
-            problem = Problem(
-                self.points,
-                default,
-                make_prior(self.points, known, models),
-                UnitFeatures(self._featurizer, self.points) if self._featurizer.analyses else None,
-                lite(self.points, self._featurizer) if few_trials else None,
-            )
-            self._sampler = sampler(problem, seed)
+        several = len(self._objectives) > 1
+        problem = Problem(
+            self.points,
+            default,
+            None if several else make_prior(self.points, known, models),
+            UnitFeatures(self._featurizer, self.points) if self._featurizer.analyses else None,
+            lite(self.points, self._featurizer) if few_trials and not several else None,
+            len(self._objectives),
+        )
+        self._sampler = for_several(sampler, problem, seed) if several else sampler(problem, seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Collection, Sequence
+from typing import ClassVar
 
 import attrs
 import numpy as np
@@ -24,6 +25,7 @@ class Problem:
         features: what the backend's analysis says of points, columns of about 0 … 1, the schedule's values among them;
             None if it says nothing. Costs some 100 µs a point.
         lite: the points worth a look when trials are few (see :mod:`fettle.search.lite`); None: all are.
+        objectives: how many values are minimised.
     """
 
     points: Points
@@ -31,6 +33,7 @@ class Problem:
     prior: Prior | None = None
     features: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
     lite: Sequence[int] | None = None
+    objectives: int = 1
 
 
 @attrs.frozen
@@ -67,6 +70,9 @@ class Sampler(abc.ABC):
     What it proposes is a function of its seed and of what it was told, never of how often it was asked: a job that
     stops and resumes proposes what it would have proposed.
     """
+
+    several: ClassVar[bool] = False
+    """Whether it searches the Pareto front of several objectives by itself."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self._problem = problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,7 +38,9 @@ class OptunaSampler(Sampler):
         super().__init__(problem, seed)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._geometry = Geometry(problem.points)
-        self._study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        self._study = optuna.create_study(
+            sampler=optuna.samplers.RandomSampler(seed=seed), directions=["minimize"] * problem.objectives
+        )
         self._distributions: dict[str, BaseDistribution] = {
             p.name: IntDistribution(0, len(p.choices) - 1)
             if p.is_numeric
@@ -137,8 +140,10 @@ class GenerationSampler(OptunaSampler):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for observation in observations:
-                value = min(observation.value, sys.float_info.max)  # a failure is the worst, but a trial
-                self._study.tell(self._study.ask(self._distributions), value)
+                values = np.full(self._problem.objectives, sys.float_info.max)  # a failure is the worst, but a trial
+                if math.isfinite(observation.value):
+                    values[:] = (observation.value, *observation.others)[: len(values)]
+                self._study.tell(self._study.ask(self._distributions), values.tolist())
 
     def sampler_for(self, study: optuna.Study, seed: int) -> optuna.samplers.BaseSampler:
         return study.sampler
@@ -156,7 +161,9 @@ class CmaEsSampler(GenerationSampler):
 
 
 class Nsga2Sampler(GenerationSampler):
-    """Elitist genetic algorithm (Deb et al., 2002)."""
+    """Elitist genetic algorithm (Deb et al., 2002); of several objectives by the rank of the fronts."""
+
+    several = True
 
     def algorithm(self, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)

@@ -17,6 +17,12 @@ _SUM = 0.05
 """Weight of the sum beside the maximum, so that of two points that are equal in the worst objective the better wins."""
 
 
+def for_several(make: SamplerFactory, problem: Problem, seed: int) -> Sampler:
+    """A sampler of the front of several objectives: what ``make`` makes if that can, else that under ParEGO."""
+    sampler = make(problem, seed)
+    return sampler if sampler.several else ParetoSampler(make, problem, seed)
+
+
 class ParetoSampler(Sampler):
     """ParEGO (Knowles, 2006): whenever it is asked, objectives are joined into one by new random weights, and a new
     sampler that knows all trials under these weights proposes. Over time every trade-off has its turn.
@@ -26,7 +32,7 @@ class ParetoSampler(Sampler):
     """
 
     def __init__(self, make: SamplerFactory, problem: Problem, seed: int) -> None:
-        super().__init__(attrs.evolve(problem, prior=None), seed)
+        super().__init__(attrs.evolve(problem, prior=None, objectives=1), seed)
         self._make = make
         self._observations: list[Observation] = []
 

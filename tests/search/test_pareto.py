@@ -20,7 +20,8 @@ from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 from fettle.search.objectives import unbeaten
 from fettle.search.samplers import SAMPLERS, Observation, Problem
-from fettle.search.samplers.pareto import ParetoSampler, chebyshev
+from fettle.search.samplers.optunas import Nsga2Sampler
+from fettle.search.samplers.pareto import ParetoSampler, chebyshev, for_several
 from fettle.store.values import JobSpec, JobState
 from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
 from tests.search.test_jobs import Bench
@@ -66,8 +67,9 @@ def search(name: str, several: bool, seed: int, trials: int = 40) -> list[tuple[
     space = enumerate_space(backend.space(workload(), DEVICE))
     default = space.index(DEFAULT)
     assert default is not None
-    problem = Problem(space, default)
-    sampler = ParetoSampler(SAMPLERS[name], problem, seed) if several else SAMPLERS[name](problem, seed)
+    make = SAMPLERS[name]
+    problem = Problem(space, default, objectives=2 if several else 1)
+    sampler = for_several(make, problem, seed) if several else make(problem, seed)
     found: list[tuple[float, float]] = []
     while len(found) < trials:
         for proposal in sampler.propose(8):
@@ -80,17 +82,34 @@ def search(name: str, several: bool, seed: int, trials: int = 40) -> list[tuple[
 
 @pytest.mark.parametrize("name", ["guided", "local"])
 def test_a_search_for_both_finds_more_of_the_front_than_one_for_time(name: str) -> None:
-    corner = math.log(workload().flops / 1e9) + 3.0, math.log(1e5)
-    both, one = (np.mean([volume(search(name, several, seed), corner) for seed in (0, 1)]) for several in (True, False))
+    both, one = (np.mean([volume(search(name, several, seed), CORNER) for seed in (0, 1)]) for several in (True, False))
     assert both > one
+
+
+CORNER = math.log(workload().flops / 1e9) + 3.0, math.log(1e5)
+
+
+@pytest.mark.parametrize(("name", "trials", "ahead"), [("guided", 40, 1.05), ("nsga2", 96, 1.0)])
+def test_a_search_for_the_front_dominates_more_than_random_trials(name: str, trials: int, ahead: float) -> None:
+    """Mean hypervolume over seeds."""
+    seeds = range(3)
+    ours = np.mean([volume(search(name, True, seed, trials), CORNER) for seed in seeds])
+    random = np.mean([volume(search("random", True, seed, trials), CORNER) for seed in seeds])
+    assert ours > ahead * random
+
+
+def test_nsga2_ranks_fronts_by_itself_and_others_are_given_one_value() -> None:
+    problem = Problem(enumerate_space(SyntheticBackend(small=True).space(workload(), DEVICE)), objectives=2)
+    assert type(for_several(SAMPLERS["nsga2"], problem, 0)) is Nsga2Sampler
+    assert type(for_several(SAMPLERS["guided"], problem, 0)) is ParetoSampler
 
 
 @pytest.mark.parametrize("name", ["guided", "random", "tpe", "nsga2", "evolution", "local"])
 def test_proposals_depend_on_the_seed_and_what_was_told_alone(name: str) -> None:
     backend = SyntheticBackend(small=True)
-    problem = Problem(enumerate_space(backend.space(workload(), DEVICE)))
+    problem = Problem(enumerate_space(backend.space(workload(), DEVICE)), objectives=2)
     told = [Observation(i, 0.1 * i, (-0.1 * i,)) for i in range(8)] + [Observation(9, math.inf)]
-    one, two = (ParetoSampler(SAMPLERS[name], problem, 3) for _ in range(2))
+    one, two = (for_several(SAMPLERS[name], problem, 3) for _ in range(2))
     one.tell(told)
     for observation in told:
         two.tell([observation])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from fettle.graph.errors import FettleError, Internal, InvalidArgument, NotFound, ResourceExhausted, Unauthenticated
+from fettle.graph.errors import FettleError, Internal, InvalidArgument, ResourceExhausted, Unauthenticated
 from fettle.service import errors
+from fettle.service.tokens import Tokens
 
 _OWN = "/fettle.v1."
 _HEALTH = "/grpc.health.v1.Health/"
@@ -25,44 +25,6 @@ log = structlog.get_logger("fettle.service.rpc")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 _MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-
-
-class Tokens:
-    """Bearer tokens the server accepts. Kept and compared as hashes, so that comparing leaks no timing."""
-
-    def __init__(self, tokens: frozenset[str]) -> None:
-        self._digests = {hashlib.sha256(token.encode()).digest() for token in tokens}
-
-    @classmethod
-    def read(cls, path: Path) -> Tokens:
-        """One token a line; empty lines and lines that begin with # are skipped.
-
-        Raises:
-            NotFound: the file cannot be read.
-            InvalidArgument: it has no token, or one that no client could send.
-        """
-        try:
-            lines = path.read_text().splitlines()
-        except OSError as error:
-            raise NotFound(f"token file {path} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InvalidArgument(f"token file {path} is not text", hint="write one token a line") from error
-        tokens = frozenset(text for line in lines if (text := line.strip()) and not text.startswith("#"))
-        if not tokens:
-            raise InvalidArgument(f"token file {path} has no token", hint="write one token a line")
-        if not all(token.isascii() and token.isprintable() for token in tokens):
-            raise InvalidArgument(f"token file {path} has a token that cannot be sent", hint="write printable ASCII")
-        return cls(tokens)
-
-    def check(self, metadata: Any) -> None:
-        """Raises Unauthenticated unless ``authorization: Bearer …`` carries a known token."""
-        for name, value in metadata or ():
-            if name == "authorization":
-                scheme, _, token = str(value).partition(" ")
-                if scheme.lower() == "bearer" and hashlib.sha256(token.strip().encode()).digest() in self._digests:
-                    return
-                raise Unauthenticated("the server does not know this token")
-        raise Unauthenticated("the server wants a token", hint="pass --token or set FETTLE_TOKEN")
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -113,18 +75,8 @@ def _guarded(method: str, handler: Any) -> _MethodHandler:
         started = time.perf_counter()
         status = "OK"
         try:
-            try:
+            with _domain_errors(method):
                 return await inner(_decoded(decode, raw), context)
-            except (FettleError, asyncio.CancelledError):
-                raise
-            except MemoryError as error:
-                raise ResourceExhausted("the server has not enough memory for this call") from error
-            except Exception as error:
-                incident = uuid.uuid4().hex[:12]
-                log.error("defect", method=method, incident=incident, exc_info=error)
-                raise Internal(
-                    "the server met a defect of its own", hint="its log has more", details={"incident": incident}
-                ) from error
         except FettleError as error:
             status = errors.reason(error)
             await context.abort_with_status(errors.to_status(error))
@@ -137,6 +89,23 @@ def _guarded(method: str, handler: Any) -> _MethodHandler:
 
     make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
     return make(call, None, handler.response_serializer)
+
+
+@contextlib.contextmanager
+def _domain_errors(method: str) -> Iterator[None]:
+    """What is raised inside leaves as an error of the tree; a defect is logged, and told without its details."""
+    try:
+        yield
+    except (FettleError, asyncio.CancelledError):
+        raise
+    except MemoryError as error:
+        raise ResourceExhausted("the server has not enough memory for this call") from error
+    except Exception as error:
+        incident = uuid.uuid4().hex[:12]
+        log.error("defect", method=method, incident=incident, exc_info=error)
+        raise Internal(
+            "the server met a defect of its own", hint="its log has more", details={"incident": incident}
+        ) from error
 
 
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:

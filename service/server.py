@@ -20,12 +20,13 @@ from fettle.backends.registry import resolve_device
 from fettle.graph.errors import InvalidArgument, NotFound, Unavailable
 from fettle.service.address import Address
 from fettle.service.channel import MAX_MESSAGE
-from fettle.service.interceptor import CallInterceptor, Tokens
+from fettle.service.interceptor import CallInterceptor
 from fettle.service.jobthread import RunJob
 from fettle.service.kernels import KernelServicer
 from fettle.service.logs import configure_logging
 from fettle.service.replayroot import within_root
 from fettle.service.runner import JobManager
+from fettle.service.tokens import Tokens
 from fettle.service.tuning import Resolve, TuningServicer
 from fettle.service.watch import EventHub
 from fettle.store.api import Store

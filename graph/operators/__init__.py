@@ -1,6 +1,6 @@
 """The operators: fields, operands, reference semantics and error bounds of each.
 
-One file per operator; ``base.py`` declares what an operator is.
+One file per operator; ``base.py`` declares what an operator is, ``products.py`` and ``weights.py`` serve matmul.
 """
 
 from fettle.graph.operators.attention import Attention

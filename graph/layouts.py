@@ -51,11 +51,6 @@ class Layout:
             step *= shape[mode]
         return cls(tuple(shape), tuple(stride))
 
-    @classmethod
-    def row_major(cls, shape: Sequence[int]) -> Layout:
-        """C order of a tensor indexed ``[shape[0], shape[1], …]``, coordinates given in the same C order."""
-        return cls.compact(tuple(reversed(shape)))
-
     def __str__(self) -> str:
         return f"({','.join(map(str, self.shape))}):({','.join(map(str, self.stride))})"
 

@@ -1,4 +1,4 @@
-"""Buffers, their text form, and what makes a plan right."""
+"""Buffers, their text form, and how much memory they need."""
 
 from __future__ import annotations
 
@@ -97,16 +97,3 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
 def peak(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> int:
     """Bytes an arena needs for a plan."""
     return max((offsets[b.id] + b.size for b in buffers), default=0)
-
-
-def conflicts(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Pairs that share a byte at some time. A plan is right if there are none; looks at every pair."""
-    found = []
-    for number, one in enumerate(buffers):
-        start = offsets[one.id]
-        for two in buffers[:number]:
-            other = offsets[two.id]
-            in_time = one.lower < two.upper and two.lower < one.upper
-            if in_time and start < other + two.size and other < start + one.size:
-                found.append((two.id, one.id))
-    return found

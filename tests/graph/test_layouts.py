@@ -123,11 +123,6 @@ def test_scatter_refuses_layouts_with_holes_and_wrong_sizes() -> None:
         Layout((4,), (1,)).scatter(np.arange(5))
 
 
-def test_row_major_is_what_numpy_does() -> None:
-    layout = Layout.row_major((3, 5))
-    assert layout.offsets().tolist() == np.arange(15).reshape(3, 5).reshape(-1).tolist()
-
-
 @pytest.mark.parametrize(("shape", "stride"), [((0,), (1,)), ((2,), (-1,)), ((2, 2), (1,))])
 def test_impossible_layouts_are_refused(shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument):

@@ -8,8 +8,8 @@ from fettle.backends.api import Value
 from fettle.backends.npu.systolic import scratchpad
 from fettle.backends.npu.systolic.cascade import CASCADES, Einsum, carried, operations, passes, read_in
 from fettle.backends.registry import resolve_device
-from fettle.graph.memory.buffers import conflicts
 from fettle.graph.workload import Workload
+from tests.graph.memory.conflicts import conflicts
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

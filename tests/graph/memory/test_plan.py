@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from fettle.cli.app import main
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.memory import plan as planner
-from fettle.graph.memory.buffers import Buffer, conflicts, lower_bound, peak, read_buffers
+from fettle.graph.memory.buffers import Buffer, lower_bound, peak, read_buffers
 from fettle.graph.memory.exact import solve
 from fettle.graph.memory.pieces import take_apart
 from fettle.graph.memory.plan import EXACT, SEARCH, plan
+from tests.graph.memory.conflicts import conflicts
 
 INSTANCES = Path(__file__).resolve().parents[2] / "data" / "minimalloc"
 CAPACITY = 1048576

@@ -164,7 +164,7 @@ class GraphRuntime:
 def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
     """The reference evaluator runs nodes of the model, not what a pass made of them."""
     known = {name for inside in covered for name in (*reads(inside), *inside.output)}
-    for name in (*node.outputs, *(name for names in node.inputs for name in names)):
+    for name in (*node.outputs, *node.reads):
         if name not in known:
             raise Unsupported(f"node {node.name!r} has no kernel, and the model has no tensor {name!r}")
 
@@ -220,7 +220,7 @@ def _with_last_uses(
     dying: set[str] = set(kept)
     steps = []
     for node, run in reversed(runs):
-        touched = {name for names in node.inputs for name in names} | set(node.outputs)
+        touched = {*node.reads, *node.outputs}
         last = tuple(sorted(touched - dying))
         dying |= touched
         steps.append(_Step(node, run, last))

@@ -129,7 +129,7 @@ class Format:
             raise InvalidWorkload(f"format {text!r}: group size 0", hint="write ':row' for one scale per row")
         return cls(
             kind=match["kind"],
-            group=None if group is None else PER_ROW if group == "row" else int(group),
+            group=_group(group),
             zero_points=match["zp"] is not None,
             scale=match["scale"] or "f16",
         )
@@ -230,6 +230,12 @@ class Format:
 
 
 F32 = Format("f32")
+
+
+def _group(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return PER_ROW if text == "row" else int(text)
 
 
 @functools.cache

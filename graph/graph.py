@@ -30,6 +30,11 @@ class GraphNode:
     workload: Workload | None = None
     reason: str = ""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of all tensors of all operands."""
+        return tuple(name for names in self.inputs for name in names)
+
 
 @attrs.frozen
 class Graph:

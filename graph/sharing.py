@@ -71,7 +71,7 @@ def alternatives(graph: Graph, elements: Iterable[str] = ELEMENTS) -> tuple[Alte
     Raises:
         InvalidWorkload: no such element.
     """
-    taken = {name for node in graph.nodes for name in (*node.outputs, *(n for names in node.inputs for n in names))}
+    taken = {name for node in graph.nodes for name in (*node.outputs, *node.reads)}
     return tuple(
         _alternative(tensor, PreparedFormat(element, codes["out"].group), nodes, taken)
         for element in dict.fromkeys(elements)

@@ -167,9 +167,16 @@ def results_table(job: Job) -> Table:
             speedup(r.default_s, r.best_s),
             share,
             "yes" if r.verified else "no",
-            "cache" if r.cached else r.basis.value if r.best_s is not None else "–",
+            _source(r),
         )
     return table
+
+
+def _source(result: WorkloadResult) -> str:
+    """Where a result's times come from."""
+    if result.cached:
+        return "cache"
+    return "–" if result.best_s is None else result.basis.value
 
 
 def print_results(job: Job) -> None:

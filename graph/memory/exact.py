@@ -15,7 +15,8 @@ def solve(buffers: Sequence[Buffer], capacity: int, seconds: float) -> dict[str,
     from ortools.sat.python import cp_model
 
     unit = math.gcd(*(b.size for b in buffers))  # pushed down, every offset is a sum of sizes
-    moments = {moment: at for at, moment in enumerate(sorted({t for b in buffers for t in (b.lower, b.upper)}))}
+    ends = {b.lower for b in buffers} | {b.upper for b in buffers}
+    moments = {moment: at for at, moment in enumerate(sorted(ends))}
     model = cp_model.CpModel()
     offsets, times, spans = {}, [], []
     for buffer in buffers:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fettle.search.tuner import BATCH, WorkloadTuner, is_valid, undisturbed_seconds
+from fettle.search.trials import is_valid, undisturbed_seconds
+from fettle.search.tuner import BATCH, WorkloadTuner
 
 _WINDOW = 2 * BATCH
 """Trials that count as recent."""

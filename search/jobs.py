@@ -75,7 +75,7 @@ def run_job(
         startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
         if not store.move_job(job_id, startable, JobState.RUNNING):
             return store.get_job(job_id)
-        run = _Run(store, job_id, Watch(store, job_id, cancel, pause), on_event, sampler, clock)
+        run = _Run(store, job_id, Watch(store, job_id, cancel, pause, clock), on_event, sampler, clock)
         run.event("state", {"state": JobState.RUNNING.value, "error": ""})
         try:
             state, error = run.run(backend, executor_factory or make_executor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 import threading
+from collections.abc import Callable
 
 from fettle.store.api import Store
 
@@ -18,22 +20,39 @@ class Stop(enum.Enum):
     """For good, keeping the best so far."""
 
 
+ASK_EVERY = 0.1
+"""Seconds between two questions to the store, which for simulated trials would be asked a hundred times a second."""
+
+
 class Watch:
-    """Looks at the caller's events and at the store's cancel request; between two trials, so it may ask the store."""
+    """Looks at the caller's events and, now and then, at the store's cancel request.
+
+    Args:
+        clock: seconds, monotonic.
+    """
 
     def __init__(
-        self, store: Store, job_id: str, cancel: threading.Event | None, pause: threading.Event | None
+        self,
+        store: Store,
+        job_id: str,
+        cancel: threading.Event | None,
+        pause: threading.Event | None,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._job_id = job_id
         self._cancel = cancel or threading.Event()
         self._pause = pause or threading.Event()
+        self._clock = clock
+        self._asked = -math.inf
 
     def check(self) -> Stop | None:
         """How to stop, or None. A pause goes first: a process that goes away has no time for finals, and a cancel
         request in the store is met again on resumption."""
         if self._pause.is_set():
             return Stop.PAUSE
-        if not self._cancel.is_set() and self._store.cancel_requested(self._job_id):
-            self._cancel.set()
+        if not self._cancel.is_set() and self._clock() - self._asked >= ASK_EVERY:
+            self._asked = self._clock()
+            if self._store.cancel_requested(self._job_id):
+                self._cancel.set()
         return Stop.CANCEL if self._cancel.is_set() else None

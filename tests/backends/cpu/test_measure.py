@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 import pytest
 
@@ -53,6 +54,22 @@ def test_a_sample_of_a_short_kernel_is_many_calls(
     counters = dict(measure.measure(kernel, operands, out, QUICK).counters)
     assert counters["calls_per_sample"] > 10
     assert counters["copies"] == 1
+
+
+def test_calls_of_a_sample_are_remembered_for_the_next_measurement(
+    kernel: CpuKernel, operands: Sequence[Operand], out: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finals ask for one sample at a time, each of which would else begin with a single call."""
+    first = dict(measure.measure(kernel, operands, out, QUICK).counters)["calls_per_sample"]
+    asked: list[int] = []
+
+    def slow(module: object, entry: str, calls: int, arguments: Sequence[TensorView | int]) -> float:
+        asked.append(calls)
+        return 1.0
+
+    monkeypatch.setattr(measure, "evaluate", slow)
+    measure.measure(kernel, operands, out, attrs.evolve(QUICK, samples=1))
+    assert asked[:2] == [first, first]  # calibration, which suffices, and the sample
 
 
 def test_a_call_that_fills_a_sample_is_made_once_a_sample(

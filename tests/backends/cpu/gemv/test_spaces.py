@@ -145,3 +145,11 @@ def test_the_estimate_is_of_the_order_of_a_kernel_that_reads_its_weights_once() 
     seconds = GEMV.estimate(Candidate(workload, where, GEMV.default(workload, where)))
     assert seconds is not None
     assert workload.nbytes / 500e9 < seconds < workload.nbytes / 5e9
+
+
+@pytest.mark.parametrize(("bits", "is_tried"), [(1, True), (3, True), (4, False), (8, False)])
+def test_half_tables_are_tried_where_they_take_fewer_instructions_than_dot_products(bits: int, is_tried: bool) -> None:
+    weight = "bip1:128" if bits == 1 else f"u{bits}:128"
+    workload = Workload.parse(f"matmul m=1 n=256 k=256 act=f32 weight={weight}")
+    parameters = {p.name: p.choices for p in GEMV.space(workload, device("avx512vnni")).parameters}
+    assert ("mirror" in parameters["algorithm"]) == is_tried

@@ -22,7 +22,7 @@ def import_campaign(store: Store, folder: Path) -> list[Kernel]:
     The rules are those of a job's finals: a winner beats the default beyond the noise, a tie goes to the default.
 
     Raises:
-        NotFound: the folder has no campaign in it.
+        NotFound: the folder has no campaign in it, or one that has played no finals yet.
         InvalidArgument: a file of it is malformed, or holds times that were not measured.
         DataLoss: an artifact is missing, or not what its name says.
     """
@@ -33,9 +33,14 @@ def import_campaign(store: Store, folder: Path) -> list[Kernel]:
         machine = codec.from_data(Machine, json.loads(path.read_text()))
     except ValueError as error:
         raise InvalidArgument(f"{path} is not JSON: {error}") from None
+    finals = read_finals(folder)
+    if not finals:
+        raise NotFound(
+            f"no finals were played in {folder}", hint="go on with fettle gpu-measure until it no longer exits with 3"
+        )
     store.put_device(machine.device)
     store.put_profile(machine.profile)
-    decided = [_decided(folder, machine, final) for final in read_finals(folder)]
+    decided = [_decided(folder, machine, final) for final in finals]
     won = [winner for winner in decided if winner is not None]
     for kernel, artifact in won:
         store.put_artifact(artifact)

@@ -263,12 +263,12 @@ def _mend(path: Path) -> None:
 
 def _lines(path: Path) -> Iterator[object]:
     """The values of a file; its last line may have been cut off in the middle and is then left out."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
             yield json.loads(line)
         except ValueError:
-            if number < len(lines) or line.endswith("\n"):
+            if number < len(lines) or line.endswith(b"\n"):
                 raise InvalidArgument(f"{path}, line {number}: not JSON") from None
 
 

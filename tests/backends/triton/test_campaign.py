@@ -112,6 +112,15 @@ def test_a_damaged_artifact_is_noticed(imported: Path) -> None:
         import_campaign(MemoryStore(), imported)
 
 
+def test_finals_that_are_missing_or_no_text_are_named(imported: Path) -> None:
+    (imported / FINALS).write_bytes(b"\xff\xfe{}\n")
+    with pytest.raises(InvalidArgument, match="line 1: not JSON"):
+        import_campaign(MemoryStore(), imported)
+    (imported / FINALS).unlink()
+    with pytest.raises(NotFound, match="no finals"):
+        import_campaign(MemoryStore(), imported)
+
+
 @pytest.mark.parametrize("change", [{"verified": False}, {"workload": "softmax rows=1 cols=10 act=f16"}])
 def test_finals_that_prove_nothing_are_refused(imported: Path, change: dict[str, object]) -> None:
     line = json.loads((imported / FINALS).read_text())

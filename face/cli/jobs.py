@@ -14,6 +14,7 @@ from fettle.cli.knownjobs import open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_results, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
+from fettle.graph.errors import Conflict
 from fettle.store.values import Job, JobState
 
 app = typer.Typer(help="List, show, watch, cancel, resume and export jobs.", no_args_is_help=True)
@@ -164,6 +165,9 @@ def resume(
 
     interrupted = threading.Event()
     with open_store(store) as opened:
+        state = opened.get_job(job_id).state
+        if state.is_final:
+            raise Conflict(f"job {job_id} is {state.value} and cannot be resumed", hint="tune the same again")
         job = run_here(opened, job_id, interrupted)
     _print(job, json)
     if interrupted.is_set():

@@ -205,6 +205,14 @@ def test_tuning_looking_up_and_running_need_no_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_job_that_has_ended_is_not_resumed(tuned: Fettle, tuned_folder: Path) -> None:
+    job = json.loads((tuned_folder / "tune.json").read_text())["job"]
+    done = tuned("jobs", "resume", job, "--json")
+    assert done.returncode == 1
+    assert parsed(done)["error"]["kind"] == "Conflict"
+    assert f"job {job} is done and cannot be resumed" in done.stderr
+
+
 def test_plain_terminals_get_a_plain_table(tuned: Fettle) -> None:
     done = tuned("cache", "list", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr

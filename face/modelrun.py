@@ -42,7 +42,7 @@ def run_model(
     device: str = "cpu",
     dims: Mapping[str, int] | None = None,
     seed: int = 0,
-    store: Store | str | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Run a model once and report nodes, errors against the peers, and times of one pass in seconds.
 

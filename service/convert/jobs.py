@@ -1,12 +1,12 @@
-"""Jobs, their specifications and results."""
+"""Jobs and their specifications."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fettle.backends.api import Basis
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
+from fettle.service.convert.results import result_from_proto, result_to_proto
 from fettle.service.convert.values import (
     device_from_proto,
     device_to_proto,
@@ -14,11 +14,9 @@ from fettle.service.convert.values import (
     enum_to_proto,
     policy_from_proto,
     policy_to_proto,
-    schedule_from_proto,
-    schedule_to_proto,
 )
-from fettle.store.values import Budget, Job, JobSpec, JobState, Tradeoff, WorkloadResult
-from fettle.v1 import common_pb2, tuning_pb2
+from fettle.store.values import Budget, Job, JobSpec, JobState
+from fettle.v1 import tuning_pb2
 
 MAX_WORKLOADS = 10_000
 MAX_COUNT = 2**31 - 1
@@ -104,90 +102,6 @@ def spec_from_proto(message: tuning_pb2.JobSpec) -> JobSpec:
 def objectives_from_proto(names: Sequence[str]) -> tuple[str, ...]:
     """None given means latency, as older clients do."""
     return tuple(names) or ("latency",)
-
-
-def basis_to_proto(basis: Basis) -> common_pb2.Basis:
-    number: common_pb2.Basis = enum_to_proto(common_pb2.Basis, "BASIS", basis)
-    return number
-
-
-def basis_from_proto(number: int) -> Basis:
-    return enum_from_proto(common_pb2.Basis, "BASIS", Basis, number, "basis")
-
-
-_OPTIONAL = (
-    "max_error",
-    "error_ratio",
-    "default_s",
-    "best_s",
-    "bound_s",
-    "spearman",
-    "pairwise",
-    "top1_regret",
-    "top5_regret",
-    "coverage",
-)
-
-
-def result_to_proto(result: WorkloadResult) -> tuning_pb2.WorkloadResult:
-    message = tuning_pb2.WorkloadResult(
-        workload=str(result.workload),
-        count=result.count,
-        trials=result.trials,
-        failed=result.failed,
-        verified=result.verified,
-        cached=result.cached,
-        basis=basis_to_proto(result.basis),
-        bound=result.bound,
-        artifact_sha256=result.artifact_sha256,
-        seconds=result.seconds,
-        error=result.error,
-        front=[_tradeoff_to_proto(tradeoff) for tradeoff in result.front],
-        **{name: getattr(result, name) for name in _OPTIONAL},
-    )
-    if result.best_ci is not None:
-        message.best_ci.low, message.best_ci.high = result.best_ci
-    if result.schedule is not None:
-        message.schedule.CopyFrom(schedule_to_proto(result.schedule))
-    return message
-
-
-def result_from_proto(message: tuning_pb2.WorkloadResult) -> WorkloadResult:
-    return WorkloadResult(
-        workload=Workload.parse(message.workload),
-        count=message.count,
-        trials=message.trials,
-        failed=message.failed,
-        verified=message.verified,
-        cached=message.cached,
-        basis=basis_from_proto(message.basis),
-        best_ci=(message.best_ci.low, message.best_ci.high) if message.HasField("best_ci") else None,
-        bound=message.bound,
-        schedule=schedule_from_proto(message.schedule) if message.HasField("schedule") else None,
-        artifact_sha256=message.artifact_sha256,
-        seconds=message.seconds,
-        error=message.error,
-        front=tuple(_tradeoff_from_proto(tradeoff) for tradeoff in message.front),
-        **{name: getattr(message, name) if message.HasField(name) else None for name in _OPTIONAL},
-    )
-
-
-def _tradeoff_to_proto(tradeoff: Tradeoff) -> tuning_pb2.Tradeoff:
-    return tuning_pb2.Tradeoff(
-        schedule=schedule_to_proto(tradeoff.schedule),
-        seconds=tradeoff.seconds,
-        joules=tradeoff.joules,
-        bytes=tradeoff.bytes,
-    )
-
-
-def _tradeoff_from_proto(message: tuning_pb2.Tradeoff) -> Tradeoff:
-    return Tradeoff(
-        schedule_from_proto(message.schedule),
-        message.seconds,
-        message.joules if message.HasField("joules") else None,
-        message.bytes if message.HasField("bytes") else None,
-    )
 
 
 def job_to_proto(job: Job) -> tuning_pb2.Job:

@@ -6,8 +6,9 @@ import attrs
 
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
-from fettle.service.convert.jobs import basis_from_proto, basis_to_proto
 from fettle.service.convert.values import (
+    basis_from_proto,
+    basis_to_proto,
     device_from_proto,
     device_to_proto,
     mode_from_proto,

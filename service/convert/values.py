@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from fettle.backends.api import Device, MeasurePolicy, Schedule, Value
+from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule, Value
 from fettle.graph.errors import InvalidArgument
 from fettle.v1 import common_pb2 as pb
 
@@ -193,3 +193,12 @@ def policy_from_request(message: pb.MeasurePolicy) -> MeasurePolicy:
                 f"policy {name}={getattr(policy, name)}; at most {most} is allowed", details={"field": f"policy.{name}"}
             )
     return policy
+
+
+def basis_to_proto(basis: Basis) -> pb.Basis:
+    number: pb.Basis = enum_to_proto(pb.Basis, "BASIS", basis)
+    return number
+
+
+def basis_from_proto(number: int) -> Basis:
+    return enum_from_proto(pb.Basis, "BASIS", Basis, number, "basis")

@@ -10,8 +10,9 @@ from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 from fettle.service.convert.events import event_from_proto, event_to_proto
-from fettle.service.convert.jobs import job_from_proto, job_to_proto, result_from_proto
+from fettle.service.convert.jobs import job_from_proto, job_to_proto
 from fettle.service.convert.kernels import kernel_from_proto, kernel_to_proto
+from fettle.service.convert.results import result_from_proto
 from fettle.service.convert.values import (
     device_from_proto,
     device_to_proto,

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fettle.backends.api import Schedule
+from fettle.backends.replay.files import read_recording
 from fettle.backends.spaces import enumerate_space
 from fettle.cli.app import main
 from fettle.graph import codec
@@ -23,6 +24,7 @@ from fettle.search.samplers import SAMPLERS, Observation, Problem
 from fettle.search.samplers.optunas import Nsga2Sampler
 from fettle.search.samplers.pareto import ParetoSampler, chebyshev, for_several
 from fettle.store.values import JobSpec, JobState
+from tests.backends.replay.samples import large, write
 from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
 from tests.search.test_jobs import Bench
 from tests.store.samples import spec
@@ -96,6 +98,35 @@ def test_a_search_for_the_front_dominates_more_than_random_trials(name: str, tri
     ours = np.mean([volume(search(name, True, seed, trials), CORNER) for seed in seeds])
     random = np.mean([volume(search("random", True, seed, trials), CORNER) for seed in seeds])
     assert ours > ahead * random
+
+
+@pytest.mark.parametrize(("name", "trials"), [("guided", 64), ("nsga2", 128)])
+def test_on_a_recorded_space_too_and_failures_cost_a_trial(name: str, trials: int, tmp_path: Path) -> None:
+    """A device of which times and energies were recorded; a seventh of its schedules fail."""
+    document = json.loads(large(tmp_path / "a.json").read_text())
+    for row in document["results"]:
+        at = row["configuration"]
+        joules = 1.0 + 0.1 * (at["a"] - 1) ** 2 + 0.07 * (at["b"] - 8) ** 2 + 0.1 * at["d"]
+        if row["correctness"]:
+            row["measurements"].append({"name": "energy", "value": joules, "unit": "J"})
+    recording = read_recording(write(tmp_path / "a.json", document))
+    problem = Problem(enumerate_space(recording.space), recording.first_valid, objectives=2)
+
+    def dominated(sampler_name: str, seed: int) -> float:
+        sampler = for_several(SAMPLERS[sampler_name], problem, seed)
+        found: list[tuple[float, float]] = []
+        for _ in range(trials // 8):
+            for proposal in sampler.propose(8):
+                row = recording.rows[proposal.index]
+                if row.objective is None or row.energy is None:
+                    sampler.tell([Observation(proposal.index, math.inf)])
+                    continue
+                found.append((math.log(row.objective), math.log(row.energy)))
+                sampler.tell([Observation(proposal.index, found[-1][0], (found[-1][1],))])
+        return volume(found, (math.log(8.0), math.log(12.0)))
+
+    ours, random = (np.mean([dominated(which, seed) for seed in range(3)]) for which in (name, "random"))
+    assert ours > 1.01 * random
 
 
 def test_nsga2_ranks_fronts_by_itself_and_others_are_given_one_value() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fettle.backends.api import Artifact, Basis
 from fettle.backends.registry import get_backend
-from fettle.backends.triton.campaign import ARTIFACTS, DEVICE, Final, Machine, read_finals
+from fettle.backends.triton.results import ARTIFACTS, DEVICE, Final, Machine, read_finals
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.search.finals import Finalist, decide

@@ -43,6 +43,18 @@ class Shortlist:
         path.write_text(json.dumps(codec.to_data(self), indent=1) + "\n")
 
     @classmethod
+    def joined(cls, lists: Sequence[Shortlist]) -> Shortlist:
+        """All workloads of some shortlists in the order given, each once, with all its candidates."""
+        entries: dict[str, dict[Schedule, float]] = {}
+        for entry in (entry for one in lists for entry in one.entries):
+            known = entries.setdefault(entry.workload, {})
+            for schedule, seconds in zip(entry.schedules, entry.predicted_s, strict=True):
+                known.setdefault(schedule, seconds)
+        return cls(
+            lists[0].target, tuple(Entry(w, tuple(known), tuple(known.values())) for w, known in entries.items())
+        )
+
+    @classmethod
     def read(cls, path: Path) -> Shortlist:
         """The shortlist in a file.
 

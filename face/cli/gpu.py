@@ -9,7 +9,9 @@ import typer
 
 
 def gpu_measure(
-    shortlist: Annotated[Path, typer.Option("--in", help="What `fettle jobs shortlist` wrote.")],
+    shortlists: Annotated[
+        list[Path], typer.Option("--in", help="What `fettle jobs shortlist` wrote; several are measured in order.")
+    ],
     output: Annotated[Path, typer.Option("--out", help="Folder of the results; goes on with those it has.")],
     minutes: Annotated[float, typer.Option(min=0.0, help="About how long; at least one trial is made.")] = 8.0,
     device: Annotated[str, typer.Option("--device", help="The GPU.")] = "triton:0",
@@ -23,5 +25,6 @@ def gpu_measure(
     """
     from fettle.backends.triton import campaign
 
-    arguments = ["--minutes", str(minutes), "--in", str(shortlist), "--out", str(output), "--device", device]
+    arguments = ["--minutes", str(minutes), "--out", str(output), "--device", device]
+    arguments += [word for shortlist in shortlists for word in ("--in", str(shortlist))]
     raise typer.Exit(campaign.main([*arguments, *(["--hot"] if hot else [])]))

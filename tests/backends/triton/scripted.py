@@ -25,12 +25,13 @@ Seconds = Callable[[Schedule], float]
 
 
 class ScriptedExecutor(Executor):
-    """Counts the trials it makes in ``trials``."""
+    """Counts the trials it makes in ``trials``, and sessions that nobody closed in ``opened``."""
 
     def __init__(self, device: Device, seconds: Seconds) -> None:
         self._device = device
         self.seconds = seconds
         self.trials = 0
+        self.opened = 0
 
     @classmethod
     def factory(cls, seconds: Seconds, made: list[ScriptedExecutor]) -> Callable[[Backend, Device], Executor]:
@@ -47,6 +48,7 @@ class ScriptedExecutor(Executor):
         return self._device
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
+        self.opened += 1
         return ScriptedSession(self)
 
     def profile(self) -> Profile:
@@ -80,4 +82,4 @@ class ScriptedSession(Session):
         ]
 
     def close(self) -> None:
-        pass
+        self._executor.opened -= 1

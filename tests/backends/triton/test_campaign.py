@@ -12,7 +12,8 @@ import pytest
 from fettle.backends.api import Basis, DeviceText, MeasurePolicy, Record, Schedule
 from fettle.backends.replay.files import read_recording
 from fettle.backends.triton import TritonBackend
-from fettle.backends.triton.campaign import FINALS, TRIALS, Campaign, main, read_finals, read_trials
+from fettle.backends.triton.campaign import Campaign, main
+from fettle.backends.triton.results import FINALS, TRIALS, read_finals, read_trials
 from fettle.backends.triton.shortlist import Entry, Shortlist, entry_of
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.graph.workload import Workload
@@ -41,6 +42,24 @@ def campaign(folder: Path, made: list[ScriptedExecutor], seconds: Seconds = two_
         BACKEND, DEVICE, folder, MeasurePolicy(), executor=ScriptedExecutor.factory(seconds, made),
         clock=lambda: float(next(ticks)),
     )  # fmt: skip
+
+
+def test_a_session_whose_turn_never_came_is_closed(tmp_path: Path) -> None:
+    made: list[ScriptedExecutor] = []
+    other = Entry("softmax rows=32 cols=1000 act=f16", (), ())
+    both = Shortlist(SHORTLIST.target, (*SHORTLIST.entries, other))
+    assert not campaign(tmp_path, made).run(both, 0.0, lambda text: None)
+    assert made[0].trials == 1
+    assert made[0].opened == 0, "the second workload was prepared while the first was measured"
+
+
+def test_several_shortlists_are_measured_in_order_and_nothing_twice() -> None:
+    first = Entry("softmax rows=32 cols=1000 act=f16", OTHERS[:1], (3e-6,))
+    again = Entry(str(WORKLOAD), (OTHERS[0], *OTHERS[:2]), (4e-6, 4e-6, 5e-6))
+    lists = [Shortlist("triton:sm_90", (first,)), SHORTLIST, Shortlist("triton:sm_80", (again,))]
+    joined = Shortlist.joined(lists)
+    assert joined.target == "triton:sm_90"
+    assert joined.entries == (first, *SHORTLIST.entries)
 
 
 def test_slices_go_on_where_the_last_one_stopped(tmp_path: Path) -> None:

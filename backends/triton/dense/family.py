@@ -10,13 +10,14 @@ from fettle.backends.triton.family import Family
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
+from fettle.graph.epilogues import Epilogue
 from fettle.graph.workload import Workload
 
 _MOST_OFFSETS = 1 << 31
 
 
 class Dense(Family):
-    """f16 and bf16, constant or dynamic right-hand side, batches, K split in parts."""
+    """f16 and bf16, constant or dynamic right-hand side, batches, K split in parts, or a fused epilogue."""
 
     name: ClassVar[str] = "dense"
 
@@ -26,8 +27,8 @@ class Dense(Family):
         right = workload["rhs"] or workload["weight"]
         if workload["act"].kind not in ("f16", "bf16") or right != workload["act"]:
             return Support.no("both operands f16 or both bf16")
-        if workload["epilogue"] is not None or workload["invariant"]:
-            return Support.no("neither epilogues nor batch-invariant schedules")
+        if workload["invariant"]:
+            return Support.no("no batch-invariant schedules")
         m, n, k = (workload[name] for name in ("m", "n", "k"))
         if max(m * k, n * k, m * n) >= _MOST_OFFSETS:
             return Support.no("a matrix of 2^31 elements or more")
@@ -37,12 +38,13 @@ class Dense(Family):
 
     def space(self, workload: Workload, target: Target) -> Space:
         m, n, k = (workload[name] for name in ("m", "n", "k"))
+        splits = (1,) if workload["epilogue"] is not None else (1, 2, 4, 8)  # parts of a sum have no epilogue
         return Space(
             (
                 Parameter("block_m", tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * m or b == 16)),
                 Parameter("block_n", tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * n or b == 16)),
                 Parameter("block_k", tuple(b for b in (16, 32, 64, 128) if b < 2 * k or b == 16)),
-                Parameter("split", tuple(s for s in (1, 2, 4, 8) if s * 64 <= k or s == 1)),
+                Parameter("split", tuple(s for s in splits if s * 64 <= k or s == 1)),
                 Parameter("band", (1, 4, 8)),
                 Parameter("warps", (2, 4, 8)),
                 Parameter("stages", (2, 3, 4, 5)),
@@ -80,11 +82,14 @@ class Dense(Family):
         whole = split == 1
         tiles_m, tiles_n = -(-m // block_m), -(-n // block_n)
         out = f"*{ELEMENT[workload['out'].kind]}"
+        epilogue: Epilogue | None = workload["epilogue"]
+        others, traffic = _epilogue_arguments(workload)
         product = Launch(
-            "dense:matmul",
+            "dense:matmul" if epilogue is None else f"fused:{epilogue}",
             (
                 Argument("x_ptr", kind, "input:0"),
                 Argument("w_ptr", kind, "packed:0" if workload["rhs"] is None else "input:1"),
+                *others,
                 Argument("out_ptr", out, "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"),
                 Argument("M", "i32", value=m),
             ),
@@ -100,7 +105,7 @@ class Dense(Family):
             ),
             (tiles_m * tiles_n, split, batch),
             Work(
-                bytes=2.0 * batch * (m * k + n * k) + batch * m * n * (2 if whole else 4 * split),
+                bytes=2.0 * batch * (m * k + n * k) + batch * m * n * (2 if whole else 4 * split) + traffic,
                 flops=2.0 * batch * tiles_m * block_m * tiles_n * block_n * k,
                 unit="half",
                 trips=-(-k // (block_k * split)),
@@ -112,3 +117,16 @@ class Dense(Family):
             return Plan((product,))
         count = batch * m * n
         return Plan((product, finish(count, split, out)), (Scratch("parts", "fp32", split * count),))
+
+
+def _epilogue_arguments(workload: Workload) -> tuple[list[Argument], float]:
+    """What an epilogue reads besides the product (named as in ``templates/fused.py``), and its bytes."""
+    x, right, *others = workload.operands
+    inputs, packed = [x], []
+    found = []
+    for tensor in (right, *others):
+        place, kind = (packed, "packed") if tensor.constant else (inputs, "input")
+        name = tensor.name if tensor.constant else f"d{tensor.name.removeprefix('x')}"
+        found.append(Argument(f"{name}_ptr", f"*{ELEMENT[tensor.format.kind]}", f"{kind}:{len(place)}"))
+        place.append(tensor)
+    return found[1:], float(sum(tensor.nbytes for tensor in others))

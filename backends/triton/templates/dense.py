@@ -5,9 +5,10 @@ import triton.language as tl
 
 
 @triton.jit
-def matmul(x_ptr, w_ptr, out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, BM: tl.constexpr,
-           BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):  # fmt: skip
-    """One tile [BM, BN] of part ``pid_1`` of the sum over K of batch ``pid_2``: ``out[PARTS, batch, M, N]``.
+def product(x_ptr, w_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, BM: tl.constexpr,
+            BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):  # fmt: skip
+    """One tile [BM, BN] of part ``pid_1`` of the sum over K of batch ``pid_2``, its places in ``[PARTS, batch, M, N]``,
+    which of them are inside, and its columns.
 
     Tiles are taken in bands of BAND tile rows, so that programs which run together share columns of w in the cache.
     W_BATCH is the distance of the batches' w: 0 if they share one.
@@ -39,5 +40,13 @@ def matmul(x_ptr, w_ptr, out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: 
         x = tl.load(x_at + k, mask=x_mask, other=0.0)
         w = tl.load(w_at + k * N, mask=w_mask, other=0.0)
         acc = tl.dot(x, w, acc)
-    at = out_ptr + (part * tl.num_programs(2) + batch) * M * N + rm[:, None] * N + rn[None, :]
-    tl.store(at, acc.to(out_ptr.dtype.element_ty), mask=(rm < M)[:, None] & (rn < N)[None, :])
+    at = (part * tl.num_programs(2) + batch) * M * N + rm[:, None] * N + rn[None, :]
+    return acc, at, (rm < M)[:, None] & (rn < N)[None, :], rn
+
+
+@triton.jit
+def matmul(x_ptr, w_ptr, out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, BM: tl.constexpr,
+           BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):  # fmt: skip
+    """``out[PARTS, batch, M, N]``."""
+    acc, at, mask, _ = product(x_ptr, w_ptr, M, N, K, W_BATCH, BM, BN, BK, PARTS, BAND)
+    tl.store(out_ptr + at, acc.to(out_ptr.dtype.element_ty), mask=mask)

@@ -6,6 +6,7 @@ stores once. Triton compiles source text, so each kernel gets a source of its ow
 
 import functools
 import linecache
+from collections.abc import Sequence
 
 import triton
 import triton.language as tl
@@ -55,30 +56,38 @@ def source(expression: Expression) -> str:
     names = [f"x{i}" for i in range(expression.arity)]
     lines = [_HEADER.format(pointers=", ".join(f"{name}_ptr" for name in names))]
     lines += [f"    {name} = tl.load({name}_ptr + at, mask=mask, other=1.0).to(tl.float32)\n" for name in names]
-    result = expression.fold(lambda i: f"x{i}", repr, _written)
+    result = written(expression, names)
     return "".join(
         [*lines, f"    y = {result}\n", "    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)\n"]
     )
 
 
-def _written(operation: str, *arguments: str) -> str:
-    if operation == "neg":
-        return f"(-{arguments[0]})"
-    if operation == "abs":
-        return f"tl.abs({arguments[0]})"
-    if len(arguments) == 1:
-        return f"{operation}({arguments[0]})"
-    return f"({arguments[0]} {operation} {arguments[1]})"
+def written(expression: Expression, names: Sequence[str]) -> str:
+    """The expression in Triton's language, of variables with these names."""
+
+    def apply(operation: str, *arguments: str) -> str:
+        if operation == "neg":
+            return f"(-{arguments[0]})"
+        if operation == "abs":
+            return f"tl.abs({arguments[0]})"
+        if len(arguments) == 1:
+            return f"{operation}({arguments[0]})"
+        return f"({arguments[0]} {operation} {arguments[1]})"
+
+    return str(expression.fold(lambda i: names[i], repr, apply))
+
+
+def kernel_of(text: str, file: str, entry: str, **functions: object) -> object:
+    """The kernel ``entry`` of a text, which may call functions of expressions and those given."""
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    known = {"tl": tl, "relu": relu, "exp": exp, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+    names = {**known, **functions, "__name__": __name__}
+    exec(compile(text, file, "exec"), names)
+    return triton.jit(names[entry])
 
 
 @functools.cache
 def __getattr__(name: str) -> object:
     if name.startswith("__") or "x0" not in name:
         raise AttributeError(name)
-    text = source(Expression.parse(name))
-    file = f"{__file__}#{name}"
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    functions = {"tl": tl, "relu": relu, "exp": exp, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
-    names = {**functions, "__name__": __name__}
-    exec(compile(text, file, "exec"), names)
-    return triton.jit(names["chain"])
+    return kernel_of(source(Expression.parse(name)), f"{__file__}#{name}", "chain")

@@ -11,6 +11,7 @@ from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.epilogues import Epilogue
+from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
 
 _MOST_OFFSETS = 1 << 31
@@ -122,7 +123,8 @@ class Dense(Family):
 def _epilogue_arguments(workload: Workload) -> tuple[list[Argument], float]:
     """What an epilogue reads besides the product (named as in ``templates/fused.py``), and its bytes."""
     x, right, *others = workload.operands
-    inputs, packed = [x], []
+    inputs: list[TensorSpec] = [x]
+    packed: list[TensorSpec] = []
     found = []
     for tensor in (right, *others):
         place, kind = (packed, "packed") if tensor.constant else (inputs, "input")

@@ -26,20 +26,21 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
     step = ceil_div(timing["RP"], timing["CCDS"]) + 1
     names = (command, "PRE", "ACT")
     by_group = np.arange(org.banks).reshape(org.bank_groups, 2, per_group // 2)
-    halves = [by_group[:, side].T.reshape(-1) for side in (0, 1)]
+    halves = np.stack([by_group[:, side].T.reshape(-1) for side in (0, 1)])
     phases = ceil_div(columns, slots)
-    for phase in range(phases):
-        at = np.arange(min(slots, columns - phase * slots))
-        # (which of names, bank, row, column, key): commands are sent in the order of their keys.
-        blocks: list[tuple[Indices, ...]] = [
-            (0, halves[phase % 2][at % half], first_row + phase // 2, at // half, 4 * at)
-        ]
-        if phase + 1 < phases:  # the other half turns to its next row meanwhile
-            other, slot = halves[1 - phase % 2], 8 + step * np.arange(half)
-            if phase > 0 or first_row > 0:
-                blocks.append((1, other, -1, 0, 4 * slot + 1))
-            blocks.append((2, other, first_row + (phase + 1) // 2, 0, 4 * (slot + step) + 2))
-        table = np.concatenate([np.stack(np.broadcast_arrays(*block)) for block in blocks], axis=1)
-        which, bank, row, column = table[:4, np.argsort(table[4], kind="stable")]
-        builder.extend(names, which, bank=bank, row=row, column=column)
+    phase, at = np.divmod(np.arange(columns), slots)
+    span = 4 * (slots + 8 + step * (half + 1))  # of the keys of a phase
+    # (which of names, bank, row, column, key): commands are sent in the order of their keys.
+    blocks: list[tuple[Indices, ...]] = [
+        (0, halves[phase % 2, at % half], first_row + phase // 2, at // half, phase * span + 4 * at)
+    ]
+    # the other half turns to its next row meanwhile; at first it has no row open
+    phase, slot = (grid.reshape(-1) for grid in np.indices((phases - 1, half)))
+    other, slot = halves[1 - phase % 2, slot], 8 + step * slot
+    closing = phase >= (0 if first_row > 0 else 1)
+    blocks.append((1, other[closing], -1, 0, phase[closing] * span + 4 * slot[closing] + 1))
+    blocks.append((2, other, first_row + (phase + 1) // 2, 0, phase * span + 4 * (slot + step) + 2))
+    table = np.concatenate([np.stack(np.broadcast_arrays(*block)) for block in blocks], axis=1)
+    which, bank, row, column = table[:4, np.argsort(table[4], kind="stable")]
+    builder.extend(names, which, bank=bank, row=row, column=column)
     return first_row + ceil_div(phases, 2)

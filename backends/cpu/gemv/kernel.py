@@ -121,14 +121,9 @@ class _Kernel:
     def _write(self, sums: Buffer, tile: Expr, rows: list[Expr]) -> None:
         """The tile's results; rows of padding are left out."""
         plan = self.plan
-        vectors = plan.tile // plan.lanes
         for b, row in enumerate(rows):
-            if plan.tile_blocks == plan.blocks:  # sums that stay in registers
-                for vector in range(vectors):
-                    self._write_vector(sums, tile, b, row, vector)
-            else:
-                with loop(vectors) as vector:
-                    self._write_vector(sums, tile, b, row, vector)
+            with loop(plan.tile // plan.lanes) as vector:
+                self._write_vector(sums, tile, b, row, vector)
 
     def _write_vector(self, sums: Buffer, tile: Expr, b: int, row: Expr, vector: Expr) -> None:
         """One vector of the results of row ``row``, the batch's ``b``-th."""

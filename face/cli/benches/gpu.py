@@ -27,7 +27,8 @@ def gpu(
 ) -> None:
     """The Triton kernels beside those of others on a GPU that is here; ours from the cache, else untuned.
 
-    Peers are torch, and humming-kernels and liger-kernel where they are installed. Errors are shares of the tolerance.
+    Peers are torch, and humming-kernels, gemlite, torchao and liger-kernel where they are installed. Errors are shares
+    of the tolerance.
 
     Example: fettle bench gpu --json
     """

@@ -126,18 +126,19 @@ def _scales(p: Product) -> tuple[str, ...]:
     return (("early",) if p.rounds_weights else ()) + (("late",) if late else ())
 
 
-def _methods(p: Product) -> tuple[str, ...]:
+def _methods(p: Product, target: Target) -> tuple[str, ...]:
     if p.weight.is_binary_coded:
         return ("convert",)
+    ptx = ("ptx",) if target.kind == "cuda" else ()
     if p.weight.is_minifloat:
-        return ("convert", "ptx")
-    return ("convert", "magic", "ptx", *(("raw",) if period(p.weight.bits, p.act) else ()))
+        return ("convert", *ptx)
+    return ("convert", "magic", *ptx, *(("raw",) if ptx and period(p.weight.bits, p.act) else ()))
 
 
 def space(workload: Workload, target: Target) -> Space:
     """Tiles, the way codes become values, where the scale is applied, how K is split, and the packed layout."""
     p = Product.of(workload)
-    values, blocks, methods = _values(p), _blocks(p), _methods(p)
+    values, blocks, methods = _values(p), _blocks(p), _methods(p, target)
     low = LOW_PLANE.get(p.weight.bits)
     planes = ("one", "two") if low and TWO_PLANE_VALUES in values else ("one",)
     tiles_m = tuple(b for b in (8, 16, 32, 64, 128) if b < 2 * p.m or b in (8, 16))

@@ -117,6 +117,15 @@ def test_rounding_is_only_scheduled_where_the_workload_allows_it() -> None:
     assert "integer" not in choices("f16")["algorithm"]
 
 
+def test_parts_without_ptx_have_no_inline_ptx() -> None:
+    backend, device = resolve_device("triton:gfx942")
+    for weight in ("u3:64", "mxfp4"):
+        workload = Workload.parse(f"matmul m=16 n=256 k=512 act=f16 weight={weight}")
+        methods = next(p.choices for p in backend.space(workload, device).parameters if p.name == "method")
+        assert not {"ptx", "raw"} & set(methods)
+        assert backend.default(workload, device)["method"] in methods
+
+
 def test_equal_layouts_have_equal_names_and_others_do_not() -> None:
     backend, device = resolve_device("triton:sm_90")
     workload = Workload.parse("matmul m=16 n=256 k=512 act=f16 weight=u4:64")

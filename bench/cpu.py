@@ -227,19 +227,13 @@ class _Ours:
             aligned(o) if isinstance(o, np.ndarray) else o for o in data.operands(self.workload, seed)
         )
         self.reference: Reference = data.reference(self.workload, self.operands)
-        constant = [tensor.constant for tensor in self.workload.operands]
-        pairs = list(zip(self.operands, constant, strict=True))
-        self._call = kernel.bind([operand for operand, is_constant in pairs if is_constant])
-        self._inputs = [o for o, is_constant in pairs if not is_constant and isinstance(o, np.ndarray)]
-        self._out = empty(self.workload.result.shape, self.workload.result.format.dtype)
-        self.run()
-        numbers = self.workload.decode(self._out)
+        self.run = kernel.prepare(
+            *self.operands, out=empty(self.workload.result.shape, self.workload.result.format.dtype)
+        )
+        numbers = self.workload.decode(self.run())
         difference = np.abs(numbers.astype(np.float64) - self.reference.expected)
         self.is_right = bool((difference <= self.reference.tolerance).all())
         self.error = _finite(normalised_error(numbers, self.reference.expected))
-
-    def run(self) -> object:
-        return self._call(self._inputs, self._out)
 
 
 def _described(case: Case, ours: _Ours, bound: Bound) -> CaseResult:

@@ -21,7 +21,7 @@ here.
 """
 
 from fettle.backends.api.backend import Backend, Bound, Support
-from fettle.backends.api.candidates import Artifact, Candidate, LoadedKernel
+from fettle.backends.api.candidates import Artifact, Candidate, LoadedKernel, PreparableKernel
 from fettle.backends.api.devices import Device, DeviceText, Profile, Roof
 from fettle.backends.api.measurements import Basis, Measurement, MeasurePolicy, Outcome
 from fettle.backends.api.records import RECORD_VERSION, Record
@@ -45,6 +45,7 @@ __all__ = [
     "Outcome",
     "Pairs",
     "Parameter",
+    "PreparableKernel",
     "Profile",
     "Record",
     "Roof",

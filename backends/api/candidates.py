@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -74,4 +74,15 @@ class LoadedKernel(Protocol):
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
         """Compute into ``out``. Arrays are C-contiguous, of the workload's shapes, at any alignment."""
+        ...
+
+
+@runtime_checkable
+class PreparableKernel(LoadedKernel, Protocol):
+    """A loaded kernel that can make a call ready ahead of time. Optional: the others pay for their checks each time."""
+
+    def prepare(
+        self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray
+    ) -> Callable[[], object]:
+        """``run`` with these arrays, checked now and kept alive; what the function returns means nothing."""
         ...

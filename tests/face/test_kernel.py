@@ -66,6 +66,31 @@ def test_result_goes_into_the_array_given(tmp_path: Path) -> None:
             kernel(both[:8], out=overlapping)
 
 
+@pytest.mark.parametrize("device", ["cpu,threads=1", "cpu,threads=2", "pim:gddr6-aim,channels=2"])
+def test_prepared_call_computes_from_what_its_arrays_hold_now(device: str, tmp_path: Path) -> None:
+    act = "bf16" if device.startswith("pim") else "f32"
+    text = f"matmul m=1 n=64 k=64 act={act} weight={act}"
+    kernel = fettle.lookup(text, device, store=str(tmp_path / "store.sqlite3"))
+    x, weight = data.operands(kernel.workload, seed=0)
+    other, _ = data.operands(kernel.workload, seed=1)
+    assert isinstance(x, np.ndarray)
+    call = kernel.prepare(x, weight)
+    assert call() is call.out
+    assert np.array_equal(call.out, kernel(x, weight))
+    expected = kernel(other, weight)
+    x[...] = other
+    assert np.array_equal(call(), expected)
+
+
+def test_wrong_arrays_are_refused_when_a_call_is_prepared(tmp_path: Path) -> None:
+    kernel = fettle.lookup(SOFTMAX, DEVICE, store=str(tmp_path / "store.sqlite3"))
+    x = np.zeros((8, 96), np.float32)
+    with pytest.raises(InvalidArgument, match="must be float32"):
+        kernel.prepare(np.zeros((8, 95), np.float32))
+    with pytest.raises(InvalidArgument, match="shares memory"):
+        kernel.prepare(x, out=x)
+
+
 @pytest.mark.parametrize(
     "operands",
     [

@@ -26,24 +26,13 @@ BF16_SUBTRACT = tl.constexpr("{ .reg .b32 n; mov.b32 n, 0xbf80bf80; fma.rn.bf16x
 
 
 @triton.jit
-def times(value, scale):
-    """``value · scale`` of halves, in pairs; the scale is a row or a column of it."""
-    scale = tl.broadcast_to(scale.to(value.dtype), value.shape)
+def paired(value, other, F16_ASSEMBLY: tl.constexpr, BF16_ASSEMBLY: tl.constexpr):
+    """A tile of halves with a row or a column of others, in pairs."""
+    other = tl.broadcast_to(other.to(value.dtype), value.shape)
     if value.dtype == tl.float16:
-        result = tl.inline_asm_elementwise(F16_MULTIPLY, "=r,r,r", [value, scale], tl.float16, True, 2)
+        result = tl.inline_asm_elementwise(F16_ASSEMBLY, "=r,r,r", [value, other], tl.float16, True, 2)
     else:
-        result = tl.inline_asm_elementwise(BF16_MULTIPLY, "=r,r,r", [value, scale], tl.bfloat16, True, 2)
-    return result
-
-
-@triton.jit
-def minus(value, zero):
-    """``value - zero`` of halves, in pairs; as :func:`times`."""
-    zero = tl.broadcast_to(zero.to(value.dtype), value.shape)
-    if value.dtype == tl.float16:
-        result = tl.inline_asm_elementwise(F16_SUBTRACT, "=r,r,r", [value, zero], tl.float16, True, 2)
-    else:
-        result = tl.inline_asm_elementwise(BF16_SUBTRACT, "=r,r,r", [value, zero], tl.bfloat16, True, 2)
+        result = tl.inline_asm_elementwise(BF16_ASSEMBLY, "=r,r,r", [value, other], tl.bfloat16, True, 2)
     return result
 
 
@@ -159,12 +148,12 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
                 if ZEROS:
                     zero = packed_scale(zero_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, HALF, SWAP,
                                         MASKED)  # fmt: skip
-                    value = minus(value, zero)
+                    value = paired(value, zero, F16_SUBTRACT, BF16_SUBTRACT)
                 if not ROWS:
                     scale = packed_scale(scale_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP,
                                          MASKED)  # fmt: skip
                 if not LATE:
-                    groups = groups + (times(value, scale),)  # noqa: RUF005
+                    groups = groups + (paired(value, scale, F16_MULTIPLY, BF16_MULTIPLY),)  # noqa: RUF005
                 elif ROWS:
                     groups = groups + (value,)  # noqa: RUF005
                 else:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from fettle.backends.api import Record
+from fettle.search.samplers.guided import expected_improvement
 from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.search.tuner import BATCH, WorkloadTuner
 
@@ -64,19 +68,16 @@ def beliefs(tuners: Sequence[WorkloadTuner]) -> list[float]:
 
 def track_record(tuner: WorkloadTuner) -> tuple[float, float]:
     """Decrease of log(time) that predictions promised, each before its trial, and that these trials brought."""
-    promised = kept = 0.0
-    best = math.inf
-    for record in tuner.records:
-        value = math.log(undisturbed_seconds(record) / tuner.bound.seconds) if is_valid(record) else math.inf
-        if record.predicted is not None and record.predicted_std is not None and math.isfinite(best):
-            promised += improvement(record.predicted, record.predicted_std, best)
-            kept += max(best - value, 0.0)
-        best = min(best, value)
-    return promised, kept
+    values = np.array([_log_time(record, tuner.bound.seconds) for record in tuner.records])
+    before = np.minimum.accumulate(np.concatenate([[math.inf], values]))[:-1]
+    means, stds = (
+        np.array([getattr(record, name) for record in tuner.records], np.float64)  # None becomes NaN
+        for name in ("predicted", "predicted_std")
+    )
+    judged = np.isfinite(means) & np.isfinite(before)
+    promised = expected_improvement(means[judged], stds[judged], before[judged])
+    return float(promised.sum()), float(np.maximum(before[judged] - values[judged], 0.0).sum())
 
 
-def improvement(mean: float, std: float, best: float) -> float:
-    """E[max(best - Y, 0)] for Y normal."""
-    z = (best - mean) / std
-    below = 0.5 * math.erfc(-z / math.sqrt(2.0))
-    return (best - mean) * below + std * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+def _log_time(record: Record, bound: float) -> float:
+    return math.log(undisturbed_seconds(record) / bound) if is_valid(record) else math.inf

@@ -188,7 +188,7 @@ class GuidedSampler(Sampler):
         )
 
 
-def expected_improvement(mean: Array, std: Array, best: float) -> Array:
+def expected_improvement(mean: Array, std: Array, best: float | Array) -> Array:
     """E[max(best - Y, 0)] for Y normal; all in log(time / bound)."""
     from scipy.special import ndtr
 

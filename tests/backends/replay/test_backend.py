@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -251,6 +252,7 @@ def test_paused_job_goes_on_in_another_process_as_if_nothing_had_happened(tmp_pa
         expected = schedules(store, undisturbed)
     with MemoryStore() as store:
         job, _ = store.create_job(spec(path, device, 40))
+        seconds = itertools.count()  # one between any two looks at the clock, so that every trial is stored at once
         for stop_after in (3, 8, 21):
             pause = threading.Event()
 
@@ -258,7 +260,9 @@ def test_paused_job_goes_on_in_another_process_as_if_nothing_had_happened(tmp_pa
                 if event.kind == "trial" and event.data["trial"] == after:
                     pause.set()
 
-            paused = run_job(store, job.id, backend=ReplayBackend(), pause=pause, on_event=stop)
+            paused = run_job(
+                store, job.id, backend=ReplayBackend(), pause=pause, on_event=stop, clock=lambda: float(next(seconds))
+            )
             assert paused.state is JobState.PAUSED
             assert paused.trials == stop_after
         finished = run_job(store, job.id, backend=ReplayBackend())

@@ -22,12 +22,12 @@ def buckets(
     lengths: Annotated[str, typer.Option("--lengths", help="Comma-separated: 1,128,2048.")],
     device: DeviceOption = "npu:systolic",
     field: Annotated[str, typer.Option("--field", help="What takes these lengths: m, kv, rows …")] = "m",
-    loss: Annotated[float, typer.Option("--loss", help="0.05: up to 5 % slower than the best known.", min=0.0)] = 0.05,
+    loss: Annotated[float, typer.Option("--loss", help="0.05: up to 5 % slower than the best tried.", min=0.0)] = 0.05,
     samples: Annotated[int, typer.Option("--samples", help="Random schedules of each length.", min=0)] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Everything random follows from it.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Find the fewest schedules that serve all lengths within a loss, and which serves which.
+    """Find the fewest schedules that serve all lengths within a loss, and which serves which length.
 
     A simulated device is asked about every schedule; on another, they are verified and measured.
 

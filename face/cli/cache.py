@@ -12,7 +12,7 @@ from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stderr, stdout
 
-app = typer.Typer(help="Look into the kernel cache.", no_args_is_help=True)
+app = typer.Typer(help="List, count, export and import what the cache holds.", no_args_is_help=True)
 
 
 @app.command(name="list")

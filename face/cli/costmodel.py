@@ -20,7 +20,7 @@ from fettle.costmodel.recorded import AnalysedTrials
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 
-app = typer.Typer(help="How well times are predicted.", no_args_is_help=True)
+app = typer.Typer(help="Judge how well times are predicted; record spaces for that.", no_args_is_help=True)
 
 
 @app.callback()

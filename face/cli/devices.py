@@ -17,7 +17,7 @@ from fettle.graph.errors import FettleError
 
 def devices(
     device: Annotated[str | None, typer.Argument(help="A device text; default: every device present.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Measure the roofs (seconds) and store them.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Measure roofs (takes seconds); store them.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

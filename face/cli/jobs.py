@@ -17,7 +17,7 @@ from fettle.cli.progress import JobProgress
 from fettle.graph.errors import Conflict
 from fettle.store.values import Job, JobState
 
-app = typer.Typer(help="List, show, watch, cancel, resume and export jobs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, watch, cancel, resume and export jobs; write shortlists.", no_args_is_help=True)
 
 
 def _row(job: Job) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _print(job: Job, json: bool) -> None:
 def watch(
     job_id: JobArgument,
     server: ServerOption = None,
-    after: Annotated[int, typer.Option("--after", min=0, help="Start behind this event number.")] = 0,
+    after: Annotated[int, typer.Option("--after", min=0, help="Start after the event of this number.")] = 0,
     store: StoreOption = None,
     token: TokenOption = None,
     tls_ca: CaOption = None,

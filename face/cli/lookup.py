@@ -18,7 +18,7 @@ from fettle.store.values import Kernel
 def lookup(
     workload: Annotated[str, typer.Argument(help="A workload text.")],
     device: DeviceOption = "cpu",
-    cold: Annotated[bool, typer.Option("--cold", help="The kernel tuned for weights that are not in cache.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="The one for weights that no processor cache holds.")] = False,
     store: StoreOption = None,
     server: ServerOption = None,
     token: TokenOption = None,

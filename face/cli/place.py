@@ -26,7 +26,7 @@ def place(
         str, typer.Argument(help="MODEL.onnx, `decoder:NAME[,batch=B][,context=C]`, or `decoders` for all of them.")
     ],
     devices: Annotated[
-        str, typer.Option("--devices", help="Comma-separated; `cpu`, `gpu` are rooflines of stated machines.")
+        str, typer.Option("--devices", help="Comma-separated; `cpu`, `gpu`, `gpu-eager` are rooflines of machines.")
     ],
     link_bandwidth: Annotated[float, typer.Option("--link", help="Between devices, GB/s.", min=1e-3)] = 64.0,
     link_latency: Annotated[float, typer.Option("--link-latency", help="Of a transfer, µs.", min=0.0)] = 1.0,

@@ -55,11 +55,11 @@ def tune(
         bool,
         typer.Option(
             "--quick",
-            help="At most 30 trials a workload of what analysis expects most of; without --time, 30 s in all.",
+            help="At most 30 trials a workload, of schedules that analysis finds fast; without --time, 30 s in all.",
         ),
     ] = False,
-    cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that are not in cache.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Tune even what the cache already has.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="Tune for weights that no processor cache holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Tune even what the kernel cache already has.")] = False,
     objectives: Annotated[
         str, typer.Option(help=f"What to minimise, of {','.join(OBJECTIVES)}; several give a Pareto front.")
     ] = "latency",

@@ -19,7 +19,7 @@ def proxy(
     workload: Annotated[str, typer.Argument(help="A workload text.")] = _GEMV,
     device: DeviceOption = "pim:gddr6-aim",
     shown: Annotated[int, typer.Option("--shown", min=8, help="Schedules it learns from.")] = 60,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the schedules shown.")] = 0,
     json: JsonOption = False,
 ) -> None:
     """A learned stand-in for a simulator: its error on schedules it was not shown, and its speed.

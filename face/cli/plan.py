@@ -21,7 +21,7 @@ def plan(
     time: Annotated[float, typer.Option("--time", min=1.0, help="Seconds that planning may take.")] = 55.0,
     json: JsonOption = False,
 ) -> None:
-    """Find offsets in one memory for buffers with lifetimes. Exits with 1, and the lowest peak found, if they do not fit.
+    """Find offsets in one memory for buffers with lifetimes. Exits with 1, and the lowest peak found, if none fit.
 
     Example: fettle plan buffers.csv --capacity 1048576 --json
     """

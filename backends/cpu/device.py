@@ -154,6 +154,12 @@ def threads(device: Device) -> int:
     return int(device.limit("threads", 1))
 
 
+def thread_counts(device: Device) -> tuple[int, ...]:
+    """Powers of two up to the device's limit, and the limit."""
+    limit = threads(device)
+    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
+
+
 def cache_bytes(device: Device, level: str) -> int:
     """Size of one ``L1d``, ``L2`` or ``L3`` in bytes; 0 where the machine has none or does not tell."""
     return int(device.fact(f"{level}_bytes", 0))

@@ -34,7 +34,7 @@ def measure_profile(device: Device) -> Profile:
     and a sample shorter than a scheduler's time slice has a chance to be free of any.
     """
     roofs = []
-    for count in thread_counts(device):
+    for count in cpu.thread_counts(device):
         threads.use(count)
         with threads.pinned():
             roofs += [*_reads(device, count), *_peaks(device, count), *_tile_peaks(device, count)]
@@ -45,12 +45,6 @@ def _at_least_as_fewer(roof: Roof, roofs: Sequence[Roof]) -> Roof:
     """A roof is no lower than the same roof with fewer threads: the others may idle."""
     fewer = [r.value for r in roofs if r.name == roof.name and r.threads <= roof.threads]
     return attrs.evolve(roof, value=max(fewer))
-
-
-def thread_counts(device: Device) -> tuple[int, ...]:
-    """Powers of two up to the device's limit, and the limit."""
-    limit = cpu.threads(device)
-    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
 
 
 def capacities(device: Device, count: int) -> dict[str, int]:

@@ -87,7 +87,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("tile_vectors", (1, 2, 4)),
         Parameter("degree", (4, 5, 6) if workload["act"].kind == "bf16" else (5, 6)),
         Parameter("prefetch", (0, 4, 8, 16)),
-        Parameter("threads", _threads(device)),
+        Parameter("threads", cpu.thread_counts(device)),
     )
     least = parameters[3].choices[0]
     constraints = [
@@ -155,11 +155,6 @@ def _algorithms(rows: int) -> tuple[str, ...]:
 def _sums(device: Device) -> int:
     """Vectors of sums that leave registers for the factors."""
     return 24 if cpu.vector_bits(device) == 512 else 12
-
-
-def _threads(device: Device) -> tuple[int, ...]:
-    limit = cpu.threads(device)
-    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
 
 
 def features(candidate: Candidate) -> Mapping[str, float]:

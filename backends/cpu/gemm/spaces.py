@@ -127,8 +127,8 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("unroll", (1, 2, 4)),
         Parameter("ahead", (0, 1, 2, 4)),
         Parameter.categorical("zeros", ("sums", "codes") if has_tiles else ("sums",)),
-        Parameter("threads", _thread_counts(device)),
-        Parameter("row_threads", tuple(t for t in _thread_counts(device) if t * _LEAST_SHARE <= m) or (1,)),
+        Parameter("threads", cpu.thread_counts(device)),
+        Parameter("row_threads", tuple(t for t in cpu.thread_counts(device) if t * _LEAST_SHARE <= m) or (1,)),
     )
     constraints = [
         Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
@@ -195,7 +195,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         unroll=1,
         ahead=2,
         zeros="codes" if algorithm == "amx" and is_decoded_often else "sums",
-        threads=max(t for t in _thread_counts(device) if panel * (t - 1) < n),
+        threads=max(t for t in cpu.thread_counts(device) if panel * (t - 1) < n),
         row_threads=1,
     )
 
@@ -209,12 +209,6 @@ def _rows(m: int) -> tuple[int, ...]:
     """Heights of register tiles that cut M into equal blocks; low ones only for small M."""
     heights = {balanced_rows(m, rows) for rows in range(1, 15)}
     return tuple(sorted(h for h in heights if h >= min(4, max(heights))))
-
-
-def _thread_counts(device: Device) -> tuple[int, ...]:
-    """Powers of two up to the device's limit, and the limit."""
-    limit = cpu.threads(device)
-    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
 
 
 def _tiles(n: int) -> tuple[int, ...]:

@@ -137,7 +137,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("batch", tuple(b for b in (1, 2, 4, 8) if b <= m)),
         Parameter("unroll", (1, 2, 4, 8, 13, 16)),
         Parameter("prefetch", _PREFETCH),
-        Parameter("threads", _thread_counts(device)),
+        Parameter("threads", cpu.thread_counts(device)),
         Parameter.categorical("split", ("contiguous", "interleaved")),
         Parameter.categorical("preparation", preparations),
     )
@@ -170,7 +170,7 @@ def default(workload: Workload, device: Device) -> Schedule:
             and b * batch * plan.parts * plan.step_products <= _LARGEST_BODY
         )
     )
-    threads = max(t for t in _thread_counts(device) if tile * (t - 1) < n)
+    threads = max(t for t in cpu.thread_counts(device) if tile * (t - 1) < n)
     body = batch * blocks * plan.parts * plan.step_products
     return Schedule.of(
         algorithm=algorithm,
@@ -184,12 +184,6 @@ def default(workload: Workload, device: Device) -> Schedule:
         split="contiguous",
         preparation="shared" if threads > 1 and m > _PRIVATE_ROWS and not plan.prepared else "private",
     )
-
-
-def _thread_counts(device: Device) -> tuple[int, ...]:
-    """Powers of two up to the device's limit, and the limit."""
-    limit = cpu.threads(device)
-    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))
 
 
 def _tiles(n: int) -> tuple[int, ...]:

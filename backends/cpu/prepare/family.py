@@ -41,7 +41,7 @@ class Prepare(Family):
         pairs = workload["rows"] * workload["out"].groups(workload["cols"])
         parameters = (
             Parameter("unroll", tuple(u for u in _UNROLLS if vectors % u == 0)),
-            Parameter("threads", _thread_counts(device)),
+            Parameter("threads", cpu.thread_counts(device)),
         )
         return Space(parameters, (Constraint(f"threads <= {pairs}", "every thread has a group"),), VERSION)
 
@@ -65,9 +65,3 @@ class Prepare(Family):
             "log_unroll": math.log2(schedule["unroll"]),
             "threads": float(schedule["threads"]),
         }
-
-
-def _thread_counts(device: Device) -> tuple[int, ...]:
-    """Powers of two up to the device's limit, and the limit."""
-    limit = cpu.threads(device)
-    return tuple(sorted({limit, *(1 << i for i in range(limit.bit_length()))}))

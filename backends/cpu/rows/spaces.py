@@ -206,5 +206,4 @@ def _stream(workload: Workload) -> Parameter:
 
 
 def _threads(device: Device) -> Parameter:
-    most = cpu.threads(device)
-    return Parameter("threads", tuple(sorted({most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})))
+    return Parameter("threads", cpu.thread_counts(device))

@@ -47,6 +47,11 @@ def test_isa_levels_ascend() -> None:
     assert all(lower < higher for lower, higher in pairwise(levels))
 
 
+@pytest.mark.parametrize(("limit", "counts"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
+def test_thread_counts_are_powers_of_two_and_the_limit(limit: int, counts: tuple[int, ...]) -> None:
+    assert cpu.thread_counts(cpu.default_device(attrs.evolve(SERVER, cores=limit))) == counts
+
+
 def test_without_options_the_device_is_the_whole_machine() -> None:
     device = cpu.default_device(SERVER)
     assert cpu.threads(device) == 8

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,11 +74,6 @@ def test_portable_device_has_roofs_without_vector_extensions(backend: CpuBackend
         names = {roof.name for roof in measure_profile(portable).roofs}
     assert "peak:f32" in names
     assert "peak:i8" not in names
-
-
-@pytest.mark.parametrize(("limit", "counts"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
-def test_profiles_take_powers_of_two_and_the_limit(limit: int, counts: tuple[int, ...]) -> None:
-    assert profile.thread_counts(cpu.default_device(attrs.evolve(MACHINE, cores=limit))) == counts
 
 
 def test_more_threads_are_never_a_lower_roof() -> None:

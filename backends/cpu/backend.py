@@ -53,7 +53,7 @@ class CpuBackend(Backend):
         """The family that makes kernels for a workload.
 
         Raises:
-            Unsupported: none does; the reasons are given.
+            Unsupported: none does; the reasons of those that make its operator are given.
         """
         return _family(workload, device)
 
@@ -148,10 +148,15 @@ def _family(workload: Workload, device: Device) -> Family:
     """Found once: features of thousands of schedules of a workload ask again and again."""
     reasons = []
     for family in FAMILIES:
+        if workload.operator not in family.operators:
+            continue
         support = family.supports(workload, device)
         if support:
             return family
         reasons.append(f"{family.name}: {support.reason}")
+    if not reasons:
+        made = sorted({operator for family in FAMILIES for operator in family.operators})
+        reasons.append(f"the CPU backend makes {' '.join(made)}")
     raise Unsupported(f"no CPU kernel for {workload}", hint="; ".join(reasons))
 
 

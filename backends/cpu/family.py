@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import attrs
 import numpy as np
 
 from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.spaces import why_invalid
+from fettle.graph.errors import BuildFailure
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -31,26 +33,53 @@ class Lowered:
     weight_layout: str = ""
 
 
-class Family(abc.ABC):
-    """One parameterised kernel family. Only :meth:`lower` may import TVM."""
+class Spaces(Protocol):
+    """What a family's module ``spaces`` has. Workloads are of the family's operators."""
 
-    name: ClassVar[str]
-
-    @abc.abstractmethod
     def supports(self, workload: Workload, device: Device) -> Support:
         """Yes, or no with the reason."""
 
-    @abc.abstractmethod
     def space(self, workload: Workload, device: Device) -> Space:
         """Schedules for a supported workload; the algorithm is a parameter like any other."""
 
-    @abc.abstractmethod
     def default(self, workload: Workload, device: Device) -> Schedule:
         """A sensible untuned schedule, a point of the space."""
+
+
+class Family(abc.ABC):
+    """One parameterised kernel family. Only :meth:`lower` may import TVM.
+
+    Attributes:
+        name: of the folder; stored with every artifact.
+        operators: whose workloads it may be asked about.
+        spaces: its module ``spaces``.
+    """
+
+    name: ClassVar[str]
+    operators: ClassVar[tuple[str, ...]]
+    spaces: ClassVar[Spaces]
+
+    def supports(self, workload: Workload, device: Device) -> Support:
+        """See :class:`Spaces`."""
+        return self.spaces.supports(workload, device)
+
+    def space(self, workload: Workload, device: Device) -> Space:
+        """See :class:`Spaces`."""
+        return self.spaces.space(workload, device)
+
+    def default(self, workload: Workload, device: Device) -> Schedule:
+        """See :class:`Spaces`."""
+        return self.spaces.default(workload, device)
 
     @abc.abstractmethod
     def lower(self, candidate: Candidate) -> Lowered:
         """TensorIR of a candidate. Raises BuildFailure."""
+
+    def check(self, candidate: Candidate) -> None:
+        """Raise BuildFailure if a candidate's schedule is no point of its space."""
+        why = why_invalid(self.space(candidate.workload, candidate.device), candidate.schedule)
+        if why is not None:
+            raise BuildFailure(f"not a schedule of {candidate.workload}: {why}")
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
         """Id of the packed layout of a schedule; schedules with equal ids share packed weights."""

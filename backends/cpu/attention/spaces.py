@@ -39,8 +39,7 @@ _MOST_SPLIT = 64
 
 
 def supports(workload: Workload, device: Device) -> Support:
-    if workload.operator != "attention":
-        return Support.no("only attention")
+    """Attention to all keys, or causal, over caches that the kernels decode."""
     if workload["pattern"] is not None:
         return Support.no("no block-sparse patterns")
     if "f16" in (workload["act"].kind, workload["kvcache"].kind) or workload["kvcache"].kind == "u2":

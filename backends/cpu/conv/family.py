@@ -1,4 +1,4 @@
-"""The convolution family: what it supports, and what its parameters mean."""
+"""The kernel family ``conv``: what its parameters mean."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.conv import spaces
 from fettle.backends.cpu.conv.geometry import Geometry
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
-
-_MAX_ELEMENTS = 2**31 - 2**16
-"""Index arithmetic in the kernels is 32 bits wide."""
 
 
 class Conv(Family):
@@ -31,22 +28,8 @@ class Conv(Family):
     """
 
     name: ClassVar[str] = "conv"
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        if workload.operator != "conv2d":
-            return Support.no(f"makes conv2d, not {workload.operator}")
-        if max(t.size for t in (*workload.operands, workload.result)) > _MAX_ELEMENTS // 16:
-            return Support.no("an operand has more than 2^27 elements")
-        geometry = Geometry.of(workload, self.default(workload, device), device)
-        if max(geometry.input_size, geometry.output_size) > _MAX_ELEMENTS:
-            return Support.no("one row of the input and its padding has more than 2^31 elements")
-        return Support.yes()
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return spaces.space(workload, device)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        return spaces.default(workload, device, self.space(workload, device))
+    operators: ClassVar[tuple[str, ...]] = ("conv2d",)
+    spaces: ClassVar[Spaces] = spaces
 
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.conv.kernel import emit

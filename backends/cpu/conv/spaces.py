@@ -1,15 +1,20 @@
-"""Schedules of the convolution family, and the untuned choice."""
+"""What the convolution family makes, its schedules, and the untuned one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
 VERSION = "conv-1"
+
+_MAX_ELEMENTS = 2**31 - 2**16
+"""Index arithmetic in the kernels is 32 bits wide."""
 
 _L2 = 512 << 10
 """Bytes assumed where the machine does not tell."""
@@ -25,6 +30,16 @@ _SMALL = (
     *((2, 1), (1, 2), (1, 1), (10, 1), (12, 1), (14, 1)),
 )
 """Register tiles (micro_oc, vectors) of the untuned choice: for 32 registers, for 16, and for small problems."""
+
+
+def supports(workload: Workload, device: Device) -> Support:
+    """Convolutions whose operands, and what a task of the untuned schedule copies, 32-bit offsets reach."""
+    if max(t.size for t in (*workload.operands, workload.result)) > _MAX_ELEMENTS // 16:
+        return Support.no("an operand has more than 2^27 elements")
+    geometry = Geometry.of(workload, default(workload, device), device)
+    if max(geometry.input_size, geometry.output_size) > _MAX_ELEMENTS:
+        return Support.no("one row of the input and its padding has more than 2^31 elements")
+    return Support.yes()
 
 
 def space(workload: Workload, device: Device) -> Space:
@@ -65,36 +80,40 @@ def space(workload: Workload, device: Device) -> Space:
     )
 
 
-def default(workload: Workload, device: Device, space: Space) -> Schedule:
-    """The point that wastes fewest multiply-adds among a few good register tiles."""
-    from fettle.backends.spaces import is_valid
-
-    choices = {p.name: p.choices for p in space.parameters}
+def default(workload: Workload, device: Device) -> Schedule:
+    """The point that wastes fewest multiply-adds among a few good register tiles; of equals, the first."""
+    points = space(workload, device)
+    choices = {p.name: p.choices for p in points.parameters}
     wide = cpu.vector_bits(device) == 512
     found: list[tuple[float, int, Schedule]] = []
     for rank, (micro_oc, vectors) in enumerate((*(_WIDE if wide else _NARROW), *_SMALL)):
         if micro_oc not in choices["micro_oc"] or vectors not in choices["vectors"]:
             continue
-        for tile_h in choices["tile_h"]:
-            for tile_c in reversed(choices["tile_c"]):
-                tile_oc = max(
-                    int(t) for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < workload["oc"] + micro_oc
-                )
-                schedule = Schedule.of(
-                    micro_oc=micro_oc,
-                    vectors=vectors,
-                    tile_h=tile_h,
-                    tile_oc=tile_oc,
-                    tile_c=tile_c,
-                    inner="weights",
-                    threads=cpu.threads(device),
-                )
-                if is_valid(space, schedule):
-                    found.append((Geometry.of(workload, schedule, device).efficiency, -rank, schedule))
-                    break
+        for schedule in _schedules_of(micro_oc, vectors, points, workload["oc"], cpu.threads(device)):
+            found.append((Geometry.of(workload, schedule, device).efficiency, -rank, schedule))
         if found and rank == 2:
             break
     return max(found, key=lambda point: point[:2])[2]
+
+
+def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: int) -> Iterator[Schedule]:
+    """Of a register tile: for each height of a band, the schedule with the most input channels at a time."""
+    choices = {p.name: p.choices for p in points.parameters}
+    tile_oc = max(int(t) for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc)
+    for tile_h in choices["tile_h"]:
+        for tile_c in reversed(choices["tile_c"]):
+            schedule = Schedule.of(
+                micro_oc=micro_oc,
+                vectors=vectors,
+                tile_h=tile_h,
+                tile_oc=tile_oc,
+                tile_c=tile_c,
+                inner="weights",
+                threads=threads,
+            )
+            if is_valid(points, schedule):
+                yield schedule
+                break
 
 
 def _bands(rows: int) -> list[int]:

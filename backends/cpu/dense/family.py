@@ -38,10 +38,9 @@ class Dense(Family):
     """
 
     name: ClassVar[str] = "dense"
+    operators: ClassVar[tuple[str, ...]] = ("matmul",)
 
     def supports(self, workload: Workload, device: Device) -> Support:
-        if workload.operator != "matmul":
-            return Support.no(f"makes matmul, not {workload.operator}")
         values = workload.values
         if values["invariant"]:
             return Support.no("how K is summed depends on the schedule's tiles, which M decides: not batch-invariant")

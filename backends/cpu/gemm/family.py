@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fettle.backends.api import Candidate, Device, Schedule, Space, Support
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.api import Candidate, Schedule
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemm import spaces
 from fettle.backends.cpu.gemm.features import plan_features
 from fettle.backends.cpu.gemm.plan import GemmPlan
@@ -22,15 +22,8 @@ class Gemm(Family):
     """Quantised weights as the family ``gemv`` packs them: equal layout ids hold equal bytes."""
 
     name: ClassVar[str] = "gemm"
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        return spaces.supports(workload, device)
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return spaces.space(workload, device)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        return spaces.default(workload, device)
+    operators: ClassVar[tuple[str, ...]] = ("matmul",)
+    spaces: ClassVar[Spaces] = spaces
 
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.gemm.kernel import kernel

@@ -70,8 +70,6 @@ def supports(workload: Workload, device: Device) -> Support:
     Batch-invariant ones of any number of rows: integer sums are exact, and everything in floating point happens in
     the same order in every schedule, so that no bit of a row's result depends on M.
     """
-    if workload.operator != "matmul":
-        return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
     if workload["weight"].is_minifloat:

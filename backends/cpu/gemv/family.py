@@ -9,9 +9,9 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv import layouts, spaces
 from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
@@ -24,15 +24,8 @@ class Gemv(Family):
     """Quantised weights, packed once into the order the inner loop reads them."""
 
     name: ClassVar[str] = "gemv"
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        return spaces.supports(workload, device)
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return spaces.space(workload, device)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        return spaces.default(workload, device)
+    operators: ClassVar[tuple[str, ...]] = ("matmul",)
+    spaces: ClassVar[Spaces] = spaces
 
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.gemv.kernel import kernel

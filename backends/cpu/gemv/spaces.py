@@ -75,8 +75,6 @@ def converts_half(device: Device) -> bool:
 
 def supports(workload: Workload, device: Device) -> Support:
     """Products with quantised weights whose packed bytes and prepared activations 32-bit offsets reach."""
-    if workload.operator != "matmul":
-        return Support.no("only matmul")
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
     if workload["weight"].is_minifloat:

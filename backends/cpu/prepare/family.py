@@ -1,10 +1,4 @@
-"""The kernel family ``prepare``.
-
-===========  ============================================================
-``unroll``   vectors of a step, each with a maximum of its own
-``threads``  threads that share the (row, group) pairs
-===========  ============================================================
-"""
+"""The kernel family ``prepare``."""
 
 from __future__ import annotations
 
@@ -12,42 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support
-from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.api import Candidate
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv.spaces import converts_half
-from fettle.graph.workload import Workload
-
-VERSION = "prepare-1"
-
-_LANES = 16
-_UNROLLS = (1, 2, 4, 8)
+from fettle.backends.cpu.prepare import spaces
 
 
 class Prepare(Family):
     """Codes and tables as the products of the families ``gemv`` and ``gemm`` make them for themselves, bit by bit."""
 
     name: ClassVar[str] = "prepare"
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        if workload.operator != "quantize":
-            return Support.no("only quantize")
-        if workload.result.size >= 2**29:
-            return Support.no("a result of more than 2^31 bytes")
-        return Support.yes()
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        vectors = workload["out"].group // _LANES
-        pairs = workload["rows"] * workload["out"].groups(workload["cols"])
-        parameters = (
-            Parameter("unroll", tuple(u for u in _UNROLLS if vectors % u == 0)),
-            Parameter("threads", cpu.thread_counts(device)),
-        )
-        return Space(parameters, (Constraint(f"threads <= {pairs}", "every thread has a group"),), VERSION)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        """One thread, which is rarely too few: waking another takes as long as thousands of activations."""
-        return Schedule.of(unroll=max(u for u in _UNROLLS if workload["out"].group % (u * _LANES) == 0), threads=1)
+    operators: ClassVar[tuple[str, ...]] = ("quantize",)
+    spaces: ClassVar[Spaces] = spaces
 
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.prepare.kernel import kernel

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fettle.backends.api import Candidate, Device, Schedule, Space, Support
-from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.api import Candidate
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.rows import spaces
-from fettle.backends.spaces import why_invalid
-from fettle.graph.errors import BuildFailure
-from fettle.graph.workload import Workload
-
-_OPERATORS = ("softmax", "rmsnorm", "layernorm", "elementwise")
 
 
 class Rows(Family):
@@ -23,32 +17,14 @@ class Rows(Family):
     """
 
     name: ClassVar[str] = "rows"
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        if workload.operator not in _OPERATORS:
-            return Support.no(f"operator {workload.operator} is none of {' '.join(_OPERATORS)}")
-        if str(workload["act"]) == "f16" and "f16c" not in cpu.features(device):
-            return Support.no("act=f16 needs the CPU feature f16c")
-        return Support.yes()
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return spaces.space(workload, device)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        return spaces.default(workload, device)
+    operators: ClassVar[tuple[str, ...]] = ("softmax", "rmsnorm", "layernorm", "elementwise")
+    spaces: ClassVar[Spaces] = spaces
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return spaces.features(candidate)
 
     def lower(self, candidate: Candidate) -> Lowered:
-        """TensorIR of a candidate.
-
-        Raises:
-            BuildFailure: the schedule is no point of the workload's space.
-        """
-        why = why_invalid(self.space(candidate.workload, candidate.device), candidate.schedule)
-        if why is not None:
-            raise BuildFailure(f"not a schedule of {candidate.workload}: {why}")
+        self.check(candidate)
         from fettle.backends.cpu.rows import elementwise, layernorm, rmsnorm, softmax
 
         kernels = {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Value
+from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support, Value
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.rows.exp import BOUND, SLOPE_ERROR
 from fettle.graph.operators.base import CONFIDENCE
@@ -31,6 +31,13 @@ _GOOD_PART = 8192
 
 _LINE = 32
 """Elements of the narrowest format in a cache line."""
+
+
+def supports(workload: Workload, device: Device) -> Support:
+    """Formats whose conversions the device has."""
+    if str(workload["act"]) == "f16" and "f16c" not in cpu.features(device):
+        return Support.no("act=f16 needs the CPU feature f16c")
+    return Support.yes()
 
 
 def space(workload: Workload, device: Device) -> Space:

@@ -98,7 +98,6 @@ def test_tiles_pad_little() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("softmax rows=8 cols=64 act=f32", "only matmul"),
         ("matmul m=1 n=64 k=64 act=f32 weight=f32", "only quantised weights"),
         ("matmul m=1 n=64 k=64 act=f32 rhs=f32", "only quantised weights"),
         ("matmul m=1 n=65536 k=65536 act=f32 weight=u8:128", "2^31"),

@@ -1,4 +1,4 @@
-"""The dense family: what it supports, and what its parameters mean."""
+"""The kernel family ``dense``: what its parameters mean."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from fettle.backends.api import Candidate, Device, Schedule, Space, Support
+from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.dense import layouts, spaces
 from fettle.backends.cpu.dense.geometry import Geometry, depth_of, pairs_of
-from fettle.backends.cpu.family import Family, Lowered
+from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
-
-_MAX_ELEMENTS = 2**31 - 2**16
-"""Index arithmetic in the kernels is 32 bits wide."""
 
 
 class Dense(Family):
@@ -39,36 +36,14 @@ class Dense(Family):
 
     name: ClassVar[str] = "dense"
     operators: ClassVar[tuple[str, ...]] = ("matmul",)
-
-    def supports(self, workload: Workload, device: Device) -> Support:
-        values = workload.values
-        if values["invariant"]:
-            return Support.no("how K is summed depends on the schedule's tiles, which M decides: not batch-invariant")
-        right = values["rhs"] or values["weight"]
-        formats = (str(values["act"]), str(right), str(values["compute"]), str(values["out"]))
-        if formats[0] != formats[1] or formats[0] not in ("f32", "bf16") or formats[2] not in ("f32", formats[0]):
-            return Support.no(f"multiplies f32 or bf16 by the same, not act={values['act']} with {right}")
-        if formats[3] not in ("f32", "bf16"):
-            return Support.no(f"writes f32 or bf16, not out={values['out']}")
-        widest = max(spaces.micro_widths(device))
-        padded = values["batch"] * values["k"] * math.ceil(values["n"] / widest) * widest
-        if max(padded, *(t.size for t in (*workload.operands, workload.result))) > _MAX_ELEMENTS:
-            return Support.no("an operand has more than 2^31 elements")
-        return Support.yes()
-
-    def space(self, workload: Workload, device: Device) -> Space:
-        return spaces.space(workload, device)
-
-    def default(self, workload: Workload, device: Device) -> Schedule:
-        return spaces.default(workload, device, self.space(workload, device))
+    spaces: ClassVar[Spaces] = spaces
 
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.dense.kernel import emit
 
         workload, device = candidate.workload, candidate.device
         geometry = Geometry.of(workload, candidate.schedule, device)
-        isa = ("amx-bf16", "amx-tile") if geometry.has_tiles else ("avx512bf16",) if geometry.pairs == 2 else ()
-        return Lowered(emit(geometry, device), isa, self.weight_layout(workload, candidate.schedule))
+        return Lowered(emit(geometry, device), _needed(geometry), self.weight_layout(workload, candidate.schedule))
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
         if workload["weight"] is None:
@@ -115,3 +90,10 @@ class Dense(Family):
             "packs_blocks": float(g.rhs == "blocks"),
             "reads_rhs": float(g.rhs == "direct"),
         }
+
+
+def _needed(geometry: Geometry) -> tuple[str, ...]:
+    """Features of the processor that the multiplications of a kernel need."""
+    if geometry.has_tiles:
+        return ("amx-bf16", "amx-tile")
+    return ("avx512bf16",) if geometry.pairs == 2 else ()

@@ -1,4 +1,4 @@
-"""Schedules of the dense family: what is worth trying, and the untuned choice.
+"""What the dense family makes, and its schedules: which are worth trying, and the untuned one.
 
 A point is in the space only if its register tile is large enough to hide the latency of multiply-adds and fits
 the registers, what its innermost loop reuses is not far larger than L1, and what a task reuses stays in L2.
@@ -7,250 +7,206 @@ the registers, what its innermost loop reuses is not far larger than L1, and wha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import numpy as np
-
-from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Value
-from fettle.backends.cpu import device as cpu
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu.amx import shapes
-from fettle.backends.cpu.dense.geometry import TILE_DEPTH, multiplies_pairs, multiplies_tiles
-from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.backends.cpu.dense.geometry import TILE_DEPTH
+from fettle.backends.cpu.dense.limits import Limits
+from fettle.backends.cpu.dense.untuned import untuned
 from fettle.graph.workload import Workload
 
 VERSION = "dense-5"
 
-_L1, _L2 = 32 << 10, 512 << 10
-"""Bytes assumed where the machine does not tell."""
+_MAX_ELEMENTS = 2**31 - 2**16
+"""Index arithmetic in the kernels is 32 bits wide."""
 
-_MICRO_ROWS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
-"""Rows of a register tile of vectors."""
+_TILES = (1, 2, 4, 8, 16, 32, 64)
+"""Register tiles of a task, down or across."""
 
-_LEAST_TILE_ROWS = 8
-"""Rows of x from which tiles are the untuned choice."""
+_BLOCKS = (128, 256, 512, 1024)
+"""Elements of k in a block, where that is not all of k."""
 
 _LATENCY = 8
 """Multiply-adds in flight that keep two units with a latency of four cycles busy."""
 
-_REUSE = 64
-"""Rows of x from which it may pay that each task packs its own part of rhs."""
+_LEAST_SUMS = 1 << 20
+"""Partial sums that a task may have whatever the L2 cache is; else, four bytes each, they fill L2 four times."""
 
 _SMALL = 1 << 22
 """Operations below which fewer threads than there are may be quicker."""
 
 
-def micro_widths(device: Device) -> tuple[int, ...]:
-    """Widths of a register tile: one to eight vectors."""
-    lanes = cpu.vector_bits(device) // 32
-    return tuple(lanes * count for count in (1, 2, 3, 4, 6, 8))
+def supports(workload: Workload, device: Device) -> Support:
+    """Products of f32 or bf16 that need not be batch-invariant."""
+    if workload["invariant"]:
+        return Support.no("how K is summed depends on the schedule's tiles, which M decides: not batch-invariant")
+    act, right = str(workload["act"]), str(workload["rhs"] or workload["weight"])
+    if act != right or act not in ("f32", "bf16") or str(workload["compute"]) not in ("f32", act):
+        return Support.no(f"multiplies f32 or bf16 by the same, not act={act} with {right}")
+    if str(workload["out"]) not in ("f32", "bf16"):
+        return Support.no(f"writes f32 or bf16, not out={workload['out']}")
+    limits = Limits.of(workload, device)
+    widest = limits.widths[-1]
+    padded = limits.batch * limits.k * math.ceil(limits.n / widest) * widest
+    if max(padded, *(tensor.size for tensor in (*workload.operands, workload.result))) > _MAX_ELEMENTS:
+        return Support.no("an operand has more than 2^31 elements")
+    return Support.yes()
 
 
 def space(workload: Workload, device: Device) -> Space:
     """Every schedule worth trying."""
-    values = workload.values
-    m, n, k, batch = values["m"], values["n"], values["k"], values["batch"]
-    lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
-    registers = 32 if lanes == 16 else 16
-    size = 2 if multiplies_pairs(workload, device) else 4
-    l1, l2 = _cache_bytes(device)
-    narrow = str(values["act"]) != "f32"
-    has_tiles = multiplies_tiles(workload, device)
-    unless_tiles = "multiply == 'tiles' or " if has_tiles else ""
-    vector_rows = tuple(r for r in _MICRO_ROWS if r <= m)
-    parameters = [
-        Parameter("micro_m", tuple(sorted({*vector_rows, *(shapes.heights(m) if has_tiles else ())}))),
-        Parameter("micro_n", micro_widths(device)),
-        Parameter("tile_m", _up_to(m, (1, 2, 4, 8, 16, 32, 64))),
-        Parameter("tile_n", _up_to(math.ceil(n / lanes), (1, 2, 4, 8, 16, 32, 64))),
-        Parameter("tile_k", (*(t for t in (128, 256, 512, 1024) if t < k), k)),
-        Parameter("unroll_k", tuple(u for u in (1, 2) if u <= k)),
-        Parameter.categorical("order", ("rows", "columns")),
-        Parameter.categorical("inner", ("rows", "panels")),
-        Parameter.categorical("copy_x", _copies(workload, has_tiles)),
-        Parameter("prefetch", (0, 4, 16)),
-        Parameter("threads", _thread_counts(most) if workload.flops < _SMALL else (most,)),
-    ]
-    most_rows = max(vector_rows)
-    most_vectors = max(v for v in (1, 2, 3, 4) if v <= math.ceil(n / lanes))
-    least = min(_LATENCY, most_rows * most_vectors)
-    constraints = [
-        Constraint(
-            f"{unless_tiles}(micro_m + 1) * (micro_n // {lanes}) + {0 if lanes == 16 else 1} <= {registers}",
-            "the register tile, one row of W and x must fit in the registers",
-        ),
-        Constraint(
-            f"{unless_tiles}micro_m * (micro_n // {lanes}) >= {least}",
-            "a register tile must hold enough sums to hide the latency of adding",
-        ),
-        Constraint(f"micro_n < {n} + {lanes}", "a register tile is not wider than W"),
-        Constraint(f"tile_m == 1 or tile_m * micro_m < {m} + micro_m * 2", "a tile is not larger than x"),
-        Constraint(f"tile_n == 1 or tile_n * micro_n < {n} + micro_n * 2", "a tile is not larger than W"),
-        Constraint(
-            f"tile_m == 1 and tile_n == 1 or tile_k * {size} * (micro_n if inner == 'rows' else micro_m)"
-            f" <= {l1 * 3 // 2} or tile_k <= 128",
-            "what the innermost loop reuses must come from the L1 cache or stream from L2",
-        ),
-        Constraint(
-            f"tile_k * {size} * (tile_m * micro_m if inner == 'rows' else tile_n * micro_n) <= {l2 * 3 // 4}"
-            " or tile_m == 1 and tile_n == 1",
-            "what the outer loop of a task reuses must stay in the L2 cache",
-        ),
-        Constraint(
-            f"tile_k == {k} or tile_m * micro_m * tile_n * micro_n <= {max(l2, 1 << 20)}",
-            "partial sums must not leave the caches",
-        ),
-    ]
-    if m >= 8 and n >= 4 * lanes:
-        loads = f"2 * micro_m * (micro_n // {lanes}) >= 3 * (micro_m + micro_n // {lanes})"
-        constraints.append(Constraint(unless_tiles + loads, "more multiply-adds than loads"))
-    if m >= 32:
-        reuse = "(tile_m if inner == 'rows' else tile_n) * (micro_m if inner == 'rows' else micro_n) >= 16"
-        constraints.append(Constraint(reuse, "what comes to the L1 cache must be used again"))
-        constraints.append(
-            Constraint(f"copy_x or micro_m <= 8 or {k} % 1024 != 0", "rows of x must not collide in the L1 cache")
-        )
-    if most > 1:
-        tasks = f"{batch} * -(-{m} // (micro_m * tile_m)) * -(-{n} // (micro_n * tile_n))"
-        smallest = batch * max(1, m // 16) * max(1, n // (4 * lanes))
-        if workload.flops >= _SMALL and smallest >= most:
-            constraints.append(Constraint(f"{tasks} >= threads", "every thread has a task"))
-    if narrow:
-        multiply = "pairs" if multiplies_pairs(workload, device) else "single"
-        parameters.append(Parameter.categorical("multiply", (multiply, "tiles") if has_tiles else (multiply,)))
-    if has_tiles:
-        constraints += [
-            Constraint(f"multiply == 'tiles' or micro_m in {vector_rows}", "heights of register tiles"),
-            Constraint(f"multiply != 'tiles' or micro_m in {shapes.heights(m)}", "heights of whole tiles"),
-            Constraint(
-                f"multiply != 'tiles' or {shapes.fits('micro_m', f'micro_n // {lanes}')}",
-                "sums, x and W must fit in the tile registers",
-            ),
-            Constraint("multiply != 'tiles' or unroll_k == 1 and prefetch == 0", "a product of tiles is 16 steps"),
-            Constraint(f"copy_x or multiply == 'tiles' and {m} % micro_m == 0", "tiles of x are whole, or copied"),
-        ]
-    if values["rhs"] is not None:
-        direct = size == 4 and str(values["rhs"]) == "f32"
-        parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *(("direct",) if direct else ()))))
-        constraints += [
-            Constraint(f"rhs != 'direct' or {n} % micro_n == 0", "rows of rhs are read in whole register tiles"),
-            Constraint(f"rhs != 'blocks' or tile_m * micro_m >= {min(m, _REUSE)}", "a packed block must be used often"),
-        ]
+    limits = Limits.of(workload, device)
+    parameters = _parameters(workload, limits)
+    constraints = [*_register_constraints(limits), *_cache_constraints(limits), *_reuse_constraints(limits)]
+    if workload.flops >= _SMALL:
+        constraints += _thread_constraints(limits)
+    if limits.has_tiles:
+        constraints += _tile_constraints(limits)
+    if workload["rhs"] is not None:
+        constraints += _rhs_constraints(limits)
     return Space(parameters, constraints, version=VERSION)
 
 
-def _cache_bytes(device: Device) -> tuple[int, int]:
-    """L1 and L2 of a core."""
-    return cpu.cache_bytes(device, "L1d") or _L1, cpu.cache_bytes(device, "L2") or _L2
-
-
-def _copies(workload: Workload, has_tiles: bool) -> tuple[bool, ...]:
-    """Whether x may be read where it is: as f32, or as tiles that K is whole in."""
-    if workload["act"].kind == "f32":
-        return (False, True) if workload["m"] > 1 else (False,)
-    return (False, True) if has_tiles and workload["k"] % (2 * TILE_DEPTH) == 0 else (True,)
-
-
-def default(workload: Workload, device: Device, space: Space) -> Schedule:
+def default(workload: Workload, device: Device) -> Schedule:
     """The untuned choice, a point of the space."""
-    tiles = multiplies_tiles(workload, device) and workload["m"] >= _LEAST_TILE_ROWS
-    return _nearest(space, (_tiles_wish if tiles else _vectors_wish)(workload, device, space))
+    return untuned(Limits.of(workload, device), space(workload, device))
 
 
-def _vectors_wish(workload: Workload, device: Device, space: Space) -> dict[str, Value]:
-    """All rows that a task may have pass over a few panels, which stay in L2, while each strip of x stays in L1.
-
-    Up to four rows read W once, one panel after the other.
-    """
-    m, n, k = (workload[name] for name in "mnk")
-    lanes, threads = cpu.vector_bits(device) // 32, cpu.threads(device)
-    choices = {p.name: p.choices for p in space.parameters}
-    size = 2 if multiplies_pairs(workload, device) else 4
-    wide = 4 * lanes if m <= 4 else 2 * lanes
-    micro_n = _largest(choices["micro_n"], max(lanes, min(wide, n)))
-    limit = (32 if lanes == 16 else 15) // (micro_n // lanes) - 1
-    micro_m = max(r for r in _MICRO_ROWS if r <= min(limit, 8, m))
-    tile_m = tile_n = 1
-    tile_k = k
-    if m > 4:
-        l1, l2 = _cache_bytes(device)
-        tile_k = _largest(choices["tile_k"], min(1024, l1 // (size * micro_m)))
-        tile_m = _largest(choices["tile_m"], math.ceil(m / micro_m))
-        share = math.ceil(n / micro_n / (threads if tile_m * micro_m >= m else 1))
-        tile_n = _largest(choices["tile_n"], min(share, l2 // 2 // (tile_k * size * micro_n)))
-    wish: dict[str, Value] = {
-        "micro_m": micro_m,
-        "micro_n": micro_n,
-        "tile_m": tile_m,
-        "tile_n": tile_n,
-        "tile_k": tile_k,
-        "unroll_k": 1,
-        "order": "columns",
-        "inner": "panels",
-        "copy_x": workload["act"].kind != "f32",
-        "prefetch": 0,
-        "threads": threads,
-    }
-    if "multiply" in choices:
-        wish["multiply"] = choices["multiply"][0]
-    if "rhs" in choices:
-        reused = tile_m * micro_m >= min(m, _REUSE)
-        direct = m <= 8 and n % micro_n == 0 and "direct" in choices["rhs"]
-        wish["rhs"] = "direct" if direct else "blocks" if reused else "packed"
-    return wish
+def _parameters(workload: Workload, limits: Limits) -> list[Parameter]:
+    """Choices of each parameter (their meaning: :class:`fettle.backends.cpu.dense.family.Dense`)."""
+    m, n, k = limits.m, limits.n, limits.k
+    whole_tiles = shapes.heights(m) if limits.has_tiles else ()
+    threads = _thread_counts(limits.threads) if workload.flops < _SMALL else (limits.threads,)
+    parameters = [
+        Parameter("micro_m", tuple(sorted({*limits.vector_rows, *whole_tiles}))),
+        Parameter("micro_n", limits.widths),
+        Parameter("tile_m", _up_to(m, _TILES)),
+        Parameter("tile_n", _up_to(math.ceil(n / limits.lanes), _TILES)),
+        Parameter("tile_k", (*(block for block in _BLOCKS if block < k), k)),
+        Parameter("unroll_k", tuple(steps for steps in (1, 2) if steps <= k)),
+        Parameter.categorical("order", ("rows", "columns")),
+        Parameter.categorical("inner", ("rows", "panels")),
+        Parameter.categorical("copy_x", _copies(limits)),
+        Parameter("prefetch", (0, 4, 16)),
+        Parameter("threads", threads),
+    ]
+    if limits.is_narrow:
+        multiply = "pairs" if limits.has_pairs else "single"
+        parameters.append(Parameter.categorical("multiply", (multiply, "tiles") if limits.has_tiles else (multiply,)))
+    if workload["rhs"] is not None:
+        direct = () if limits.is_narrow else ("direct",)
+        parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *direct)))
+    return parameters
 
 
-def _tiles_wish(workload: Workload, device: Device, space: Space) -> dict[str, Value]:
-    """Register tiles of two by two tiles; a panel stays in L1 while all micro rows of the task pass over it."""
-    m, n, k = (workload[name] for name in "mnk")
-    lanes, threads = cpu.vector_bits(device) // 32, cpu.threads(device)
-    choices = {p.name: p.choices for p in space.parameters}
-    micro_n = _largest(choices["micro_n"], max(lanes, min(2 * lanes, n)))
-    micro_m = max(h for h in shapes.heights(m) if h <= 2 * shapes.ROWS)
-    per_thread = math.ceil(m / micro_m / threads) if m > 4 * micro_m * threads else math.ceil(m / micro_m)
-    share = math.ceil(n / micro_n / threads) if per_thread * micro_m >= m else math.ceil(n / micro_n)
-    wish: dict[str, Value] = {
-        "micro_m": micro_m,
-        "micro_n": micro_n,
-        "tile_m": _largest(choices["tile_m"], min(16, per_thread)),
-        "tile_n": _largest(choices["tile_n"], min(32, share)),
-        "tile_k": min(k, 1024),
-        "unroll_k": 1,
-        "order": "rows",
-        "inner": "rows",
-        "copy_x": True,
-        "prefetch": 0,
-        "threads": threads,
-        "multiply": "tiles",
-    }
-    return wish | ({"rhs": "packed"} if "rhs" in choices else {})
+def _copies(limits: Limits) -> tuple[bool, ...]:
+    """Whether x may be read where it is: as f32, or as tiles that K is whole in."""
+    if not limits.is_narrow:
+        return (False, True) if limits.m > 1 else (False,)
+    return (False, True) if limits.has_tiles and limits.k % (2 * TILE_DEPTH) == 0 else (True,)
 
 
-def _largest(choices: Sequence[Value], limit: int) -> int:
-    """The largest choice up to a limit, or the smallest of all."""
-    numbers = [int(c) for c in choices]
-    return max((c for c in numbers if c <= limit), default=min(numbers))
-
-
-def _nearest(space: Space, wish: dict[str, Value]) -> Schedule:
-    """The point of the space with the fewest and smallest differences to a wish."""
-    schedule = Schedule(tuple(wish.items()))
-    if is_valid(space, schedule):
-        return schedule
-    points = enumerate_space(space)
-    encoded = points.encode(np.arange(len(points)))
-    distance = np.zeros(len(points))
-    for column, parameter in zip(encoded.T, space.parameters, strict=True):
-        wanted = wish[parameter.name]
-        if parameter.is_numeric and int(wanted):
-            distance += np.abs(np.log2(np.maximum(column, 0.5) / int(wanted)))
-        else:
-            distance += column != (wanted if parameter.is_numeric else parameter.choices.index(wanted))
-    return points[int(distance.argmin())]
+def _up_to(extent: int, choices: tuple[int, ...]) -> tuple[int, ...]:
+    """1, and choices less than twice the extent."""
+    return tuple(c for c in choices if c == 1 or c // 2 < extent)
 
 
 def _thread_counts(most: int) -> tuple[int, ...]:
     return tuple(sorted({most, *(1 << i for i in range(most.bit_length() - 1))}))
 
 
-def _up_to(extent: int, choices: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(c for c in choices if c == 1 or c // 2 < extent)
+def _unless_tiles(limits: Limits) -> str:
+    """Begins a condition that only vectors have to meet."""
+    return "multiply == 'tiles' or " if limits.has_tiles else ""
+
+
+def _register_constraints(limits: Limits) -> list[Constraint]:
+    """Sizes of a register tile."""
+    lanes, unless_tiles = limits.lanes, _unless_tiles(limits)
+    most_vectors = min(4, math.ceil(limits.n / lanes))
+    least = min(_LATENCY, max(limits.vector_rows) * most_vectors)
+    return [
+        Constraint(
+            f"{unless_tiles}(micro_m + 1) * (micro_n // {lanes}) + {limits.x_registers} <= {limits.registers}",
+            "the register tile, one row of W and x must fit in the registers",
+        ),
+        Constraint(
+            f"{unless_tiles}micro_m * (micro_n // {lanes}) >= {least}",
+            "a register tile must hold enough sums to hide the latency of adding",
+        ),
+        Constraint(f"micro_n < {limits.n} + {lanes}", "a register tile is not wider than W"),
+    ]
+
+
+def _cache_constraints(limits: Limits) -> list[Constraint]:
+    """Sizes of a task and of its blocks of k."""
+    m, n, k, l1, l2 = limits.m, limits.n, limits.k, limits.l1, limits.l2
+    column_bytes = f"tile_k * {limits.element_bytes}"
+    return [
+        Constraint(f"tile_m == 1 or tile_m * micro_m < {m} + micro_m * 2", "a tile is not larger than x"),
+        Constraint(f"tile_n == 1 or tile_n * micro_n < {n} + micro_n * 2", "a tile is not larger than W"),
+        Constraint(
+            f"tile_m == 1 and tile_n == 1 or {column_bytes} * (micro_n if inner == 'rows' else micro_m)"
+            f" <= {l1 * 3 // 2} or tile_k <= {_BLOCKS[0]}",
+            "what the innermost loop reuses must come from the L1 cache or stream from L2",
+        ),
+        Constraint(
+            f"{column_bytes} * (tile_m * micro_m if inner == 'rows' else tile_n * micro_n) <= {l2 * 3 // 4}"
+            " or tile_m == 1 and tile_n == 1",
+            "what the outer loop of a task reuses must stay in the L2 cache",
+        ),
+        Constraint(
+            f"tile_k == {k} or tile_m * micro_m * tile_n * micro_n <= {max(l2, _LEAST_SUMS)}",
+            "partial sums must not leave the caches",
+        ),
+    ]
+
+
+def _reuse_constraints(limits: Limits) -> list[Constraint]:
+    """What large problems need besides: to load less than they multiply."""
+    m, n, k, lanes = limits.m, limits.n, limits.k, limits.lanes
+    constraints = []
+    if m >= 8 and n >= 4 * lanes:
+        loads = f"2 * micro_m * (micro_n // {lanes}) >= 3 * (micro_m + micro_n // {lanes})"
+        constraints.append(Constraint(_unless_tiles(limits) + loads, "more multiply-adds than loads"))
+    if m >= 32:
+        reuse = "(tile_m if inner == 'rows' else tile_n) * (micro_m if inner == 'rows' else micro_n) >= 16"
+        constraints += [
+            Constraint(reuse, "what comes to the L1 cache must be used again"),
+            Constraint(f"copy_x or micro_m <= 8 or {k} % 1024 != 0", "rows of x must not collide in the L1 cache"),
+        ]
+    return constraints
+
+
+def _thread_constraints(limits: Limits) -> list[Constraint]:
+    """Where there can be as many tasks as threads, there must be."""
+    batch, m, n = limits.batch, limits.m, limits.n
+    tasks = batch * max(1, m // 16) * max(1, n // (4 * limits.lanes))  # of one large register tile each
+    if limits.threads == 1 or tasks < limits.threads:
+        return []
+    counted = f"{batch} * -(-{m} // (micro_m * tile_m)) * -(-{n} // (micro_n * tile_n))"
+    return [Constraint(f"{counted} >= threads", "every thread has a task")]
+
+
+def _tile_constraints(limits: Limits) -> list[Constraint]:
+    """What products of tiles need, and what only they may do."""
+    m, columns = limits.m, f"micro_n // {limits.lanes}"
+    return [
+        Constraint(f"multiply == 'tiles' or micro_m in {limits.vector_rows}", "heights of register tiles"),
+        Constraint(f"multiply != 'tiles' or micro_m in {shapes.heights(m)}", "heights of whole tiles"),
+        Constraint(
+            f"multiply != 'tiles' or {shapes.fits('micro_m', columns)}", "sums, x and W must fit in the tile registers"
+        ),
+        Constraint("multiply != 'tiles' or unroll_k == 1 and prefetch == 0", "a product of tiles is 16 steps"),
+        Constraint(f"copy_x or multiply == 'tiles' and {m} % micro_m == 0", "tiles of x are whole, or copied"),
+    ]
+
+
+def _rhs_constraints(limits: Limits) -> list[Constraint]:
+    """How a dynamic right-hand side may be read."""
+    return [
+        Constraint(f"rhs != 'direct' or {limits.n} % micro_n == 0", "rows of rhs are read in whole register tiles"),
+        Constraint(
+            f"rhs != 'blocks' or tile_m * micro_m >= {limits.reusing_rows}", "a packed block must be used often"
+        ),
+    ]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fettle.backends.api import Candidate, Device, DeviceText, Schedule
 from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.dense import Dense, layouts, spaces
+from fettle.backends.cpu.dense import Dense, layouts, untuned
 from fettle.backends.cpu.dense.geometry import Geometry
 from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.graph.workload import Workload
@@ -99,7 +99,7 @@ def test_tasks_that_pack_their_own_blocks_of_rhs_meet_every_edge(
 def test_default_is_found_without_enumerating_the_space(
     monkeypatch: pytest.MonkeyPatch, device: Device, shape: str, fmt: str
 ) -> None:
-    monkeypatch.setattr(spaces, "enumerate_space", None)
+    monkeypatch.setattr(untuned, "enumerate_space", None)
     for kind in ("weight", "rhs"):
         workload = Workload.parse(text(1, *map(int, shape.split()), kind, fmt))
         assert is_valid(DENSE.space(workload, device), DENSE.default(workload, device))

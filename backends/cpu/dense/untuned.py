@@ -1,0 +1,117 @@
+"""The untuned choice: what one would write first, and the point of the space that is nearest to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fettle.backends.api import Schedule, Space, Value
+from fettle.backends.cpu.amx import shapes
+from fettle.backends.cpu.dense.limits import Limits
+from fettle.backends.spaces import enumerate_space, is_valid
+
+_LEAST_TILE_ROWS = 8
+"""Rows of x from which tiles are the untuned choice."""
+
+_DEEPEST = 1024
+"""Elements of k in a block at most."""
+
+
+def untuned(limits: Limits, space: Space) -> Schedule:
+    """A point of the space."""
+    choices = {parameter.name: parameter.choices for parameter in space.parameters}
+    if limits.has_tiles and limits.m >= _LEAST_TILE_ROWS:
+        return _nearest(space, _tiles_wish(limits, choices))
+    return _nearest(space, _vectors_wish(limits, choices))
+
+
+def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dict[str, Value]:
+    """All rows that a task may have pass over a few panels, which stay in L2, while each strip of x stays in L1.
+
+    Up to four rows read W once, one panel after the other.
+    """
+    m, n, k, lanes = limits.m, limits.n, limits.k, limits.lanes
+    wide = 4 * lanes if m <= 4 else 2 * lanes
+    micro_n = _largest(choices["micro_n"], max(lanes, min(wide, n)))
+    most_rows = (limits.registers - limits.x_registers) // (micro_n // lanes) - 1
+    micro_m = max(rows for rows in limits.vector_rows if rows <= min(most_rows, 8))
+    tile_m = tile_n = 1
+    tile_k = k
+    if m > 4:
+        tile_k = _largest(choices["tile_k"], min(_DEEPEST, limits.l1 // (limits.element_bytes * micro_m)))
+        tile_m = _largest(choices["tile_m"], math.ceil(m / micro_m))
+        sharers = limits.threads if tile_m * micro_m >= m else 1
+        panel_bytes = tile_k * limits.element_bytes * micro_n
+        tile_n = _largest(choices["tile_n"], min(math.ceil(n / micro_n / sharers), limits.l2 // 2 // panel_bytes))
+    wish: dict[str, Value] = {
+        "micro_m": micro_m,
+        "micro_n": micro_n,
+        "tile_m": tile_m,
+        "tile_n": tile_n,
+        "tile_k": tile_k,
+        "unroll_k": 1,
+        "order": "columns",
+        "inner": "panels",
+        "copy_x": limits.is_narrow,
+        "prefetch": 0,
+        "threads": limits.threads,
+    }
+    if "multiply" in choices:
+        wish["multiply"] = choices["multiply"][0]
+    if "rhs" in choices:
+        wish["rhs"] = "blocks" if tile_m * micro_m >= limits.reusing_rows else "packed"
+        if m <= 8 and n % micro_n == 0 and "direct" in choices["rhs"]:
+            wish["rhs"] = "direct"
+    return wish
+
+
+def _tiles_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dict[str, Value]:
+    """Register tiles of two by two tiles; a panel stays in L1 while all micro rows of the task pass over it."""
+    m, n, lanes, threads = limits.m, limits.n, limits.lanes, limits.threads
+    micro_n = _largest(choices["micro_n"], max(lanes, min(2 * lanes, n)))
+    micro_m = max(rows for rows in shapes.heights(m) if rows <= 2 * shapes.ROWS)
+    shares_rows = m > 4 * micro_m * threads
+    tile_m = math.ceil(m / micro_m / threads) if shares_rows else math.ceil(m / micro_m)
+    shares_panels = tile_m * micro_m >= m
+    tile_n = math.ceil(n / micro_n / threads) if shares_panels else math.ceil(n / micro_n)
+    wish: dict[str, Value] = {
+        "micro_m": micro_m,
+        "micro_n": micro_n,
+        "tile_m": _largest(choices["tile_m"], min(16, tile_m)),
+        "tile_n": _largest(choices["tile_n"], min(32, tile_n)),
+        "tile_k": min(limits.k, _DEEPEST),
+        "unroll_k": 1,
+        "order": "rows",
+        "inner": "rows",
+        "copy_x": True,
+        "prefetch": 0,
+        "threads": threads,
+        "multiply": "tiles",
+    }
+    return wish | ({"rhs": "packed"} if "rhs" in choices else {})
+
+
+def _largest(choices: Sequence[Value], limit: int) -> int:
+    """The largest choice up to a limit, or the smallest of all."""
+    numbers = [int(c) for c in choices]
+    return max((c for c in numbers if c <= limit), default=min(numbers))
+
+
+def _nearest(space: Space, wish: dict[str, Value]) -> Schedule:
+    """The point of the space with the fewest and smallest differences to a wish: one for each name, and for a number
+    as many as the doublings it is away."""
+    schedule = Schedule(tuple(wish.items()))
+    if is_valid(space, schedule):
+        return schedule
+    points = enumerate_space(space)
+    encoded = points.encode(np.arange(len(points)))
+    distance = np.zeros(len(points))
+    for column, parameter in zip(encoded.T, space.parameters, strict=True):
+        wanted = wish[parameter.name]
+        if parameter.is_numeric and int(wanted):
+            distance += np.abs(np.log2(np.maximum(column, 0.5) / int(wanted)))
+        else:
+            distance += column != (wanted if parameter.is_numeric else parameter.choices.index(wanted))
+    return points[int(distance.argmin())]

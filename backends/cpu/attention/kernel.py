@@ -48,6 +48,8 @@ def kernel(plan: Plan, device: Device) -> Any:
         words = Words(plan, device)
         half = len(cache) // 2
         k, v = Cache(plan, words, *cache[:half]), Cache(plan, words, *cache[half:])
-        emitter = Tiles if plan.algorithm == "tiles" else Integers if plan.i8 else Split
-        emitter(plan, words, q, k, v, y).emit()
+        if plan.algorithm == "tiles":
+            Tiles(plan, words, q, k, v, y).emit()
+        else:
+            (Integers if plan.i8 else Split)(plan, words, q, k, v, y).emit()
     return builder.get()

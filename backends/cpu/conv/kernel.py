@@ -22,7 +22,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
-from fettle.backends.cpu.gemv.words import Registers
+from fettle.backends.cpu.gemv.words import Registers, argument
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
 
@@ -37,17 +37,13 @@ def emit(g: Geometry, device: Device) -> Any:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("conv2d")
         T.func_attr({"tirx.noalias": True})
-        x = _argument("x", (g.n, g.c, g.h, g.w))
-        full = [_argument(f"x{i}", result) for i in range(count[1])]
-        w = _argument("w", (g.panels, g.c, g.taps, g.micro_oc))
-        rows = [_argument(f"b{i}", (g.oc,)) for i in range(count[0])]
-        y = _argument("y", result)
+        x = argument("x", (g.n, g.c, g.h, g.w), "float32")
+        full = [argument(f"x{i}", result, "float32") for i in range(count[1])]
+        w = argument("w", (g.panels, g.c, g.taps, g.micro_oc), "float32")
+        rows = [argument(f"b{i}", (g.oc,), "float32") for i in range(count[0])]
+        y = argument("y", result, "float32")
         _Emitter(g, Vectors(device), x, w, y, rows, full).tasks()
     return builder.get()
-
-
-def _argument(name: str, shape: tuple[int, ...]) -> Any:
-    return T.arg(name, T.buffer(shape, "float32", align=4))
 
 
 class _Emitter:

@@ -34,7 +34,7 @@ from fettle.backends.cpu.dense.loops import Emitter
 from fettle.backends.cpu.dense.operands import full_or_rest, pack_panels
 from fettle.backends.cpu.dense.tiles import TileEmitter
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Registers
+from fettle.backends.cpu.gemv.words import Registers, argument
 
 
 def emit(g: Geometry, device: Device) -> Any:
@@ -44,13 +44,13 @@ def emit(g: Geometry, device: Device) -> Any:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("dense")
         T.func_attr({"tirx.noalias": True})
-        x = _argument("x", (*lead, g.m, g.k), Floats(g.act).dtype)
-        rhs = None if g.rhs == "constant" else _argument("rhs", (*lead, g.k, g.n), Floats(g.right).dtype)
+        x = argument("x", (*lead, g.m, g.k), Floats(g.act).dtype)
+        rhs = None if g.rhs == "constant" else argument("rhs", (*lead, g.k, g.n), Floats(g.right).dtype)
         count = (g.epilogue.rows, g.epilogue.operands) if g.epilogue else (0, 0)
-        full = [_argument(f"x{i}", (*lead, g.m, g.n), Floats(g.out).dtype) for i in range(count[1])]
-        w = _argument("w", panels, dots.element(g.pairs)) if rhs is None else rhs
-        rows = [_argument(f"b{i}", (g.n,), "float32") for i in range(count[0])]
-        y = _argument("y", (*lead, g.m, g.n), Floats(g.out).dtype)
+        full = [argument(f"x{i}", (*lead, g.m, g.n), Floats(g.out).dtype) for i in range(count[1])]
+        w = argument("w", panels, dots.element(g.pairs)) if rhs is None else rhs
+        rows = [argument(f"b{i}", (g.n,), "float32") for i in range(count[0])]
+        y = argument("y", (*lead, g.m, g.n), Floats(g.out).dtype)
         with dots.scope(1 if g.has_tiles else g.pairs):
             if g.rhs == "packed":
                 w = T.alloc_buffer(panels, g.copied, align=64)
@@ -58,11 +58,6 @@ def emit(g: Geometry, device: Device) -> Any:
             emitter = TileEmitter if g.has_tiles else VectorEmitter
             emitter(g, x, w, Finish(g, device, y, rows, full)).tasks()
     return builder.get()
-
-
-def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Any:
-    """A parameter that may lie at any address of its element type."""
-    return T.arg(name, T.buffer(shape, dtype, align=2 if dtype == "bfloat16" else 4))
 
 
 class VectorEmitter(Emitter):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tvm.script.ir_builder import IRBuilder
 
 from fettle.backends.cpu.gemm.activations import Activations, Copied, Given, Quantised
@@ -14,7 +13,7 @@ from fettle.backends.cpu.gemm.integer import IntegerTiles
 from fettle.backends.cpu.gemm.plan import GemmPlan
 from fettle.backends.cpu.gemm.tiles import Arguments, Tiles
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Buffer, T, parallel
+from fettle.backends.cpu.gemv.words import T, argument, parallel
 
 
 def kernel(plan: GemmPlan) -> Any:
@@ -30,11 +29,11 @@ def _arguments(plan: GemmPlan) -> Arguments:
     packed = plan.packed
     per_group = (packed.padded_n * packed.groups,)
     return Arguments(
-        x=_argument("x", packed.x_shape, "int32" if packed.prepared else Floats(plan.act).dtype),
-        weights=_argument("codes", (packed.weight_bytes,), "uint8"),
-        scales=_argument("scales", per_group, Floats(packed.format.scale).dtype),
-        zero_points=_argument("zero_points", per_group, "uint8") if packed.format.zero_points else None,
-        y=_argument("y", (plan.m, packed.n), Floats(plan.out).dtype),
+        x=argument("x", packed.x_shape, "int32" if packed.prepared else Floats(plan.act).dtype),
+        weights=argument("codes", (packed.weight_bytes,), "uint8"),
+        scales=argument("scales", per_group, Floats(packed.format.scale).dtype),
+        zero_points=argument("zero_points", per_group, "uint8") if packed.format.zero_points else None,
+        y=argument("y", (plan.m, packed.n), Floats(plan.out).dtype),
     )
 
 
@@ -53,8 +52,3 @@ def _emit(plan: GemmPlan, arguments: Arguments) -> None:
             tiles = FloatTiles(plan, arguments, activations)
         column = thread // down
         tiles.emit(units * column // across, units * (column + 1) // across, thread % down)
-
-
-def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:
-    """A parameter that may lie at any address of its element type."""
-    return T.arg(name, T.buffer(shape, dtype, align=np.dtype(dtype).itemsize))

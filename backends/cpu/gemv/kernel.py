@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from tvm.script.ir_builder import IRBuilder
 
 from fettle.backends.cpu.gemv.activations import Prepared
@@ -21,7 +20,7 @@ from fettle.backends.cpu.gemv.integer import Pairs, Vnni
 from fettle.backends.cpu.gemv.lut import Permute, Shuffle
 from fettle.backends.cpu.gemv.mirror import Mirror
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, loop, parallel, splat, store
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T, argument, constant, load, loop, parallel, splat, store
 
 DOTS: dict[tuple[str, str], type[Dot]] = {
     ("integer", "avx512"): Vnni,
@@ -53,11 +52,11 @@ class _Kernel:
         per_group = (plan.padded_n * plan.stored_groups,)
         self.scale_floats = Floats(plan.format.scale, plan.converts_half)
         self.out_floats = Floats(plan.out, plan.converts_half)
-        self.x = _argument("x", plan.x_shape, "int32" if plan.prepared else Floats(plan.act).dtype)
-        self.weights = _argument("codes", (plan.weight_bytes,), "uint8")
-        self.scales = _argument("scales", per_group, self.scale_floats.dtype)
-        self.zero_points = _argument("zero_points", per_group, "uint8") if plan.format.zero_points else None
-        self.y = _argument("y", (plan.m, plan.n), self.out_floats.dtype)
+        self.x = argument("x", plan.x_shape, "int32" if plan.prepared else Floats(plan.act).dtype)
+        self.weights = argument("codes", (plan.weight_bytes,), "uint8")
+        self.scales = argument("scales", per_group, self.scale_floats.dtype)
+        self.zero_points = argument("zero_points", per_group, "uint8") if plan.format.zero_points else None
+        self.y = argument("y", (plan.m, plan.n), self.out_floats.dtype)
 
     def emit(self) -> None:
         plan = self.plan
@@ -141,8 +140,3 @@ class _Kernel:
 
     def _put(self, row: Expr, column: Expr, sums: Buffer, position: Expr, lanes: int) -> None:
         self.out_floats.store(self.y, (row, column), load(sums, position, lanes), lanes)
-
-
-def _argument(name: str, shape: tuple[int, ...], dtype: str) -> Buffer:
-    """A parameter that may lie at any address of its element type."""
-    return T.arg(name, T.buffer(shape, dtype, align=np.dtype(dtype).itemsize))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 from tvm.script.ir_builder import tirx
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
@@ -21,6 +22,11 @@ Buffer = Any
 
 Place = Expr | tuple[Expr, Expr]
 """Where an element is: an offset into a flat buffer, or (row, column)."""
+
+
+def argument(name: str, shape: Sequence[int], dtype: str) -> Buffer:
+    """A parameter of the kernel, at any address of its element type."""
+    return T.arg(name, T.buffer(shape, dtype, align=np.dtype(dtype).itemsize))
 
 
 def load(buffer: Buffer, place: Place, lanes: int) -> Expr:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tvm.script.ir_builder import IRBuilder
 
 from fettle.backends.api import Schedule
 from fettle.backends.cpu.gemv import quantise
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T, parallel, store
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T, argument, parallel, store
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
@@ -22,8 +21,8 @@ def kernel(workload: Workload, schedule: Schedule, converts_half: bool) -> Any:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("quantize")
         T.func_attr({"tirx.noalias": True})
-        x = T.arg("x", T.buffer((rows, cols), floats.dtype, align=np.dtype(workload["act"].dtype).itemsize))
-        y = T.arg("y", T.buffer(workload.result.shape, "int32", align=4))
+        x = argument("x", (rows, cols), floats.dtype)
+        y = argument("y", workload.result.shape, "int32")
         _emit(workload, schedule, floats, x, y)
     return builder.get()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
+from fettle.backends.cpu.attention.orders import every_other
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import Words
 
@@ -61,4 +62,4 @@ class Cache:
         head, key = T.floordiv(row, T.int64(plan.kv)), T.floormod(row, T.int64(plan.kv))
         group = words.opaque(head * plan.cache_groups + T.floordiv(key, T.int64(plan.cache_group)))
         parts = [words.load(factors, [group, start + part * n]) for part in range(plan.parts)]
-        return parts if plan.parts == 1 else [T.Shuffle(parts, list(range(odd, 2 * n, 2))) for odd in (0, 1)]
+        return parts if plan.parts == 1 else [T.Shuffle(parts, every_other(odd, n)) for odd in (0, 1)]

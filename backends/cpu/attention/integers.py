@@ -17,6 +17,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
+from fettle.backends.cpu.attention.orders import alternating, repeated
 from fettle.backends.cpu.attention.plan import CODE_BYTES
 from fettle.backends.cpu.attention.rounded import LANES, Rounded
 from fettle.backends.cpu.attention.split import Split, push
@@ -209,7 +210,7 @@ class Integers(Split):
                 for part in range(parts)
             ]
             for block in range(4):
-                order = [i * LANES + block * 4 + t for i in range(4) for t in range(4)]
+                order = repeated(range(4 * block, 4 * block + 4), LANES, 4 * LANES)
                 vectors = [v.let(T.Shuffle(half, order)) for half in halves]
                 if parts == 2:
                     vectors = [v.let(x) for x in v.interleave(*vectors)]
@@ -219,20 +220,24 @@ class Integers(Split):
 
 
 def _interleaved(v: Any, lines: list[Any], quarters: range) -> list[Any]:
-    """Bytes of four lines side by side, a word for each place of a line; quarter i has the bytes 16·l + 4·i … + 3."""
+    """Bytes of four lines side by side, a word for each place of a line; quarter i has the bytes 16·l + 4·i … + 3.
+
+    First bytes of two lines in turn: of every 16, the lower 8 (half 0) or the upper 8. Then pairs of bytes in turn: of
+    every 8 pairs, the lower 4 or the upper 4.
+    """
     pairs: dict[tuple[int, int], Any] = {}
 
     def pair(first: int, half: int) -> Any:
         if (first, half) not in pairs:
-            order = [16 * lane + 8 * half + t + side for lane in range(4) for t in range(8) for side in (0, CODE_BYTES)]
+            order = repeated(alternating(8 * half, 8, CODE_BYTES), 16, CODE_BYTES)
             shuffled = T.Shuffle([lines[first], lines[first + 1]], order)
             pairs[first, half] = v.hold(T.reinterpret("uint16x32", shuffled), "uint16", 32)
         return pairs[first, half]
 
     result = []
     for quarter in quarters:
-        half, low = quarter // 2, quarter % 2
-        order = [8 * lane + 4 * low + t + side for lane in range(4) for t in range(4) for side in (0, 32)]
+        half, upper = divmod(quarter, 2)
+        order = repeated(alternating(4 * upper, 4, CODE_BYTES // 2), 8, CODE_BYTES // 2)
         words = T.Shuffle([pair(0, half), pair(2, half)], order)
         result.append(v.hold(T.reinterpret(f"uint8x{CODE_BYTES}", words), "uint8", CODE_BYTES))
     return result

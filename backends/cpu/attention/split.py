@@ -18,6 +18,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.attention.cache import Cache
+from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
@@ -87,7 +88,7 @@ class Split:
                         value = T.Select(fresh, value, v.constant(0.0))
                     parts.append(v.let(value))
                 if plan.parts == 2:  # as a line of bf16 comes apart
-                    parts = [T.Shuffle(parts, list(range(odd, 2 * n, 2))) for odd in (0, 1)]
+                    parts = [T.Shuffle(parts, every_other(odd, n)) for odd in (0, 1)]
                 for part, value in enumerate(parts):
                     T.buffer_store(queries, value, [row, index * plan.parts + part, T.Ramp(0, 1, n)])
 
@@ -208,7 +209,8 @@ class Split:
             until(plan.rows, plan.tile_rows, tile)
 
     def _value_registers(self, key: Any, other: Any, start: int) -> list[Any]:
-        """A line of v as registers; if bf16, of two keys with their elements side by side."""
+        """A line of v as registers; if bf16, of two keys with their elements side by side, as one instruction each puts
+        them: the lower halves of every 128 bits, then the upper ones."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         if not plan.bf16:
             return self.values.line(key, T.int64(start))
@@ -216,18 +218,16 @@ class Split:
         pair = [T.reinterpret(f"uint16x{plan.line}", self.values.data[row, place]) for row in (key, other)]
         registers = []
         for half in (0, 4):
-            order = [
-                base + half + i + side for base in range(0, plan.line, 8) for i in range(4) for side in (0, plan.line)
-            ]
+            order = repeated(alternating(half, 4, plan.line), 8, plan.line)
             registers.append(v.hold(T.reinterpret(f"int32x{n}", T.Shuffle(pair, order)), "int32"))
         return registers
 
     def _write_line(self, partials: Any, row: Any, start: int, totals: Registers, slot: int) -> None:
-        """Sums of one line to memory, in the order of ``dim``."""
+        """Sums of one line to memory, in the order of ``dim``: the reverse of :meth:`_value_registers`."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         values = [totals[slot + part] for part in range(plan.parts)]
         if plan.bf16:
-            order = [side + base + i for base in range(0, n, 4) for side in (0, n) for i in range(4)]
+            order = repeated((*range(4), *range(n, n + 4)), 4, n)
             values = [T.Shuffle(values, order[:n]), T.Shuffle(values, order[n:])]
         elif plan.parts == 2:
             values = list(v.interleave(*values))

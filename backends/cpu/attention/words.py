@@ -10,6 +10,7 @@ from tvm.target.codegen import llvm_lookup_intrinsic_id
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
+from fettle.backends.cpu.attention.orders import alternating, repeated
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.rows.vectors import Vectors
 
@@ -82,7 +83,7 @@ class Words(Vectors):
     def interleave(self, low: Any, high: Any) -> tuple[Any, Any]:
         """Elements of two vectors alternating, as two vectors."""
         n = self.lanes
-        order = [index for pair in zip(range(n), range(n, 2 * n), strict=True) for index in pair]
+        order = alternating(0, n, n)
         return T.Shuffle([low, high], order[:n]), T.Shuffle([low, high], order[n:])
 
     def transposed(self, vectors: Sequence[Any]) -> list[Any]:
@@ -105,15 +106,11 @@ class Words(Vectors):
         """One step of the transposing sum: halves of a and b added, a's sums before b's in every 128 bits."""
         n = self.lanes
         if width == 1:
-            low = [base + i for base in range(0, n, 4) for i in (0, n, 1, n + 1)]
-            high = [base + i for base in range(0, n, 4) for i in (2, n + 2, 3, n + 3)]
+            low, high = repeated((0, n, 1, n + 1), 4, n), repeated((2, n + 2, 3, n + 3), 4, n)
         elif width == 2:
-            low = [base + i for base in range(0, n, 4) for i in (0, 1, n, n + 1)]
-            high = [base + i for base in range(0, n, 4) for i in (2, 3, n + 2, n + 3)]
-        else:
-            blocks = range(0, 2 * n, 4)
-            low = [base + i for base in blocks[::2] for i in range(4)]
-            high = [base + i for base in blocks[1::2] for i in range(4)]
+            low, high = repeated((0, 1, n, n + 1), 4, n), repeated((2, 3, n + 2, n + 3), 4, n)
+        else:  # every 128 bits are sums already: the even ones of both, and the odd ones
+            low, high = repeated(range(4), 8, 2 * n), repeated(range(4, 8), 8, 2 * n)
         return self.hold(T.Shuffle([a, b], low) + T.Shuffle([a, b], high), dtype)
 
     # memory
@@ -123,7 +120,7 @@ class Words(Vectors):
         n, line = self.lanes, self.plan.line
         place = T.Ramp(start, T.int64(1), line)
         rows = [T.reinterpret(f"uint16x{line}", cache[at, place]) for at in (row, other)]
-        halves = [[i + side for i in range(base, base + n) for side in (0, line)] for base in (0, n)]
+        halves = [alternating(first, n, line) for first in (0, n)]
         return [self.hold(T.reinterpret(f"int32x{n}", T.Shuffle(rows, half)), "int32") for half in halves]
 
     def store_weights(self, weights: Any, row: Any, index: Any, value: Any) -> None:

@@ -67,11 +67,6 @@ class Target:
     def has_fp8(self) -> bool:
         return self.fp8 > 0.0
 
-    @property
-    def warpgroup_mma(self) -> bool:
-        """Whether four warps multiply together from shared memory (Hopper's wgmma)."""
-        return self.name == "sm_90"
-
 
 _TARGETS = (
     Target(

@@ -60,7 +60,7 @@ def test_sass_loop_ends_at_its_branch() -> None:
     assert loop["local"] == 0, "the store to local memory is outside"
 
 
-def test_gcn_loop() -> None:
+def test_gcn_loop_is_the_one_that_multiplies_matrices() -> None:
     assert dict(main_loop(GCN).counts) == {"wait": 1, "mma": 1, "other": 1}
 
 

@@ -11,10 +11,10 @@ from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.backends.triton.executor import CompileExecutor
 from fettle.backends.triton.program import Program
-from fettle.backends.triton.sass import disassemble, sass_loop
 from fettle.backends.triton.targets import TARGETS
 from fettle.graph.workload import Workload
 from fettle.store.memory import MemoryStore
+from tests.backends.triton.sass import disassemble, sass_loop
 
 FOUR_BITS = "matmul m=16 n=4096 k=4096 act=f16 weight=u4:128 compute=f16"
 
@@ -100,6 +100,18 @@ def test_dense_tiles_multiply_by_warpgroups(executor: CompileExecutor, text: str
     assert kernel.compiled is not None
     loop = sass_loop(kernel.compiled.code)
     assert loop["wgmma"] > 0
+    assert loop["local"] == 0
+
+
+def test_activations_rounded_to_bytes_are_multiplied_by_tensor_units(executor: CompileExecutor) -> None:
+    changes = {"algorithm": "integer", "method": "convert", "scale": "late", "values": 2, "block_k": 128, "block_m": 16,
+               "block_n": 64, "warps": 4, "split": 1, "reduce": "launch"}  # fmt: skip
+    text = "matmul m=16 n=4096 k=4096 act=f16 weight=u4:128"
+    quantise, product = Program.of(build(executor, text, **changes)).kernels
+    assert quantise.launch.template == "lowbit:quantise"
+    assert product.compiled is not None
+    loop = sass_loop(product.compiled.code)
+    assert loop["wgmma"] + loop["mma"] > 0
     assert loop["local"] == 0
 
 

@@ -106,7 +106,7 @@ def test_a_gpu_is_a_device_with_its_own_sizes(backend: TritonBackend) -> None:
     assert str(device) == "triton:0"
     assert device.label == "A GPU"
     target = target_of(device)
-    assert (target.multiprocessors, target.shared_block, target.warpgroup_mma) == (10, 100_000, True)
+    assert (target.name, target.multiprocessors, target.shared_block) == ("sm_90", 10, 100_000)
 
 
 def test_running_uploads_launches_and_downloads(backend: TritonBackend, driver: FakeDriver) -> None:

@@ -1,4 +1,4 @@
-"""The machine code of a cubin as text. Half a second a kernel, so it is read only on demand."""
+"""The machine code of a cubin as text. Half a second a kernel."""
 
 from __future__ import annotations
 

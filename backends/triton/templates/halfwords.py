@@ -16,7 +16,8 @@ Sums of x are products with ones, so they lie as the others do. The product of 1
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates.scales import E4M3, HALF, along, packed_scale
+from fettle.backends.triton.templates.scales import E4M3, HALF, packed_scale
+from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, zeros
 
 # pairs by name: left to the assembler, halves are counted one by one, and on sm_80 bf16 has no other instructions
 F16_MULTIPLY = tl.constexpr("{ .reg .b32 z; mov.b32 z, 0x80008000; fma.rn.f16x2 $0, $1, $2, z; }")
@@ -50,16 +51,6 @@ def load_run(pointer, offsets, mask, MASKED: tl.constexpr, WORDS: tl.constexpr, 
 
 
 @triton.jit
-def multiply(weight, x, total, SWAP: tl.constexpr):
-    """``total`` plus the product, the weight being the left operand if swapped."""
-    if SWAP:
-        result = tl.dot(weight, x, total)
-    else:
-        result = tl.dot(x, weight, total)
-    return result
-
-
-@triton.jit
 def interleaved(tiles, FIRST: tl.constexpr, STRIDE: tl.constexpr, COUNT: tl.constexpr):
     """The tiles FIRST, FIRST + STRIDE … along new last axes of two each, whose index read as a number is theirs."""
     if COUNT == 1:
@@ -86,17 +77,6 @@ def side_by_side(tiles, FIRST: tl.constexpr, COUNT: tl.constexpr, SWAP: tl.const
 
 
 @triton.jit
-def load_x(x_ptr, rm, k, M, K: tl.constexpr, COUNT: tl.constexpr, SWAP: tl.constexpr):
-    """``x[rm, k … k+COUNT-1]``, transposed if swapped."""
-    rk = tl.arange(0, COUNT)
-    if SWAP:
-        x = tl.load(x_ptr + rm[None, :] * K + k + rk[:, None], mask=(rm < M)[None, :], other=0.0)
-    else:
-        x = tl.load(x_ptr + rm[:, None] * K + k + rk[None, :], mask=(rm < M)[:, None], other=0.0)
-    return x
-
-
-@triton.jit
 def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N: tl.constexpr,
             K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, WORDS: tl.constexpr, K_CONTIGUOUS: tl.constexpr,
             STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
@@ -114,24 +94,11 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
     rk = tl.arange(0, KS)
     n_mask = rn < N
     w_mask = along(n_mask, SWAP)
-    if K_CONTIGUOUS:
-        word_step: tl.constexpr = KS
-        if SWAP:
-            at = rn[:, None] * (WORDS * KS) + rk[None, :]
-        else:
-            at = rk[:, None] + rn[None, :] * (WORDS * KS)
-    else:
-        word_step: tl.constexpr = KS * N
-        if SWAP:
-            at = rn[:, None] + rk[None, :] * N
-        else:
-            at = rk[:, None] * N + rn[None, :]
-    if SWAP:
-        acc = tl.zeros((BN, BM), tl.float32)
-    else:
-        acc = tl.zeros((BM, BN), tl.float32)
+    at = first_words(rn, rk, N, WORDS * KS, K_CONTIGUOUS, SWAP)
+    STRIDE: tl.constexpr = KS if K_CONTIGUOUS else KS * N
+    acc = zeros(BM, BN, SWAP)
     for block in tl.range(first, last, num_stages=STAGES):  # with stages given, scales are loaded ahead, too
-        words = load_run(word_ptr + block * (WORDS * KS * N), at, w_mask, MASKED, WORDS, word_step)
+        words = load_run(word_ptr + block * (WORDS * KS * N), at, w_mask, MASKED, WORDS, STRIDE)
         if T == tl.float16:
             codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.float16,) * VALUES, True, 2)
         else:
@@ -182,12 +149,8 @@ def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, FIRST
     WORD: tl.constexpr = 16
     A_WORD: tl.constexpr = WORD // BITS
     WHOLE: tl.constexpr = VALUES * BITS // WORD * A_WORD  # so many codes lie in words, the others were put together
-    if SWAP:
-        nothing = tl.zeros((BN, BM), tl.float32)
-        ones = tl.full((BN, KS), 1.0, T)
-    else:
-        nothing = tl.zeros((BM, BN), tl.float32)
-        ones = tl.full((KS, BN), 1.0, T)
+    nothing = zeros(BM, BN, SWAP)
+    ones = tl.full(codes[0].shape, 1.0, T)
     sum_0, sum_1, sum_2 = nothing, nothing, nothing
     x_0, x_1, x_2 = nothing, nothing, nothing
     for j in tl.static_range(FIRST, FIRST + SPAN):

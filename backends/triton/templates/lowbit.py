@@ -10,18 +10,9 @@ known when the kernel is compiled, and the activations that meet value j are con
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates import halfwords
-from fettle.backends.triton.templates.codes import (
-    BINARY_CODED,
-    FLOAT,
-    INTEGER,
-    PTX,
-    RAW,
-    float_value,
-    integer_value,
-    load_words,
-)
-from fettle.backends.triton.templates.scales import HALF, along, scale_of
+from fettle.backends.triton.templates import converted, halfwords
+from fettle.backends.triton.templates.codes import PTX, RAW
+from fettle.backends.triton.templates.tiles import along
 
 STORE = tl.constexpr(0)
 """Programs own whole tiles of the result, or of one part of a sum."""
@@ -43,124 +34,10 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
                                 BITS, VALUES, WORDS, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW == RAW, LATE,
                                 SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
     else:
-        acc = converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first,
-                        last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT,
-                        MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP, BM, BN, BK)  # fmt: skip
-    return acc
-
-
-@triton.jit
-def converted(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M,
-              N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
-              WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
-              EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
-              SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-              SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
-    """As :func:`product`: codes become values of the activations' type, one by one, before they are multiplied."""
-    T: tl.constexpr = x_ptr.dtype.element_ty
-    KS: tl.constexpr = BK // VALUES
-    ROW: tl.constexpr = WORDS * KS
-    MASKED: tl.constexpr = N % BN != 0
-    ALL_BITS: tl.constexpr = BITS + HIGH_BITS
-    PLANES: tl.constexpr = BITS if KIND == BINARY_CODED else 1
-    rm = tile_m * BM + tl.arange(0, BM)
-    rn = tile_n * BN + tl.arange(0, BN)
-    rk = tl.arange(0, KS)
-    m_mask = rm < M
-    n_mask = rn < N
-    if K_CONTIGUOUS:
-        if SWAP:
-            at = rn[:, None] * ROW + rk[None, :]
-            high_at = rn[:, None] * KS + rk[None, :]
-        else:
-            at = rk[:, None] + rn[None, :] * ROW
-            high_at = rk[:, None] + rn[None, :] * KS
-        word_step: tl.constexpr = KS
-    else:
-        if SWAP:
-            at = rn[:, None] + rk[None, :] * N
-        else:
-            at = rk[:, None] * N + rn[None, :]
-        high_at = at
-        word_step: tl.constexpr = KS * N
-    if SWAP:
-        acc = tl.zeros((BN, BM), tl.float32)
-        x_at = rm[None, :] * K + rk[:, None]
-        x_mask = m_mask[None, :]
-    else:
-        acc = tl.zeros((BM, BN), tl.float32)
-        x_at = rm[:, None] * K + rk[None, :]
-        x_mask = m_mask[:, None]
-    w_mask = along(n_mask, SWAP)
-    # a late scale is applied once to the sum of all values of a group that follow one another in a block
-    WHOLE_GROUPS: tl.constexpr = GROUP >= K or GROUP % BK == 0 or (BK % GROUP == 0 and GROUP % KS == 0)
-    SPAN: tl.constexpr = min(GROUP, BK) // KS if WHOLE_GROUPS else 1
-    if T == tl.int8:
-        SUM: tl.constexpr = tl.int32
-    else:
-        SUM: tl.constexpr = tl.float32
-    for block in range(first, last):
-        base = low_ptr + block * (ROW * N)
-        words = load_words(base, at, w_mask, MASKED, CONTAINER)
-        if HIGH_BITS > 0:
-            high_words = load_words(high_ptr + block * (KS * N), high_at, w_mask, MASKED, 8 * HIGH_BITS)
-        for j in tl.static_range(VALUES):
-            k = block * BK + j * KS
-            # the code: its containers follow one another, and it may straddle two
-            if j > 0 and j * BITS % CONTAINER == 0:
-                words = load_words(base + j * BITS // CONTAINER * word_step, at, w_mask, MASKED, CONTAINER)
-            code = words >> (j * BITS % CONTAINER)
-            if j * BITS % CONTAINER + BITS > CONTAINER:
-                words = load_words(base + (j * BITS // CONTAINER + 1) * word_step, at, w_mask, MASKED, CONTAINER)
-                code = code | (words << (CONTAINER - j * BITS % CONTAINER))
-            code = (code & ((1 << BITS) - 1)).to(tl.int32, bitcast=True)
-            if HIGH_BITS > 0:
-                high = (high_words >> (j * HIGH_BITS)) & ((1 << HIGH_BITS) - 1)
-                code = code | (high.to(tl.int32, bitcast=True) << BITS)
-            if KIND == FLOAT:
-                value = float_value(code, T, ALL_BITS, EXPONENT, MANTISSA)
-            elif KIND == INTEGER and ZEROS:
-                value = integer_value(code, T, ALL_BITS, 1, 0, HOW)
-            elif KIND == INTEGER:
-                value = integer_value(code, T, ALL_BITS, STEP, OFFSET, HOW)
-            if ZEROS:
-                zero = scale_of(zero_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, HALF, SWAP, MASKED)
-                value = value - zero.to(T)
-            x = tl.load(x_ptr + x_at + k, mask=x_mask, other=0.0)
-            if KIND == BINARY_CODED:
-                total = tl.zeros(code.shape, tl.float32)
-                for plane in tl.static_range(PLANES):
-                    scale = scale_of(scale_ptr, tensor_ptr, k, rk, rn, n_mask, plane, N, K, KS, GROUP, PLANES, SCALE,
-                                     SWAP, MASKED)  # fmt: skip
-                    total += (((code >> plane) & 1) * 2 - 1).to(tl.float32) * scale.to(tl.float32)
-                value = total.to(T)
-            else:
-                scale = scale_of(scale_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, SCALE, SWAP, MASKED)
-                if not LATE:
-                    if scale.dtype == T:
-                        value = value * scale
-                    else:
-                        value = (value.to(tl.float32) * scale.to(tl.float32)).to(T)
-            if LATE and KIND != BINARY_CODED:
-                if j % SPAN == 0:
-                    part = tl.zeros(acc.shape, SUM)
-                if SWAP:
-                    part = tl.dot(value, x, part, out_dtype=SUM)
-                else:
-                    part = tl.dot(x, value, part, out_dtype=SUM)
-                if j % SPAN == SPAN - 1:
-                    total = part.to(tl.float32) * scale.to(tl.float32)
-                    if T == tl.int8 or T == tl.float8e4nv:
-                        x_scale = tl.load(x_scale_ptr + k // GROUP * M + rm, mask=m_mask, other=0.0)
-                        if SWAP:
-                            total = total * x_scale[None, :]
-                        else:
-                            total = total * x_scale[:, None]
-                    acc += total
-            elif SWAP:
-                acc = tl.dot(value, x, acc)
-            else:
-                acc = tl.dot(x, value, acc)
+        acc = converted.product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n,
+                                first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND,
+                                EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP, BM, BN,
+                                BK)  # fmt: skip
     return acc
 
 
@@ -222,13 +99,8 @@ def places(tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, BM: tl.conste
     """Where a tile of the result lies in ``[M, N]``, and what of it is inside."""
     rm = tile_m * BM + tl.arange(0, BM)
     rn = tile_n * BN + tl.arange(0, BN)
-    if SWAP:
-        at = rm[None, :] * N + rn[:, None]
-        mask = (rm < M)[None, :] & (rn < N)[:, None]
-    else:
-        at = rm[:, None] * N + rn[None, :]
-        mask = (rm < M)[:, None] & (rn < N)[None, :]
-    return at, mask
+    at = along(rm, not SWAP) * N + along(rn, SWAP)
+    return at, along(rm < M, not SWAP) & along(rn < N, SWAP)
 
 
 @triton.jit

@@ -4,21 +4,12 @@ import triton
 import triton.language as tl
 
 from fettle.backends.triton.templates.codes import float_value, power_of_two
+from fettle.backends.triton.templates.tiles import along
 
 HALF = tl.constexpr(0)
 """Scales are floats, as their pointer says."""
 E8M0 = tl.constexpr(1)
 E4M3 = tl.constexpr(2)
-
-
-@triton.jit
-def along(vector, SWAP: tl.constexpr):
-    """A vector over n as a column of a tile [n, …], or a row of a tile […, n]."""
-    if SWAP:
-        result = vector[:, None]
-    else:
-        result = vector[None, :]
-    return result
 
 
 @triton.jit

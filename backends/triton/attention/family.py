@@ -73,75 +73,91 @@ class Attention(Family):
         raise Unsupported(f"no legal tile of {workload} fits {target.part}")
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:
-        batch, heads, kv_heads, queries, kv, dim = (
-            workload[name] for name in ("batch", "heads", "kv_heads", "q", "kv", "dim")
-        )
-        cache, pattern = workload["kvcache"], workload["pattern"]
-        parts, block_m, block_n, width = schedule["split"], schedule["block_m"], schedule["block_n"], _width(workload)
-        kind, rows = f"*{ELEMENT[workload['act'].kind]}", batch * heads * queries
-        tiles = -(-_rows(workload) // block_m)
-        names = {"q", "k", "v"} | ({"k_scale", "k_zero", "v_scale", "v_zero"} if cache.is_quantised else set())
-        places = {t.name: f"input:{i}" for i, t in enumerate(workload.operands)}
-        arguments = []
-        for name in ("q", "k", "k_scale", "k_zero", "v", "v_scale", "v_zero"):
-            if name == "q" or (name in ("k", "v") and not cache.is_quantised):
-                arguments.append(Argument(f"{name}_ptr", kind, places[name]))
-            elif name in names:
-                arguments.append(Argument(f"{name}_ptr", "*u8" if name in ("k", "v") else "*fp32", places[name]))
-            else:  # the kernel's constants keep it from following these
-                arguments.append(Argument(f"{name}_ptr", kind, places["q"]))
-        whole = parts == 1
-        arguments.append(Argument("out_ptr", kind, "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"))
-        arguments.append(
-            Argument("state_ptr", kind, "out") if whole else Argument("state_ptr", "*fp32", "scratch:state")
-        )
-        traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
-        launch = Launch(
-            "attention:attention",
-            tuple(arguments),
-            (
-                ("HEADS", heads),
-                ("KV_HEADS", kv_heads),
-                ("Q", queries),
-                ("KV", kv),
-                ("DIM", dim),
-                ("D", width),
-                ("BITS", cache.bits if cache.is_quantised else 16),
-                ("GROUP", cache.group or 1),
-                ("CAUSAL", bool(workload["causal"])),
-                *_pattern(pattern),
-                ("SCALE", 1.0 / (math.sqrt(dim) * math.log(2.0))),
-                ("BM", block_m),
-                ("BN", block_n),
-                ("PARTS", parts),
-            ),
-            (tiles, parts, batch * kv_heads),
-            Work(
-                bytes=traffic + (0 if whole else 4.0 * parts * rows * (dim + 2)),
-                flops=float(workload.flops),
-                unit="half",
-                trips=max(1.0, _visible(workload) * kv / (block_n * parts)),
-            ),
-            schedule["warps"],
-            schedule["stages"],
-        )
-        if whole:
-            return Plan((launch,))
-        combine = Launch(
-            "attention:combine",
-            (
-                Argument("part_ptr", "*fp32", "scratch:parts"),
-                Argument("state_ptr", "*fp32", "scratch:state"),
-                Argument("out_ptr", kind, "out"),
-            ),
-            (("ROWS", rows), ("DIM", dim), ("D", width), ("PARTS", parts)),
-            (rows, 1, 1),
-            Work(bytes=4.0 * parts * rows * (dim + 2) + 2 * rows * dim),
-            warps=max(1, min(4, width // target.warp)),
-            stages=1,
-        )
-        scratch = (Scratch("parts", "fp32", parts * rows * dim), Scratch("state", "fp32", parts * rows * 2))
-        return Plan((launch, combine), scratch)
+        parts, rows = schedule["split"], _results(workload)
+        if parts == 1:
+            return Plan((_attend(workload, schedule),))
+        scratch = (Scratch("parts", "fp32", parts * rows * workload["dim"]), Scratch("state", "fp32", parts * rows * 2))
+        return Plan((_attend(workload, schedule), _combine(workload, parts, target)), scratch)
+
+
+def _attend(workload: Workload, schedule: Schedule) -> Launch:
+    """All of the results, or those of each part of the keys, unscaled, with their running maxima and sums."""
+    cache, dim = workload["kvcache"], workload["dim"]
+    parts, block_m, block_n = schedule["split"], schedule["block_m"], schedule["block_n"]
+    traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
+    return Launch(
+        "attention:attention",
+        (*_inputs(workload), *_outputs(workload, parts)),
+        (
+            ("HEADS", workload["heads"]),
+            ("KV_HEADS", workload["kv_heads"]),
+            ("Q", workload["q"]),
+            ("KV", workload["kv"]),
+            ("DIM", dim),
+            ("D", _width(workload)),
+            ("BITS", cache.bits if cache.is_quantised else 16),
+            ("GROUP", cache.group or 1),
+            ("CAUSAL", bool(workload["causal"])),
+            *_pattern(workload["pattern"]),
+            ("SCALE", 1.0 / (math.sqrt(dim) * math.log(2.0))),
+            ("BM", block_m),
+            ("BN", block_n),
+            ("PARTS", parts),
+        ),
+        (-(-_rows(workload) // block_m), parts, workload["batch"] * workload["kv_heads"]),
+        Work(
+            bytes=traffic + (0 if parts == 1 else 4.0 * parts * _results(workload) * (dim + 2)),
+            flops=float(workload.flops),
+            unit="half",
+            trips=max(1.0, _visible(workload) * workload["kv"] / (block_n * parts)),
+        ),
+        schedule["warps"],
+        schedule["stages"],
+    )
+
+
+def _inputs(workload: Workload) -> list[Argument]:
+    """Queries and cache; scales and zero points only if the cache is quantised."""
+    kind = f"*{ELEMENT[workload['act'].kind]}"
+    places = {tensor.name: f"input:{i}" for i, tensor in enumerate(workload.operands)}
+    found = []
+    for name in ("q", "k", "k_scale", "k_zero", "v", "v_scale", "v_zero"):
+        if name == "q" or not workload["kvcache"].is_quantised:
+            # the kernel's constants keep it from following pointers of what a plain cache has not
+            found.append(Argument(f"{name}_ptr", kind, places.get(name, places["q"])))
+        else:
+            found.append(Argument(f"{name}_ptr", "*u8" if name in ("k", "v") else "*fp32", places[name]))
+    return found
+
+
+def _outputs(workload: Workload, parts: int) -> tuple[Argument, Argument]:
+    if parts > 1:
+        return Argument("out_ptr", "*fp32", "scratch:parts"), Argument("state_ptr", "*fp32", "scratch:state")
+    kind = f"*{ELEMENT[workload['act'].kind]}"
+    return Argument("out_ptr", kind, "out"), Argument("state_ptr", kind, "out")
+
+
+def _combine(workload: Workload, parts: int, target: Target) -> Launch:
+    """The parts of each result, weighted by their sums of exponentials."""
+    rows, dim, width = _results(workload), workload["dim"], _width(workload)
+    return Launch(
+        "attention:combine",
+        (
+            Argument("part_ptr", "*fp32", "scratch:parts"),
+            Argument("state_ptr", "*fp32", "scratch:state"),
+            Argument("out_ptr", f"*{ELEMENT[workload['act'].kind]}", "out"),
+        ),
+        (("ROWS", rows), ("DIM", dim), ("D", width), ("PARTS", parts)),
+        (rows, 1, 1),
+        Work(bytes=4.0 * parts * rows * (dim + 2) + 2 * rows * dim),
+        warps=max(1, min(4, width // target.warp)),
+        stages=1,
+    )
+
+
+def _results(workload: Workload) -> int:
+    """Rows of the result, of all heads and batches."""
+    return int(workload["batch"] * workload["heads"] * workload["q"])
 
 
 def _rows(workload: Workload) -> int:

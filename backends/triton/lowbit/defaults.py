@@ -88,11 +88,17 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     choices = _choices(whole)
     block_m = min((b for b in choices["block_m"] if b >= p.m), default=max(choices["block_m"]))
     raw = block_m <= _RAW_BATCH and p.group >= 64 and "raw" in choices["method"]
-    blocks = (256, 512, 128, 64, 32) if block_m <= _SMALL_BATCH else (128, 256, 64, 32)
+    blocks: tuple[int, ...] = (128, 256, 64, 32)
+    if block_m <= _SMALL_BATCH:
+        blocks = (256, 512, 128, 64, 32)
     values = halfword_values(p)
     # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
     late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024
-    scales = ("late",) if raw else ("late", "early") if late_first else ("early", "late")
+    scales: tuple[str, ...] = ("early", "late")
+    if raw:
+        scales = ("late",)
+    elif late_first:
+        scales = ("late", "early")
     widths: tuple[tuple[int, int], ...]  # of tiles, with their warps
     if block_m >= 64:
         widths = ((256, 8), (128, 4), (64, 4))

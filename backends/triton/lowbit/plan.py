@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.api import Schedule
+from fettle.backends.api import Schedule, Value
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.lowbit import spread
 from fettle.backends.triton.lowbit.layouts import WeightLayout
@@ -19,6 +20,8 @@ from fettle.graph.workload import Workload
 _METHODS = {"convert": 0, "magic": 1, "ptx": 2, "raw": 3}
 _ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
 """What activations are rounded to before the product, per row and group."""
+_UNITS = {"float": "half", "integer": "int8", "fp8": "fp8"}
+"""Which tensor units an algorithm multiplies with."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
 
 
@@ -27,14 +30,13 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
     p = Product.of(workload)
     layout = weight_layout(p, schedule)
     rounded = _ROUNDED.get(schedule["algorithm"])
-    whole = schedule["order"] == "tiles" and schedule["split"] == 1
     launches = [_product(p, schedule, layout, target)]
     scratch = []
     if rounded:
         launches.insert(0, _quantise(p, rounded))
         groups = p.weight.groups(p.k)
         scratch += [Scratch("x", rounded, p.m * p.k), Scratch("x_scale", "fp32", groups * p.m)]
-    if not whole:
+    if not _is_whole(schedule):
         parts = schedule["split"]
         scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
         if schedule["reduce"] == "last":
@@ -95,92 +97,119 @@ def _plain(scales: NDArray[np.generic]) -> np.ndarray:
 
 
 def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
-    planes = layout.planes
-    rounded = _ROUNDED.get(schedule["algorithm"])
-    stream = schedule["order"] == "stream"
-    whole = not stream and schedule["split"] == 1
-    last = schedule["reduce"] == "last"
-    scale = len(planes)  # index among the packed arrays
-    halfwords = schedule["method"] in HALFWORDS
-    scale_type = "u32" if halfwords and p.weight.scale != "f32" else ELEMENT.get(p.weight.scale, "u8")
-    words = [f"*u{plane.container}" for plane in planes]
-    x_type = rounded or ELEMENT[p.act]
-    arguments = (
-        Argument("x_ptr", f"*{x_type}", "scratch:x" if rounded else "input:0"),
-        Argument("x_scale_ptr", "*fp32", "scratch:x_scale") if rounded else _unused("x_scale_ptr", scale, scale_type),
-        Argument("low_ptr", words[0], "packed:0"),
-        Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
-        Argument("scale_ptr", f"*{scale_type}", f"packed:{scale}"),
-        Argument("zero_ptr", "*u32" if halfwords else "*u8", f"packed:{scale + 1}")
-        if p.weight.zero_points
-        else _unused("zero_ptr", scale, scale_type),
-        Argument("tensor_ptr", "*fp32", f"packed:{scale + 1}")
-        if p.weight.has_tensor_scale
-        else _unused("tensor_ptr", scale, scale_type),
-        _unused("part_ptr", scale, scale_type) if whole else Argument("part_ptr", "*fp32", "scratch:parts"),
-        Argument("count_ptr", "*i32", "scratch:counts") if last else _unused("count_ptr", scale, scale_type),
-        Argument("out_ptr", f"*{ELEMENT[p.out]}", "out"),
-        Argument("M", "i32", value=p.m),
-    )
     block_m, block_n, block_k, split = (schedule[name] for name in ("block_m", "block_n", "block_k", "split"))
     tiles_m, tiles_n, blocks = -(-p.m // block_m), -(-p.n // block_n), p.k // block_k
-    share = 0
-    if stream:
+    if schedule["order"] == "stream":
         share = max(1, -(-tiles_m * tiles_n * blocks // target.multiprocessors))
-    grid = (-(-tiles_m * tiles_n * blocks // share), 1, 1) if stream else (tiles_m * tiles_n, split, 1)
-    exponent, mantissa = MINIFLOATS.get(p.weight.kind, (0, 0))
-    kind = 1 if p.weight.is_minifloat else 2 if p.weight.is_binary_coded else 0
-    step, offset = (int(p.weight.step), int(p.weight.step * p.weight.zero_point)) if kind == 0 else (1, 0)
-    late = schedule["scale"] == "late"
-    assembly, factor = _assembly(p, schedule["method"], step, offset, late)
+        grid = (-(-tiles_m * tiles_n * blocks // share), 1, 1)
+    else:
+        share = 0
+        grid = (tiles_m * tiles_n, split, 1)
     weight_bytes = p.n * p.k * p.weight.bits_per_weight(p.k) / 8
     weight_reads = tiles_m if weight_bytes > target.l2 else 1
-    result = p.m * p.n * (2 if whole else 4 * split)
     return Launch(
         "lowbit:matmul",
-        arguments,
+        _arguments(p, schedule, layout),
         (
             ("N", p.n),
             ("K", p.k),
-            ("BITS", planes[0].bits),
-            ("HIGH_BITS", planes[1].bits if len(planes) > 1 else 0),
-            ("VALUES", planes[0].values),
-            ("WORDS", planes[0].words),
-            ("CONTAINER", planes[0].container),
-            ("K_CONTIGUOUS", schedule["contiguous"] == "k"),
-            ("KIND", kind),
-            ("EXPONENT", exponent),
-            ("MANTISSA", mantissa),
-            ("STEP", step),
-            ("OFFSET", offset),
-            ("SCALE", _SCALES[p.weight.scale]),
-            ("GROUP", p.group),
-            ("ZEROS", p.weight.zero_points),
-            ("HOW", _METHODS[schedule["method"]]),
-            ("LATE", late),
+            *_weight_constants(p, schedule, layout),
             ("SWAP", schedule["swap"]),
             ("BM", block_m),
             ("BN", block_n),
             ("BK", block_k),
             ("STAGES", schedule["stages"]),
-            ("PERIOD", spread.period(p.weight.bits, p.act)),
-            ("FACTOR", factor),
-            ("ASSEMBLY", assembly.text),
-            ("SHAPE", assembly.constraints),
+            *_decoding_constants(p, schedule),
             ("PARTS", split),
-            ("LAST", last),
+            ("LAST", schedule["reduce"] == "last"),
             ("SHARE", share),
         ),
         grid,
         Work(
-            bytes=weight_bytes * weight_reads + 2 * p.m * p.k + result,
+            bytes=weight_bytes * weight_reads + 2 * p.m * p.k + p.m * p.n * (2 if _is_whole(schedule) else 4 * split),
             flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
-            unit={"i8": "int8", "fp8e4nv": "fp8"}.get(x_type, "half"),
-            trips=share if stream else -(-blocks // split),
+            unit=_UNITS[schedule["algorithm"]],
+            trips=share or -(-blocks // split),
         ),
         warps=schedule["warps"],
         stages=schedule["stages"],
     )
+
+
+def _is_whole(schedule: Schedule) -> bool:
+    """Whether a program has all of a tile's sum."""
+    return bool(schedule["order"] == "tiles" and schedule["split"] == 1)
+
+
+def _arguments(p: Product, schedule: Schedule, layout: WeightLayout) -> tuple[Argument, ...]:
+    planes = layout.planes
+    words = [f"*u{plane.container}" for plane in planes]
+    halfwords = schedule["method"] in HALFWORDS
+    scale_type = "u32" if halfwords and p.weight.scale != "f32" else ELEMENT.get(p.weight.scale, "u8")
+    scales = Argument("scale_ptr", f"*{scale_type}", f"packed:{len(planes)}")
+    after_scales = f"packed:{len(planes) + 1}"  # zero points or the tensor's scale: no format has both
+    rounded = _ROUNDED.get(schedule["algorithm"])
+
+    def when(used: object, parameter: str, kind: str, source: str) -> Argument:
+        """A pointer or, where the kernel's constants keep it from following one, that of the scales."""
+        return Argument(parameter, kind, source) if used else attrs.evolve(scales, parameter=parameter)
+
+    return (
+        Argument("x_ptr", f"*{rounded or ELEMENT[p.act]}", "scratch:x" if rounded else "input:0"),
+        when(rounded, "x_scale_ptr", "*fp32", "scratch:x_scale"),
+        Argument("low_ptr", words[0], "packed:0"),
+        Argument("high_ptr", words[-1], f"packed:{len(planes) - 1}"),
+        scales,
+        when(p.weight.zero_points, "zero_ptr", "*u32" if halfwords else "*u8", after_scales),
+        when(p.weight.has_tensor_scale, "tensor_ptr", "*fp32", after_scales),
+        when(not _is_whole(schedule), "part_ptr", "*fp32", "scratch:parts"),
+        when(schedule["reduce"] == "last", "count_ptr", "*i32", "scratch:counts"),
+        Argument("out_ptr", f"*{ELEMENT[p.out]}", "out"),
+        Argument("M", "i32", value=p.m),
+    )
+
+
+def _weight_constants(p: Product, schedule: Schedule, layout: WeightLayout) -> tuple[tuple[str, Value], ...]:
+    """What the codes and scales are, and how they lie."""
+    low, *high = layout.planes
+    exponent, mantissa = MINIFLOATS.get(p.weight.kind, (0, 0))
+    step, offset = _step_and_offset(p)
+    return (
+        ("BITS", low.bits),
+        ("HIGH_BITS", high[0].bits if high else 0),
+        ("VALUES", low.values),
+        ("WORDS", low.words),
+        ("CONTAINER", low.container),
+        ("K_CONTIGUOUS", schedule["contiguous"] == "k"),
+        ("KIND", 1 if p.weight.is_minifloat else 2 if p.weight.is_binary_coded else 0),
+        ("EXPONENT", exponent),
+        ("MANTISSA", mantissa),
+        ("STEP", step),
+        ("OFFSET", offset),
+        ("SCALE", _SCALES[p.weight.scale]),
+        ("GROUP", p.group),
+        ("ZEROS", p.weight.zero_points),
+        ("HOW", _METHODS[schedule["method"]]),
+        ("LATE", schedule["scale"] == "late"),
+    )
+
+
+def _decoding_constants(p: Product, schedule: Schedule) -> tuple[tuple[str, Value], ...]:
+    """The inline PTX of a method that has some."""
+    assembly, factor = _assembly(p, schedule["method"], *_step_and_offset(p), schedule["scale"] == "late")
+    return (
+        ("PERIOD", spread.period(p.weight.bits, p.act)),
+        ("FACTOR", factor),
+        ("ASSEMBLY", assembly.text),
+        ("SHAPE", assembly.constraints),
+    )
+
+
+def _step_and_offset(p: Product) -> tuple[int, int]:
+    """The number of an integer's code, ``step · code - offset``; of other formats, none."""
+    if p.weight.is_minifloat or p.weight.is_binary_coded:
+        return 1, 0
+    return int(p.weight.step), int(p.weight.step * p.weight.zero_point)
 
 
 def _assembly(p: Product, method: str, step: int, offset: int, late: bool) -> tuple[spread.Assembly, float]:
@@ -195,11 +224,6 @@ def _assembly(p: Product, method: str, step: int, offset: int, late: bool) -> tu
     scaled = p.act != "f16" or not late  # f32, in which late scales are, takes the factor
     factor = 1.0 if scaled else spread.bias_factor(exponent, p.act)
     return spread.floats(exponent, mantissa, p.act, scaled), factor
-
-
-def _unused(parameter: str, scale: int, scale_type: str) -> Argument:
-    """A pointer that the kernel's constants keep it from following."""
-    return Argument(parameter, f"*{scale_type}", f"packed:{scale}")
 
 
 def _quantise(p: Product, rounded: str) -> Launch:

@@ -22,6 +22,9 @@ HALFWORDS = ("ptx", "raw")
 
 _LARGEST_BLOCK = 512
 
+_STEP = "block_k // values"
+"""The K of one product, in the parameters of the space."""
+
 _LEAST_STEP = {"float": 16, "bytes": 32}
 """The K of one tensor instruction, of halves and of single bytes."""
 
@@ -144,53 +147,6 @@ def space(workload: Workload, target: Target) -> Space:
     tiles_m = tuple(b for b in (8, 16, 32, 64, 128) if b < 2 * p.m or b in (8, 16))
     tiles_n = tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * p.n or b == 16)
     splits = tuple(s for s in (1, 2, 3, 4, 5, 6, 8, 12, 16) if s * min(blocks) <= p.k)
-    step = "block_k // values"
-    constraints = [
-        Constraint("swap or block_m >= 16", "the rows of the left operand of a tensor instruction"),
-        Constraint(f"{step} >= (16 if algorithm == 'float' else 32)", "the K of a tensor instruction"),
-        Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
-        Constraint(f"block_n * ({step}) >= 32 * warps", "every thread has a word to unpack"),
-        Constraint(f"scale == 'early' or {p.group} % ({step}) == 0", "a late scale is one for a whole product"),
-        Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
-        Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
-        Constraint("reduce == 'launch' or split > 1", "only parts have a last one"),
-        Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
-        Constraint(
-            f"stages * block_k * (2 * block_m + {p.weight.bits} * block_n // 8) <= {target.shared_block}",
-            "the pipeline fits shared memory",
-        ),
-    ]
-    if "ptx" in methods:
-        aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0) and {p.group} % ({step}) == 0"
-        constraints.append(
-            Constraint(
-                f"method not in {HALFWORDS} or (values == {halfword_values(p)} and planes == 'one' and {aligned}"
-                f" and algorithm == 'float' and block_n * ({step}) >= 64 * warps)",
-                "whole codes fill words of 16 bits, are scaled by whole groups, and a thread loads two words ahead",
-            )
-        )
-        constraints.append(
-            Constraint(
-                f"method != 'ptx' or block_m * (block_k if scale == 'early' else {p.group}) >= 64 * warps",
-                "a thread has two activations of each product to load ahead",
-            )
-        )
-        if p.act == "f16" and p.weight.scale in ("f32", "e8m0"):
-            constraints.append(Constraint("method != 'ptx' or scale == 'late'", "f16 does not hold the scales"))
-    if "raw" in methods:
-        constraints.append(
-            Constraint(
-                f"method != 'raw' or (scale == 'late' and (block_n if not swap else block_m) * ({step}) >= 64 * warps)",
-                "sums of codes as they lie are scaled, and a thread has two activations to load ahead",
-            )
-        )
-    if len(planes) > 1:
-        constraints.append(
-            Constraint(
-                f"planes == 'one' or values == {TWO_PLANE_VALUES}",
-                "both planes hold 8 codes a container",
-            )
-        )
     return Space(
         (
             Parameter.categorical("algorithm", _algorithms(p, target)),
@@ -209,6 +165,60 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter("warps", (2, 4, 8)),
             Parameter("stages", (2, 3, 4, 5)),
         ),
-        tuple(constraints),
+        (
+            *_tile_constraints(p, target),
+            *(_halfword_constraints(p) if "ptx" in methods else ()),
+            *(_raw_constraints() if "raw" in methods else ()),
+            *(_plane_constraints() if len(planes) > 1 else ()),
+        ),
         version=SPACE_VERSION,
     )
+
+
+def _tile_constraints(p: Product, target: Target) -> tuple[Constraint, ...]:
+    return (
+        Constraint("swap or block_m >= 16", "the rows of the left operand of a tensor instruction"),
+        Constraint(f"{_STEP} >= (16 if algorithm == 'float' else 32)", "the K of a tensor instruction"),
+        Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
+        Constraint(f"block_n * ({_STEP}) >= 32 * warps", "every thread has a word to unpack"),
+        Constraint(f"scale == 'early' or {p.group} % ({_STEP}) == 0", "a late scale is one for a whole product"),
+        Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
+        Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
+        Constraint("reduce == 'launch' or split > 1", "only parts have a last one"),
+        Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
+        Constraint(
+            f"stages * block_k * (2 * block_m + {p.weight.bits} * block_n // 8) <= {target.shared_block}",
+            "the pipeline fits shared memory",
+        ),
+    )
+
+
+def _halfword_constraints(p: Product) -> tuple[Constraint, ...]:
+    aligned = f"(block_k % {p.group} == 0 or {p.group} % block_k == 0) and {p.group} % ({_STEP}) == 0"
+    constraints = (
+        Constraint(
+            f"method not in {HALFWORDS} or (values == {halfword_values(p)} and planes == 'one' and {aligned}"
+            f" and algorithm == 'float' and block_n * ({_STEP}) >= 64 * warps)",
+            "whole codes fill words of 16 bits, are scaled by whole groups, and a thread loads two words ahead",
+        ),
+        Constraint(
+            f"method != 'ptx' or block_m * (block_k if scale == 'early' else {p.group}) >= 64 * warps",
+            "a thread has two activations of each product to load ahead",
+        ),
+    )
+    if p.act == "f16" and p.weight.scale in ("f32", "e8m0"):
+        return (*constraints, Constraint("method != 'ptx' or scale == 'late'", "f16 does not hold the scales"))
+    return constraints
+
+
+def _raw_constraints() -> tuple[Constraint, ...]:
+    return (
+        Constraint(
+            f"method != 'raw' or (scale == 'late' and (block_n if not swap else block_m) * ({_STEP}) >= 64 * warps)",
+            "sums of codes as they lie are scaled, and a thread has two activations to load ahead",
+        ),
+    )
+
+
+def _plane_constraints() -> tuple[Constraint, ...]:
+    return (Constraint(f"planes == 'one' or values == {TWO_PLANE_VALUES}", "both planes hold 8 codes a container"),)

@@ -9,6 +9,7 @@ Text form (see ``docs/workloads.md``)::
     tern:128, bip1:64   codes 0,1,2 mean -1,0,+1; codes 0,1 mean -1,+1
     f6e3m2:128          minifloats: sign, 3 bits of exponent, 2 of mantissa; any split up to 8 bits
     mxfp4, mxfp6, mxfp8 OCP MX: f4e2m1:32/e8m0 and so on, a power of two per block of 32
+    mxint8              i8q6:32/e8m0: two's complement of 64ths, -2 … 1 63/64, a power of two per block of 32
     nvfp4               f4e2m1:16/e4m3: an FP8 scale per block of 16, and one f32 for the tensor
     bcq3:128            binary coding: three planes of -1, +1 with a scale each per group; bit b of a code is plane b
 """
@@ -35,6 +36,9 @@ SIGNS = {"tern": 2, "bip1": 1}
 BINARY_CODED = {f"bcq{planes}": planes for planes in range(1, 5)}
 """Sums of scaled ±1 planes (Xu et al. 2018, LUT-GEMM 2206.09557) with the bits of one stored code."""
 
+FIXED_POINT = {"i8q6": 6}
+"""Two's complement integers with their bits of fraction: 8 bits of 64ths are the elements of MXINT8 (OCP MX 1.0)."""
+
 MINIFLOATS = {
     f"f{1 + exponent + mantissa}e{exponent}m{mantissa}": (exponent, mantissa)
     for exponent in range(1, 8)
@@ -52,6 +56,7 @@ ALIASES = {
     "mxfp4": "f4e2m1:32/e8m0",
     "mxfp6": "f6e3m2:32/e8m0",
     "mxfp8": "f8e4m3:32/e8m0",
+    "mxint8": "i8q6:32/e8m0",
     "nvfp4": "f4e2m1:16/e4m3",
 }
 _ALIAS_OF = {text: alias for alias, text in ALIASES.items()}
@@ -62,14 +67,15 @@ BITS = {
     **UNSIGNED,
     **SIGNS,
     **BINARY_CODED,
+    **{kind: int(kind[1]) for kind in FIXED_POINT},
     **{kind: 1 + exponent + mantissa for kind, (exponent, mantissa) in MINIFLOATS.items()},
 }
-QUANTISED = frozenset({*UNSIGNED, *SIGNS, *BINARY_CODED, *MINIFLOATS})
+QUANTISED = frozenset({*UNSIGNED, *SIGNS, *BINARY_CODED, *FIXED_POINT, *MINIFLOATS})
 PER_ROW = 0
 """The ``group`` of a format with one scale per row of the weight (text: ``row``)."""
 
 _TEXT = re.compile(
-    r"(?P<kind>[a-z]+[0-9]*(?:e[0-9]m[0-9])?)(?::(?P<group>[0-9]{1,6}|row)(?P<zp>:zp)?)?(?:/(?P<scale>[a-z0-9]+))?"
+    r"(?P<kind>[a-z]+[0-9]*(?:e[0-9]m[0-9]|q[0-9])?)(?::(?P<group>[0-9]{1,6}|row)(?P<zp>:zp)?)?(?:/(?P<scale>[a-z0-9]+))?"
 )
 
 
@@ -99,7 +105,7 @@ class Format:
         if self.kind not in QUANTISED:
             raise InvalidWorkload(
                 f"format {self.kind!r} cannot be grouped",
-                hint="groups are for u1..u8, tern, bip1, bcq1..4 and minifloats",
+                hint="groups are for u1..u8, tern, bip1, bcq1..4, i8q6 and minifloats",
             )
         if self.group != PER_ROW and not 8 <= self.group <= 65536:
             raise InvalidWorkload(f"group size {self.group} is not between 8 and 65536")
@@ -107,7 +113,9 @@ class Format:
             raise InvalidWorkload(f"format {self.kind!r} has no zero points")
         if self.scale not in SCALES:
             raise InvalidWorkload(f"scales are {' '.join(SCALES)}, not {self.scale!r}")
-        if self.scale not in FLOATS and self.kind not in MINIFLOATS:
+        if self.kind in FIXED_POINT and self.scale != "e8m0":
+            raise InvalidWorkload(f"scales of {self.kind!r} are e8m0", hint="write mxint8")
+        if self.scale not in FLOATS and not self.encodes_numbers:
             raise InvalidWorkload(f"scales of {self.kind!r} are f16 or f32", hint=f"{self.scale} is for minifloats")
 
     @classmethod
@@ -164,6 +172,15 @@ class Format:
         return self.kind in MINIFLOATS
 
     @property
+    def is_fixed_point(self) -> bool:
+        return self.kind in FIXED_POINT
+
+    @property
+    def encodes_numbers(self) -> bool:
+        """Whether codes are numbers by themselves, see :func:`code_values`, not integers less a zero point."""
+        return self.is_minifloat or self.is_fixed_point
+
+    @property
     def has_tensor_scale(self) -> bool:
         """Whether one f32 scales the whole tensor on top of the groups' scales."""
         return self.scale == "e4m3"
@@ -183,7 +200,7 @@ class Format:
         """The code that stands for zero when none is stored: 2^(b-1), 1 for ternary.
 
         One-bit bipolar codes have none: their value is ``2 * code - 1``, and so is that of a binary-coded plane.
-        Nor have minifloats, whose codes are no integers: see :func:`minifloat_values`.
+        Nor have formats that encode numbers, see :func:`code_values`.
         """
         if self.is_binary_coded or self.kind == "bip1":
             return 0.5
@@ -236,6 +253,20 @@ def _group(text: str | None) -> int | None:
     if text is None:
         return None
     return PER_ROW if text == "row" else int(text)
+
+
+def code_values(kind: str) -> NDArray[np.float64]:
+    """The number each code of a format that encodes numbers stands for, ``[2^bits]``, read-only."""
+    return _fixed_point_values(kind) if kind in FIXED_POINT else minifloat_values(kind)
+
+
+@functools.cache
+def _fixed_point_values(kind: str) -> NDArray[np.float64]:
+    codes = np.arange(1 << BITS[kind])
+    integers = np.where(codes >> (BITS[kind] - 1), codes - len(codes), codes)
+    values: NDArray[np.float64] = integers / 2.0 ** FIXED_POINT[kind]
+    values.setflags(write=False)
+    return values
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.graph.errors import InvalidArgument
-from fettle.graph.formats import PER_ROW, Format, minifloat_values
+from fettle.graph.formats import PER_ROW, Format, code_values
 
 Number = TypeVar("Number", bound=np.number)
 
@@ -19,7 +19,8 @@ class QuantizedWeight:
     """A weight matrix ``[N, K]``: ``value = scale · step · (code - zero_point)``, per group along K.
 
     Binary-coded formats have a scale for each bit b of a code: ``value = Σ_b scale_b · (2·bit_b - 1)``.
-    Minifloats: ``value = tensor_scale · scale · number(code)``, see :func:`fettle.graph.formats.minifloat_values`.
+    Formats that encode numbers: ``value = tensor_scale · scale · number(code)``, see
+    :func:`fettle.graph.formats.code_values`.
 
     Attributes:
         format: the quantised format.
@@ -71,14 +72,14 @@ class QuantizedWeight:
         return np.repeat(per_group[rows], self.group, axis=1)[:, : self.codes.shape[1]]
 
     def centred(self, rows: slice = slice(None), dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
-        """``step · (code - zero_point)`` of some rows, or a minifloat's number; unscaled; ``[rows, K, planes]`` if
+        """``step · (code - zero_point)`` of some rows, or the number a code is; unscaled; ``[rows, K, planes]`` if
         binary-coded."""
         if self.format.is_binary_coded:
             shifts = np.arange(self.format.bits, dtype=np.uint8)
             bits = (self.codes[rows][..., None] >> shifts) & np.uint8(1)
             return np.asarray(2 * bits.astype(dtype) - 1)
-        if self.format.is_minifloat:
-            return np.asarray(minifloat_values(self.format.kind)[self.codes[rows]].astype(dtype))
+        if self.format.encodes_numbers:
+            return np.asarray(code_values(self.format.kind)[self.codes[rows]].astype(dtype))
         codes = self.codes[rows].astype(dtype)
         if self.zero_points is None:
             codes -= dtype(self.format.zero_point)

@@ -14,6 +14,7 @@ from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
 from fettle.backends.pim.modes import PARK_ROW
 from fettle.backends.pim.program import Builder
 from fettle.backends.pim.stream import stream
+from fettle.graph.formats import FLOATS
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -52,6 +53,8 @@ class MatmulFamily(Family):
             return "mappings may depend on M"
         if stored.is_binary_coded or stored.kind in ("tern", "bip1") or stored.bits not in (4, 8, 16):
             return "weights are bf16, f16, u8 or u4"
+        if stored.scale not in FLOATS:
+            return "scales are f16 or f32"
         if stored.group is None and stored != v["act"]:
             return "dense weights have the format of the activations"
         if not hardware.is_global_buffer and stored.is_quantised:

@@ -61,7 +61,7 @@ def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Op
 def _dequantised(torch: Any, device: str, weight: QuantizedWeight) -> Any:
     """f32 ``[N, K]``, made on the device where that is one line."""
     fmt = weight.format
-    if fmt.is_minifloat or fmt.is_binary_coded or weight.zero_points is not None:
+    if fmt.encodes_numbers or fmt.is_binary_coded or weight.zero_points is not None:
         return torch.from_numpy(weight.dequantise(dtype=np.float32)).to(device)
     scales = torch.from_numpy(weight.scales.astype(np.float32)).to(device)
     centred = torch.from_numpy(weight.codes.copy()).to(device).float().sub_(fmt.zero_point).mul_(fmt.step)

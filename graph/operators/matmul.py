@@ -34,7 +34,7 @@ MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
-    rounds = weight is not None and weight.is_quantised and not weight.is_minifloat
+    rounds = weight is not None and weight.is_quantised and not weight.encodes_numbers
     return Format("i8") if rounds or isinstance(values["act"], PreparedFormat) else values["act"]
 
 
@@ -152,7 +152,7 @@ class Matmul(Operator):
         Of prepared activations the product is that of what they stand for; int8 codes are not rounded again, and
         only the first summand is left of the three.
         Binary-coded weights have ``Σ_{k∈g} W² + |g|·Σ_b s_b²`` there instead of s_g² times the inner sum, and
-        minifloats, which no table is made for, ``Σ_{k∈g} W²``.
+        formats that encode numbers, which no table is made for, ``Σ_{k∈g} W²``.
         """
         act: Format | PreparedFormat = values["act"]
         compute: str = values["compute"].kind
@@ -197,7 +197,7 @@ def _check_integer(values: Mapping[str, Any]) -> None:
 def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:
     """Prepared activations are for weights of integers and signs in groups as theirs."""
     weight: Format | None = values["weight"]
-    if weight is None or not weight.is_quantised or weight.is_minifloat:
+    if weight is None or not weight.is_quantised or weight.encodes_numbers:
         raise InvalidWorkload(f"act={act} needs a quantised weight of integers or signs")
     if values["compute"].kind != "i8":
         raise InvalidWorkload(f"act={act} is rounded already", hint="leave compute= away")

@@ -55,7 +55,7 @@ def quantised_product(x: NDArray[np.float64], weight: QuantizedWeight, compute: 
     padded[:, :k] = np.abs(x)
     largest = padded.reshape(m, groups, group).max(axis=2)
     planes = 1 if weight.format.is_binary_coded else weight.format.bits
-    table_variance = 0.0 if weight.format.is_minifloat else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
+    table_variance = 0.0 if weight.format.encodes_numbers else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
     starts = np.arange(0, k, group)
     counts = np.diff(np.append(starts, k))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fettle.graph.formats import Format, minifloat_values
+from fettle.graph.formats import Format, code_values
 from fettle.graph.quantized import QuantizedWeight
 
 
 def random_weight(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> QuantizedWeight:
     """Codes of any value, with scales that bring the weights' deviation to about 1/√K: results are O(1)."""
-    if fmt.is_minifloat:
-        return _random_minifloats(fmt, rows, k, rng)
+    if fmt.encodes_numbers:
+        return _random_numbers(fmt, rows, k, rng)
     codes = rng.integers(0, fmt.levels, (rows, k), np.uint8)
     if fmt.is_binary_coded:  # each plane half as large as the one before
         halves = np.float32(0.5) ** np.arange(fmt.scale_planes, dtype=np.float32)
@@ -23,9 +23,9 @@ def random_weight(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> Q
     return QuantizedWeight(fmt, codes, scales.astype(fmt.scale_dtype), zero_points)
 
 
-def _random_minifloats(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> QuantizedWeight:
+def _random_numbers(fmt: Format, rows: int, k: int, rng: np.random.Generator) -> QuantizedWeight:
     """Codes that are numbers, evenly; scales that bring their deviation to 1/√K, as the scales' format allows."""
-    values = minifloat_values(fmt.kind)
+    values = code_values(fmt.kind)
     finite = np.flatnonzero(np.isfinite(values)).astype(np.uint8)
     codes = finite[rng.integers(0, len(finite), (rows, k), np.uint8)]
     scales = 0.5 + rng.random((rows, fmt.groups(k)), np.float32)

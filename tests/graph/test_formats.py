@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.formats import FLOATS, INTEGERS, MINIFLOATS, PER_ROW, QUANTISED, UNSIGNED, Format, minifloat_values
+from fettle.graph.formats import (
+    FIXED_POINT,
+    FLOATS,
+    INTEGERS,
+    MINIFLOATS,
+    PER_ROW,
+    QUANTISED,
+    UNSIGNED,
+    Format,
+    code_values,
+    minifloat_values,
+)
 
 PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)
 
@@ -18,6 +29,8 @@ PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)
 def grouped(draw: st.DrawFn) -> Format:
     kind = draw(st.sampled_from(sorted(QUANTISED)))
     group = draw(st.just(PER_ROW) | st.integers(8, 65536))
+    if kind in FIXED_POINT:
+        return Format(kind, group, scale="e8m0")
     zero_points = kind in UNSIGNED and draw(st.booleans())
     scales = ("f16", "f32", "e8m0", "e4m3") if kind in MINIFLOATS else ("f16", "f32")
     return Format(kind, group, zero_points, draw(st.sampled_from(scales)))
@@ -96,6 +109,8 @@ def test_bits_per_weight_count_scales_and_zero_points(text: str, k: int, expecte
         "f4e2m2:32",
         "f4e2m1:32/f64",
         "f4e2m1:32:zp",
+        "i8q6:32",
+        "i8q5:32/e8m0",
     ],
 )
 def test_texts_that_name_no_format_are_refused(text: str) -> None:
@@ -138,6 +153,14 @@ def test_minifloats_ascend_and_mirror(kind: str) -> None:
     finite = positive[np.isfinite(positive)]
     assert (np.diff(finite) > 0).all()
     np.testing.assert_array_equal(values[len(values) // 2 :], -positive)
+
+
+def test_elements_of_mxint8_are_twos_complement_of_64ths() -> None:
+    """OCP MX 1.0: 0x01 is 1/64, 0x7F is 1 63/64, 0xFF is -1/64, 0x80 is -2."""
+    fmt = Format.parse("mxint8")
+    assert (fmt.kind, fmt.group, fmt.scale, fmt.bits_per_weight(4096)) == ("i8q6", 32, "e8m0", 8.25)
+    expected = np.arange(256, dtype=np.uint8).view(np.int8) / 64.0
+    np.testing.assert_array_equal(code_values("i8q6"), expected)
 
 
 def test_the_names_of_block_formats_are_short_for_what_they_mean() -> None:

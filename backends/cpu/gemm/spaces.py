@@ -72,7 +72,7 @@ def supports(workload: Workload, device: Device) -> Support:
     """
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
-    if workload["weight"].is_minifloat:
+    if workload["weight"].encodes_numbers:
         return Support.no("only weights of integers and signs")
     if workload["weight"].is_binary_coded:
         return Support.no("binary-coded weights are the family gemv's")

@@ -77,7 +77,7 @@ def supports(workload: Workload, device: Device) -> Support:
     """Products with quantised weights whose packed bytes and prepared activations 32-bit offsets reach."""
     if workload["weight"] is None or not workload["weight"].is_quantised:
         return Support.no("only quantised weights")
-    if workload["weight"].is_minifloat:
+    if workload["weight"].encodes_numbers:
         return Support.no("only weights of integers and signs")
     if workload["invariant"] and cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}:
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")

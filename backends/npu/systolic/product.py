@@ -89,7 +89,7 @@ def unsupported(workload: Workload, hardware: Systolic) -> str:
         return "the npu maps products without an epilogue"
     if isinstance(values["act"], PreparedFormat):
         return "the npu takes activations that nobody has prepared"
-    if weight.is_binary_coded or weight.is_minifloat:
+    if weight.is_binary_coded or weight.encodes_numbers:
         return f"the npu takes integer codes, not {weight}"
     if hardware.pe != MAC and not (weight.is_quantised or weight.kind == "i8"):
         return f"pe={hardware.pe} needs integer weights, not {weight}"

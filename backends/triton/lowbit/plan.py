@@ -23,6 +23,9 @@ _ROUNDED = {"integer": "i8", "fp8": "fp8e4nv"}
 _UNITS = {"float": "half", "integer": "int8", "fp8": "fp8"}
 """Which tensor units an algorithm multiplies with."""
 _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
+_SCALE_OF_64THS = 3
+_SIGN = 1 << 7
+"""The sign bit of fixed point."""
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
@@ -64,7 +67,8 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
 
     Beside words of 16 bits, scales and zero points (as f16) of neighbouring groups share words of 32 bits.
     """
-    arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(weight.codes))
+    codes = weight.codes ^ np.uint8(_SIGN) if weight.format.is_fixed_point else weight.codes
+    arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(codes))
     if schedule["method"] in HALFWORDS:
         arrays.append(_shared_words(weight.scales))
         if weight.zero_points is not None:
@@ -186,7 +190,7 @@ def _weight_constants(p: Product, schedule: Schedule, layout: WeightLayout) -> t
         ("MANTISSA", mantissa),
         ("STEP", step),
         ("OFFSET", offset),
-        ("SCALE", _SCALES[p.weight.scale]),
+        ("SCALE", _SCALE_OF_64THS if p.weight.is_fixed_point else _SCALES[p.weight.scale]),
         ("GROUP", p.group),
         ("ZEROS", p.weight.zero_points),
         ("HOW", _METHODS[schedule["method"]]),
@@ -206,9 +210,14 @@ def _decoding_constants(p: Product, schedule: Schedule) -> tuple[tuple[str, Valu
 
 
 def _step_and_offset(p: Product) -> tuple[int, int]:
-    """The number of an integer's code, ``step · code - offset``; of other formats, none."""
+    """The number of an integer's code, ``step · code - offset``; of other formats, none.
+
+    Fixed point, packed with its sign bit flipped, counts from the least up; what its unit is, scales say.
+    """
     if p.weight.is_minifloat or p.weight.is_binary_coded:
         return 1, 0
+    if p.weight.is_fixed_point:
+        return 1, _SIGN
     return int(p.weight.step), int(p.weight.step * p.weight.zero_point)
 
 

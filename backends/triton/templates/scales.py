@@ -10,6 +10,8 @@ HALF = tl.constexpr(0)
 """Scales are floats, as their pointer says."""
 E8M0 = tl.constexpr(1)
 E4M3 = tl.constexpr(2)
+E8M0_OF_64THS = tl.constexpr(3)
+"""Powers of two for integers that count 64ths (MXINT8)."""
 
 
 @triton.jit
@@ -29,6 +31,8 @@ def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
         scale = tl.load(pointer + offsets)
     if SCALE == E8M0:
         scale = power_of_two(scale.to(tl.int32))
+    elif SCALE == E8M0_OF_64THS:
+        scale = power_of_two(scale.to(tl.int32)) * 0.015625
     elif SCALE == E4M3:
         scale = float_value(scale.to(tl.int32), tl.float16, 8, 4, 3).to(tl.float32) * tl.load(tensor_pointer)
     return scale
@@ -62,6 +66,8 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexp
         found = tl.load(pointer + word * N + rn)
     if SCALE == E8M0:
         scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32))
+    elif SCALE == E8M0_OF_64THS:
+        scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32)) * 0.015625
     elif SCALE == E4M3:
         code = ((found >> (place * 8)) & 0xFF).to(tl.int32)
         scale = float_value(code, tl.float16, 8, 4, 3).to(tl.float32)

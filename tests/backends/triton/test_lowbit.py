@@ -17,7 +17,7 @@ Prove = Callable[..., TrialResult]
 WIDTHS = [f"u{bits}:32" for bits in range(1, 9)]
 OTHERS = [
     "tern:32", "bip1:32", "bcq2:32", "u4:row", "u4:32:zp", "u8:32:zp", "u3:32/f32",
-    "mxfp4", "mxfp6", "mxfp8", "nvfp4", "f6e2m3:32", "f5e2m2:32", "f3e1m1:32", "f8e5m2:32", "f7e3m3:32",
+    "mxfp4", "mxfp6", "mxfp8", "mxint8", "nvfp4", "f6e2m3:32", "f5e2m2:32", "f3e1m1:32", "f8e5m2:32", "f7e3m3:32",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> Trial
     fmt = Format.parse(weight)
     values = values_in(fmt.bits, 16)
     swap = len(weight) % 2 == 0
-    compute = "" if fmt.is_minifloat else f" compute={act}"
+    compute = "" if fmt.encodes_numbers else f" compute={act}"
     return prove(
         f"matmul m=3 n=40 k={max(256, 16 * values)} act={act} weight={weight}{compute}", values=values, planes="one",
         block_m=16, block_n=32, block_k=16 * values, warps=2, swap=swap, split=1, contiguous="nk"[swap], **changes,
@@ -75,6 +75,10 @@ def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str
     assert in_halfwords(prove, weight, act, method="raw", scale="late").verified
 
 
+def test_eight_bits_can_be_multiplied_as_they_lie_in_f16(prove: Prove) -> None:
+    assert in_halfwords(prove, "mxint8", "f16", method="raw", scale="late").verified
+
+
 @pytest.mark.parametrize("scale", ["early", "late"])
 @pytest.mark.parametrize("act", ["f16", "bf16"])
 @pytest.mark.parametrize("weight", ["u3:64", "u4:64:zp", "u7:128", "u8:row", "bip1:64", "f6e2m3:32"])
@@ -83,7 +87,7 @@ def test_inline_ptx_makes_numbers_of_any_width(prove: Prove, weight: str, act: s
 
 
 @pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", ["mxfp4", "mxfp6", "mxfp8", "nvfp4", "u4:64/f32"])
+@pytest.mark.parametrize("weight", ["mxfp4", "mxfp6", "mxfp8", "mxint8", "nvfp4", "u4:64/f32"])
 def test_inline_ptx_takes_scales_of_bytes_and_of_words(prove: Prove, weight: str, act: str) -> None:
     assert in_halfwords(prove, weight, act, method="ptx", scale="late" if act == "f16" else "early").verified
 

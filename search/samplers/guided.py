@@ -133,7 +133,7 @@ class GuidedSampler(Sampler):
         """One by one, so that rounding does not depend on how often proposals were asked for."""
         for index in list(self._told)[stage.known : count]:
             with single_threaded():
-                stage.surrogate.add(self._locate([index]))
+                stage.surrogate.add(self._locate([index]), np.array([self._told[index]]))
         stage.known = count
 
     def _most_promising(self, stage: _Stage, count: int) -> list[Proposal]:
@@ -141,7 +141,7 @@ class GuidedSampler(Sampler):
         surrogate = stage.surrogate
         belief = surrogate.predict(values)
         std = belief.std
-        feasible = surrogate.feasible(values)
+        feasible = surrogate.feasible()
         free = np.ones(len(stage.pool), np.bool_)
         free[[stage.position[i] for i in self._told if i in stage.position]] = False
         ranks = self._geometry.place(stage.pool) if count > 1 else np.empty((0, 0))

@@ -2,7 +2,8 @@
 
 Only differences among fast points matter for finding faster ones, but times of slow points vary over orders of
 magnitude, and a model that has to explain them has no attention left. So a process learns normal scores of the ranks,
-unless a prior speaks in log(time): then, as for trees, times above those that count as fast are cut off.
+unless a prior speaks in log(time): then, as for trees, times above those that count as fast are cut off. A process
+learns from the trials that worked, and another says which do; trees take failures for trials as slow as the cut.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from fettle.costmodel.gaussian import GaussianProcess, learn
 from fettle.costmodel.metrics import normal_scores
 from fettle.costmodel.trees import BoostedTrees
+from fettle.search.samplers.feasibility import LEAST, Feasibility
 
 Array = NDArray[np.float64]
 
@@ -28,7 +30,6 @@ _FAST = 0.3
 _LEARNED_FROM = 128
 """Length scales are learned from at most so many trials, the better half and the latest."""
 
-_LEAST_FEASIBLE = 0.05
 _SMALLEST_STD = 1e-3
 
 
@@ -78,19 +79,19 @@ class Surrogate(abc.ABC):
     """Predictions at a pool of points after some trials."""
 
     @abc.abstractmethod
-    def add(self, trials: Places) -> None:
-        """Learn where further trials were made."""
+    def add(self, trials: Places, values: Array) -> None:
+        """Learn where further trials were made, and what came of them, as in :meth:`predict`."""
 
     @abc.abstractmethod
     def predict(self, values: Array) -> Belief:
         """What is expected at the pool.
 
         Args:
-            values: log(time / bound) of all trials so far, infinity for a failure; at least one is finite.
+            values: log(time / bound) of all trials so far, infinity for a failure; at least two are finite.
         """
 
     @abc.abstractmethod
-    def feasible(self, values: Array) -> Array | float:
+    def feasible(self) -> Array | float:
         """Probability that a point of the pool gives a right result."""
 
     @abc.abstractmethod
@@ -99,7 +100,11 @@ class Surrogate(abc.ABC):
 
 
 class ProcessSurrogate(Surrogate):
-    """A Gaussian process, conditioned on trials one by one.
+    """A Gaussian process of the times of the trials that worked, and another of which trials worked, conditioned on
+    trials one by one.
+
+    A failure says nothing of how fast its neighbours are. Taken for slow trials, failures without a pattern would be
+    noise that hides the differences among fast ones.
 
     Args:
         fast: log(time) ratio to the best up to which the sources tell times apart, and the scale of their trend;
@@ -110,25 +115,30 @@ class ProcessSurrogate(Surrogate):
         self, trials: Places, values: Array, pool: Places, fast: float | None = None, scale: float | None = None
     ) -> None:
         self._fast, self._scale = fast, scale
-        targets = self._targets(values)
-        rows = _instructive(values)
-        hyper = learn(trials.features[rows], targets[rows], trials.trend[rows])
+        worked = np.flatnonzero(np.isfinite(values))
+        valid, times = trials[worked], values[worked]
+        rows = _instructive(times)
+        hyper = learn(valid.features[rows], self._targets(times)[rows], valid.trend[rows])
         self._process = GaussianProcess(hyper, pool.features, pool.trend)
-        self._process.extend(trials.features, trials.trend)
+        self._process.extend(valid.features, valid.trend)
+        self._feasibility = Feasibility(trials.features, ~np.isfinite(values), pool.features)
 
-    def add(self, trials: Places) -> None:
-        self._process.extend(trials.features, trials.trend)
+    def add(self, trials: Places, values: Array) -> None:
+        worked = np.flatnonzero(np.isfinite(values))
+        if len(worked):
+            self._process.extend(trials.features[worked], trials.trend[worked])
+        self._feasibility.add(trials.features, ~np.isfinite(values))
 
     def predict(self, values: Array) -> Belief:
-        targets = self._targets(values)
+        times = values[np.isfinite(values)]
+        targets = self._targets(times)
         mean, std = self._process.mean(targets), np.maximum(np.sqrt(self._process.variance), _SMALLEST_STD)
         best, noise = float(targets.min()), math.sqrt(self._process.hyper.noise)
         if self._fast is not None and (scale := self._scale) is not None:
-            return Belief(mean, std, best, noise, lambda units: (units - best) * scale + values.min(), scale)
-        order = np.argsort(values, kind="stable")
-        known = np.minimum(values, values[np.isfinite(values)].max())[order]
-        scores = targets[order]
-        fast = int(_FAST * (len(values) - 1)) + 1
+            return Belief(mean, std, best, noise, lambda units: (units - best) * scale + times.min(), scale)
+        order = np.argsort(times, kind="stable")
+        known, scores = times[order], targets[order]
+        fast = int(_FAST * (len(times) - 1)) + 1
         per_unit = float((known[fast] - known[0]) / max(scores[fast] - scores[0], _SMALLEST_STD))
 
         def log_time(units: Array) -> Array:
@@ -137,12 +147,8 @@ class ProcessSurrogate(Surrogate):
 
         return Belief(mean, std, best, noise, log_time, per_unit)
 
-    def feasible(self, values: Array) -> Array | float:
-        failed = ~np.isfinite(values)
-        if not failed.any():
-            return 1.0
-        expected = self._process.mean(failed.astype(np.float64), trended=False)
-        return np.clip(1.0 - expected, _LEAST_FEASIBLE, 1.0)
+    def feasible(self) -> Array | float:
+        return self._feasibility.probability()
 
     def pretend(self, at: int) -> ProcessSurrogate:
         other = copy.copy(self)
@@ -172,16 +178,16 @@ class TreeSurrogate(Surrogate):
         failed = ~np.isfinite(values)
         if failed.any():
             expected, _ = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed).predict(columns(pool))
-            self._feasible = np.clip(1.0 - expected, _LEAST_FEASIBLE, 1.0)
+            self._feasible = np.clip(1.0 - expected, LEAST, 1.0)
 
-    def add(self, trials: Places) -> None:
+    def add(self, trials: Places, values: Array) -> None:
         pass
 
     def predict(self, values: Array) -> Belief:
         std = np.maximum(self._std, _SMALLEST_STD)
         return Belief(self._mean, std, float(values.min()), 0.0, lambda units: units, 1.0)
 
-    def feasible(self, values: Array) -> Array | float:
+    def feasible(self) -> Array | float:
         return self._feasible
 
     def pretend(self, at: int) -> TreeSurrogate:

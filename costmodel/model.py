@@ -127,10 +127,6 @@ class CostModel:
         self._scores: Array | None = None
 
     @property
-    def is_fitted(self) -> bool:
-        return self.fitted is not None
-
-    @property
     def scores(self) -> Array:
         """Of every valid trial, how many standard deviations it lies from what the trials of other folds predict of
         it; found when first asked for. None fitted, none scored."""

@@ -84,8 +84,8 @@ def test_a_point_that_is_expected_to_fail_is_avoided() -> None:
     def fails(schedule: Schedule) -> Outcome | None:
         return Outcome.CRASH if schedule["unroll"] >= 4 else None
 
-    history = search(SyntheticBackend(variant=1, fails=fails), 0, 64)
-    assert sum(math.isinf(o.value) for o in history[32:]) < 32 / 3
+    histories = [search(SyntheticBackend(variant=1, fails=fails), seed, 64) for seed in range(2)]
+    assert sum(math.isinf(o.value) for history in histories for o in history[32:]) < 64 / 4
 
 
 def test_more_points_than_are_looked_at_whole_can_be_searched() -> None:

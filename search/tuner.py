@@ -91,22 +91,15 @@ class WorkloadTuner:
         self.space = backend.space(workload, device)
         self.points = enumerate_space(self.space)
         self.default = backend.default(workload, device)
-        default = self.points.index(self.default)
-        if default is None:
-            raise Internal(f"the default schedule of {workload} is no point of its space: {self.default}")
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
-        several = len(self._objectives) > 1
-        problem = Problem(
-            self.points,
-            default,
-            None if several else make_prior(self.points, known, models),
-            UnitFeatures(self._featurizer, self.points) if self._featurizer.analyses else None,
-            lite(self.points, self._featurizer) if few_trials and not several else None,
-            len(self._objectives),
-        )
-        self._sampler = for_several(sampler, problem, seed) if several else sampler(problem, seed)
+        if len(self._objectives) > 1:
+            self._sampler = for_several(sampler, self._problem(), seed)
+        else:
+            prior = make_prior(self.points, known, models)
+            promising = lite(self.points, self._featurizer) if few_trials else None
+            self._sampler = sampler(attrs.evolve(self._problem(), prior=prior, lite=promising), seed)
         self._told = 0
         self._settled = False
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
@@ -271,6 +264,14 @@ class WorkloadTuner:
         return verdict
 
     # ---------------------------------------------------------------------------------------- helpers
+
+    def _problem(self) -> Problem:
+        """What is searched, as far as it does not depend on how many objectives there are."""
+        default = self.points.index(self.default)
+        if default is None:
+            raise Internal(f"the default schedule of {self.workload} is no point of its space: {self.default}")
+        features = UnitFeatures(self._featurizer, self.points) if self._featurizer.analyses else None
+        return Problem(self.points, default, features=features, objectives=len(self._objectives))
 
     def _candidate(self, proposal: Proposal) -> Candidate:
         return Candidate(self.workload, self.device, self.points[proposal.index])

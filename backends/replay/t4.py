@@ -11,7 +11,7 @@ import attrs
 from fettle.backends.api import Device, Outcome, Record
 from fettle.backends.replay import units
 from fettle.backends.replay.document import Node
-from fettle.backends.replay.recording import Recording, Row, tabulate
+from fettle.backends.replay.recording import Recording, Row, Value, tabulate
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 
@@ -54,6 +54,27 @@ def read_t4(document: Node, digest: str) -> Recording:
     if not results:
         raise document.field("results").error("there are no results")
     configurations = [result.field("configuration") for result in results]
+    parameters, table = tabulate(configurations, _names(configurations))
+    metadata = document.optional("metadata") or Node({}, "metadata")
+    timeunit = units.time_unit(metadata.optional("timeunit"))
+    rows, objective = _rows(results, table, timeunit)
+    if objective is None:
+        raise document.field("results").error("no configuration is valid")
+    name, workload = metadata.optional("device_name"), metadata.optional("workload")
+    return Recording(
+        digest,
+        name.text() if name else "",
+        parameters,
+        rows,
+        objective.unit,
+        units.SECONDS[objective.unit],
+        workload.value if workload and isinstance(workload.value, str) else "",
+        _device(metadata.optional("device")),
+    )
+
+
+def _names(configurations: Sequence[Node]) -> list[str]:
+    """Of the parameters, the same in all configurations."""
     names = list(configurations[0].object())
     if not names:
         raise configurations[0].error("there are no parameters")
@@ -61,9 +82,13 @@ def read_t4(document: Node, digest: str) -> Recording:
         if configuration.object().keys() != set(names):
             odd = min(configuration.object().keys() ^ set(names))
             raise configuration.error(f"other parameters than {configurations[0].path}: {odd[:64]!r}")
-    parameters, table = tabulate(configurations, names)
-    metadata = document.optional("metadata") or Node({}, "metadata")
-    timeunit = units.time_unit(metadata.optional("timeunit"))
+    return names
+
+
+def _rows(
+    results: Sequence[Node], table: Sequence[tuple[Value, ...]], timeunit: str
+) -> tuple[tuple[Row, ...], _Objective | None]:
+    """A row of each result, and the objective that the valid ones share; None if none is valid."""
     rows = []
     found: _Objective | None = None
     for result, values in zip(results, table, strict=True):
@@ -83,19 +108,7 @@ def read_t4(document: Node, digest: str) -> Recording:
         scale = units.SECONDS[timeunit]
         samples = runtimes.all_seconds(scale) if runtimes else ()
         rows.append(Row(values, outcome, value.number(), samples, energy=_energy(result)))
-    if found is None:
-        raise document.field("results").error("no configuration is valid")
-    name, workload = metadata.optional("device_name"), metadata.optional("workload")
-    return Recording(
-        digest,
-        name.text() if name else "",
-        parameters,
-        tuple(rows),
-        found.unit,
-        units.SECONDS[found.unit],
-        workload.value if workload and isinstance(workload.value, str) else "",
-        _device(metadata.optional("device")),
-    )
+    return tuple(rows), found
 
 
 def _device(node: Node | None) -> Device | None:
@@ -118,7 +131,7 @@ def _outcome(result: Node) -> Outcome:
     return outcome
 
 
-def _failed(result: Node, values: tuple[int | float | str | bool, ...], outcome: Outcome) -> Row:
+def _failed(result: Node, values: tuple[Value, ...], outcome: Outcome) -> Row:
     """A failure. Measurements may say it more exactly than ``invalidity``; ours do (``crash``)."""
     message = result.optional("message")
     text = message.text() if message else ""

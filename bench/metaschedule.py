@@ -150,17 +150,11 @@ def search(m: int, n: int, k: int, effort: Effort, seed: int, count: int, folder
     for name in _OTHER_HARDWARE:
         sys.modules[f"tvm.s_tir.tensor_intrin.{name}"] = types.ModuleType(name)
     threads.runtime()
-    import tvm
-    from tvm import te
     from tvm.s_tir import meta_schedule as ms
 
     logging.disable(logging.WARNING)
     _, device = resolve_device(f"cpu,threads={count}")
     target = codegen.target(device)
-    x, y = te.placeholder((m, k), "float32", name="x"), te.placeholder((k, n), "float32", name="y")
-    axis = te.reduce_axis((0, k), "k")
-    product = te.compute((m, n), lambda i, j: te.sum(x[i, axis] * y[axis, j], axis=axis), name="z")
-    function = te.create_prim_func([x, y, product])
     rng = np.random.default_rng(seed)
     arrays = [empty(shape, np.dtype(np.float32)) for shape in ((m, k), (k, n), (m, n))]
     for array in arrays:
@@ -171,7 +165,7 @@ def search(m: int, n: int, k: int, effort: Effort, seed: int, count: int, folder
     builder, runner = _in_process(ms, target, arrays, folder, winners)
     try:
         ms.tir_integration.tune_tir(
-            function,
+            _product(m, n, k),
             target,
             str(folder),
             _MOST_TRIALS,
@@ -186,12 +180,29 @@ def search(m: int, n: int, k: int, effort: Effort, seed: int, count: int, folder
             raise
     if not winners.kept:
         raise SystemExit("no valid schedule was found")
+    _write(winners, target, folder)
+    return {name: spent for name, (_, spent) in winners.kept.items()}
+
+
+def _product(m: int, n: int, k: int) -> Any:
+    """z = x y in float32, as TVM's tensor expressions say it."""
+    from tvm import te
+
+    x, y = te.placeholder((m, k), "float32", name="x"), te.placeholder((k, n), "float32", name="y")
+    axis = te.reduce_axis((0, k), "k")
+    product = te.compute((m, n), lambda i, j: te.sum(x[i, axis] * y[axis, j], axis=axis), name="z")
+    return te.create_prim_func([x, y, product])
+
+
+def _write(winners: Winners, target: Any, folder: Path) -> None:
+    """Compile the winners to object files of their names."""
+    import tvm
+
     for name, (module, _) in winners.kept.items():
         winner = module["main"].with_attr("global_symbol", loader.ENTRY)
         compiled = tvm.compile(tvm.IRModule({loader.ENTRY: winner}), target=target)
         compiled.mod.write_to_file(str(folder / "winner.o"), "o")
         (folder / "winner.o").rename(folder / name)
-    return {name: spent for name, (_, spent) in winners.kept.items()}
 
 
 class _Spent(Exception):

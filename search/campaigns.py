@@ -11,7 +11,7 @@ from fettle.backends.registry import get_backend
 from fettle.backends.triton.results import ARTIFACTS, DEVICE, Final, Machine, read_finals
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
-from fettle.search.finals import Finalist, decide
+from fettle.search.finals import Finalist, judge
 from fettle.store.api import Store
 from fettle.store.values import Kernel
 
@@ -58,10 +58,9 @@ def _decided(folder: Path, machine: Machine, final: Final) -> tuple[Kernel, Arti
         if not trusted or record.candidate.device != machine.device or record.candidate.workload != workload:
             raise InvalidArgument(f"{folder}: a finalist of {workload} was not verified and measured on its GPU")
     finalists = [Finalist(record, _artifact(folder, record.artifact_sha256)) for record in final.records]
-    pairs = list(zip(finalists, final.measurements, strict=True))
     backend = get_backend(machine.device.backend)
     has_default = final.records[0].candidate.schedule == backend.default(workload, machine.device)
-    verdict = decide(pairs[0] if has_default else None, pairs[1:] if has_default else pairs)
+    verdict = judge(finalists, final.measurements, has_default)
     if verdict is None:
         return None
     record, artifact = verdict.winner.record, verdict.winner.artifact

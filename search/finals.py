@@ -108,8 +108,7 @@ def play(
     for played in range(1, BOUTS + 1):
         bout = session.compare([p.artifact for p in players], rounds)
         measurements = [_joined(m, new) for m, new in zip(measurements, bout, strict=True)] if measurements else bout
-        pairs = list(zip(players, measurements, strict=True))
-        verdict = decide(pairs[0] if default else None, pairs[1:] if default else pairs, BOUTS)
+        verdict = judge(players, measurements, default is not None, BOUTS)
         if verdict is None or not verdict.undecided or played == BOUTS or not may_repeat():
             break
     return verdict
@@ -120,6 +119,14 @@ def _joined(one: Measurement, two: Measurement) -> Measurement:
     if not (one.ok and two.ok):
         return two if one.ok else one
     return attrs.evolve(one, samples=one.samples + two.samples)
+
+
+def judge(
+    players: Sequence[Finalist], measurements: Sequence[Measurement], with_default: bool, bouts: int = 1
+) -> Verdict | None:
+    """:func:`decide`, with a measurement for each player; the default is the first of them, if it plays."""
+    pairs = list(zip(players, measurements, strict=True))
+    return decide(pairs[0], pairs[1:], bouts) if with_default else decide(None, pairs, bouts)
 
 
 def decide(

@@ -75,14 +75,7 @@ def length_buckets(
             "a recording has the times of one workload, and none at other lengths",
             hint="buckets need a device that is simulated (npu, pim) or measured (cpu)",
         )
-    if field not in workload.values:
-        raise InvalidArgument(
-            f"{workload.operator} has no field {field!r}", hint=f"fields: {' '.join(workload.values)}"
-        )
-    resized = [
-        Workload(workload.operator, (*((n, v) for n, v in workload.fields if n != field), (field, str(length))))
-        for length in lengths
-    ]
+    resized = _resized(workload, field, lengths)
     for one in resized:
         if not (support := backend.supports(one, device)):
             raise Unsupported(f"{device} cannot run {one}: {support.reason}")
@@ -98,3 +91,13 @@ def length_buckets(
         worst = max((seconds[row, c] / seconds[:, c].min() - 1.0 for c in columns), default=0.0)
         buckets.append(Bucket(found.schedules[row], tuple(lengths[c] for c in columns), float(worst)))
     return sorted((b for b in buckets if b.lengths), key=lambda b: b.lengths)
+
+
+def _resized(workload: Workload, field: str, lengths: Sequence[int]) -> list[Workload]:
+    """The workload with each length in its field. Raises InvalidArgument if it has no such field."""
+    if field not in workload.values:
+        raise InvalidArgument(
+            f"{workload.operator} has no field {field!r}", hint=f"fields: {' '.join(workload.values)}"
+        )
+    others = [(name, value) for name, value in workload.fields if name != field]
+    return [Workload(workload.operator, (*others, (field, str(length)))) for length in lengths]

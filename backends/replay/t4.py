@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from fettle.backends.api import Device, Outcome, Record
+from fettle.backends.api import Device, Outcome, Record, Value
 from fettle.backends.replay import units
 from fettle.backends.replay.document import Node
-from fettle.backends.replay.recording import Recording, Row, Value, tabulate
+from fettle.backends.replay.recording import Recording, Row, tabulate
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 

@@ -16,29 +16,21 @@ from fettle.backends.api import (
     Measurement,
     MeasurePolicy,
     Outcome,
-    Profile,
 )
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.operands import split_constants
-from fettle.backends.host.stated import StatedExecutor, StatedSession
+from fettle.backends.host.stated import ModelExecutor, StatedSession
 from fettle.backends.host.verify import GuardedOutput, check
 from fettle.graph import data
 from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
 
 
-class InProcessExecutor(StatedExecutor):
+class InProcessExecutor(ModelExecutor):
     """Runs everything in the calling process."""
-
-    def __init__(self, backend: Backend, device: Device) -> None:
-        super().__init__(device)
-        self._backend = backend
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
         return InProcessSession(self._backend, self._device, workload, policy, seed)
-
-    def profile(self) -> Profile:
-        return self._backend.profile(self._device)
 
 
 class InProcessSession(StatedSession):

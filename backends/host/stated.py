@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from fettle.backends.api import Artifact, Device, Measurement
+from fettle.backends.api import Artifact, Backend, Device, Measurement, Profile
 from fettle.backends.host.executor import Executor, Session
 
 
@@ -23,6 +23,17 @@ class StatedExecutor(Executor):
 
     def close(self) -> None:
         pass
+
+
+class ModelExecutor(StatedExecutor):
+    """Asks its backend, which knows a device by a model of it."""
+
+    def __init__(self, backend: Backend, device: Device) -> None:
+        super().__init__(device)
+        self._backend = backend
+
+    def profile(self) -> Profile:
+        return self._backend.profile(self._device)
 
 
 class StatedSession(Session):

@@ -11,14 +11,12 @@ from fettle.backends.api import (
     Backend,
     Basis,
     Candidate,
-    Device,
     Measurement,
     MeasurePolicy,
     Outcome,
-    Profile,
 )
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
-from fettle.backends.host.stated import StatedExecutor, StatedSession
+from fettle.backends.host.stated import ModelExecutor, StatedSession
 from fettle.backends.npu.ethos import check, networks
 from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
@@ -27,18 +25,11 @@ _AT_ONCE = 2
 """Compilers that run side by side."""
 
 
-class EstimateExecutor(StatedExecutor):
+class EstimateExecutor(ModelExecutor):
     """Asks Vela."""
-
-    def __init__(self, backend: Backend, device: Device) -> None:
-        super().__init__(device)
-        self._backend = backend
 
     def open(self, workload: Workload, policy: MeasurePolicy, seed: int) -> Session:
         return EstimateSession(self._backend, workload)
-
-    def profile(self) -> Profile:
-        return self._backend.profile(self._device)
 
 
 class EstimateSession(StatedSession):

@@ -142,7 +142,8 @@ def _execute(
     halves = 1 if command == "EWMUL" else 2
     size = prod(workload["shape"])
     columns = ceil_div(size, lockstep * halves)
-    depth = ceil_div(columns, org.buffer_columns if halves == 2 else 1) * (org.buffer_columns if halves == 2 else 1)
+    tile = 1 if command == "EWMUL" else org.buffer_columns  # columns that are worked on together
+    depth = ceil_div(columns, tile) * tile
     images = []
     for values in inputs:
         image = np.zeros((depth * halves, lockstep), np.float32)

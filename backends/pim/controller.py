@@ -40,13 +40,13 @@ def _earliest(command, bank, group, starts, before, level, cycles, channel_last,
 @njit(cache=True)
 def issue(  # type: ignore[no-untyped-def]
     operations, banks, rows, columns, counts, holds, members,
-    starts, before, level, cycles, whole, activate, precharge, opens, closes, buffer, mode, latency, blocking,
+    starts, before, level, cycles, stride, whole, activate, precharge, opens, closes, buffer, mode, latency, blocking,
     windows, window_members, settings, log,
 ):  # fmt: skip
     """Cycles until the host has seen the end, commands issued ``[kinds, commands]``, and how many there were.
 
     The first line of arguments is a program (commands by number, ``members[n, k]``: channels of kind k take part), the
-    next two are :class:`Tables`; ``settings`` are unpacked below; ``log`` takes as many issued commands as it has rows.
+    next two are :class:`Rules`; ``settings`` are unpacked below; ``log`` takes as many issued commands as it has rows.
     """
     bank_count, group_count, buffers, depth = settings[0], settings[1], settings[2], settings[3]
     eager, mod, refresh_command, close_all, close_one = settings[4], settings[5], settings[6], settings[7], settings[8]
@@ -70,11 +70,6 @@ def issue(  # type: ignore[no-untyped-def]
         most = max(most, windows[w, 0])
     recent = np.full((kinds, len(windows), most), _NEVER)
     issued = np.zeros((kinds, commands), np.int64)
-    stride = np.ones(commands, np.int64)  # between two of the same command at the same place
-    for command in range(commands):
-        for j in range(starts[command], starts[command + 1]):
-            if before[j] == command:
-                stride[command] = max(stride[command], cycles[j])
     used = 0
     arrival = np.int64(1)
 

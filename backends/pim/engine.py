@@ -11,6 +11,9 @@ from fettle.backends.pim.preset import Organisation
 from fettle.backends.pim.program import HOST, SYNC, Program
 from fettle.backends.pim.tables import NONE, Tables
 
+_LOGGED = 6
+"""Numbers that the log has of a command, see :func:`issue`."""
+
 
 @attrs.frozen(eq=False)
 class Issued:
@@ -22,6 +25,13 @@ class Issued:
     banks: NDArray[np.int32]
     rows: NDArray[np.int32]
     columns: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, log: NDArray[np.int64], representative: NDArray[np.int64]) -> Issued:
+        """From a log of ``issue``; channel ``representative[k]`` stands for its kind k."""
+        times, commands, kinds, *place = np.ascontiguousarray(log.T)
+        banks, rows, columns = (where.astype(np.int32) for where in place)
+        return cls(times, commands.astype(np.int32), representative[kinds].astype(np.int32), banks, rows, columns)
 
 
 @attrs.frozen(eq=False)
@@ -58,7 +68,7 @@ def run(
     own = {HOST: NONE, SYNC: WAIT}
     numbers = np.array([own.get(name, tables.number(name)) for name in program.names], np.int32)
     members, multiplicity, representative = _classes(program, organisation.channels)
-    arguments = (
+    requests = (
         numbers[program.operations],
         program.banks,
         program.rows,
@@ -66,55 +76,25 @@ def run(
         program.counts,
         program.holds,
         members,
-        tables.starts,
-        tables.before,
-        tables.level,
-        tables.cycles,
-        tables.whole,
-        tables.activate,
-        tables.precharge,
-        tables.opens,
-        tables.closes,
-        tables.buffer,
-        tables.mode,
-        tables.latency,
-        tables.blocking,
-        tables.windows,
-        tables.members,
-        np.array(
-            [
-                organisation.banks,
-                organisation.bank_groups,
-                organisation.row_buffers,
-                organisation.queue,
-                int(organisation.eager_precharge),
-                tables.number("MOD"),
-                tables.number("REF"),
-                tables.number("PREAB"),
-                tables.number("PRE"),
-                refresh,
-                slack,
-            ],
-            np.int64,
-        ),
     )
+    settings = _settings(tables, organisation, refresh, slack)
     room = _room(program, members, organisation) if record else 0
-    log = np.empty((room, 6), np.int64)
-    cycles, counts, used = issue(*arguments, log)
-    while used > room > 0:  # refreshes and row changes are not known beforehand
-        log = np.empty((int(used), 6), np.int64)
-        room = int(used)
-        cycles, counts, used = issue(*arguments, log)
-    issued = None
-    if record:
-        rows = log[: int(used)]
-        issued = Issued(
-            rows[:, 0].copy(),
-            rows[:, 1].astype(np.int32),
-            representative[rows[:, 2]].astype(np.int32),
-            *(rows[:, i].astype(np.int32) for i in (3, 4, 5)),
-        )
+    while True:
+        log = np.empty((room, _LOGGED), np.int64)
+        cycles, counts, total = issue(*requests, *tables.rules, settings, log)
+        if not record or total <= room:
+            break
+        room = int(total)  # refreshes and row changes are not known beforehand
+    issued = Issued.of(log[: int(total)], representative) if record else None
     return Timing(int(cycles), multiplicity @ counts, issued)
+
+
+def _settings(tables: Tables, organisation: Organisation, refresh: int, slack: int) -> NDArray[np.int64]:
+    """What ``issue`` knows of the device beside its commands, in the order it unpacks."""
+    own = [tables.number(name) for name in ("MOD", "REF", "PREAB", "PRE")]
+    org = organisation
+    layout = [org.banks, org.bank_groups, org.row_buffers, org.queue, int(org.eager_precharge)]
+    return np.array([*layout, *own, refresh, slack], np.int64)
 
 
 def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:

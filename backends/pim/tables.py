@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -14,13 +15,13 @@ from fettle.backends.pim.preset import LEVELS, Preset, read_preset
 NONE = -1
 
 
-@attrs.frozen(eq=False)
-class Tables:
-    """Commands are numbered as in ``names``.
+class Rules(NamedTuple):
+    """What the controllers know of commands, by their numbers, in the order ``issue`` takes them.
 
     Attributes:
         starts, before, level, cycles: constraints sorted by the command they hold back: those of command c are
             ``starts[c] … starts[c+1]``; a command ``before`` at ``level`` (0 channel, 1 bank group, 2 bank).
+        stride: cycles between two of the same command at the same place.
         whole: command addresses the channel.
         activate, precharge: what opens and closes the row a command needs, or NONE. A command that opens a row needs
             none open.
@@ -29,11 +30,11 @@ class Tables:
         windows: ``[w, 2]`` (count, cycles), and ``members[w, c]``: command c counts.
     """
 
-    names: tuple[str, ...]
     starts: NDArray[np.int32]
     before: NDArray[np.int32]
     level: NDArray[np.int32]
     cycles: NDArray[np.int64]
+    stride: NDArray[np.int64]
     whole: NDArray[np.bool_]
     activate: NDArray[np.int32]
     precharge: NDArray[np.int32]
@@ -45,6 +46,14 @@ class Tables:
     blocking: NDArray[np.bool_]
     windows: NDArray[np.int64]
     members: NDArray[np.bool_]
+
+
+@attrs.frozen(eq=False)
+class Tables:
+    """A preset compiled: commands are numbered as in ``names``."""
+
+    names: tuple[str, ...]
+    rules: Rules
 
     def number(self, name: str) -> int:
         """A command's number, NONE if the device has no such command."""
@@ -76,12 +85,12 @@ def _compile(preset: Preset) -> Tables:
     commands = preset.commands.values()
     closer = {number[c.open[0]]: number[c.open[1]] for c in commands if c.open}
     modes = {"array": 0, "register": 1, "": NONE}
-    return Tables(
-        names=names,
+    rules = Rules(
         starts=np.searchsorted(held_back, np.arange(len(names) + 1)).astype(np.int32),
         before=np.array([key[2] for key, _ in ordered], np.int32),
         level=np.array([key[1] for key, _ in ordered], np.int32),
         cycles=np.array([cycles for _, cycles in ordered], np.int64),
+        stride=np.array([_stride(longest, number) for number in range(len(names))], np.int64),
         whole=np.array([c.scope == "channel" for c in commands]),
         activate=_numbers(number[c.open[0]] if c.open else NONE for c in commands),
         precharge=_numbers(number[c.open[1]] if c.open else closer.get(i, NONE) for i, c in enumerate(commands)),
@@ -96,6 +105,12 @@ def _compile(preset: Preset) -> Tables:
             -1, len(names)
         ),
     )
+    return Tables(names, rules)
+
+
+def _stride(longest: Mapping[tuple[int, int, int], int], command: int) -> int:
+    """The longest constraint between two of the same command; at most one command is issued a cycle."""
+    return max(1, *(longest.get((command, level, command), 0) for level in range(len(LEVELS))))
 
 
 def _numbers(values: Iterable[int]) -> NDArray[np.int32]:

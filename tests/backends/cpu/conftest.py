@@ -10,6 +10,7 @@ from fettle.backends.cpu import CpuBackend
 from fettle.backends.cpu import device as cpu
 from fettle.graph import data
 from fettle.graph.workload import Workload
+from tests.backends.cpu.errors import largest_error
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +42,7 @@ def error_of(backend: CpuBackend) -> Callable[[str, Device, Schedule], float]:
         inputs = [np.asarray(o) for o, c in zip(operands, constant, strict=True) if not c]
         out = np.full(workload.result.shape, np.nan, workload.result.format.dtype)
         kernel.run(inputs, kernel.pack([o for o, c in zip(operands, constant, strict=True) if c]), out)
-        expected = data.reference(workload, operands)
-        return float((np.abs(out.astype(np.float64) - expected.expected) / expected.tolerance).max(initial=0.0))
+        return largest_error(workload, operands, out)
 
     return error
 

@@ -14,6 +14,7 @@ from fettle.backends.spaces import is_valid
 from fettle.graph import data
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
+from tests.backends.cpu.errors import largest_error
 
 BACKEND = CpuBackend()
 
@@ -55,11 +56,9 @@ class Built:
         return out
 
     def error(self, seed: int = 0) -> float:
-        """Largest error against the float64 reference, in units of the declared tolerance; NaN counts as infinite."""
+        """On sampled operands: see :func:`largest_error`."""
         operands = data.operands(self.workload, seed)
-        reference = data.reference(self.workload, operands)
-        ratio = np.abs(self(operands).astype(np.float64) - reference.expected) / reference.tolerance
-        return float(np.nan_to_num(ratio, nan=np.inf).max())
+        return largest_error(self.workload, operands, self(operands))
 
 
 def blocks(candidate: Candidate, mnemonic: str) -> list[list[str]]:

@@ -19,6 +19,7 @@ from fettle.backends.spaces import enumerate_space, why_invalid
 from fettle.graph import data
 from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
+from tests.backends.cpu.errors import largest_error
 
 BACKEND = CpuBackend()
 FAMILY = Attention()
@@ -66,8 +67,7 @@ def sampled(workload: Workload) -> list[np.ndarray]:
 
 def error_ratio(workload: Workload, device: Device, schedule: Schedule) -> float:
     operands = sampled(workload)
-    right = data.reference(workload, operands)
-    return float((np.abs(run(workload, device, schedule, operands) - right.expected) / right.tolerance).max())
+    return largest_error(workload, operands, run(workload, device, schedule, operands))
 
 
 @st.composite

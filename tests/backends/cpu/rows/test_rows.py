@@ -18,6 +18,7 @@ from fettle.backends.spaces import enumerate_space, why_invalid
 from fettle.graph import data
 from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
+from tests.backends.cpu.errors import largest_error
 
 BACKEND = CpuBackend()
 ROWS = Rows()
@@ -60,9 +61,7 @@ def run(artifact: Artifact, operands: list[np.ndarray], shift: int = 1) -> np.nd
 
 
 def error_ratio(artifact: Artifact, operands: list[np.ndarray], shift: int = 1) -> float:
-    expected = data.reference(Workload.parse(artifact.workload), operands)
-    out = run(artifact, operands, shift)
-    return float((np.abs(out - expected.expected) / expected.tolerance).max())
+    return largest_error(Workload.parse(artifact.workload), operands, run(artifact, operands, shift))
 
 
 def sampled(text: str) -> list[np.ndarray]:

@@ -1,0 +1,18 @@
+"""How wrong a result is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fettle.graph import data
+from fettle.graph.quantized import Operand
+from fettle.graph.workload import Workload
+
+
+def largest_error(workload: Workload, operands: Sequence[Operand], result: np.ndarray) -> float:
+    """Against the float64 reference, in units of the declared tolerance; NaN counts as infinite."""
+    reference = data.reference(workload, operands)
+    ratio = np.abs(result.astype(np.float64) - reference.expected) / reference.tolerance
+    return float(np.nan_to_num(ratio, nan=np.inf).max(initial=0.0))

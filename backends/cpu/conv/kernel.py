@@ -22,9 +22,12 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.words import Registers, argument
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
+
+_FLOATS = Floats("f32")
 
 _UNROLLED_TAPS = 9
 """Filters up to this size are unrolled whole, larger ones a row at a time, wider ones not at all."""
@@ -169,19 +172,10 @@ class _Emitter:
         """The epilogue of ``count`` neighbouring elements, in one vector."""
         if self.g.epilogue is None:
             return product
+        place = (image, channel, row, column)
         operands = [
             self.vectors.let(product),
             *(self.vectors.spread(b[channel]) for b in self.rows),
-            *(self._operand(full, image, channel, row, column, count) for full in self.full),
+            *(self.vectors.let(_FLOATS.read_first(full, place, count, self.g.lanes)) for full in self.full),
         ]
         return evaluate(self.vectors, self.g.epilogue.expression, operands)
-
-    def _operand(self, full: Any, image: Any, channel: Any, row: Any, column: Any, count: int) -> Any:
-        lanes = self.g.lanes
-        if count == lanes:
-            return self.vectors.let(full[image, channel, row, T.ramp(column, 1, lanes)])
-        lane_values = T.alloc_buffer((lanes,), "float32", align=64)
-        T.buffer_store(lane_values, T.broadcast(T.float32(0), lanes), [T.ramp(0, 1, lanes)])
-        with T.serial(0, count) as lane:
-            T.buffer_store(lane_values, full[image, channel, row, column + lane], [lane])
-        return self.vectors.let(lane_values[T.ramp(0, 1, lanes)])

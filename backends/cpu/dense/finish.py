@@ -93,12 +93,5 @@ class Finish:
         return evaluate(self.vectors, self.g.epilogue.expression, operands)
 
     def _operand(self, buffer: Any, place: tuple[Any, ...], kind: str, count: int) -> Any:
-        lanes = self.g.lanes
-        if count == lanes:
-            return self.vectors.let(Floats(kind).read(buffer, place, lanes))
-        *outer, last = place
-        lane_values = T.alloc_buffer((lanes,), "float32", align=64)
-        T.buffer_store(lane_values, T.broadcast(T.float32(0), lanes), [T.ramp(0, 1, lanes)])
-        with T.serial(0, count) as lane:
-            T.buffer_store(lane_values, Floats(kind).read(buffer, (*outer, last + lane), 1), [lane])
-        return self.vectors.let(lane_values[T.ramp(0, 1, lanes)])
+        """A vector of another operand of the epilogue, the first ``count`` lanes of it."""
+        return self.vectors.let(Floats(kind).read_first(buffer, place, count, self.g.lanes))

@@ -42,6 +42,17 @@ class Floats:
             return T.reinterpret(vector("float32", lanes), T.shift_left(wide, constant(16, "uint32", lanes)))
         return raw
 
+    def read_first(self, buffer: Buffer, place: Place, count: int, lanes: int) -> Expr:
+        """As :meth:`read`, but only ``count`` elements; zeros in the lanes behind them."""
+        if count == lanes:
+            return self.read(buffer, place, lanes)
+        *outer, last = place if isinstance(place, tuple) else (place,)
+        values = T.alloc_buffer((lanes,), "float32", align=64)
+        store(values, 0, constant(0, "float32", lanes), lanes)
+        with T.serial(0, count) as lane:
+            store(values, lane, self.read(buffer, (*outer, last + lane), 1), 1)
+        return read(values, 0, lanes)
+
     def store(self, buffer: Buffer, place: Place, value: Expr, lanes: int) -> None:
         """Round float32 values to the format, ties to even."""
         if self.kind == "f16":

@@ -29,13 +29,16 @@ VERSION = "attention-2"
 _CHUNKS = (64, 128, 256, 512, 1024)
 _BLOCKS = (12, 24, 48, 64, 96, 128, 192)
 _TILE_ROWS = (1, 2, 3, 4, 6, 8, 12)
+_TILE_VECTORS = (1, 2, 4)
 _LARGEST_DIM = 256
 _LARGEST_CHUNK = 512
 """Elements and keys of which products of a byte and 15 bits add up in 31."""
 
 _FEW = 16
 """Up to so many queries with the same keys, splitting the keys is the default."""
+
 _MOST_SPLIT = 64
+"""Up to so many, it is tried."""
 
 
 def supports(workload: Workload, device: Device) -> Support:
@@ -83,7 +86,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("chunk", tuple(c for c in _CHUNKS if c < 2 * kv) or _CHUNKS[:1]),
         Parameter("block", tuple(b for b in _BLOCKS if b < 2 * rows) or _BLOCKS[:1]),
         Parameter("tile_rows", tuple(r for r in _TILE_ROWS if r <= rows)),
-        Parameter("tile_vectors", (1, 2, 4)),
+        Parameter("tile_vectors", _TILE_VECTORS),
         Parameter("degree", (4, 5, 6) if workload["act"].kind == "bf16" else (5, 6)),
         Parameter("prefetch", (0, 4, 8, 16)),
         Parameter("threads", cpu.thread_counts(device)),
@@ -111,29 +114,27 @@ def space(workload: Workload, device: Device) -> Space:
 
 def default(workload: Workload, device: Device) -> Schedule:
     """Few queries: split the keys into chunks that fit in the L1 cache. Many: the largest register tile."""
-    rows = _rows(workload)
     choices = {parameter.name: parameter.choices for parameter in space(workload, device).parameters}
-    dots = choices["dot"]
-    algorithm = "split" if rows <= _FEW else "tiles"
-    wide = _sums(device) // 6
-    if algorithm == "split":
-        tile_rows = max(int(r) for r in choices["tile_rows"] if int(r) <= 4)
+    few = _rows(workload) <= _FEW
+    dot = choices["dot"][0]
+    if few:
         block = choices["block"][0]
+        tile_rows = max(int(rows) for rows in choices["tile_rows"] if int(rows) <= (2 if dot == "i8" else 4))
     else:
-        tile_rows, block = 6, max(int(b) for b in choices["block"] if int(b) <= 96 and int(b) % 6 == 0)
-    dot = dots[0]
-    if algorithm == "tiles" and (workload["dim"] % 2 or dot == "i8"):
-        dot = "f32"
+        tile_rows = 6
+        block = max(int(b) for b in choices["block"] if int(b) <= 96 and int(b) % tile_rows == 0)
+        dot = "f32" if workload["dim"] % 2 or dot == "i8" else dot
+    tile_vectors = _sums(device) // 6
     if dot == "i8":
-        tile_rows = min(tile_rows, 2)
-        wide = max(w for w in (1, 2, 4) if tile_rows * w * _sums_of_codes(workload) <= _sums(device))
+        sums = tile_rows * _sums_of_codes(workload)
+        tile_vectors = max(vectors for vectors in _TILE_VECTORS if sums * vectors <= _sums(device))
     return Schedule.of(
-        algorithm=algorithm,
+        algorithm="split" if few else "tiles",
         dot=dot,
         chunk=max(int(c) for c in choices["chunk"] if int(c) <= 256),
         block=block,
         tile_rows=tile_rows,
-        tile_vectors=wide,
+        tile_vectors=tile_vectors,
         degree=choices["degree"][0],
         prefetch=0,
         threads=cpu.threads(device),

@@ -53,12 +53,14 @@ def _best(profile: Profile, name: str, count: int) -> Roof | None:
 
 
 def _least_bytes(tensor: TensorSpec) -> float:
+    """Bytes of a tensor, of ternary codes as densely as they can be packed."""
     if tensor.format.kind == "tern":
         return tensor.nbytes - tensor.size * (tensor.format.bits - _TERNARY_BITS) / 8
     return float(tensor.nbytes)
 
 
 def _arithmetic(workload: Workload, device: Device, profile: Profile, count: int) -> list[Bound]:
+    """Operations at the highest peak of ``count`` threads that may apply; empty where none was measured."""
     formats = [t.format for t in (*workload.operands, workload.result)]
     peaks: dict[str, float] = {}
     f32, i8 = _best(profile, "peak:f32", count), _best(profile, "peak:i8", count)

@@ -57,19 +57,19 @@ def capacities(device: Device, count: int) -> dict[str, int]:
 
 
 def _working_sets(device: Device, count: int) -> dict[str, int]:
-    """Bytes to read (all threads together) so that the named level serves them."""
-    caches = {level: size for level, size in capacities(device, count).items() if size}
-    part = {"L1": (2, 3), "L2": (3, 4), "L3": (1, 4)}
-    sets = {level: size * part[level][0] // part[level][1] for level, size in caches.items()}
-    if "L3" in sets:
-        sets["L3"] = max(sets["L3"], 2 * caches.get("L2", 0))
-        if sets["L3"] > caches["L3"]:
-            del sets["L3"]
+    """Bytes to read (all threads together) so that the named level serves them; a level that cannot is absent."""
+    size = capacities(device, count)
+    sets = {"L1": size["L1"] * 2 // 3, "L2": size["L2"] * 3 // 4}
+    shared = max(size["L3"] // 4, 2 * size["L2"])  # too much for the L2 caches
+    if shared <= size["L3"]:
+        sets["L3"] = shared
+    sets = {level: bytes_ for level, bytes_ in sets.items() if bytes_}
     sets["dram"] = min(4 * cpu.last_level_bytes(device), _DRAM_LIMIT)
     return sets
 
 
 def _reads(device: Device, count: int) -> Iterator[Roof]:
+    """Bytes a second from every level, by the number of streams a thread reads that is best there."""
     lanes = cpu.vector_bits(device) // 32
     sets = _working_sets(device, count)
     data = empty((max(sets.values()) // 4,), np.dtype(np.int32))
@@ -89,6 +89,7 @@ def _reads(device: Device, count: int) -> Iterator[Roof]:
 
 
 def _peaks(device: Device, count: int) -> Iterator[Roof]:
+    """Operations a second of vectors."""
     lanes = cpu.vector_bits(device) // 32
     for peak in peaks(device):
         module = _load(peak_kernel(peak, lanes, count), device)
@@ -101,6 +102,7 @@ def _peaks(device: Device, count: int) -> Iterator[Roof]:
 
 
 def _tile_peaks(device: Device, count: int) -> Iterator[Roof]:
+    """Operations a second of tiles."""
     for peak in tile_peaks(device):
         permit()
         module = _load(tile_peak_kernel(peak, count), device)
@@ -112,6 +114,7 @@ def _tile_peaks(device: Device, count: int) -> Iterator[Roof]:
 
 
 def _load(function: Any, device: Device) -> Any:
+    """The module of a TensorIR function, built and linked."""
     payload, _ = codegen.compile(Lowered(function), device, loader.ENTRY)
     return loader.link(payload)
 

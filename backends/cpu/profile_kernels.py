@@ -90,6 +90,7 @@ def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
     from tvm.tirx.script.builder import ir as T
 
     block_size = streams * lanes
+    vector = T.ramp(0, 1, lanes)
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("read")
         T.func_attr({"tirx.noalias": True})
@@ -99,21 +100,19 @@ def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
         with T.parallel(0, threads) if threads > 1 else T.serial(0, threads) as p:
             acc = T.alloc_buffer((streams, lanes), "int32", scope="local", align=64)
             for s in range(streams):
-                T.buffer_store(acc, T.broadcast(T.int32(0), lanes), [s, T.ramp(0, 1, lanes)])
+                T.buffer_store(acc, T.broadcast(T.int32(0), lanes), [s, vector])
             with T.serial(0, passes) as turn:
                 with T.serial(0, blocks) as block:
                     for s in range(streams):
                         at = (p * blocks + block) * block_size + s * lanes
-                        mixed = T.bitwise_xor(acc[s, T.ramp(0, 1, lanes)], data[T.ramp(at, 1, lanes)])
-                        T.buffer_store(acc, mixed, [s, T.ramp(0, 1, lanes)])
+                        mixed = T.bitwise_xor(acc[s, vector], data[T.ramp(at, 1, lanes)])
+                        T.buffer_store(acc, mixed, [s, vector])
                 for s in range(streams):  # depends on the pass, so that passes cannot be merged
-                    salted = acc[s, T.ramp(0, 1, lanes)] + T.broadcast(turn, lanes)
-                    T.buffer_store(acc, salted, [s, T.ramp(0, 1, lanes)])
+                    salted = acc[s, vector] + T.broadcast(turn, lanes)
+                    T.buffer_store(acc, salted, [s, vector])
             for s in range(streams):
-                total = (
-                    acc[s, T.ramp(0, 1, lanes)] if s == 0 else out[p, T.ramp(0, 1, lanes)] + acc[s, T.ramp(0, 1, lanes)]
-                )
-                T.buffer_store(out, total, [p, T.ramp(0, 1, lanes)])
+                total = acc[s, vector] if s == 0 else out[p, vector] + acc[s, vector]
+                T.buffer_store(out, total, [p, vector])
     return builder.get()
 
 
@@ -122,6 +121,7 @@ def peak_kernel(peak: Peak, lanes: int, threads: int) -> Any:
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script.builder import ir as T
 
+    vector = T.ramp(0, 1, lanes)
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("peak")
         T.func_attr({"tirx.noalias": True})
@@ -131,12 +131,12 @@ def peak_kernel(peak: Peak, lanes: int, threads: int) -> Any:
         with T.parallel(0, threads) if threads > 1 else T.serial(0, threads) as p:
             acc = T.alloc_buffer((peak.accumulators, lanes), peak.dtype, scope="local", align=64)
             for i in range(peak.accumulators):
-                T.buffer_store(acc, out[p, i, T.ramp(0, 1, lanes)], [i, T.ramp(0, 1, lanes)])
+                T.buffer_store(acc, out[p, i, vector], [i, vector])
             with T.serial(0, steps):
                 for i in range(peak.accumulators):
-                    a, b = seed[0, T.ramp(0, 1, lanes)], seed[1, T.ramp(0, 1, lanes)]
-                    value = peak.step(T, acc[i, T.ramp(0, 1, lanes)], a, b)
-                    T.buffer_store(acc, value, [i, T.ramp(0, 1, lanes)])
+                    a, b = seed[0, vector], seed[1, vector]
+                    value = peak.step(T, acc[i, vector], a, b)
+                    T.buffer_store(acc, value, [i, vector])
             for i in range(peak.accumulators):
-                T.buffer_store(out, acc[i, T.ramp(0, 1, lanes)], [p, i, T.ramp(0, 1, lanes)])
+                T.buffer_store(out, acc[i, vector], [p, i, vector])
     return builder.get()

@@ -67,6 +67,7 @@ class _Kernel:
         self.statistics = self.online if schedule["algorithm"] == "online" else self.by_chunks
 
     def registers(self, value: float) -> Registers:
+        """One for each vector in flight of each row."""
         return Registers(self.v, self.unroll * self.block, value)
 
     def slots(self, row: int) -> list[int]:
@@ -77,6 +78,8 @@ class _Kernel:
         return exp(self.v, x, self.degree, non_positive=True, precise=False)
 
     def update_maxima(self, first: Any, maxima: Registers, start: Any, count: Any) -> None:
+        """Maxima of every row, lane by lane, over ``count`` columns from ``start``."""
+
         def body(row: int, offset: Any, slot: int, mask: Any) -> None:
             register = slot * self.block + row
             value = self.v.load(self.x, [first + row, offset], mask, LOWEST)
@@ -87,6 +90,8 @@ class _Kernel:
     def add_exponentials(
         self, first: Any, maxima: list[Any], sums: Registers, start: Any, count: Any, keep: bool
     ) -> None:
+        """Add e^(x-m) of every row to its sums, over ``count`` columns from ``start``; ``keep`` writes them to y."""
+
         def body(row: int, offset: Any, slot: int, mask: Any) -> None:
             register = slot * self.block + row
             value = self.exp(self.v.let(self.v.load(self.x, [first + row, offset], mask) - maxima[row]))
@@ -98,6 +103,7 @@ class _Kernel:
         sweep(self.v, count, self.unroll, for_each_row(self.block, body), start)
 
     def total(self, sums: Registers, row: int) -> Any:
+        """The sum of one row."""
         return sums.reduce(lambda a, b: a + b, self.slots(row))
 
     def by_chunks(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
@@ -159,6 +165,7 @@ class _Kernel:
 
 
 def _three_pass(k: _Kernel, first: Any) -> None:
+    """A block of rows: e^(x-m) is left in y, and scaled there."""
     v = k.v
     maxima = k.registers(LOWEST)
     k.update_maxima(first, maxima, 0, k.cols)

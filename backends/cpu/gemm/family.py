@@ -13,8 +13,7 @@ from fettle.backends.cpu.gemm import spaces
 from fettle.backends.cpu.gemm.features import plan_features
 from fettle.backends.cpu.gemm.plan import GemmPlan
 from fettle.backends.cpu.gemv import layouts
-from fettle.graph.errors import InvalidArgument
-from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 
@@ -36,13 +35,7 @@ class Gemm(Family):
         return GemmPlan.of(workload, schedule).packed.layout
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        packed = GemmPlan.of(workload, schedule).packed
-        (weight,) = constants
-        if not isinstance(weight, QuantizedWeight) or weight.format != packed.format:
-            raise InvalidArgument(f"the weight of {workload} is quantised as {packed.format}")
-        if weight.shape != (packed.n, packed.k):
-            raise InvalidArgument(f"the weight of {workload} has the shape ({packed.n}, {packed.k})")
-        return layouts.pack(weight, packed)
+        return layouts.packed_constants(workload, constants, GemmPlan.of(workload, schedule).packed)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(GemmPlan.of(candidate.workload, candidate.schedule), candidate.device)

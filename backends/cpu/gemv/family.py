@@ -15,8 +15,7 @@ from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv import layouts, spaces
 from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.graph.errors import InvalidArgument
-from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 
@@ -41,15 +40,7 @@ class Gemv(Family):
         return Plan.of(workload, schedule).layout
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        plan = Plan.of(workload, schedule)
-        (weight,) = constants
-        if (
-            not isinstance(weight, QuantizedWeight)
-            or weight.format != workload["weight"]
-            or weight.shape != (plan.n, plan.k)
-        ):
-            raise InvalidArgument(f"the weight of {workload} is a quantised {workload['weight']} ({plan.n}, {plan.k})")
-        return layouts.pack(weight, plan)
+        return layouts.packed_constants(workload, constants, Plan.of(workload, schedule))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(*_analysed(candidate.workload, candidate.schedule))

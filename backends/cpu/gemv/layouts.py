@@ -9,22 +9,39 @@ the low nibble its first quad and the high nibble its second (``pshufb``, 32 row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.quintets import quintet_index
+from fettle.backends.cpu.views import aligned
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.layouts import Layout
-from fettle.graph.quantized import QuantizedWeight
+from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.workload import Workload
 
-_ALIGNMENT = 64
 _QUINTETS = quintet_index(np.arange(122)).astype(np.uint8)
 _GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 """Moves bit 0 of the four bytes of a word to bits 24 … 27; no two products meet in a bit, so nothing carries."""
 _ONES = np.uint64(0x0101010101010101)
 _GATHER_OCTET = np.uint64(0x0102040810204080)
 """Likewise of the eight bytes of 64 bits to bits 56 … 63."""
+
+
+def packed_constants(workload: Workload, constants: Sequence[Operand], plan: Plan) -> tuple[np.ndarray, ...]:
+    """The weight of a workload, its only constant, as :func:`pack` lays it out.
+
+    Raises:
+        InvalidArgument: it is not quantised as the workload says, or has another shape than ``(n, k)``.
+    """
+    (weight,) = constants
+    shape = (plan.n, plan.k)
+    if not isinstance(weight, QuantizedWeight) or (weight.format, weight.shape) != (workload["weight"], shape):
+        raise InvalidArgument(f"the weight of {workload} is a quantised {workload['weight']} {shape}")
+    return pack(weight, plan)
 
 
 def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
@@ -38,17 +55,6 @@ def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
     if weight.zero_points is not None:
         arrays.append(aligned(_per_group(weight.zero_points, weight, plan)))
     return tuple(arrays)
-
-
-def aligned(values: NDArray[np.generic]) -> np.ndarray:
-    """``values`` at a 64-byte boundary; copied only if they are not there yet."""
-    if values.ctypes.data % _ALIGNMENT == 0:
-        return values
-    raw = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    result = raw[start : start + values.nbytes].view(values.dtype)
-    result[:] = values
-    return result
 
 
 def _padded(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:

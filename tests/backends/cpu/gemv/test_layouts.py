@@ -13,6 +13,7 @@ from fettle.backends.cpu.gemv import Gemv, layouts
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.graph import data
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -197,3 +198,12 @@ def test_planes_of_a_binary_coded_weight_alternate_group_by_group() -> None:
         alone, its_scales = layouts.pack(bits, Plan.of(plain, choice))
         np.testing.assert_array_equal(codes.reshape(4, 3, -1)[:, plane].reshape(-1), alone)
         np.testing.assert_array_equal(scales.reshape(4, 3, -1)[:, plane].reshape(-1), its_scales)
+
+
+@pytest.mark.parametrize("other", ["n=16 k=64 act=f32 weight=u4:32", "n=32 k=64 act=f32 weight=u2:32"])
+def test_weights_of_another_shape_or_format_are_refused(other: str) -> None:
+    workload = Workload.parse("matmul m=1 n=32 k=64 act=f32 weight=u4:32")
+    weight = weight_of(Workload.parse(f"matmul m=1 {other}"))
+    plan = Plan.of(workload, schedule("integer", "avx2"))
+    with pytest.raises(InvalidArgument, match=r"quantised u4:32.* \(32, 64\)"):
+        layouts.packed_constants(workload, [weight], plan)

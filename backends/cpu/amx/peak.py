@@ -47,14 +47,14 @@ def tile_peak_kernel(peak: TilePeak, threads: int) -> Any:
     from tvm.script.ir_builder import IRBuilder
 
     from fettle.backends.cpu.amx import words
-    from fettle.backends.cpu.gemv.words import T, parallel
+    from fettle.backends.cpu.gemv.words import T, argument, parallel
 
     size = shapes.ROWS * shapes.ROW_BYTES // 4
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("tile_peak")
         T.func_attr({"tirx.noalias": True})
-        seed = T.arg("seed", T.buffer((size,), "int32", align=4))
-        out = T.arg("out", T.buffer((threads * SUMS * size,), "int32", align=4))
+        seed = argument("seed", (size,), "int32")
+        out = argument("out", (threads * SUMS * size,), "int32")
         steps = T.arg("steps", T.int32())
         with parallel(threads) as thread:
             words.configure([(shapes.ROWS, shapes.ROW_BYTES)] * shapes.TILES)

@@ -158,18 +158,17 @@ def default(workload: Workload, device: Device) -> Schedule:
     plan = _plan(workload, algorithm, isa)
     sums = plan.parts * plan.accumulators
     batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * sums <= _registers(isa)))
-    blocks = max(
-        b
-        for b in _BLOCKS
-        if b == 1
-        or (
-            tile % (plan.block_rows * b) == 0
-            and b * batch * sums <= _registers(isa)
-            and b * batch * plan.parts * plan.step_products <= _LARGEST_BODY
-        )
-    )
+    products = plan.parts * plan.step_products
+
+    def fit(blocks: int) -> bool:
+        """Whole lines, sums in registers, a loop body of bounded size."""
+        lines = blocks * batch
+        in_registers = lines * sums <= _registers(isa)
+        return tile % (plan.block_rows * blocks) == 0 and in_registers and lines * products <= _LARGEST_BODY
+
+    blocks = max(b for b in _BLOCKS if b == 1 or fit(b))
+    body = batch * blocks * products
     threads = max(t for t in cpu.thread_counts(device) if tile * (t - 1) < n)
-    body = batch * blocks * plan.parts * plan.step_products
     return Schedule.of(
         algorithm=algorithm,
         isa=isa,

@@ -14,7 +14,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.arrays import function
-from fettle.backends.cpu.rows.loops import sweep, write_rows
+from fettle.backends.cpu.rows.loops import for_each_row, sweep, write_rows
 from fettle.backends.cpu.rows.streaming import streaming
 from fettle.backends.cpu.rows.vectors import Registers, Vectors
 
@@ -38,12 +38,12 @@ def _body(candidate: Candidate, x: Any, weight: Any, y: Any) -> None:
     def task(first: Any) -> None:
         squares = Registers(v, unroll * block, 0.0)
 
-        def square(offset: Any, slot: int, mask: Any) -> None:
-            for row in range(block):
-                value = v.load(x, [first + row, offset], mask)
-                squares[slot * block + row] = v.multiply_add(value, value, squares[slot * block + row])
+        def square(row: int, offset: Any, slot: int, mask: Any) -> None:
+            register = slot * block + row
+            value = v.load(x, [first + row, offset], mask)
+            squares[register] = v.multiply_add(value, value, squares[register])
 
-        sweep(v, cols, unroll, square)
+        sweep(v, cols, unroll, for_each_row(block, square))
         sums = [squares.reduce(lambda a, b: a + b, range(row, unroll * block, block)) for row in range(block)]
         means = [v.let(total / T.float32(cols) + T.float32(eps)) for total in sums]
         scales = [v.spread(T.float32(1) / tirx.sqrt(mean)) for mean in means]

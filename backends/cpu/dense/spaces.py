@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
+from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.amx import shapes
 from fettle.backends.cpu.dense.geometry import TILE_DEPTH
 from fettle.backends.cpu.dense.limits import Limits
@@ -56,7 +57,7 @@ def supports(workload: Workload, device: Device) -> Support:
 def space(workload: Workload, device: Device) -> Space:
     """Every schedule worth trying."""
     limits = Limits.of(workload, device)
-    parameters = _parameters(workload, limits)
+    parameters = _parameters(workload, device, limits)
     constraints = [*_register_constraints(limits), *_cache_constraints(limits), *_reuse_constraints(limits)]
     if workload.flops >= _SMALL:
         constraints += _thread_constraints(limits)
@@ -72,11 +73,11 @@ def default(workload: Workload, device: Device) -> Schedule:
     return untuned(Limits.of(workload, device), space(workload, device))
 
 
-def _parameters(workload: Workload, limits: Limits) -> list[Parameter]:
+def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Parameter]:
     """Choices of each parameter (their meaning: :class:`fettle.backends.cpu.dense.family.Dense`)."""
     m, n, k = limits.m, limits.n, limits.k
     whole_tiles = shapes.heights(m) if limits.has_tiles else ()
-    threads = _thread_counts(limits.threads) if workload.flops < _SMALL else (limits.threads,)
+    threads = _thread_counts(device) if workload.flops < _SMALL else (limits.threads,)
     parameters = [
         Parameter("micro_m", tuple(sorted({*limits.vector_rows, *whole_tiles}))),
         Parameter("micro_n", limits.widths),
@@ -111,8 +112,10 @@ def _up_to(extent: int, choices: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(c for c in choices if c == 1 or c // 2 < extent)
 
 
-def _thread_counts(most: int) -> tuple[int, ...]:
-    return tuple(sorted({most, *(1 << i for i in range(most.bit_length() - 1))}))
+def _thread_counts(device: Device) -> tuple[int, ...]:
+    """Powers of two up to half of the device's threads, and all of them."""
+    most = cpu.threads(device)
+    return tuple(count for count in cpu.thread_counts(device) if count == most or 2 * count <= most)
 
 
 def _unless_tiles(limits: Limits) -> str:

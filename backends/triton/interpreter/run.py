@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fettle.backends.triton.compiler import template
 from fettle.backends.triton.plan import Launch
 from fettle.graph.errors import Unsupported
 
@@ -28,8 +29,7 @@ def launch(one: Launch, arrays: Mapping[str, np.ndarray]) -> None:
     from triton.runtime.interpreter import GridExecutor, TensorHandle
 
     importlib.import_module("fettle.backends.triton.interpreter.patches")
-    module, _, name = one.template.partition(":")
-    function = getattr(importlib.import_module(f"fettle.backends.triton.templates.{module}"), name)
+    function = template(one)
 
     class OnArrays(GridExecutor):  # type: ignore[misc]  # Triton has no types
         """The arguments are Triton's values already; nothing is copied to a host and back."""

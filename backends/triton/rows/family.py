@@ -15,6 +15,9 @@ _LARGEST_BLOCK = 16384
 _MOST_ELEMENTS = 128
 """Of a tile, per thread: what its registers hold."""
 
+_PASSES = {"softmax": 2, "rmsnorm": 2, "layernorm": 3}
+"""How often a row is read that is longer than a block."""
+
 
 class Rows(Family):
     """One program makes some rows (elementwise: one block of elements)."""
@@ -55,35 +58,66 @@ class Rows(Family):
         return Schedule.of(block=block, rows=1, warps=warps, stages=1)
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:
-        block, rows = schedule["block"], schedule["rows"]
-        kind = f"*{ELEMENT[workload['act'].kind]}"
-        traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
-        inputs = [t.name for t in workload.operands if not t.constant]
-        packed = [t.name for t in workload.operands if t.constant]
-        arguments = [Argument(f"{name}_ptr", kind, f"input:{i}") for i, name in enumerate(inputs)]
-        arguments += [Argument(f"{name}_ptr", kind, f"packed:{i}") for i, name in enumerate(packed)]
-        constants: dict[str, Value] = {"BLOCK": block}
-        if workload.operator == "elementwise":
-            template = f"elementwise:{workload['expr']}"
-            constants["COUNT"] = workload.result.size
-            grid, trips = -(-workload.result.size // (block * rows)), 1
-            constants["BLOCK"] = block * rows
-        else:
-            template = "rows:softmax" if workload.operator == "softmax" else "rows:norm"
-            constants |= {"COLS": workload["cols"], "ROWS": rows}
-            grid, trips = -(-workload["rows"] // rows), -(-workload["cols"] // block)
-        if workload.operator in ("rmsnorm", "layernorm"):
-            centred = workload.operator == "layernorm"
-            constants |= {"CENTRED": centred, "EPS": workload["eps"]}
-            if not centred:  # the kernel's constants keep it from reading a bias
-                arguments.append(Argument("bias_ptr", kind, "packed:0"))
-        if trips > 1:  # the row is read again in every pass
-            passes = {"softmax": 2, "rmsnorm": 2, "layernorm": 3}[workload.operator]
-            traffic += (passes - 1) * workload.operands[0].nbytes
-        arguments.append(Argument("out_ptr", kind, "out"))
-        if workload.operator != "elementwise":
-            arguments.append(Argument("M", "i32", value=workload["rows"]))
-        work = Work(bytes=traffic, trips=trips)
-        launch = Launch(template, tuple(arguments), tuple(constants.items()), (grid, 1, 1), work,
-                        schedule["warps"], schedule["stages"])  # fmt: skip
-        return Plan((launch,))
+        launch = _chain if workload.operator == "elementwise" else _normalisation
+        return Plan((launch(workload, schedule),))
+
+
+def _chain(workload: Workload, schedule: Schedule) -> Launch:
+    """One block of elements a program, in one dimension."""
+    block, count = schedule["block"] * schedule["rows"], workload.result.size
+    return Launch(
+        f"elementwise:{workload['expr']}",
+        (*_operands(workload), _result(workload)),
+        (("BLOCK", block), ("COUNT", count)),
+        (-(-count // block), 1, 1),
+        Work(bytes=_traffic(workload), trips=1),
+        schedule["warps"],
+        schedule["stages"],
+    )
+
+
+def _normalisation(workload: Workload, schedule: Schedule) -> Launch:
+    """Softmax or a norm of some rows a program, in passes over blocks where a row is longer than one."""
+    constants: dict[str, Value] = {"BLOCK": schedule["block"], "COLS": workload["cols"], "ROWS": schedule["rows"]}
+    arguments = _operands(workload)
+    template = "rows:softmax"
+    if workload.operator != "softmax":
+        template = "rows:norm"
+        constants |= {"CENTRED": workload.operator == "layernorm", "EPS": workload["eps"]}
+    if workload.operator == "rmsnorm":  # the kernel's constants keep it from reading a bias
+        arguments.append(Argument("bias_ptr", _pointer(workload), "packed:0"))
+    traffic, trips = _traffic(workload), -(-workload["cols"] // schedule["block"])
+    if trips > 1:
+        traffic += (_PASSES[workload.operator] - 1) * workload.operands[0].nbytes
+    return Launch(
+        template,
+        (*arguments, _result(workload), Argument("M", "i32", value=workload["rows"])),
+        tuple(constants.items()),
+        (-(-workload["rows"] // schedule["rows"]), 1, 1),
+        Work(bytes=traffic, trips=trips),
+        schedule["warps"],
+        schedule["stages"],
+    )
+
+
+def _operands(workload: Workload) -> list[Argument]:
+    kind = _pointer(workload)
+    inputs = [t.name for t in workload.operands if not t.constant]
+    packed = [t.name for t in workload.operands if t.constant]
+    return [
+        *(Argument(f"{name}_ptr", kind, f"input:{i}") for i, name in enumerate(inputs)),
+        *(Argument(f"{name}_ptr", kind, f"packed:{i}") for i, name in enumerate(packed)),
+    ]
+
+
+def _result(workload: Workload) -> Argument:
+    return Argument("out_ptr", _pointer(workload), "out")
+
+
+def _pointer(workload: Workload) -> str:
+    return f"*{ELEMENT[workload['act'].kind]}"
+
+
+def _traffic(workload: Workload) -> float:
+    """Bytes of everything once."""
+    return float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))

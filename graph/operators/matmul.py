@@ -89,8 +89,6 @@ class Matmul(Operator):
         weight = values["weight"]
         if weight is not None and weight.is_quantised and values["batch"] != 1:
             raise InvalidWorkload("a batched matmul cannot have a quantised weight")
-        if weight is not None and weight.is_quantised and values["epilogue"] is not None:
-            raise InvalidWorkload("an epilogue needs a weight that is not quantised")
         if isinstance(values["act"], PreparedFormat):
             _check_prepared(values, values["act"])
         if "i8" in (values["act"].kind, (weight or values["rhs"]).kind) or values["out"].kind == "i32":

@@ -83,6 +83,11 @@ def test_epilogue_of_a_product_is_evaluated_in_float64_and_widens_its_bound() ->
     assert (right.tolerance >= reference(plain, (x, w)).tolerance * np.abs(r) * 0.99).all()
 
 
-def test_quantised_weights_have_no_epilogue() -> None:
-    with pytest.raises(InvalidWorkload, match="quantised"):
-        Workload.parse("matmul m=1 n=32 k=32 act=f32 weight=u4:32 epilogue=relu(y)")
+def test_the_error_of_a_product_with_low_bit_weights_goes_through_its_epilogue() -> None:
+    plain = Workload.parse("matmul m=2 n=8 k=32 act=f32 weight=u4:32 out=f32")
+    fused = Workload.parse(f"{plain} epilogue=4*relu(y+b0)-x0")
+    x, w, b, r = operands(fused, 0)
+    bare, right = reference(plain, (x, w)), reference(fused, (x, w, b, r))
+    assert right.expected == pytest.approx(4.0 * np.maximum(bare.expected + np.asarray(b), 0.0) - np.asarray(r))
+    off = 4.0 * np.maximum(bare.expected + 0.9 * bare.tolerance + np.asarray(b), 0.0) - np.asarray(r)
+    assert (np.abs(off - right.expected) <= right.tolerance).all()

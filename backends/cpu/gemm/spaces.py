@@ -74,6 +74,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only quantised weights")
     if workload["weight"].encodes_numbers:
         return Support.no("only weights of integers and signs")
+    if workload["epilogue"] is not None:
+        return Support.no("no epilogues: here they are for float products")
     if workload["weight"].is_binary_coded:
         return Support.no("binary-coded weights are the family gemv's")
     if isinstance(workload["act"], PreparedFormat) and workload["act"].element != "i8":

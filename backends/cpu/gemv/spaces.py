@@ -79,6 +79,8 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only quantised weights")
     if workload["weight"].encodes_numbers:
         return Support.no("only weights of integers and signs")
+    if workload["epilogue"] is not None:
+        return Support.no("no epilogues: here they are for float products")
     if workload["invariant"] and cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}:
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):

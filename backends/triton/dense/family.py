@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
 from fettle.backends.spaces import is_valid
+from fettle.backends.triton.epilogue import epilogue_arguments, epilogue_bytes
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.epilogues import Epilogue
-from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
 
 _MOST_OFFSETS = 1 << 31
@@ -82,15 +82,16 @@ class Dense(Family):
         kind = f"*{ELEMENT[workload['act'].kind]}"
         whole = split == 1
         tiles_m, tiles_n = -(-m // block_m), -(-n // block_n)
+        traffic = epilogue_bytes(workload)
         out = f"*{ELEMENT[workload['out'].kind]}"
         epilogue: Epilogue | None = workload["epilogue"]
-        others, traffic = _epilogue_arguments(workload)
+        constant = workload["rhs"] is None
         product = Launch(
             "dense:matmul" if epilogue is None else f"fused:{epilogue}",
             (
                 Argument("x_ptr", kind, "input:0"),
-                Argument("w_ptr", kind, "packed:0" if workload["rhs"] is None else "input:1"),
-                *others,
+                Argument("w_ptr", kind, "packed:0" if constant else "input:1"),
+                *epilogue_arguments(workload, *((1, 1) if constant else (2, 0))),
                 Argument("out_ptr", out, "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"),
                 Argument("M", "i32", value=m),
             ),
@@ -118,17 +119,3 @@ class Dense(Family):
             return Plan((product,))
         count = batch * m * n
         return Plan((product, finish(count, split, out)), (Scratch("parts", "fp32", split * count),))
-
-
-def _epilogue_arguments(workload: Workload) -> tuple[list[Argument], float]:
-    """What an epilogue reads besides the product (named as in ``templates/fused.py``), and its bytes."""
-    x, right, *others = workload.operands
-    inputs: list[TensorSpec] = [x]
-    packed: list[TensorSpec] = []
-    found = []
-    for tensor in (right, *others):
-        place, kind = (packed, "packed") if tensor.constant else (inputs, "input")
-        name = tensor.name if tensor.constant else f"d{tensor.name.removeprefix('x')}"
-        found.append(Argument(f"{name}_ptr", f"*{ELEMENT[tensor.format.kind]}", f"{kind}:{len(place)}"))
-        place.append(tensor)
-    return found[1:], float(sum(tensor.nbytes for tensor in others))

@@ -38,8 +38,8 @@ class LowBit(Family):
         return plan.layout_name(workload, schedule)
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        """(codes of each plane, scales[, zero points][, the tensor's scale])."""
-        (weight,) = constants
+        """(codes of each plane, scales[, zero points][, the tensor's scale], the epilogue's rows)."""
+        weight, *rows = constants
         if not isinstance(weight, QuantizedWeight):
             raise InvalidArgument(f"the weight of {workload} must be quantised")
-        return plan.pack(workload, schedule, weight)
+        return *plan.pack(workload, schedule, weight), *(np.ascontiguousarray(row) for row in rows)

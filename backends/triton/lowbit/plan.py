@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Value
+from fettle.backends.triton.epilogue import epilogue_arguments, epilogue_bytes
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.lowbit import spread
 from fettle.backends.triton.lowbit.layouts import WeightLayout
@@ -33,7 +34,7 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
     p = Product.of(workload)
     layout = weight_layout(p, schedule)
     rounded = _ROUNDED.get(schedule["algorithm"])
-    launches = [_product(p, schedule, layout, target)]
+    launches = [_product(workload, p, schedule, layout, target)]
     scratch = []
     if rounded:
         launches.insert(0, _quantise(p, rounded))
@@ -51,7 +52,9 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
 
 def layout_name(workload: Workload, schedule: Schedule) -> str:
     """Id of the packed weight."""
-    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}"
+    epilogue = workload["epilogue"]
+    rows = f"-rows{epilogue.rows}" if epilogue is not None and epilogue.rows else ""
+    return f"triton-{workload['weight']}-{weight_layout(Product.of(workload), schedule)}{rows}"
 
 
 def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
@@ -100,7 +103,7 @@ def _plain(scales: NDArray[np.generic]) -> np.ndarray:
     return scales.view(np.uint8) if scales.dtype.itemsize == 1 else scales
 
 
-def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
+def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
     block_m, block_n, block_k, split = (schedule[name] for name in ("block_m", "block_n", "block_k", "split"))
     tiles_m, tiles_n, blocks = -(-p.m // block_m), -(-p.n // block_n), p.k // block_k
     if schedule["order"] == "stream":
@@ -110,10 +113,11 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         share = 0
         grid = (tiles_m * tiles_n, split, 1)
     weight_bytes = p.n * p.k * p.weight.bits_per_weight(p.k) / 8
+    result = p.m * p.n * (2 if _is_whole(schedule) else 4 * split)
     weight_reads = tiles_m if weight_bytes > target.l2 else 1
     return Launch(
-        "lowbit:matmul",
-        _arguments(p, schedule, layout),
+        "lowbit:matmul" if workload["epilogue"] is None else f"fused_lowbit:{workload['epilogue']}",
+        (*_arguments(p, schedule, layout), *_epilogue(workload, p, layout), Argument("M", "i32", value=p.m)),
         (
             ("N", p.n),
             ("K", p.k),
@@ -130,7 +134,7 @@ def _product(p: Product, schedule: Schedule, layout: WeightLayout, target: Targe
         ),
         grid,
         Work(
-            bytes=weight_bytes * weight_reads + 2 * p.m * p.k + p.m * p.n * (2 if _is_whole(schedule) else 4 * split),
+            bytes=weight_bytes * weight_reads + 2 * p.m * p.k + result + epilogue_bytes(workload),
             flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
             unit=_UNITS[schedule["algorithm"]],
             trips=share or -(-blocks // split),
@@ -169,8 +173,12 @@ def _arguments(p: Product, schedule: Schedule, layout: WeightLayout) -> tuple[Ar
         when(not _is_whole(schedule), "part_ptr", "*fp32", "scratch:parts"),
         when(schedule["reduce"] == "last", "count_ptr", "*i32", "scratch:counts"),
         Argument("out_ptr", f"*{ELEMENT[p.out]}", "out"),
-        Argument("M", "i32", value=p.m),
     )
+
+
+def _epilogue(workload: Workload, p: Product, layout: WeightLayout) -> list[Argument]:
+    weight = len(layout.planes) + 1 + p.weight.zero_points + p.weight.has_tensor_scale
+    return epilogue_arguments(workload, 1, weight)
 
 
 def _weight_constants(p: Product, schedule: Schedule, layout: WeightLayout) -> tuple[tuple[str, Value], ...]:

@@ -155,7 +155,7 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter.categorical("swap", (False, True)),
             Parameter.categorical("planes", planes),
             Parameter.categorical("contiguous", ("k", "n")),
-            Parameter.categorical("order", ("stream", "tiles")),
+            Parameter.categorical("order", ("stream", "tiles") if workload["epilogue"] is None else ("tiles",)),
             Parameter("values", values),
             Parameter("block_m", tiles_m),
             Parameter("block_n", tiles_n),
@@ -169,6 +169,7 @@ def space(workload: Workload, target: Target) -> Space:
             *_tile_constraints(p, target),
             *(_halfword_constraints(p) if "ptx" in methods else ()),
             *(_raw_constraints() if "raw" in methods else ()),
+            *(_epilogue_constraints() if workload["epilogue"] is not None else ()),
             *(_plane_constraints() if len(planes) > 1 else ()),
         ),
         version=SPACE_VERSION,
@@ -218,6 +219,10 @@ def _raw_constraints() -> tuple[Constraint, ...]:
             "sums of codes as they lie are scaled, and a thread has two activations to load ahead",
         ),
     )
+
+
+def _epilogue_constraints() -> tuple[Constraint, ...]:
+    return (Constraint("split == 1 or reduce == 'last'", "parts of a sum have no epilogue"),)
 
 
 def _plane_constraints() -> tuple[Constraint, ...]:

@@ -50,11 +50,28 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
            PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
            PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr):  # fmt: skip
+    """``out[M, N]``: see :func:`run`."""
+    run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr,
+        (out_ptr,), M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP,
+        OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, PARTS, LAST,
+        SHARE, unchanged)  # fmt: skip
+
+
+@triton.jit
+def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr,
+        others, M,
+        N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
+        WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
+        EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
+        SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
+        SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
+        PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
+        PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr, FINISH: tl.constexpr):  # fmt: skip
     """One program: a tile of part ``pid_1`` of the sum, or, with a SHARE > 0, so many blocks of one tile after another.
 
     A whole sum is stored in ``out[M, N]``, a part of one in ``part[PARTS, M, N]``, a share of blocks is added into
     ``part[M, N]``. LAST: the program that is last of a tile's adds its parts, in order, and leaves ``count[tiles]``
-    zero, as it was.
+    zero, as it was. Whole sums go through FINISH, which may read ``others``, before they are stored.
     """
     BLOCKS: tl.constexpr = K // BK
     TILES_N: tl.constexpr = (N + BN - 1) // BN
@@ -66,7 +83,8 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
                       VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP,
                       ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
         if PARTS == 1:
-            emit(acc, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
+            result = finished(acc, others, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, FINISH)
+            emit(result, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
         else:
             emit(acc, part_ptr + part * M * N, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
         if LAST:
@@ -78,7 +96,8 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
                 total = tl.zeros(acc.shape, tl.float32)
                 for other in range(PARTS):
                     total += tl.load(part_ptr + other * M * N + at, mask=mask, other=0.0, cache_modifier=".cg")
-                emit(total, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
+                result = finished(total, others, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, FINISH)
+                emit(result, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
     else:
         at = tl.program_id(0) * SHARE
         end = min(at + SHARE, tl.cdiv(M, BM) * TILES_N * BLOCKS)
@@ -92,6 +111,21 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
                           BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE)  # fmt: skip
             emit(acc, part_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, ADD)
             at += last - first
+
+
+@triton.jit
+def finished(acc, others, tile_m, tile_n, M, N: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+             FINISH: tl.constexpr):  # fmt: skip
+    """A tile of the result after what is done to each of its elements."""
+    at, mask = places(tile_m, tile_n, M, N, SWAP, BM, BN)
+    columns = along(tile_n * BN + tl.arange(0, BN), SWAP)
+    return FINISH(acc, others, at, mask, columns, N)
+
+
+@triton.jit
+def unchanged(y, others, at, mask, columns, N: tl.constexpr):
+    """No epilogue."""
+    return y
 
 
 @triton.jit

@@ -65,6 +65,12 @@ def test_an_operator_that_no_family_makes_is_told_which_there_are(backend: CpuBa
     assert "attention conv2d" in support.reason
 
 
+def test_low_bit_products_with_an_epilogue_are_refused_with_the_reason(backend: CpuBackend, device: Device) -> None:
+    support = backend.supports(Workload.parse("matmul m=16 n=64 k=64 act=f32 weight=u4:32 epilogue=relu(y)"), device)
+    assert "gemv: no epilogues" in support.reason
+    assert "gemm: no epilogues" in support.reason
+
+
 def test_features_join_workload_schedule_and_emitted_code(
     backend: CpuBackend, device: Device, artifact: Artifact
 ) -> None:

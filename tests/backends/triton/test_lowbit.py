@@ -8,9 +8,13 @@ import pytest
 
 from fettle.backends.api import Value
 from fettle.backends.host.executor import TrialResult
+from fettle.backends.registry import resolve_device
+from fettle.backends.spaces import enumerate_space
+from fettle.backends.triton.backend import target_of
 from fettle.backends.triton.lowbit.layouts import values_in
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.formats import Format
+from fettle.graph.workload import Workload
 
 Prove = Callable[..., TrialResult]
 
@@ -141,3 +145,30 @@ def test_late_scales_are_as_exact_as_f32(prove: Prove) -> None:
 
 def test_rows_and_columns_outside_the_matrix_are_left_alone(prove: Prove) -> None:
     assert prove("matmul m=17 n=50 k=128 act=f16 weight=u4:32", block_n=32, block_m=16).verified
+
+
+@pytest.mark.parametrize(
+    ("weight", "epilogue", "changes"),
+    [
+        ("u4:64", "relu(y+b0)+x0", {"swap": True, "split": 1}),
+        ("u4:64:zp", "silu(y)*x0-b0", {"swap": False, "split": 1, "block_m": 16}),
+        ("mxint8", "tanh(y)", {"swap": True, "split": 2, "reduce": "last"}),
+    ],
+)
+def test_an_epilogue_is_applied_before_the_one_store(
+    prove: Prove, weight: str, epilogue: str, changes: dict[str, Value]
+) -> None:
+    text = f"matmul m=3 n=50 k=256 act=bf16 weight={weight} compute=bf16 epilogue={epilogue}"
+    assert prove(text, block_n=32, warps=2, block_k=128, **changes).verified
+
+
+def test_sums_whose_parts_another_launch_adds_have_no_epilogue() -> None:
+    backend, device = resolve_device("triton:sm_90")
+    workload = Workload.parse("matmul m=3 n=64 k=4096 act=f16 weight=u4:64 compute=f16 epilogue=relu(y+b0)")
+    points = enumerate_space(backend.space(workload, device))
+    default = backend.default(workload, device).as_dict()
+    with pytest.raises(InvalidArgument, match="parts of a sum have no epilogue"):
+        points.schedule(default | {"split": 4, "reduce": "launch"})
+    schedule = points.schedule(default | {"split": 4, "reduce": "last"})
+    (launch,) = backend.family(workload, device).plan(workload, schedule, target_of(device)).launches
+    assert launch.template == f"fused_lowbit:{workload['epilogue']}"

@@ -69,6 +69,7 @@ def test_options_are_part_of_the_identity_and_of_the_text() -> None:
     [
         ("matmul m=1 n=64 k=64 act=f32 weight=f32", "pim:gddr6-aim", "bf16 or f16"),
         ("matmul m=1 n=64 k=64 act=bf16 weight=u3:32", "pim:gddr6-aim", "u8 or u4"),
+        ("matmul m=1 n=64 k=64 act=bf16 weight=mxint8", "pim:gddr6-aim", "scales are f16 or f32"),
         ("matmul m=1 n=64 k=64 act=f16 weight=u4:32", "pim:hbm-pim", "16-bit"),
         ("matmul m=1 n=900000 k=65536 act=bf16 weight=bf16", "pim:gddr6-aim,channels=1", "do not fit"),
         ("attention batch=1 heads=1 q=64 kv=64 dim=64 act=bf16 kvcache=bf16", "pim:gddr6-aim", "decoding"),

@@ -59,6 +59,12 @@ _LARGEST_PADDING = 1.125
 _PRIVATE_ROWS = 8
 """Up to so many rows of x, threads may each prepare all of them."""
 
+_MANY_ROWS = 1024
+"""Rows of W from which the untuned choice for ternary weights is ``mirror``."""
+
+_WORTH_THREADS = 1 << 19
+"""Multiply-adds up to which the untuned choice is one thread: it takes some 3 µs, and waking the others takes one."""
+
 _LARGEST_BODY = 64
 """Line and row pairs of one unrolled loop body, which bounds the time LLVM takes."""
 
@@ -153,10 +159,9 @@ def space(workload: Workload, device: Device) -> Space:
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """What one would write first: whole-code dot products, a few steps at a time, all threads, no prefetch."""
-    algorithm, isa = pairs(workload, device)[0]
+    """What is good for most shapes: a few steps at a time, no prefetch, all threads where the product is worth it."""
     m, n = workload["m"], workload["n"]
-    tile = max(t for t in _tiles(n) if t <= 64)
+    algorithm, isa, tile = _untuned_loop(workload, device)
     plan = _plan(workload, algorithm, isa)
     sums = plan.parts * plan.accumulators
     batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * sums <= _registers(isa)))
@@ -170,19 +175,36 @@ def default(workload: Workload, device: Device) -> Schedule:
 
     blocks = max(b for b in _BLOCKS if b == 1 or fit(b))
     body = batch * blocks * products
-    threads = max(t for t in cpu.thread_counts(device) if tile * (t - 1) < n)
+    unrolls = (1,) if plan.is_mirror else (1, 2, 4)
+    is_large = m * n * workload["k"] > _WORTH_THREADS
+    threads = max(t for t in cpu.thread_counts(device) if t == 1 or (is_large and tile * (t - 1) < n))
     return Schedule.of(
         algorithm=algorithm,
         isa=isa,
         tile=tile,
         blocks=blocks,
         batch=batch,
-        unroll=max(u for u in (1, 2, 4) if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
+        unroll=max(u for u in unrolls if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
         prefetch=0,
         threads=threads,
         split="contiguous",
         preparation="shared" if threads > 1 and m > _PRIVATE_ROWS and not plan.prepared else "private",
     )
+
+
+def _untuned_loop(workload: Workload, device: Device) -> tuple[str, str, int]:
+    """(algorithm, isa, tile): whole-code dot products, but look-ups for weights of one bit, which take a third of the
+    time, and for ternary ones where many rows of W share the large tables."""
+    choices, n = pairs(workload, device), workload["n"]
+    algorithm, isa = choices[0]
+    weight = workload["weight"]
+    if weight.bits == 1 and ("lut", isa) in choices:
+        algorithm = "lut"
+    if weight.kind == "tern" and n >= _MANY_ROWS and ("mirror", isa) in choices:
+        block_rows = _plan(workload, "mirror", isa).block_rows
+        if tiles := [t for t in _tiles(n) if t <= 256 and t % block_rows == 0]:
+            return "mirror", isa, max(tiles)
+    return algorithm, isa, max(t for t in _tiles(n) if t <= 64)
 
 
 def _tiles(n: int) -> tuple[int, ...]:

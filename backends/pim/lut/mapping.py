@@ -32,6 +32,8 @@ def unsupported(workload: Workload, sram: Sram) -> str:
         return "tables are made of quantised weights, u1 to u8"
     if isinstance(v["act"], PreparedFormat):
         return "the arrays take activations that nobody has prepared"
+    if v["epilogue"] is not None:
+        return "the arrays apply no epilogue"
     if v["compute"].kind != "i8":
         return "activations are quantised to 8 bits: compute=i8"
     if weight.group != PER_ROW and weight.group % 4:

@@ -63,7 +63,7 @@ _MANY_ROWS = 1024
 """Rows of W from which the untuned choice for ternary weights is ``mirror``."""
 
 _WORTH_THREADS = 1 << 19
-"""Multiply-adds up to which the untuned choice is one thread: it takes some 3 µs, and waking the others takes one."""
+"""Multiply-adds below which the untuned choice is one thread: it takes under 3 µs, and waking the others takes one."""
 
 _LARGEST_BODY = 64
 """Line and row pairs of one unrolled loop body, which bounds the time LLVM takes."""
@@ -176,7 +176,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     blocks = max(b for b in _BLOCKS if b == 1 or fit(b))
     body = batch * blocks * products
     unrolls = (1,) if plan.is_mirror else (1, 2, 4)
-    is_large = m * n * workload["k"] > _WORTH_THREADS
+    is_large = m * n * workload["k"] >= _WORTH_THREADS
     threads = max(t for t in cpu.thread_counts(device) if t == 1 or (is_large and tile * (t - 1) < n))
     return Schedule.of(
         algorithm=algorithm,

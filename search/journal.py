@@ -13,7 +13,7 @@ PATIENCE = 0.1
 
 
 class Journal:
-    """Writes records of one job, those of quick trials several at a time. Who dies loses that much work at most.
+    """Writes records of one job, quick ones several at a time. Who dies loses :data:`PATIENCE` of work at most.
 
     Args:
         clock: seconds, monotonic.

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from scipy.stats import spearmanr
 
-from fettle.backends.api import Record, Schedule
+from fettle.backends.api import Record, Schedule, Value
 from fettle.backends.triton.assembly import Loop
 from fettle.backends.triton.backend import TritonBackend, target_of
 from fettle.backends.triton.compiler import Compiled
@@ -28,23 +28,38 @@ TRIALS = "trials.jsonl.gz"
 RECORDED = Path(__file__).parent / "results" / "h200"
 
 _LOOP = "code_loop_"
+_BEFORE: dict[str, dict[str, Value]] = {
+    "lowbit": {"reduce": "launch", "settle": False},
+    "attention": {"queries": "shared"},
+}
+"""What schedules of spaces that had no such parameter did."""
+_PICKS = 3
+_LEAST = 4
+"""Trials that can be ranked."""
 _SMALL = Resources(32, 0)
 """Of launches beside the main one, of which nothing is recorded."""
 
 
 @attrs.frozen
 class PredictionRow:
-    """One workload of one folder: rank correlation of predicted and measured times, and the median of |log ratio|."""
+    """One workload of one folder.
+
+    Attributes:
+        spearman: rank correlation of predicted and measured times.
+        error: the median of the logarithm of their ratio, without its sign.
+        picks: the best time as a share of the best of the three that are predicted to be the fastest.
+    """
 
     folder: str
     workload: str
     trials: int
     spearman: float
     error: float
+    picks: float
 
 
 def bench_predictions(folders: list[Path]) -> tuple[PredictionRow, ...]:
-    """Predict every verified trial that campaigns recorded.
+    """Predict every verified trial that campaigns recorded, of workloads of which there are at least four.
 
     Raises:
         NotFound: a folder has no trials.
@@ -60,10 +75,13 @@ def bench_predictions(folders: list[Path]) -> tuple[PredictionRow, ...]:
             if isinstance(found, Prediction):
                 pairs[str(record.candidate.workload)].append((found.seconds, record.measurement.time))
         for workload, times in pairs.items():
+            if len(times) < _LEAST:
+                continue
             predicted, measured = np.array(times).T
             error = float(np.median(np.abs(np.log(predicted / measured))))
             rank = float(spearmanr(predicted, measured)[0])
-            rows.append(PredictionRow(folder.name, workload, len(times), rank, error))
+            picks = float(measured.min() / measured[np.argsort(predicted, kind="stable")[:_PICKS]].min())
+            rows.append(PredictionRow(folder.name, workload, len(times), rank, error, picks))
     return tuple(rows)
 
 
@@ -92,9 +110,8 @@ def _program(backend: TritonBackend, record: Record) -> Program:
     """The launches of a trial with what its features say of the main one's machine code."""
     candidate, features = record.candidate, dict(record.features)
     schedule = candidate.schedule.as_dict()
-    if "method" in schedule:
-        schedule.setdefault("reduce", "launch")  # earlier spaces had no other way
     family = backend.family(candidate.workload, candidate.device)
+    schedule = _BEFORE.get(family.name, {}) | schedule
     plan = family.plan(candidate.workload, Schedule.of(**schedule), target_of(candidate.device))
     main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
     kernels = tuple(Kernel(launch, _compiled(launch, features if launch is main else {})) for launch in plan.launches)

@@ -51,12 +51,14 @@ class Work:
         flops: multiply-adds of tensor units count two, padding of tiles included.
         unit: which peak bounds them: ``half``, ``fp8``, ``int8``; empty for none.
         trips: iterations of the main loop of one program.
+        gathered: bytes that the last program of each tile reads of what others left for it.
     """
 
     bytes: float
     flops: float = 0.0
     unit: str = ""
     trips: float = 1.0
+    gathered: float = 0.0
 
 
 @attrs.frozen

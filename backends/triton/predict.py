@@ -12,11 +12,15 @@ A multiprocessor has several programs beside each other. Between two passes of t
 
 and a launch takes, ``rounds`` being the programs a multiprocessor gets::
 
-    rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE cycles + LAUNCH seconds
+    rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE + gathered · ⌈tiles / multiprocessors⌉ / GATHER cycles
+    + LAUNCH seconds
 
-The constants are a fit to 695 trials of low-bit products on an H200 (``bench/results/h200``, first and second; what
-they predict of the third, made later and by other kernels, is in docs/triton.md). They stand in for what data
-sheets do not say; for other parts the sheet's figures change and the constants stay, and nobody has checked that.
+``gathered`` are the bytes of all parts of a tile, which its last program adds, where no launch of its own does.
+
+The constants are a fit to all recorded trials of low-bit products on an H200 (``bench/results/h200``), each workload of
+a folder counting the same and schedules within twice the best's time double; docs/triton.md says how well they rank.
+They stand in for what data sheets do not say; for other parts the sheet's figures change and the constants stay, and
+nobody has checked that.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from fettle.graph.errors import InvalidArgument
 
 @attrs.frozen
 class Constants:
-    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``norm``, ``spill`` (numbers).
+    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``norm``, ``spill``, ``gather``.
 
     Attributes:
         issue: slots an instruction (of PTX, before it is assembled) takes.
@@ -41,20 +45,22 @@ class Constants:
         norm: p of the smooth maximum.
         chain: an instruction's share of the way through a pass.
         spill: how much slower a loop gets whose values go through local memory.
+        gather: bytes a cycle that one program reads of what others left.
     """
 
-    issue: float = 1.4
+    issue: float = 1.66
     bandwidth: float = 0.875
-    norm: float = 2.2
-    chain: float = 1.4
-    mma: float = 2.6
-    wgmma: float = 14.0
-    load: float = 370.0
-    barrier: float = 27.0
-    shallow: float = 800.0
-    prologue: float = 1900.0
-    launch: float = 1.7e-6
-    spill: float = 1.2
+    norm: float = 3.9
+    chain: float = 1.9
+    mma: float = 3.4
+    wgmma: float = 12.0
+    load: float = 360.0
+    barrier: float = 35.0
+    shallow: float = 1180.0
+    prologue: float = 2130.0
+    launch: float = 1.23e-6
+    spill: float = 1.12
+    gather: float = 7.8
 
 
 FITTED = Constants()
@@ -90,7 +96,8 @@ def predict(program: Program, target: Target, constants: Constants = FITTED) -> 
         if fits.blocks == 0:
             return fits.limiter
         parts = launch_terms(kernel, target, fits.blocks, constants)
-        seconds = _norm([parts[name] for name in _OVERLAPPING], constants.norm) + parts["prologue"] + constants.launch
+        alone = parts["prologue"] + parts["gather"] + constants.launch
+        seconds = _norm([parts[name] for name in _OVERLAPPING], constants.norm) + alone
         total += seconds
         if seconds > longest:
             longest, terms, main = seconds, parts, fits
@@ -126,7 +133,11 @@ def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constan
     slower = constants.spill if compiled.resources.spills else 1.0
     trips = rounds * max(work.trips, 1.0) * slower / target.clock
     parts = {name: trips * count for name, count in cycles.items()}
-    return parts | {"prologue": math.ceil(rounds / resident) * constants.prologue / target.clock}
+    tiles = math.ceil(launch.grid[0] / target.multiprocessors)
+    return parts | {
+        "prologue": math.ceil(rounds / resident) * constants.prologue / target.clock,
+        "gather": work.gathered * tiles / constants.gather / target.clock,
+    }
 
 
 def _norm(values: list[float], p: float) -> float:

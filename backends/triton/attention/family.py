@@ -48,26 +48,35 @@ class Attention(Family):
                 Parameter("split", tuple(s for s in (1, 2, 4, 8, 16, 32) if s == 1 or s * 64 <= kv)),
                 Parameter("warps", (2, 4, 8)),
                 Parameter("stages", (1, 2, 3)),
+                Parameter.categorical("queries", ("shared", "registers")),
             ),
             (
-                Constraint(f"block_m * ({width} + block_n) <= 6144 * warps", "accumulator and logits fit in registers"),
                 Constraint(
-                    f"(block_m + 2 * stages * block_n) * {2 * width} <= {target.shared_block}",
+                    f"block_m * ({width} + block_n + ({width // 2} if queries == 'registers' else 0)) <= 6144 * warps",
+                    "accumulator, logits, and queries that are kept there, fit in registers",
+                ),
+                Constraint(
+                    f"((0 if queries == 'registers' else block_m) + 2 * stages * block_n) * {2 * width}"
+                    f" <= {target.shared_block}",
                     "queries and the pipeline fit shared memory",
                 ),
                 Constraint(f"split == 1 or split * block_n <= {kv}", "every part has a key"),
             ),
-            version="triton-attention-1",
+            version="triton-attention-2",
         )
 
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
-        choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
-        for block_m in sorted((b for b in choices["block_m"] if b <= _LARGEST_DEFAULT), reverse=True):
+        choices = {p.name: p.choices for p in space.parameters}
+        for block_m in sorted((int(b) for b in choices["block_m"] if int(b) <= _LARGEST_DEFAULT), reverse=True):
             tiles = -(-_rows(workload) // block_m) * workload["batch"] * workload["kv_heads"]
-            split = max(s for s in choices["split"] if s == 1 or s * tiles <= 2 * target.multiprocessors)
+            split = max(int(s) for s in choices["split"] if s == 1 or int(s) * tiles <= 2 * target.multiprocessors)
+            # with both operands there, products need all that shared memory gives; what decodes waits for others
+            queries = "registers" if block_m == _LARGEST_DEFAULT else "shared"
             for block_n, stages in ((64, 3), (64, 2), (32, 2), (32, 1)):
-                schedule = Schedule.of(block_m=block_m, block_n=block_n, split=split, stages=stages, warps=4)
+                schedule = Schedule.of(
+                    block_m=block_m, block_n=block_n, split=split, stages=stages, warps=4, queries=queries
+                )
                 if is_valid(space, schedule):
                     return schedule
         raise Unsupported(f"no legal tile of {workload} fits {target.part}")
@@ -103,6 +112,7 @@ def _attend(workload: Workload, schedule: Schedule) -> Launch:
             ("BM", block_m),
             ("BN", block_n),
             ("PARTS", parts),
+            ("IN_REGISTERS", schedule["queries"] == "registers"),
         ),
         (-(-_rows(workload) // block_m), parts, workload["batch"] * workload["kv_heads"]),
         Work(

@@ -64,10 +64,13 @@ class Dense(Family):
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
         choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
-        block_m, block_n = min(128, choices["block_m"][-1]), min(128, choices["block_n"][-1])
-        tiles = workload["batch"] * -(-workload["m"] // block_m) * -(-workload["n"] // block_n)
-        split = max(s for s in choices["split"] if s == 1 or s * tiles <= target.multiprocessors)
-        for block_k, stages in ((64, 3), (32, 3), (32, 2), (16, 2)):
+        block_m, wide = min(128, choices["block_m"][-1]), choices["block_n"][-1]
+        for most_n, block_k, stages in ((256, 64, 3), (128, 64, 3), (128, 32, 3), (128, 32, 2), (128, 16, 2)):
+            block_n = min(most_n, wide)
+            tiles = workload["batch"] * -(-workload["m"] // block_m) * -(-workload["n"] // block_n)
+            if block_n == 256 and tiles < 2 * target.multiprocessors:
+                continue  # twice as many programs are worth more than fewer reads
+            split = max(s for s in choices["split"] if s == 1 or s * tiles <= target.multiprocessors)
             schedule = Schedule.of(
                 block_m=block_m, block_n=block_n, block_k=min(block_k, choices["block_k"][-1]), split=split, band=8,
                 warps=8 if block_m * block_n > 4096 * 4 - 1 else 4, stages=stages,

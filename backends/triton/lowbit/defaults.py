@@ -18,7 +18,9 @@ _SMALL_BATCH = 16
 """Rows up to which unpacking weights, not multiplying, takes the time."""
 _RAW_BATCH = 8
 """Rows up to which sums of codes as they lie cost less than making numbers of codes: those of one small instruction."""
-_MOST_PROGRAMS = 8
+_LARGEST_SUM = 4096
+"""Results of a tile whose parts its last program adds."""
+_MOST_PROGRAMS = 12
 """Programs a multiprocessor gets, at most, by splitting K."""
 
 
@@ -31,26 +33,28 @@ def default(workload: Workload, target: Target) -> Schedule:
     tiles = list(_halfword_tiles(p, whole))
     # two warp groups beside each other, so that one takes codes out while the other multiplies
     small = [tile for tile in tiles if 8 * _shared(p, tile) <= tile["warps"] * target.shared_multiprocessor]
-    return _first_legal(p, whole, (*small, *tiles), target) or converted(workload, target)
+    return _first_legal(workload, whole, (*small, *tiles), target) or converted(workload, target)
 
 
 def converted(workload: Workload, target: Target) -> Schedule:
     """The largest words, the smallest blocks that are legal."""
     p = Product.of(workload)
     whole = space(workload, target)
-    found = _first_legal(p, whole, _converted_tiles(p, whole), target)
+    found = _first_legal(workload, whole, _converted_tiles(p, whole), target)
     if found is None:
         raise Unsupported(f"no legal tile of {workload} fits {target.part}")
     return found
 
 
-def _first_legal(p: Product, whole: Space, tiles: Iterable[dict[str, Any]], target: Target) -> Schedule | None:
+def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any]], target: Target) -> Schedule | None:
     """The first of some tiles that is in the space, with K split as :func:`_split` has it."""
-    splits = _choices(whole)["split"]
+    p, splits = Product.of(workload), _choices(whole)["split"]
+    largest = _LARGEST_SUM if workload["epilogue"] is None else math.inf
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
         split = _split(p, count, tile["warps"], [s for s in splits if s * tile["block_k"] <= p.k], target)
-        reduce = "last" if split > 1 else "launch"
+        # the program that is last adds all parts of its tile alone, which takes longer than a launch if tiles are large
+        reduce = "last" if split > 1 and tile["block_m"] * tile["block_n"] <= largest else "launch"
         schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
         if is_valid(whole, schedule):
             return schedule
@@ -91,6 +95,8 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     blocks: tuple[int, ...] = (128, 256, 64, 32)
     if block_m <= _SMALL_BATCH:
         blocks = (256, 512, 128, 64, 32)
+    elif block_m >= 128:
+        blocks = (64, 128, 32)
     values = halfword_values(p)
     # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
     late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024
@@ -101,16 +107,16 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
         scales = ("late", "early")
     widths: tuple[tuple[int, int], ...]  # of tiles, with their warps
     if block_m >= 64:
-        widths = ((256, 8), (128, 4), (64, 4))
-    elif block_m == _SMALL_BATCH:
-        widths = ((64, 4), (128, 4), (64, 2), (32, 2))
+        widths = ((128, 4), (64, 4))
+    elif raw:
+        widths = ((64, 2), (128, 4), (32, 2))
     else:
-        widths = ((128, 4), (128, 2), (64, 4), (64, 2), (32, 4), (32, 2))
+        widths = ((64, 4), (128, 4), (64, 2), (32, 2))
     for scale, stages, (block_n, warps), block_k in itertools.product(scales, (3, 2), widths, blocks):
         yield {
             "method": "raw" if raw else "ptx", "scale": scale, "planes": "one", "contiguous": "n" if raw else "k",
             "values": values, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
-            "stages": stages,
+            "stages": stages, "settle": scale == "early" and block_m >= 64,
         }  # fmt: skip
 
 
@@ -130,7 +136,7 @@ def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     for values, block_n, block_k, scale, warps, stages, rows in preferred:
         yield {
             "method": method, "scale": scale, "planes": "one", "contiguous": "k", "values": values,
-            "block_m": rows, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+            "block_m": rows, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages, "settle": False,
         }  # fmt: skip
 
 

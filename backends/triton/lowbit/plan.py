@@ -138,6 +138,7 @@ def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightL
             flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
             unit=_UNITS[schedule["algorithm"]],
             trips=share or -(-blocks // split),
+            gathered=4.0 * split * block_m * block_n if schedule["reduce"] == "last" else 0.0,
         ),
         warps=schedule["warps"],
         stages=schedule["stages"],
@@ -214,6 +215,7 @@ def _decoding_constants(p: Product, schedule: Schedule) -> tuple[tuple[str, Valu
         ("FACTOR", factor),
         ("ASSEMBLY", assembly.text),
         ("SHAPE", assembly.constraints),
+        ("SETTLE", schedule["settle"]),
     )
 
 

@@ -11,7 +11,7 @@ from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS, PER_ROW, Format
 from fettle.graph.workload import Workload
 
-SPACE_VERSION = "triton-lowbit-3"
+SPACE_VERSION = "triton-lowbit-4"
 
 LOW_PLANE = {3: 2, 5: 4, 6: 4}
 """Bits of the low plane of a width that is no power of two but the sum of two (FP6-LLM's 4 + 2; 2312.08583)."""
@@ -164,10 +164,12 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter.categorical("reduce", ("launch", "last")),
             Parameter("warps", (2, 4, 8)),
             Parameter("stages", (2, 3, 4, 5)),
+            Parameter.categorical("settle", (False, True)),
         ),
         (
             *_tile_constraints(p, target),
             *(_halfword_constraints(p) if "ptx" in methods else ()),
+            _settle_constraint(p),
             *(_raw_constraints() if "raw" in methods else ()),
             *(_epilogue_constraints() if workload["epilogue"] is not None else ()),
             *(_plane_constraints() if len(planes) > 1 else ()),
@@ -210,6 +212,12 @@ def _halfword_constraints(p: Product) -> tuple[Constraint, ...]:
     if p.act == "f16" and p.weight.scale in ("f32", "e8m0"):
         return (*constraints, Constraint("method != 'ptx' or scale == 'late'", "f16 does not hold the scales"))
     return constraints
+
+
+def _settle_constraint(p: Product) -> Constraint:
+    """Late scales of groups settle each product anyway."""
+    flying = "scale == 'early'" if p.group < p.k else "method == 'ptx'"
+    return Constraint(f"not settle or (method == 'ptx' and {flying})", "only products that fly across passes settle")
 
 
 def _raw_constraints() -> tuple[Constraint, ...]:

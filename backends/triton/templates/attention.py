@@ -66,27 +66,28 @@ def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl
 
 
 @triton.jit
-def add_keys(q, high, total, acc, rn, rd, visible, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_ptr,
-             head, KV: tl.constexpr, DIM: tl.constexpr, D: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
-             SCALE: tl.constexpr, WHOLE: tl.constexpr, T: tl.constexpr):  # fmt: skip
-    """The running softmax after some more keys: (largest logit, sum of weights, weighted sum of values), per row.
+def visible(r, rn, KV: tl.constexpr, Q: tl.constexpr, G: tl.constexpr, CAUSAL: tl.constexpr, PATTERN: tl.constexpr,
+            PATTERN_BLOCK: tl.constexpr, A: tl.constexpr, B: tl.constexpr):  # fmt: skip
+    """Which keys rn the rows r of a tile see, [len(r), len(rn)]."""
+    query = r // G
+    position = KV - Q + query
+    result = (query < Q)[:, None] & (rn < KV)[None, :]
+    if CAUSAL:
+        result = result & (rn[None, :] <= position[:, None])
+    if PATTERN > 0:
+        result = result & seen(position[:, None] // PATTERN_BLOCK, rn[None, :] // PATTERN_BLOCK, PATTERN, A, B)
+    return result
 
-    WHOLE: every row sees all of the keys, and ``visible`` is not looked at.
-    """
-    k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, WHOLE, T)
-    logits = tl.dot(q, tl.trans(k))
-    if WHOLE:
-        higher = tl.maximum(high, tl.max(logits, 1) * SCALE)
-        base = higher
-    else:
-        logits = tl.where(visible, logits, -float("inf"))
-        higher = tl.maximum(high, tl.max(logits, 1) * SCALE)
-        base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing was seen yet
+
+@triton.jit
+def weigh(logits, v, high, total, acc, SCALE: tl.constexpr):
+    """The running softmax after some more keys: (largest logit, sum of weights, weighted sum of values), per row."""
+    higher = tl.maximum(high, tl.max(logits, 1) * SCALE)
+    base = tl.where(higher == -float("inf"), 0.0, higher)  # nothing was seen yet
     weight = tl.exp2(logits * SCALE - base[:, None])
     old = tl.exp2(high - base)
     total = total * old + tl.sum(weight, 1)
-    v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, WHOLE, T)
-    acc = tl.dot(weight.to(T), v, acc * old[:, None])
+    acc = tl.dot(weight.to(v.dtype), v, acc * old[:, None])
     return higher, total, acc
 
 
@@ -95,7 +96,7 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
               HEADS: tl.constexpr, KV_HEADS: tl.constexpr, Q: tl.constexpr, KV: tl.constexpr, DIM: tl.constexpr,
               D: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, CAUSAL: tl.constexpr, PATTERN: tl.constexpr,
               PATTERN_BLOCK: tl.constexpr, A: tl.constexpr, B: tl.constexpr, SCALE: tl.constexpr, BM: tl.constexpr,
-              BN: tl.constexpr, PARTS: tl.constexpr):  # fmt: skip
+              BN: tl.constexpr, PARTS: tl.constexpr, IN_REGISTERS: tl.constexpr):  # fmt: skip
     """Rows of tile ``pid_0``, part ``pid_1`` of the keys, key-value head ``pid_2`` (of all batches).
 
     PARTS = 1: ``out[batch, HEADS, Q, DIM]``. Else sums ``out[PARTS, batch, HEADS, Q, DIM]`` and, of each row, the
@@ -111,10 +112,11 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
     r = tile * BM + tl.arange(0, BM)
     rd = tl.arange(0, D)
     query = r // G
-    position = KV - Q + query
     row = ((head // KV_HEADS) * HEADS + (head % KV_HEADS) * G + r % G) * Q + query
     inside = query < Q
     q = tl.load(q_ptr + row[:, None] * DIM + rd[None, :], mask=inside[:, None] & (rd < DIM)[None, :], other=0.0)
+    if IN_REGISTERS:  # a product's result lies as the left operand of the next one does, and needs no shared memory
+        q = tl.dot(q, (rd[:, None] == rd[None, :]).to(T)).to(T)
     high = tl.full((BM,), -float("inf"), tl.float32)
     total = tl.zeros((BM,), tl.float32)
     acc = tl.zeros((BM, D), tl.float32)
@@ -124,31 +126,25 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
     if CAUSAL:  # the keys that the tile's last query sees
         final = KV - Q + min((tile * BM + BM - 1) // G, Q - 1)
         last = min(last, final // BN + 1)
-    whole = part * PER  # the blocks before this one are seen by all rows
-    if PATTERN == 0:
-        whole = min(last, KV // BN)
-        if CAUSAL:
-            whole = min(whole, (KV - Q + (tile * BM) // G + 1) // BN)
-        whole = max(whole, part * PER)
-        for block in range(part * PER, whole):
-            rn = block * BN + tl.arange(0, BN)
-            high, total, acc = add_keys(q, high, total, acc, rn, rd, True, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr,
-                                        v_scale_ptr, v_zero_ptr, head, KV, DIM, D, BITS, GROUP, SCALE, True,
-                                        T)  # fmt: skip
-    for block in range(whole, last):
+    whole = KV // BN if PATTERN == 0 else 0  # the blocks before this one are seen by all rows
+    if CAUSAL:
+        whole = min(whole, (KV - Q + (tile * BM) // G + 1) // BN)
+    EVEN: tl.constexpr = KV % BN == 0
+    for block in range(part * PER, last):
         rn = block * BN + tl.arange(0, BN)
-        visible = inside[:, None] & (rn < KV)[None, :]
-        if CAUSAL:
-            visible = visible & (rn[None, :] <= position[:, None])
         if PATTERN > 0:
-            visible = visible & seen(position[:, None] // PATTERN_BLOCK, rn[None, :] // PATTERN_BLOCK, PATTERN, A, B)
-            needed = tl.max(tl.max(visible.to(tl.int32), 1), 0) > 0
+            some = visible(r, rn, KV, Q, G, CAUSAL, PATTERN, PATTERN_BLOCK, A, B)
+            needed = tl.max(tl.max(some.to(tl.int32), 1), 0) > 0
         else:
             needed = True
         if needed:
-            high, total, acc = add_keys(q, high, total, acc, rn, rd, visible, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr,
-                                        v_scale_ptr, v_zero_ptr, head, KV, DIM, D, BITS, GROUP, SCALE, False,
-                                        T)  # fmt: skip
+            k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, EVEN, T)
+            v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, EVEN, T)
+            logits = tl.dot(q, tl.trans(k))
+            if block >= whole:
+                some = visible(r, rn, KV, Q, G, CAUSAL, PATTERN, PATTERN_BLOCK, A, B)
+                logits = tl.where(some, logits, -float("inf"))
+            high, total, acc = weigh(logits, v, high, total, acc, SCALE)
     mask = inside[:, None] & (rd < DIM)[None, :]
     if PARTS == 1:
         y = acc / tl.where(inside, total, 1.0)[:, None]

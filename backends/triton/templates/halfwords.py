@@ -77,12 +77,22 @@ def side_by_side(tiles, FIRST: tl.constexpr, COUNT: tl.constexpr, SWAP: tl.const
 
 
 @triton.jit
+def settled(sums):
+    """Sums that are used, and so waited for, in the pass that began them.
+
+    Others fly on into the next pass. The assembler cannot follow that over a loop's edge: it has each instruction
+    of a product wait for the one before (its note C7515).
+    """
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [sums], tl.float32, True, 1)
+
+
+@triton.jit
 def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N: tl.constexpr,
             K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, WORDS: tl.constexpr, K_CONTIGUOUS: tl.constexpr,
             STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
             IS_RAW: tl.constexpr, LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
             BK: tl.constexpr, STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr,
-            SHAPE: tl.constexpr):  # fmt: skip
+            SHAPE: tl.constexpr, SETTLE: tl.constexpr):  # fmt: skip
     """As :func:`fettle.backends.triton.templates.lowbit.product`."""
     T: tl.constexpr = x_ptr.dtype.element_ty
     KS: tl.constexpr = BK // VALUES
@@ -130,6 +140,8 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
             if ROWS or not LATE:
                 x = load_x(x_ptr, rm, block * BK, M, K, BK, SWAP)
                 acc = multiply(side_by_side(groups, 0, VALUES // SPAN, SWAP), x, acc, SWAP)
+                if SETTLE:
+                    acc = settled(acc)
     if ROWS:
         acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED) * FACTOR
     if SCALE == E4M3:

@@ -30,8 +30,9 @@ def predictions(
         print_json({"rows": [attrs.asdict(row) for row in rows]})
         return
     table = Table(title=f"mean Spearman {mean_spearman(list(rows)):.2f}")
-    for heading in ("recorded", "workload", "trials", "Spearman", "median error"):
+    for heading in ("recorded", "workload", "trials", "Spearman", "median error", "best / best of 3 picks"):
         table.add_column(heading, justify="left" if heading in ("recorded", "workload") else "right")
     for row in rows:
-        table.add_row(row.folder, row.workload, str(row.trials), f"{row.spearman:.2f}", f"{100 * row.error:.0f} %")
+        figures = (str(row.trials), f"{row.spearman:.2f}", f"{100 * row.error:.0f} %", f"{row.picks:.2f}")
+        table.add_row(row.folder, row.workload, *figures)
     stdout.print(table)

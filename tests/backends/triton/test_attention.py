@@ -11,9 +11,11 @@ Prove = Callable[..., TrialResult]
 
 @pytest.mark.parametrize("act", ["f16", "bf16"])
 @pytest.mark.parametrize("causal", ["true", "false"])
-def test_prefill_is_right_with_grouped_heads(prove: Prove, act: str, causal: str) -> None:
-    text = f"attention heads=4 kv_heads=2 q=20 kv=70 dim=32 act={act} causal={causal}"
-    assert prove(text, block_m=32, block_n=32, split=1).verified
+@pytest.mark.parametrize("queries", ["shared", "registers"])
+@pytest.mark.parametrize("kv", [70, 96])
+def test_prefill_is_right_with_grouped_heads(prove: Prove, act: str, causal: str, queries: str, kv: int) -> None:
+    text = f"attention heads=4 kv_heads=2 q=20 kv={kv} dim=32 act={act} causal={causal}"
+    assert prove(text, block_m=32, block_n=32, split=1, queries=queries).verified
 
 
 @pytest.mark.parametrize("split", [1, 4])

@@ -112,6 +112,17 @@ def test_parts_of_k_add_up(prove: Prove, split: int, reduce: str) -> None:
     assert prove("matmul m=3 n=40 k=512 act=bf16 weight=u4:64", **changes).verified
 
 
+@pytest.mark.parametrize("weight", ["u4:64", "u3:row"])
+def test_sums_that_settle_in_each_pass_are_the_same(prove: Prove, weight: str) -> None:
+    scale = "early" if weight == "u4:64" else "late"
+    assert in_halfwords(prove, weight, "bf16", method="ptx", scale=scale, settle=True).verified
+
+
+def test_only_sums_that_would_not_settle_anyway_can_be_asked_to(prove: Prove) -> None:
+    with pytest.raises(InvalidArgument, match="fly across passes"):
+        in_halfwords(prove, "u4:64", "f16", method="ptx", scale="late", settle=True)
+
+
 @pytest.mark.parametrize(("m", "n"), [(3, 16), (20, 64)])
 def test_a_stream_of_blocks_adds_up(prove: Prove, m: int, n: int) -> None:
     """Three blocks, of one tile, one a program; or 24, of eight tiles, eight a program: the second begins and ends
@@ -172,3 +183,11 @@ def test_sums_whose_parts_another_launch_adds_have_no_epilogue() -> None:
     schedule = points.schedule(default | {"split": 4, "reduce": "last"})
     (launch,) = backend.family(workload, device).plan(workload, schedule, target_of(device)).launches
     assert launch.template == f"fused_lowbit:{workload['epilogue']}"
+
+
+def test_a_large_batch_with_an_epilogue_has_a_default_of_one_launch() -> None:
+    backend, device = resolve_device("triton:sm_90")
+    workload = Workload.parse("matmul m=128 n=4096 k=4096 act=bf16 weight=u4:128 compute=bf16 epilogue=relu(y+b0)")
+    schedule = backend.default(workload, device)
+    assert (schedule["method"], schedule["block_m"], schedule["reduce"]) == ("ptx", 128, "last")
+    assert len(backend.family(workload, device).plan(workload, schedule, target_of(device)).launches) == 1

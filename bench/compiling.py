@@ -25,12 +25,15 @@ WORKLOADS = (
     "matmul m=128 n=4096 k=4096 act=f16 weight=u8:row",
     "matmul m=1 n=4096 k=4096 act=f16 weight=tern:128",
     "matmul m=512 n=4096 k=4096 act=bf16 weight=bf16",
+    "matmul m=512 n=4096 k=4096 act=f8e4m3 weight=f8e4m3 epilogue=y*b0",
+    "matmul m=512 n=4096 k=4096 act=i8 weight=i8",
     "attention heads=32 kv_heads=8 q=2048 kv=2048 dim=128 act=bf16 causal=true",
     "attention heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=f16 kvcache=u4:64/f32",
     "attention heads=16 q=1024 kv=1024 dim=64 act=f16 causal=true pattern=ashape:64:1:4",
     "softmax rows=128 cols=32000 act=bf16",
     "layernorm rows=512 cols=4096 act=f16",
     "elementwise shape=128x11008 act=bf16 expr=silu(x0)*x1",
+    "lossless n=4096 k=4096 act=bf16",
 )
 """At least one workload of every kernel family."""
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
-import numpy as np
 
 from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Schedule
 from fettle.backends.host.executor import Session, TrialResult, make_executor
+from fettle.backends.host.verify import compare
 from fettle.backends.registry import resolve_device
 from fettle.bench.peers.cuda import load_torch, rivals
 from fettle.bench.peers.packages import Absent
@@ -28,9 +28,13 @@ WORKLOADS = (
     f"matmul m=1 n=4096 k=4096 {_U4}",
     *(f"matmul m=1 n=28672 k=8192 act=f16 weight=u{bits}:128 compute=f16" for bits in range(8, 0, -1)),
     "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16",
+    "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16 epilogue=relu(y+b0)+x0",
+    "matmul m=4096 n=4096 k=4096 act=f8e4m3 weight=f8e4m3 epilogue=y*b0",
+    "matmul m=4096 n=4096 k=4096 act=i8 weight=i8",
     "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true",
     "attention batch=8 heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=bf16",
     "softmax rows=4096 cols=32000 act=bf16",
+    "lossless n=11008 k=4096 act=bf16",
 )
 """Weights in four bits over batches and sizes, one size over all widths, and what goes with them in a decoder."""
 
@@ -154,7 +158,7 @@ def peer_results(
             results.append(PeerResult(rival.name, reason=rival.reason))
             continue
         result = rival.call().double().cpu().numpy()
-        error = float(np.max(np.abs(result - reference.expected) / reference.tolerance))
+        _, error, _, _ = compare(result, reference)
         size = sum(tensor.numel() * tensor.element_size() for tensor in rival.tensors)
         copies = rival.copies(min(_MOST_SETS, 1 + 2 * cache // size))
         results.append(PeerResult(rival.name, timer([copy.call for copy in copies], rounds), error))

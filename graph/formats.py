@@ -2,7 +2,7 @@
 
 Text form (see ``docs/workloads.md``)::
 
-    f32                 an ungrouped format
+    f32                 an ungrouped format; f8e4m3 and f8e5m2 may be one, other minifloats need a group
     u4:128              4-bit codes 0..15, one f16 scale per 128 elements of K, zero point 8
     u4:128:zp           the same with a stored zero point per group
     u2:row/f32          one f32 scale per row
@@ -48,6 +48,9 @@ MINIFLOATS = {
 """Sign, exponent, mantissa: (bits of exponent, bits of mantissa). The bias is 2^(exponent-1) - 1, subnormals exist.
 
 Every code is a finite number but those that OCP's 8-bit formats (OFP8 1.0) set aside: see :func:`minifloat_values`."""
+
+FP8 = {"f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
+"""Minifloats that may also be plain elements, without scales, and ml_dtypes' names for them."""
 
 SCALES = {"f16": 16, "f32": 32, "e8m0": 8, "e4m3": 8}
 """Formats of scales: floats; powers of two 2^(code-127) (OCP MX 1.0); f8e4m3 times one f32 for the tensor (NVFP4)."""
@@ -155,6 +158,11 @@ class Format:
         return self.kind in FLOATS
 
     @property
+    def is_fp8(self) -> bool:
+        """Whether elements are plain 8-bit floats, without scales."""
+        return self.kind in FP8 and not self.is_quantised
+
+    @property
     def is_quantised(self) -> bool:
         return self.group is not None
 
@@ -227,10 +235,10 @@ class Format:
     @property
     def dtype(self) -> np.dtype[Any]:
         """NumPy type that holds one element in memory (codes are bytes)."""
-        if self.kind == "bf16":
+        if self.kind == "bf16" or self.is_fp8:
             import ml_dtypes
 
-            dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+            dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, FP8.get(self.kind, "bfloat16")))
             return dtype
         names = {"f32": "float32", "f16": "float16", "i8": "int8", "i32": "int32", "i64": "int64", "bool": "bool"}
         return np.dtype(names.get(self.kind, "uint8"))

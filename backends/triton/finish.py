@@ -7,11 +7,11 @@ from fettle.backends.triton.plan import Argument, Launch, Work
 _BLOCK = 1024
 
 
-def finish(count: int, parts: int, out: str) -> Launch:
-    """``out[i] = Σ_p parts[p, i]``; parts are the f32 of ``scratch:parts``, ``out`` is the result's pointer type."""
+def finish(count: int, parts: int, out: str, part: str = "fp32") -> Launch:
+    """``out[i] = Σ_p parts[p, i]``; parts are of type ``part`` in ``scratch:parts``, ``out`` is the result's type."""
     return Launch(
         "sums:finish",
-        (Argument("part_ptr", "*fp32", "scratch:parts"), Argument("out_ptr", out, "out")),
+        (Argument("part_ptr", f"*{part}", "scratch:parts"), Argument("out_ptr", f"*{out}", "out")),
         (("COUNT", count), ("PARTS", parts), ("BLOCK", _BLOCK)),
         (-(-count // _BLOCK), 1, 1),
         Work(bytes=(4.0 * parts + 2) * count),

@@ -17,10 +17,20 @@ TYPES = {
     "u16": "uint16",
     "u32": "uint32",
     "fp8e4nv": "float8_e4m3fn",
+    "fp8e5": "float8_e5m2",
 }
 """Triton's scalar types, and NumPy's (or ml_dtypes') names for them."""
 
-ELEMENT = {"f16": "fp16", "bf16": "bf16", "f32": "fp32", "i8": "i8", "u8": "u8"}
+ELEMENT = {
+    "f16": "fp16",
+    "bf16": "bf16",
+    "f32": "fp32",
+    "f8e4m3": "fp8e4nv",
+    "f8e5m2": "fp8e5",
+    "i8": "i8",
+    "u8": "u8",
+    "i32": "i32",
+}
 """Formats of :mod:`fettle.graph.formats` as Triton's scalar types."""
 
 

@@ -1,11 +1,13 @@
 """Peers on a CUDA GPU, on the GPU's copies of the operands: what PyTorch brings, and kernels of others where installed.
 
-PyTorch: cuBLAS, its four-bit product, SDPA and softmax. Packages: low-bit products (:mod:`fettle.bench.peers.packages`)
-and Liger's softmax (``pip install liger-kernel``).
+PyTorch: cuBLAS (16-bit floats, fp8, int8), its four-bit product, SDPA and softmax. Epilogues are PyTorch's operations,
+the first part of the product's call where there is one for both. Packages: low-bit products
+(:mod:`fettle.bench.peers.packages`) and Liger's softmax (``pip install liger-kernel``).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
+from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
@@ -39,23 +42,85 @@ def load_torch() -> Any:
 
 def rivals(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
     """The ways there are to compute a workload on a device; none if it is nobody's work."""
-    makers = {"matmul": _products, "attention": _attention, "softmax": _softmax}
+    makers = {"matmul": _products, "attention": _attention, "softmax": _softmax, "lossless": _uncoded}
     maker = makers.get(workload.operator)
     return [] if maker is None else maker(torch, device, workload, operands)
 
 
 def _products(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
     """The dense product (of the dequantised weight, if quantised), and low-bit ones where they take the format."""
+    found = _bare_products(torch, device, workload, operands)
+    if workload["epilogue"] is None:
+        return found
+    others = [_tensor(torch, device, operand) for operand in operands[2:]]
+    return [peer if isinstance(peer, Absent) else followed(torch, peer, workload, others) for peer in found]
+
+
+def _bare_products(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
+    """Without an epilogue."""
     x, weight = _tensor(torch, device, operands[0]), operands[1]
     if not isinstance(weight, QuantizedWeight):
-        return [GpuRival("torch matmul", (x, _tensor(torch, device, weight)), torch.matmul)]
+        return [_dense(torch, workload, x, _tensor(torch, device, weight))]
     dense = _dequantised(torch, device, weight).to(x.dtype)
-    found: list[GpuRival | Absent] = [GpuRival(f"torch matmul, {workload['act']} weight", (x, dense.T), torch.matmul)]
+    name = f"torch matmul, {workload['act']} weight"
+    found: list[GpuRival | Absent] = [GpuRival(name, (x, dense.T), torch.matmul, {"+": torch.addmm})]
     if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
     if device == "cuda":
         found += packages(torch, x, weight)
     return found
+
+
+def _dense(torch: Any, workload: Workload, x: Any, right: Any) -> GpuRival | Absent:
+    """cuBLAS; of bytes, which it has for plain matrices, with neighbours in K beside each other."""
+    if workload["act"].bits != 8:
+        with_bias = {"+": torch.addmm} if workload["batch"] == 1 else {}
+        return GpuRival("torch matmul", (x, right), torch.matmul, with_bias)
+    name = "torch _int_mm" if workload["act"].kind == "i8" else "torch _scaled_mm"
+    if workload["batch"] != 1:
+        return Absent(name, "it has no batches")
+    right = right.T.contiguous().T
+    if workload["act"].kind == "i8":
+        return attempt(name, lambda: GpuRival(name, (x, right), torch._int_mm))
+    multiply, out = torch._scaled_mm, getattr(torch, workload["out"].dtype.name)
+    one = torch.ones((), device=x.device)
+    ones = torch.ones((x.shape[0], 1), device=x.device)
+
+    def plain(x: Any, w: Any) -> Any:
+        return multiply(x, w, one, one, out_dtype=out, use_fast_accum=True)
+
+    def scaled(b: Any, x: Any, w: Any) -> Any:
+        return multiply(x, w, ones, b[None, :], out_dtype=out, use_fast_accum=True)
+
+    return attempt(name, lambda: GpuRival(name, (x, right), plain, {"*": scaled} if out == torch.bfloat16 else {}))
+
+
+def followed(torch: Any, peer: GpuRival, workload: Workload, others: Sequence[Any]) -> GpuRival | Absent:
+    """A peer's product and what the workload does to it afterwards, in the type of the peer's result."""
+    epilogue: Epilogue = workload["epilogue"]
+    count = len(peer.tensors)
+    named = {"silu": torch.nn.functional.silu, "+": torch.add, "-": torch.sub, "*": torch.mul, "/": torch.div}
+
+    def apply(*tensors: Any) -> Any:
+        own, rest = tensors[:count], tensors[count:]
+        product = functools.cache(lambda: peer.apply(*own))
+
+        def leaf(i: int) -> Any:
+            return product if i == 0 else rest[i - 1]
+
+        def operation(name: str, *values: Any) -> Any:
+            first, second = values[0], values[-1]
+            if first is product and epilogue.rows and second is rest[0] and name in peer.with_row:
+                return peer.with_row[name](second, *own)
+            values = tuple(value() if value is product else value for value in values)
+            return (named.get(name) or getattr(torch, name))(*values)
+
+        result = epilogue.expression.fold(leaf, float, operation)
+        return product() if result is product else result
+
+    rows = [row if "*" in peer.with_row else row.to(peer.tensors[0].dtype) for row in others[: epilogue.rows]]
+    tensors = (*peer.tensors, *rows, *others[epilogue.rows :])
+    return attempt(peer.name, lambda: GpuRival(f"{peer.name}, then {epilogue}", tensors, apply))
 
 
 def _dequantised(torch: Any, device: str, weight: QuantizedWeight) -> Any:
@@ -94,6 +159,11 @@ def _attention(torch: Any, device: str, workload: Workload, operands: Sequence[O
     return [GpuRival("torch SDPA", tensors, lambda q, k, v: attend(q, k, v, is_causal=causal, enable_gqa=grouped))]
 
 
+def _uncoded(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
+    """No peer decodes: DFloat11's package knows whole models only. A copy of the plain weight is what that saves."""
+    return [GpuRival("torch clone of the plain weight", (_tensor(torch, device, operands[0]),), torch.clone)]
+
+
 def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
     tensors = (_tensor(torch, device, operands[0]),)
     found: list[GpuRival | Absent] = [GpuRival("torch softmax", tensors, lambda x: torch.softmax(x, 1))]
@@ -111,6 +181,7 @@ def _softmax(torch: Any, device: str, workload: Workload, operands: Sequence[Ope
 def _tensor(torch: Any, device: str, operand: Operand) -> Any:
     """A copy on the device."""
     array = np.array(operand, order="C")  # torch warns of read-only memory
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).to(device).view(torch.bfloat16)
+    if array.dtype.name.startswith(("bfloat", "float8")):  # NumPy's of ml_dtypes, under torch's names
+        plain = torch.from_numpy(array.view(f"i{array.dtype.itemsize}"))
+        return plain.to(device).view(getattr(torch, array.dtype.name))
     return torch.from_numpy(array).to(device)

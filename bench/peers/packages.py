@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -23,11 +23,16 @@ from fettle.graph.quantized import QuantizedWeight
 
 @attrs.frozen(eq=False)
 class GpuRival:
-    """A peer bound to tensors on the device; ``apply`` enqueues and returns its result's tensor."""
+    """A peer bound to tensors on the device; ``apply`` enqueues and returns its result's tensor.
+
+    Attributes:
+        with_row: ``+`` or ``*`` -> what does that to a product and a row in one call: (row, tensors …) -> result.
+    """
 
     name: str
     tensors: tuple[Any, ...]
     apply: Callable[..., Any]
+    with_row: Mapping[str, Callable[..., Any]] = attrs.field(factory=dict)
 
     def call(self) -> Any:
         return self.apply(*self.tensors)

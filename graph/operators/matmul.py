@@ -32,6 +32,10 @@ MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
 """Products of 8-bit integers that surely fit an accumulator of 32 bits."""
 
 
+FP8_ROUNDOFF, FP8_STEP = 2.0**-14, 32
+"""Half of what tensor units drop of sums of fp8 products, and the K after which they drop it again."""
+
+
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
     rounds = weight is not None and weight.is_quantised and not weight.encodes_numbers
@@ -41,16 +45,17 @@ def _default_compute(values: Mapping[str, Any]) -> Format:
 def _default_out(values: Mapping[str, Any]) -> Format:
     if isinstance(values["act"], PreparedFormat):
         return Format("f32")
-    return Format("i32") if values["act"].kind == "i8" else values["act"]
+    wide = {"i8": "i32", "f8e4m3": "bf16"}.get(values["act"].kind)
+    return values["act"] if wide is None else Format(wide)
 
 
 def _act(text: str) -> Format | PreparedFormat:
-    return PreparedFormat.parse(text) if ":" in text else choice("f32", "bf16", "f16", "i8")(text)
+    return PreparedFormat.parse(text) if ":" in text else choice("f32", "bf16", "f16", "i8", "f8e4m3")(text)
 
 
 def _weight(text: str) -> Format:
     value = Format.parse(text)
-    if not value.is_float and not value.is_quantised and value.kind != "i8":
+    if not (value.is_float or value.is_fp8 or value.is_quantised or value.kind == "i8"):
         raise InvalidWorkload(f"weight format {text!r} needs a group", hint=f"write {text}:128 or {text}:row")
     return value
 
@@ -64,8 +69,9 @@ class Matmul(Operator):
     ``compute`` says what activations may be rounded to before the product. ``epilogue`` is applied to every
     element of the product before it is stored; its rows ``b0 …`` are constants ``[N]`` in f32, its operands
     ``x0 …`` have the shape and format of the result. With ``act=i8`` both operands are plain 8-bit integers and the
-    result is their exact product in i32. With ``act=i8:128/f32`` or ``lut4:128/f32`` x is what the operator
-    ``quantize`` prepared, in the groups of the weight.
+    result is their exact product in i32. With ``act=f8e4m3`` both are plain 8-bit floats, whose scales are the
+    epilogue's (``y*b0``), and the result is bf16 unless ``out`` says otherwise. With ``act=i8:128/f32`` or
+    ``lut4:128/f32`` x is what the operator ``quantize`` prepared, in the groups of the weight.
     """
 
     name: ClassVar[str] = "matmul"
@@ -93,6 +99,8 @@ class Matmul(Operator):
             _check_prepared(values, values["act"])
         if "i8" in (values["act"].kind, (weight or values["rhs"]).kind) or values["out"].kind == "i32":
             _check_integer(values)
+        elif values["act"].kind == "f8e4m3" or (weight is not None and weight.is_fp8):
+            _check_fp8(values)
         elif values["compute"].kind == "i8" and not (weight is not None and weight.is_quantised):
             raise InvalidWorkload("compute=i8 needs a quantised weight")
 
@@ -119,13 +127,13 @@ class Matmul(Operator):
         return int(2 * values["batch"] * values["m"] * values["n"] * values["k"])
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
-        """Standard normal activations; weights scaled by 1/√K; 8-bit integers of any value."""
+        """Standard normal activations; weights scaled by 1/√K, but for plain fp8; 8-bit integers of any value."""
         k = values["k"]
         if tensor.name == "x" and isinstance(values["act"], PreparedFormat):
             return values["act"].prepare(rng.standard_normal((values["m"], k), np.float32))
         if tensor.format.kind == "i8":
             return rng.integers(-128, 128, tensor.shape, np.int8)
-        if tensor.name not in ("weight", "rhs"):
+        if tensor.name not in ("weight", "rhs") or tensor.format.is_fp8:
             return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
         if not tensor.format.is_quantised:
             normal = rng.standard_normal(tensor.shape, np.float32)
@@ -146,6 +154,9 @@ class Matmul(Operator):
         with A_g the largest |x| of the weight's group g. The first summand under the root is what rounding x
         to 8 bits per group costs; the second what rounding 16-entry tables of 4 activations to 8 bits costs,
         summed over b bit planes (T-MAC, 2407.00088). Both assume uniform, independent rounding errors.
+        Of plain fp8 nothing is rounded again, but tensor units (Ada's and Hopper's) add with 13 bits after the
+        point: addends, and with each 32 of K the sum, are cut (SageAttention2, 2411.10958, section 3.2). So there is
+        ``λ·2^-14·(√K + K/32)·√(Σ x²W²)`` for the third summand.
         Integer products are exact: one half tells them from their neighbours.
         Of prepared activations the product is that of what they stand for; int8 codes are not rounded again, and
         only the first summand is left of the three.
@@ -166,10 +177,14 @@ class Matmul(Operator):
         if isinstance(weight, QuantizedWeight):
             expected, tolerance = quantised_product(x, weight, compute)
         else:
-            expected, magnitudes, *squares = dense_products(x, np.asarray(weight), 3 if compute in ROUNDING else 2)
-            tolerance = CONFIDENCE * np.sqrt(values["k"]) * UNIT_ROUNDOFF * magnitudes
-            if compute in ROUNDING:
-                tolerance += CONFIDENCE * ROUNDING[compute] * np.sqrt(squares[0])
+            k = values["k"]
+            rounding = ROUNDING.get(compute, 0.0)
+            if act.kind == "f8e4m3":
+                rounding = FP8_ROUNDOFF * (np.sqrt(k) + k / FP8_STEP)
+            expected, magnitudes, *squares = dense_products(x, np.asarray(weight), 3 if rounding else 2)
+            tolerance = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * magnitudes
+            if rounding:
+                tolerance += CONFIDENCE * rounding * np.sqrt(squares[0])
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
@@ -190,6 +205,16 @@ def _check_integer(values: Mapping[str, Any]) -> None:
         )
     if values["k"] > MAX_INTEGER_K:
         raise InvalidWorkload(f"k={values['k']} overflows 32-bit sums of 8-bit products (k <= {MAX_INTEGER_K})")
+
+
+def _check_fp8(values: Mapping[str, Any]) -> None:
+    """Plain 8-bit floats are multiplied with one another."""
+    weight: Format | None = values["weight"]
+    if values["act"].kind != "f8e4m3" or weight is None or not weight.is_fp8 or values["compute"].kind != "f8e4m3":
+        raise InvalidWorkload(
+            "a product of plain fp8 is act=f8e4m3 with weight=f8e4m3 or weight=f8e5m2, and compute=f8e4m3",
+            hint="an fp8 weight beside other activations needs a group: weight=f8e4m3:row",
+        )
 
 
 def _check_prepared(values: Mapping[str, Any], act: PreparedFormat) -> None:

@@ -37,6 +37,14 @@ def results(torch: Any, text: str) -> tuple[PeerResult, ...]:
         ("attention heads=4 kv_heads=2 q=8 kv=8 dim=16 act=bf16 causal=true", "torch SDPA"),
         ("attention heads=4 kv_heads=2 q=1 kv=30 dim=16 act=bf16", "torch SDPA"),
         ("softmax rows=3 cols=40 act=bf16", "torch softmax"),
+        ("matmul m=16 n=32 k=64 act=f8e4m3 weight=f8e4m3", "torch _scaled_mm"),
+        ("matmul m=16 n=32 k=64 act=f8e4m3 weight=f8e5m2 out=f16", "torch _scaled_mm"),
+        ("matmul m=16 n=32 k=64 act=f8e4m3 weight=f8e4m3 epilogue=y*b0", "torch _scaled_mm, then y*b0"),
+        ("matmul m=5 n=24 k=64 act=bf16 weight=bf16 out=f32 epilogue=y+y*b0", "torch matmul, then y+y*b0"),
+        (
+            "matmul m=5 n=24 k=64 act=f16 weight=u3:32 compute=f16 epilogue=relu(y+b0)+x0",
+            "torch matmul, f16 weight, then relu(y+b0)+x0",
+        ),
     ],
 )
 def test_peers_compute_the_workload(text: str, name: str) -> None:
@@ -44,6 +52,19 @@ def test_peers_compute_the_workload(text: str, name: str) -> None:
     (peer,) = results(torch, text)
     assert (peer.name, peer.seconds) == (name, 2e-6)
     assert 0.0 < peer.error_ratio <= 1.5, "torch rounds as we may, or once more"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("matmul m=20 n=24 k=64 act=i8 rhs=i8", "torch _int_mm"),
+        ("lossless n=8 k=64 act=bf16", "torch clone of the plain weight"),
+    ],
+)
+def test_exact_peers_make_no_error(text: str, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    (peer,) = results(torch, text)
+    assert (peer.name, peer.error_ratio) == (name, 0.0)
 
 
 def test_work_that_torch_has_not_has_no_peer() -> None:

@@ -118,9 +118,16 @@ def test_texts_that_name_no_format_are_refused(text: str) -> None:
         Format.parse(text)
 
 
-@pytest.mark.parametrize(("kind", "itemsize"), [("f32", 4), ("bf16", 2), ("f16", 2), ("i8", 1), ("i64", 8), ("u3", 1)])
+@pytest.mark.parametrize(
+    ("kind", "itemsize"), [("f32", 4), ("bf16", 2), ("f16", 2), ("i8", 1), ("i64", 8), ("u3", 1), ("f8e5m2", 1)]
+)
 def test_elements_in_memory_have_the_formats_width(kind: str, itemsize: int) -> None:
     assert Format(kind).dtype.itemsize == itemsize
+
+
+def test_plain_fp8_are_numbers_and_codes_are_bytes() -> None:
+    assert Format.parse("f8e4m3").dtype.name == "float8_e4m3fn"
+    assert Format.parse("f8e4m3:32").dtype == np.uint8
 
 
 def test_scales_are_half_precision_unless_said() -> None:

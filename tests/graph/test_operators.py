@@ -189,6 +189,44 @@ def test_an_integer_product_is_exact() -> None:
     assert (right.tolerance < 1.0).all()
 
 
+def cut_sums(x: np.ndarray, weight: np.ndarray, step: int = 32, bits: int = 13) -> np.ndarray:
+    """``x · W`` as tensor units add fp8: 32 addends and the sum lose what is below 2^-13 of the largest's exponent."""
+    total = np.zeros((x.shape[0], weight.shape[1]))
+    for start in range(0, x.shape[1], step):
+        addends = x[:, start : start + step, None] * weight[None, start : start + step]
+        addends = np.concatenate([addends, total[:, None]], axis=1)
+        unit = np.ldexp(1.0, np.frexp(np.abs(addends).max(axis=1, keepdims=True))[1] - 1 - bits)
+        total = (np.trunc(addends / unit) * unit).sum(axis=1)
+    return total
+
+
+@pytest.mark.parametrize("k", [32, 4096])
+@pytest.mark.parametrize("weight_format", ["f8e4m3", "f8e5m2"])
+def test_sums_of_fp8_may_lose_what_tensor_units_cut(k: int, weight_format: str) -> None:
+    workload = Workload.parse(f"matmul m=4 n=32 k={k} act=f8e4m3 weight={weight_format} out=f32")
+    x, weight = (np.asarray(operand).astype(np.float64) for operand in operands(workload, 0))
+    right = reference(workload, operands(workload, 0))
+    assert np.allclose(right.expected, x @ weight)
+    assert (np.abs(cut_sums(x, weight) - right.expected) <= right.tolerance).all()
+    assert (right.tolerance < 0.15 * right.expected.std()).all(), "a block of K left out is found"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "act=f8e4m3 weight=bf16",
+        "act=bf16 weight=f8e4m3",
+        "act=f8e4m3 rhs=bf16",
+        "act=f8e4m3 weight=f8e4m3:128",
+        "act=f8e4m3 weight=f8e4m3 compute=f32",
+        "act=f8e4m3 weight=f6e3m2",
+    ],
+)
+def test_half_fp8_products_are_refused(text: str) -> None:
+    with pytest.raises(InvalidWorkload, match=r"plain fp8|needs a group"):
+        Workload.parse(f"matmul m=1 n=1 k=128 {text}")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Support
 from fettle.backends.spaces import is_valid
-from fettle.backends.triton.epilogue import epilogue_arguments, epilogue_bytes
+from fettle.backends.triton.epilogue import epilogue_arguments
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.epilogues import Epilogue
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
 _MOST_OFFSETS = 1 << 31
 
+_UNITS = {"f16": "half", "bf16": "half", "i8": "int8", "f8e4m3": "fp8"}
+"""Formats of activations, and the tensor units that multiply them."""
+
 
 class Dense(Family):
-    """f16 and bf16, constant or dynamic right-hand side, batches, K split in parts, or a fused epilogue."""
+    """f16, bf16, fp8 and int8, batches, K split in parts, or a fused epilogue.
+
+    The right-hand side is constant or, unless it is fp8, dynamic. Of bytes, tensor units of warpgroups want neighbours
+    in K beside each other, so that constant ones are packed ``[batch, N, K]``.
+    """
 
     name: ClassVar[str] = "dense"
 
     def supports(self, workload: Workload, target: Target) -> Support:
         if workload.operator != "matmul":
             return Support.no("only matmul")
-        right = workload["rhs"] or workload["weight"]
-        if workload["act"].kind not in ("f16", "bf16") or right != workload["act"]:
-            return Support.no("both operands f16 or both bf16")
+        act, right = workload["act"].kind, workload["rhs"] or workload["weight"]
+        if act not in _UNITS or right.is_quantised or act not in (right.kind, "f8e4m3"):
+            return Support.no("both operands f16, bf16, i8 or plain fp8")
+        if act == "f8e4m3" and not target.has_fp8:
+            return Support.no(f"{target.part} does not multiply OCP's fp8")
         if workload["invariant"]:
             return Support.no("no batch-invariant schedules")
         m, n, k = (workload[name] for name in ("m", "n", "k"))
@@ -39,12 +52,14 @@ class Dense(Family):
 
     def space(self, workload: Workload, target: Target) -> Space:
         m, n, k = (workload[name] for name in ("m", "n", "k"))
+        size = workload["act"].bits // 8
+        steps = (16, 32, 64, 128) if size == 2 else (32, 64, 128, 256)
         splits = (1,) if workload["epilogue"] is not None else (1, 2, 4, 8)  # parts of a sum have no epilogue
         return Space(
             (
                 Parameter("block_m", tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * m or b == 16)),
                 Parameter("block_n", tuple(b for b in (16, 32, 64, 128, 256) if b < 2 * n or b == 16)),
-                Parameter("block_k", tuple(b for b in (16, 32, 64, 128) if b < 2 * k or b == 16)),
+                Parameter("block_k", tuple(b for b in steps if b < 2 * k or b == steps[0])),
                 Parameter("split", tuple(s for s in splits if s * 64 <= k or s == 1)),
                 Parameter("band", (1, 4, 8)),
                 Parameter("warps", (2, 4, 8)),
@@ -54,7 +69,7 @@ class Dense(Family):
                 Constraint("block_m * block_n <= 4096 * warps", "an accumulator of at most 128 registers a thread"),
                 Constraint(f"split * block_k <= {k} or split == 1", "every part of K has a block"),
                 Constraint(
-                    f"stages * block_k * (block_m + block_n) * 2 <= {target.shared_block}",
+                    f"stages * block_k * (block_m + block_n) * {size} <= {target.shared_block}",
                     "the pipeline fits shared memory",
                 ),
             ),
@@ -65,14 +80,15 @@ class Dense(Family):
         space = self.space(workload, target)
         choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
         block_m, wide = min(128, choices["block_m"][-1]), choices["block_n"][-1]
-        for most_n, block_k, stages in ((256, 64, 3), (128, 64, 3), (128, 32, 3), (128, 32, 2), (128, 16, 2)):
-            block_n = min(most_n, wide)
+        size = workload["act"].bits // 8
+        for most_n, row, stages in ((256, 128, 3), (128, 128, 3), (128, 64, 3), (128, 64, 2), (128, 32, 2)):
+            block_n = min(most_n, wide)  # row: bytes of K
             tiles = workload["batch"] * -(-workload["m"] // block_m) * -(-workload["n"] // block_n)
             if block_n == 256 and tiles < 2 * target.multiprocessors:
                 continue  # twice as many programs are worth more than fewer reads
             split = max(s for s in choices["split"] if s == 1 or s * tiles <= target.multiprocessors)
             schedule = Schedule.of(
-                block_m=block_m, block_n=block_n, block_k=min(block_k, choices["block_k"][-1]), split=split, band=8,
+                block_m=block_m, block_n=block_n, block_k=min(row // size, choices["block_k"][-1]), split=split, band=8,
                 warps=8 if block_m * block_n > 4096 * 4 - 1 else 4, stages=stages,
             )  # fmt: skip
             if is_valid(space, schedule):
@@ -82,26 +98,28 @@ class Dense(Family):
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:
         batch, m, n, k = (workload[name] for name in ("batch", "m", "n", "k"))
         block_m, block_n, block_k, split = (schedule[x] for x in ("block_m", "block_n", "block_k", "split"))
-        kind = f"*{ELEMENT[workload['act'].kind]}"
+        act, right = workload["act"].kind, workload["rhs"] or workload["weight"]
+        part = "i32" if act == "i8" else "fp32"
         whole = split == 1
         tiles_m, tiles_n = -(-m // block_m), -(-n // block_n)
-        traffic = epilogue_bytes(workload)
-        out = f"*{ELEMENT[workload['out'].kind]}"
+        result = workload["out"].bits // 8 if whole else 4 * split
+        out = ELEMENT[workload["out"].kind]
         epilogue: Epilogue | None = workload["epilogue"]
         constant = workload["rhs"] is None
         product = Launch(
             "dense:matmul" if epilogue is None else f"fused:{epilogue}",
             (
-                Argument("x_ptr", kind, "input:0"),
-                Argument("w_ptr", kind, "packed:0" if constant else "input:1"),
+                Argument("x_ptr", f"*{ELEMENT[act]}", "input:0"),
+                Argument("w_ptr", f"*{ELEMENT[right.kind]}", "packed:0" if constant else "input:1"),
                 *epilogue_arguments(workload, *((1, 1) if constant else (2, 0))),
-                Argument("out_ptr", out, "out") if whole else Argument("out_ptr", "*fp32", "scratch:parts"),
+                Argument("out_ptr", *((f"*{out}", "out") if whole else (f"*{part}", "scratch:parts"))),
                 Argument("M", "i32", value=m),
             ),
             (
                 ("N", n),
                 ("K", k),
                 ("W_BATCH", n * k),
+                *((("W_K", 1), ("W_N", k)) if _is_transposed(workload) else (("W_K", n), ("W_N", 1))),
                 ("BM", block_m),
                 ("BN", block_n),
                 ("BK", block_k),
@@ -110,9 +128,9 @@ class Dense(Family):
             ),
             (tiles_m * tiles_n, split, batch),
             Work(
-                bytes=2.0 * batch * (m * k + n * k) + batch * m * n * (2 if whole else 4 * split) + traffic,
+                bytes=float(sum(tensor.nbytes for tensor in workload.operands) + batch * m * n * result),
                 flops=2.0 * batch * tiles_m * block_m * tiles_n * block_n * k,
-                unit="half",
+                unit=_UNITS[act],
                 trips=-(-k // (block_k * split)),
             ),
             schedule["warps"],
@@ -121,4 +139,17 @@ class Dense(Family):
         if whole:
             return Plan((product,))
         count = batch * m * n
-        return Plan((product, finish(count, split, out)), (Scratch("parts", "fp32", split * count),))
+        return Plan((product, finish(count, split, out, part)), (Scratch("parts", part, split * count),))
+
+    def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+        """(the weight, if it is constant, the epilogue's rows)."""
+        arrays = super().pack(workload, schedule, constants)
+        if not _is_transposed(workload):
+            return arrays
+        weight, *rows = arrays
+        return np.ascontiguousarray(np.swapaxes(weight, -1, -2)), *rows
+
+
+def _is_transposed(workload: Workload) -> bool:
+    """Whether neighbours in K lie beside each other in the right-hand side."""
+    return workload["rhs"] is None and workload["act"].bits == 8

@@ -22,6 +22,7 @@ from fettle.backends.triton.interpreter.bf16 import narrow, widen
 _Builder = interpreter.InterpreterBuilder
 _Handle = interpreter.TensorHandle
 _COMPARISONS = (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
+_FP8 = {tl.float8e4nv: ml_dtypes.float8_e4m3fn, tl.float8e5: ml_dtypes.float8_e5m2}
 _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
@@ -33,8 +34,8 @@ def _is_bf16(handle: Any) -> bool:
 
 
 def _numbers(handle: Any) -> Any:
-    if handle.dtype.scalar == tl.float8e4nv:
-        return handle.data.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    if (fp8 := _FP8.get(handle.dtype.scalar)) is not None:
+        return handle.data.view(fp8).astype(np.float32)
     return widen(handle.data) if _is_bf16(handle) else handle.data
 
 

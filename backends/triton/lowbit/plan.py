@@ -46,7 +46,7 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
         if schedule["reduce"] == "last":
             scratch.append(Scratch("counts", "i32", launches[-1].grid[0], kept=True))
         else:
-            launches.append(finish(p.m * p.n, parts, f"*{ELEMENT[p.out]}"))
+            launches.append(finish(p.m * p.n, parts, ELEMENT[p.out]))
     return Plan(tuple(launches), tuple(scratch), layout_name(workload, schedule))
 
 

@@ -1,17 +1,18 @@
-"""``y[b] = x[b] · w[b]`` of 16-bit floats, accumulated in f32."""
+"""``y[b] = x[b] · w[b]`` of 16-bit or 8-bit floats, accumulated in f32, or of 8-bit integers, in i32."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def product(x_ptr, w_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, BM: tl.constexpr,
-            BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):  # fmt: skip
+def product(x_ptr, w_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, W_K: tl.constexpr,
+            W_N: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr,
+            BAND: tl.constexpr):  # fmt: skip
     """One tile [BM, BN] of part ``pid_1`` of the sum over K of batch ``pid_2``, its places in ``[PARTS, batch, M, N]``,
     which of them are inside, and its columns.
 
     Tiles are taken in bands of BAND tile rows, so that programs which run together share columns of w in the cache.
-    W_BATCH is the distance of the batches' w: 0 if they share one.
+    W_BATCH, W_K and W_N are the distances of neighbours in w: one of the latter is 1.
     """
     TILES_N: tl.constexpr = (N + BN - 1) // BN
     BLOCKS: tl.constexpr = (K + BK - 1) // BK
@@ -28,8 +29,8 @@ def product(x_ptr, w_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.const
     rn = tile_n * BN + tl.arange(0, BN)
     rk = tl.arange(0, BK)
     x_at = x_ptr + batch * M * K + rm[:, None] * K + rk[None, :]
-    w_at = w_ptr + batch * W_BATCH + rk[:, None] * N + rn[None, :]
-    acc = tl.zeros((BM, BN), tl.float32)
+    w_at = w_ptr + batch * W_BATCH + rk[:, None] * W_K + rn[None, :] * W_N
+    acc = tl.zeros((BM, BN), tl.int32 if x_ptr.dtype.element_ty == tl.int8 else tl.float32)
     for block in range(part * PER, min(part * PER + PER, BLOCKS)):
         k = block * BK
         x_mask = (rm < M)[:, None]
@@ -38,15 +39,16 @@ def product(x_ptr, w_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.const
             x_mask = x_mask & (k + rk < K)[None, :]
             w_mask = w_mask & (k + rk < K)[:, None]
         x = tl.load(x_at + k, mask=x_mask, other=0.0)
-        w = tl.load(w_at + k * N, mask=w_mask, other=0.0)
-        acc = tl.dot(x, w, acc)
+        w = tl.load(w_at + k * W_K, mask=w_mask, other=0.0)
+        acc = tl.dot(x, w, acc, out_dtype=acc.dtype)
     at = (part * tl.num_programs(2) + batch) * M * N + rm[:, None] * N + rn[None, :]
     return acc, at, (rm < M)[:, None] & (rn < N)[None, :], rn
 
 
 @triton.jit
-def matmul(x_ptr, w_ptr, out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, BM: tl.constexpr,
-           BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):  # fmt: skip
+def matmul(x_ptr, w_ptr, out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr, W_K: tl.constexpr,
+           W_N: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr,
+           BAND: tl.constexpr):  # fmt: skip
     """``out[PARTS, batch, M, N]``."""
-    acc, at, mask, _ = product(x_ptr, w_ptr, M, N, K, W_BATCH, BM, BN, BK, PARTS, BAND)
+    acc, at, mask, _ = product(x_ptr, w_ptr, M, N, K, W_BATCH, W_K, W_N, BM, BN, BK, PARTS, BAND)
     tl.store(out_ptr + at, acc.to(out_ptr.dtype.element_ty), mask=mask)

@@ -11,8 +11,9 @@ from fettle.backends.triton.templates.elementwise import kernel_of, written
 from fettle.graph.epilogues import Epilogue
 
 _HEADER = """def fused(x_ptr, w_ptr, {pointers}out_ptr, M, N: tl.constexpr, K: tl.constexpr, W_BATCH: tl.constexpr,
-          BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr, BAND: tl.constexpr):
-    y, at, mask, rn = product(x_ptr, w_ptr, M, N, K, W_BATCH, BM, BN, BK, PARTS, BAND)
+          W_K: tl.constexpr, W_N: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+          PARTS: tl.constexpr, BAND: tl.constexpr):
+    y, at, mask, rn = product(x_ptr, w_ptr, M, N, K, W_BATCH, W_K, W_N, BM, BN, BK, PARTS, BAND)
 """
 
 

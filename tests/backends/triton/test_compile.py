@@ -103,18 +103,23 @@ def test_products_that_fly_on_over_a_loops_edge_are_made_one_by_one(executor: Co
 
 
 @pytest.mark.parametrize(
-    ("text", "changes"),
+    ("text", "changes", "instruction"),
     [
-        ("matmul m=512 n=4096 k=4096 act=bf16 weight=bf16", {}),
-        ("attention heads=8 q=512 kv=512 dim=64 act=f16 causal=true", {"split": 1}),
+        ("matmul m=512 n=4096 k=4096 act=bf16 weight=bf16", {}, "HGMMA"),
+        ("matmul m=512 n=4096 k=4096 act=f8e4m3 weight=f8e4m3 epilogue=y*b0", {}, "QGMMA"),
+        ("matmul m=512 n=4096 k=4096 act=i8 weight=i8", {}, "IGMMA"),
+        ("attention heads=8 q=512 kv=512 dim=64 act=f16 causal=true", {"split": 1}, "HGMMA"),
     ],
 )
-def test_dense_tiles_multiply_by_warpgroups(executor: CompileExecutor, text: str, changes: dict[str, Value]) -> None:
+def test_dense_tiles_multiply_by_warpgroups(
+    executor: CompileExecutor, text: str, changes: dict[str, Value], instruction: str
+) -> None:
     (kernel,) = Program.of(build(executor, text, **changes)).kernels
     assert kernel.compiled is not None
     loop = sass_loop(kernel.compiled.code)
     assert loop["wgmma"] > 0
-    assert loop["local"] == 0
+    assert (loop["local"], loop["convert"], loop["global"]) == (0, 0, 0)
+    assert instruction in disassemble(kernel.compiled.code)
     assert waits_for_products(kernel.compiled.code) < loop["wgmma"]
 
 

@@ -24,6 +24,20 @@ def test_batches_and_parts_of_k_add_up(prove: Prove, split: int) -> None:
     assert prove(text, split=split, block_k=32, block_m=16, block_n=32).verified
 
 
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("m=20 n=50 k=90 act=f8e4m3 weight=f8e4m3", 1),
+        ("m=20 n=50 k=90 act=f8e4m3 weight=f8e5m2 out=f16 epilogue=y*b0+b1", 1),
+        ("batch=2 m=20 n=50 k=140 act=f8e4m3 weight=f8e4m3", 2),
+        ("batch=2 m=20 n=50 k=140 act=i8 weight=i8", 2),
+        ("batch=2 m=20 n=50 k=90 act=i8 rhs=i8", 1),
+    ],
+)
+def test_products_of_bytes_are_right(prove: Prove, text: str, split: int) -> None:
+    assert prove(f"matmul {text}", split=split, block_k=32).verified
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_any_schedule_is_right(prove: Prove, number: int) -> None:
     assert prove("matmul m=40 n=70 k=64 act=bf16 weight=bf16", random=number).verified

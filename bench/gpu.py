@@ -27,6 +27,8 @@ WORKLOADS = (
     *(f"matmul m={m} n=28672 k=8192 {_U4}" for m in (1, 16)),
     f"matmul m=1 n=4096 k=4096 {_U4}",
     *(f"matmul m=1 n=28672 k=8192 act=f16 weight=u{bits}:128 compute=f16" for bits in range(8, 0, -1)),
+    "matmul m=128 n=11008 k=4096 act=bf16 weight=u8:row",
+    "matmul m=128 n=11008 k=4096 act=bf16 weight=f8e4m3:row compute=f8e4m3",
     "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16",
     "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16 epilogue=relu(y+b0)+x0",
     "matmul m=4096 n=4096 k=4096 act=f8e4m3 weight=f8e4m3 epilogue=y*b0",

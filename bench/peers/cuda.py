@@ -66,9 +66,38 @@ def _bare_products(torch: Any, device: str, workload: Workload, operands: Sequen
     found: list[GpuRival | Absent] = [GpuRival(name, (x, dense.T), torch.matmul, {"+": torch.addmm})]
     if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
+    if workload["compute"].bits == 8 and weight.group == x.shape[1]:
+        found += _of_rounded_rows(torch, device, x, weight)
     if device == "cuda":
         found += packages(torch, x, weight)
     return found
+
+
+def _of_rounded_rows(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> list[GpuRival | Absent]:
+    """``_int_mm`` and ``_scaled_mm`` of weights of 8 bits; each row of x is rounded to bytes in the same call."""
+    scales = torch.from_numpy(weight.scales.astype(np.float32).T.copy()).to(device)
+
+    def rounded(x: Any, most: float) -> tuple[Any, Any]:
+        unit = (x.abs().amax(1, keepdim=True).float() / most).clamp_min(1e-30)
+        return x / unit, unit
+
+    def of_integers(x: Any, w: Any, scales: Any) -> Any:
+        codes, unit = rounded(x, 127.0)
+        return (torch._int_mm(codes.round().to(torch.int8), w) * unit * scales).to(x.dtype)
+
+    def of_floats(x: Any, w: Any, scales: Any) -> Any:
+        codes, unit = rounded(x, 448.0)
+        return torch._scaled_mm(codes.to(w.dtype), w, unit, scales, out_dtype=x.dtype, use_fast_accum=True)
+
+    if weight.format.kind == "u8" and weight.zero_points is None:
+        name, product = "torch _int_mm of rounded rows", of_integers
+        codes = torch.from_numpy((weight.codes ^ np.uint8(128)).view(np.int8)).to(device)
+    elif weight.format.kind == "f8e4m3" and x.dtype == torch.bfloat16:
+        name, product = "torch _scaled_mm of rounded rows", of_floats
+        codes = torch.from_numpy(weight.codes.copy()).to(device).view(torch.float8_e4m3fn)
+    else:
+        return []
+    return [attempt(name, lambda: GpuRival(name, (x, codes.T, scales), product))]
 
 
 def _dense(torch: Any, workload: Workload, x: Any, right: Any) -> GpuRival | Absent:

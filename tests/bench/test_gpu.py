@@ -67,6 +67,17 @@ def test_exact_peers_make_no_error(text: str, name: str) -> None:
     assert (peer.name, peer.error_ratio) == (name, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("weight", "name"),
+    [("u8:row", "torch _int_mm of rounded rows"), ("f8e4m3:row compute=f8e4m3", "torch _scaled_mm of rounded rows")],
+)
+def test_peers_round_activations_where_ours_may(weight: str, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    dense, bytes_ = results(torch, f"matmul m=20 n=32 k=256 act=bf16 weight={weight}")
+    assert bytes_.name == name
+    assert dense.error_ratio < bytes_.error_ratio <= 1.0
+
+
 def test_work_that_torch_has_not_has_no_peer() -> None:
     torch = pytest.importorskip("torch")
     text = "attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true"

@@ -7,6 +7,9 @@ from fettle.backends.triton.templates.codes import BINARY_CODED, FLOAT, float_va
 from fettle.backends.triton.templates.scales import HALF, scale_of
 from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, zeros
 
+MOST_BYTES = tl.constexpr(1 << 17)
+"""K below which sums of products of int8 surely fit int32."""
+
 
 @triton.jit
 def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M,
@@ -23,6 +26,8 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
     WHOLE_GROUPS: tl.constexpr = GROUP >= K or GROUP % BK == 0 or (BK % GROUP == 0 and GROUP % KS == 0)
     SPAN: tl.constexpr = min(GROUP, BK) // KS if WHOLE_GROUPS else 1
     SUM: tl.constexpr = tl.int32 if T == tl.int8 else tl.float32
+    # one late scale a row is applied to whole sums, of which int32 holds those of bytes
+    ROWS: tl.constexpr = LATE and GROUP >= K and KIND != BINARY_CODED and (T != tl.int8 or K < MOST_BYTES)
     rm = tile_m * BM + tl.arange(0, BM)
     rn = tile_n * BN + tl.arange(0, BN)
     rk = tl.arange(0, KS)
@@ -31,7 +36,7 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
     at = first_words(rn, rk, N, WORDS * KS, K_CONTIGUOUS, SWAP)
     high_at = first_words(rn, rk, N, KS, K_CONTIGUOUS, SWAP)
     STRIDE: tl.constexpr = KS if K_CONTIGUOUS else KS * N
-    acc = zeros(BM, BN, SWAP)
+    acc = zeros(BM, BN, SWAP, SUM if ROWS else tl.float32)
     for block in range(first, last):
         base = low_ptr + block * (WORDS * KS * N)
         words = load_words(base, at, w_mask, MASKED, CONTAINER)
@@ -49,23 +54,34 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             else:
                 value = centred(code, zero_ptr, tensor_ptr, k, rk, rn, n_mask, T, N, K, KS, BITS + HIGH_BITS, KIND,
                                 EXPONENT, MANTISSA, STEP, OFFSET, GROUP, ZEROS, HOW, SWAP, MASKED)  # fmt: skip
-                scale = scale_of(scale_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, SCALE, SWAP, MASKED)
+                if not ROWS:
+                    scale = scale_of(scale_ptr, tensor_ptr, k, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, SCALE, SWAP,
+                                     MASKED)  # fmt: skip
                 if not LATE:
                     value = scaled(value, scale)
             x = load_x(x_ptr, rm, k, M, K, KS, SWAP)
-            if LATE and KIND != BINARY_CODED:
+            if LATE and not ROWS and KIND != BINARY_CODED:
                 if j % SPAN == 0:
                     part = tl.zeros(acc.shape, SUM)
                 part = multiply(value, x, part, SWAP)
                 if j % SPAN == SPAN - 1:
-                    total = part.to(tl.float32) * scale.to(tl.float32)
-                    if T == tl.int8 or T == tl.float8e4nv:
-                        x_scale = tl.load(x_scale_ptr + k // GROUP * M + rm, mask=rm < M, other=0.0)
-                        total = total * along(x_scale, not SWAP)
-                    acc += total
+                    acc += rescaled(part, scale, x_scale_ptr + k // GROUP * M, rm, M, T, SWAP)
             else:
                 acc = multiply(value, x, acc, SWAP)
+    if ROWS:
+        scale = scale_of(scale_ptr, tensor_ptr, 0, rk, rn, n_mask, 0, N, K, KS, GROUP, 1, SCALE, SWAP, MASKED)
+        acc = rescaled(acc, scale, x_scale_ptr, rm, M, T, SWAP)
     return acc
+
+
+@triton.jit
+def rescaled(total, scale, x_scale_ptr, rm, M, T: tl.constexpr, SWAP: tl.constexpr):
+    """A sum of a group times the scales of its weights and, if they were rounded to bytes, of its activations, f32."""
+    result = total.to(tl.float32) * scale.to(tl.float32)
+    if T == tl.int8 or T == tl.float8e4nv:
+        x_scale = tl.load(x_scale_ptr + rm, mask=rm < M, other=0.0)
+        result = result * along(x_scale, not SWAP)
+    return result
 
 
 @triton.jit

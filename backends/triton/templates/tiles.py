@@ -48,10 +48,10 @@ def multiply(weight, x, total, SWAP: tl.constexpr):
 
 
 @triton.jit
-def zeros(BM: tl.constexpr, BN: tl.constexpr, SWAP: tl.constexpr):
-    """Sums of a tile, f32."""
+def zeros(BM: tl.constexpr, BN: tl.constexpr, SWAP: tl.constexpr, T: tl.constexpr = tl.float32):
+    """Sums of a tile."""
     if SWAP:
-        result = tl.zeros((BN, BM), tl.float32)
+        result = tl.zeros((BN, BM), T)
     else:
-        result = tl.zeros((BM, BN), tl.float32)
+        result = tl.zeros((BM, BN), T)
     return result

@@ -35,10 +35,18 @@ WORKLOADS = (
     "matmul m=4096 n=4096 k=4096 act=i8 weight=i8",
     "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true",
     "attention batch=8 heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=bf16",
+    "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true pattern=ashape:64:1:4",
+    "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true pattern=slash:64:8",
+    "attention heads=32 kv_heads=8 q=4096 kv=4096 dim=128 act=bf16 causal=true pattern=block:64:3",
+    *(
+        f"attention batch=8 heads=32 kv_heads=8 q=1 kv=8192 dim=128 act=bf16 kvcache=u{bits}:64/f32"
+        for bits in (8, 4, 2)
+    ),
     "softmax rows=4096 cols=32000 act=bf16",
     "lossless n=11008 k=4096 act=bf16",
 )
-"""Weights in four bits over batches and sizes, one size over all widths, and what goes with them in a decoder."""
+"""Weights in four bits over batches and sizes, one size over all widths, products of bytes, and what goes with them in
+a decoder: attention to all keys, to patterns of blocks, and to caches of a few bits."""
 
 _CALLS = 20
 """Of one graph, at least."""

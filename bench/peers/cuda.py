@@ -18,6 +18,7 @@ import numpy as np
 from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import Unsupported
+from fettle.graph.operators.attention import hidden_keys, plain_cache
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -178,14 +179,27 @@ def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRi
 
 
 def _attention(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:
-    """SDPA; not for quantised caches and patterns, nor causal with more keys than queries (it aligns to the first)."""
+    """SDPA, with a mask for patterns and where queries are fewer than keys (causal, it aligns to the first key).
+
+    A quantised cache is plain there, in the activations' format.
+    """
     queries, causal = workload["q"], bool(workload["causal"]) and workload["q"] > 1
-    if workload["kvcache"].is_quantised or workload["pattern"] is not None or (causal and queries != workload["kv"]):
-        return []
-    tensors = tuple(_tensor(torch, device, operand) for operand in operands)
+    q, *cache = (np.asarray(operand) for operand in operands)
+    name = "torch SDPA"
+    if workload["kvcache"].is_quantised:
+        name += f", {workload['act']} cache"
+        halves = cache[: len(cache) // 2], cache[len(cache) // 2 :]
+        cache = [plain_cache(workload.values, half)[0].astype(q.dtype) for half in halves]
+    tensors = [_tensor(torch, device, operand) for operand in (q, *cache)]
     grouped = workload["heads"] != workload["kv_heads"]
     attend = torch.nn.functional.scaled_dot_product_attention
-    return [GpuRival("torch SDPA", tensors, lambda q, k, v: attend(q, k, v, is_causal=causal, enable_gqa=grouped))]
+    if workload["pattern"] is None and (not causal or queries == workload["kv"]):
+        return [GpuRival(name, tuple(tensors), lambda q, k, v: attend(q, k, v, is_causal=causal, enable_gqa=grouped))]
+    hidden = hidden_keys(workload.values, np.arange(queries))
+    tensors.append(_tensor(torch, device, ~np.asarray(hidden)))
+    return [
+        GpuRival(f"{name}, masked", tuple(tensors), lambda q, k, v, mask: attend(q, k, v, mask, enable_gqa=grouped))
+    ]
 
 
 def _uncoded(torch: Any, device: str, workload: Workload, operands: Sequence[Operand]) -> list[GpuRival | Absent]:

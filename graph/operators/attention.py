@@ -110,7 +110,7 @@ class Attention(Operator):
         pairs = q * (kv - q) + q * (q + 1) // 2 if values["causal"] else q * kv
         if values["pattern"] is not None:
             rows = (np.arange(start, min(start + _ROW_BLOCK, q)) for start in range(0, q, _ROW_BLOCK))
-            pairs = sum(int(np.count_nonzero(~np.asarray(_hidden(values, block)))) for block in rows)
+            pairs = sum(int(np.count_nonzero(~np.asarray(hidden_keys(values, block)))) for block in rows)
         return int(4 * values["batch"] * values["heads"] * values["dim"] * pairs)
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
@@ -140,8 +140,8 @@ class Attention(Operator):
         """
         q = np.asarray(operands[0]).astype(np.float64)
         half = (len(operands) + 1) // 2
-        k, key_sizes = _plain(values, [np.asarray(o) for o in operands[1:half]])
-        v, value_sizes = _plain(values, [np.asarray(o) for o in operands[half:]])
+        k, key_sizes = plain_cache(values, [np.asarray(o) for o in operands[1:half]])
+        v, value_sizes = plain_cache(values, [np.asarray(o) for o in operands[half:]])
         expected, tolerance = np.empty(q.shape), np.empty(q.shape)
         group = values["heads"] // values["kv_heads"]
         for b in range(values["batch"]):
@@ -150,7 +150,7 @@ class Attention(Operator):
                 cache = (k[at], key_sizes[at], v[at], value_sizes[at])
                 for start in range(0, values["q"], _ROW_BLOCK):
                     rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
-                    hidden = _hidden(values, np.arange(rows.start, rows.stop))
+                    hidden = hidden_keys(values, np.arange(rows.start, rows.stop))
                     result = _attend(
                         q[b, head, rows], *cache, hidden, values["act"].kind, values["kvcache"].is_quantised
                     )
@@ -158,7 +158,7 @@ class Attention(Operator):
         return Reference(expected, tolerance)
 
 
-def _plain(
+def plain_cache(
     values: Mapping[str, Any], stored: Sequence[NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Keys or values ``[batch, kv_heads, kv, dim]``, and the sizes of the summands they are made of."""
@@ -176,7 +176,7 @@ def _plain(
     return product + zero, np.abs(product) + np.abs(zero)
 
 
-def _hidden(values: Mapping[str, Any], queries: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+def hidden_keys(values: Mapping[str, Any], queries: NDArray[np.int64]) -> NDArray[np.bool_] | None:
     """Keys that some queries do not see, ``[queries, kv]``; None if they see all."""
     positions, keys = values["kv"] - values["q"] + queries, np.arange(values["kv"])
     pattern: Pattern | None = values["pattern"]

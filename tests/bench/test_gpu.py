@@ -36,6 +36,9 @@ def results(torch: Any, text: str) -> tuple[PeerResult, ...]:
         ("matmul m=5 n=24 k=64 act=f16 weight=u3:32 compute=f16", "torch matmul, f16 weight"),
         ("attention heads=4 kv_heads=2 q=8 kv=8 dim=16 act=bf16 causal=true", "torch SDPA"),
         ("attention heads=4 kv_heads=2 q=1 kv=30 dim=16 act=bf16", "torch SDPA"),
+        ("attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true", "torch SDPA, masked"),
+        ("attention heads=2 q=64 kv=64 dim=16 act=f16 causal=true pattern=ashape:16:1:1", "torch SDPA, masked"),
+        ("attention heads=4 kv_heads=2 q=1 kv=32 dim=16 act=f16 kvcache=u2:16/f32", "torch SDPA, f16 cache"),
         ("softmax rows=3 cols=40 act=bf16", "torch softmax"),
         ("matmul m=16 n=32 k=64 act=f8e4m3 weight=f8e4m3", "torch _scaled_mm"),
         ("matmul m=16 n=32 k=64 act=f8e4m3 weight=f8e5m2 out=f16", "torch _scaled_mm"),
@@ -80,8 +83,7 @@ def test_peers_round_activations_where_ours_may(weight: str, name: str) -> None:
 
 def test_work_that_torch_has_not_has_no_peer() -> None:
     torch = pytest.importorskip("torch")
-    text = "attention heads=2 q=4 kv=8 dim=16 act=bf16 causal=true"
-    assert results(torch, text) == ()
+    assert results(torch, "rmsnorm rows=2 cols=16 act=bf16") == ()
 
 
 def test_all_workloads_exist() -> None:

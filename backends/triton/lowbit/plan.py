@@ -27,6 +27,8 @@ _SCALES = {"f16": 0, "f32": 0, "e8m0": 1, "e4m3": 2}
 _SCALE_OF_64THS = 3
 _SIGN = 1 << 7
 """The sign bit of fixed point."""
+_MOST_FOLDED = 3
+"""Bits of a minifloat's exponent up to which its product with f8e4m3 is exact in f16 and bf16."""
 
 
 def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
@@ -71,15 +73,19 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     Beside words of 16 bits, scales and zero points (as f16) of neighbouring groups share words of 32 bits.
     """
     codes = weight.codes ^ np.uint8(_SIGN) if weight.format.is_fixed_point else weight.codes
+    scales = weight.scales
+    if weight.format.scale == "e4m3":  # kernels take them for positive; of minifloats, the sign is the top bit
+        scales = np.abs(scales)
+        codes = codes ^ weight.expand(np.signbit(weight.scales).astype(np.uint8) << (weight.format.bits - 1))
     arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(codes))
     if schedule["method"] in HALFWORDS:
-        arrays.append(_shared_words(weight.scales))
+        arrays.append(_shared_words(scales))
         if weight.zero_points is not None:
             arrays.append(_shared_words(weight.zero_points.astype(np.float16)))
         if weight.tensor_scale is not None:
             arrays.append(weight.tensor_scale)
         return tuple(arrays)
-    scales = weight.scales if weight.scales.ndim == 3 else weight.scales[:, :, None]
+    scales = scales if scales.ndim == 3 else scales[:, :, None]
     arrays.append(_plain(np.ascontiguousarray(scales.transpose(1, 2, 0))))
     if weight.zero_points is not None:
         arrays.append(np.ascontiguousarray(weight.zero_points.T))
@@ -240,6 +246,8 @@ def _assembly(p: Product, method: str, step: int, offset: int, late: bool) -> tu
     if not p.weight.is_minifloat:
         return spread.integers(p.weight.bits, p.act, *((1, 0) if p.weight.zero_points else (step, offset))), 1.0
     exponent, mantissa = MINIFLOATS[p.weight.kind]
+    if p.weight.scale == "e4m3" and not late and exponent <= _MOST_FOLDED:
+        return spread.floats(exponent, mantissa, p.act, scaled=False), spread.folded_factor(exponent, p.act)
     scaled = p.act != "f16" or not late  # f32, in which late scales are, takes the factor
     factor = 1.0 if scaled else spread.bias_factor(exponent, p.act)
     return spread.floats(exponent, mantissa, p.act, scaled), factor

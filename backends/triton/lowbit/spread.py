@@ -101,6 +101,12 @@ def bias_factor(exponent: int, act: str) -> float:
     return float(2.0 ** (_EXPONENT_BIAS[act] - ((1 << exponent - 1) - 1)))
 
 
+def folded_factor(exponent: int, act: str) -> float:
+    """What a minifloat's bits, where the half has its own, are short of when multiplied by f8e4m3's 2^7 (f16) or
+    2^118 (bf16); with three bits of exponent and fewer, such products are exact numbers of the half."""
+    return bias_factor(exponent, act) * 2.0 ** -{"f16": 7, "bf16": 118}[act]
+
+
 def _place(code: tuple[Piece, ...], every: int) -> int:
     """Where a code that lies in one piece need not leave, modulo the period; 0 for others."""
     return code[0].bit % every if len(code) == 1 else 0

@@ -89,5 +89,5 @@ def float_value(code, T: tl.constexpr, BITS: tl.constexpr, EXPONENT: tl.constexp
 @triton.jit
 def power_of_two(code):
     """The scale of an OCP MX block: 2^(code - 127) as f32, code an integer 0 … 254."""
-    bits = tl.where(code == 0, 1 << 22, code << 23)  # 2^-127 is subnormal
+    bits = tl.maximum(code << 23, 1 << 22)  # 2^-127 is subnormal
     return bits.to(tl.float32, bitcast=True)

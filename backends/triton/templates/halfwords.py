@@ -16,7 +16,7 @@ Sums of x are products with ones, so they lie as the others do. The product of 1
 import triton
 import triton.language as tl
 
-from fettle.backends.triton.templates.scales import E4M3, HALF, packed_scale
+from fettle.backends.triton.templates.scales import E4M3, HALF, folded_scale, packed_scale
 from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, zeros
 
 # pairs by name: left to the assembler, halves are counted one by one, and on sm_80 bf16 has no other instructions
@@ -98,6 +98,7 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
     KS: tl.constexpr = BK // VALUES
     SPAN: tl.constexpr = min(GROUP, BK) // KS  # runs' codes that share a scale
     ROWS: tl.constexpr = LATE and not IS_RAW and GROUP >= K  # one scale a row: applied to whole sums
+    FOLDED: tl.constexpr = SCALE == E4M3 and not LATE and FACTOR != 1.0
     MASKED: tl.constexpr = N % BN != 0
     rm = tile_m * BM + tl.arange(0, BM)
     rn = tile_n * BN + tl.arange(0, BN)
@@ -126,7 +127,9 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
                     zero = packed_scale(zero_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, HALF, SWAP,
                                         MASKED)  # fmt: skip
                     value = paired(value, zero, F16_SUBTRACT, BF16_SUBTRACT)
-                if not ROWS:
+                if FOLDED:
+                    scale = folded_scale(scale_ptr, block, rn, n_mask, j * KS, T, N, GROUP, BK, SWAP, MASKED)
+                elif not ROWS:
                     scale = packed_scale(scale_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP,
                                          MASKED)  # fmt: skip
                 if not LATE:
@@ -136,14 +139,16 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
                 else:
                     x = load_x(x_ptr, rm, block * BK + j * KS, M, K, SPAN * KS, SWAP)
                     total = multiply(value, x, tl.zeros(acc.shape, tl.float32), SWAP)
-                    acc += total * (scale * FACTOR)
+                    acc += total * scale
             if ROWS or not LATE:
                 x = load_x(x_ptr, rm, block * BK, M, K, BK, SWAP)
                 acc = multiply(side_by_side(groups, 0, VALUES // SPAN, SWAP), x, acc, SWAP)
                 if SETTLE:
                     acc = settled(acc)
     if ROWS:
-        acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED) * FACTOR
+        acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED)
+    if FACTOR != 1.0:
+        acc *= FACTOR
     if SCALE == E4M3:
         acc *= tl.load(tensor_ptr)
     return acc

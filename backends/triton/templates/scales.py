@@ -38,21 +38,21 @@ def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
     return scale
 
 
-@triton.jit
-def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
-                 GROUP: tl.constexpr, BK: tl.constexpr, SCALE: tl.constexpr, SWAP: tl.constexpr,
-                 MASKED: tl.constexpr):  # fmt: skip
-    """The scales (or zero points) of the group that value FIRST of a block of K is in, f32, along n.
+F16_TIMES_2_15 = tl.constexpr(
+    "{ .reg .b32 f, z; mov.b32 f, 0x78007800; mov.b32 z, 0x80008000; fma.rn.f16x2 $0, $1, f, z; }"
+)
+BF16_TIMES_2_238 = tl.constexpr("""{ .reg .b32 f, g, z; mov.b32 f, 0x7f007f00; mov.b32 g, 0x77007700;
+mov.b32 z, 0x80008000; fma.rn.bf16x2 f, $1, f, z; fma.rn.bf16x2 $0, f, g, z; }""")
 
-    Words of 32 bits, which every thread can load ahead, hold those of 1 (f32), 2 (f16) or 4 (bytes) groups of one n,
-    ``[words, N]``; loads of one word become one. What scales the whole tensor is left out.
+
+@triton.jit
+def packed_word(pointer, block, rn, n_mask, FIRST: tl.constexpr, SHARED: tl.constexpr, N: tl.constexpr,
+                GROUP: tl.constexpr, BK: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+    """The word along n that has the scale of the group that value FIRST of a block of K is in, and its place there.
+
+    Words of 32 bits, which every thread can load ahead, hold those of SHARED groups of one n, ``[words, N]``; loads of
+    one word become one.
     """
-    if SCALE != HALF:
-        SHARED: tl.constexpr = 4
-    elif pointer.dtype.element_ty == tl.float32:
-        SHARED: tl.constexpr = 1
-    else:
-        SHARED: tl.constexpr = 2
     if BK % (SHARED * GROUP) == 0:
         word = block * (BK // GROUP // SHARED) + FIRST // GROUP // SHARED
         place = FIRST // GROUP % SHARED
@@ -64,6 +64,24 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexp
         found = tl.load(pointer + word * N + rn, mask=n_mask, other=0)
     else:
         found = tl.load(pointer + word * N + rn)
+    return found, place
+
+
+@triton.jit
+def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
+                 GROUP: tl.constexpr, BK: tl.constexpr, SCALE: tl.constexpr, SWAP: tl.constexpr,
+                 MASKED: tl.constexpr):  # fmt: skip
+    """The scale (or zero point) of the group that value FIRST of a block of K is in, f32, along n.
+
+    One (f32), 2 (f16) or 4 (bytes) share a word. What scales the whole tensor is left out.
+    """
+    if SCALE != HALF:
+        SHARED: tl.constexpr = 4
+    elif pointer.dtype.element_ty == tl.float32:
+        SHARED: tl.constexpr = 1
+    else:
+        SHARED: tl.constexpr = 2
+    found, place = packed_word(pointer, block, rn, n_mask, FIRST, SHARED, N, GROUP, BK, MASKED)
     if SCALE == E8M0:
         scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32))
     elif SCALE == E8M0_OF_64THS:
@@ -76,3 +94,27 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexp
     else:
         scale = found
     return along(scale, SWAP)
+
+
+@triton.jit
+def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexpr, N: tl.constexpr,
+                 GROUP: tl.constexpr, BK: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+    """As :func:`packed_scale`, of positive f8e4m3: 2^7 (f16) or 2^118 (bf16) times each, as T, along n.
+
+    So a product with a minifloat whose bits lie where T has its own needs no other factor in the loop
+    (:func:`fettle.backends.triton.lowbit.spread.folded_factor`). Two scales are made at a time, of alternate bytes.
+    """
+    found, place = packed_word(pointer, block, rn, n_mask, FIRST, 4, N, GROUP, BK, MASKED)
+    if BK % (4 * GROUP) == 0:
+        PLACE: tl.constexpr = FIRST // GROUP % 4
+    else:
+        PLACE: tl.constexpr = 0
+        found = found >> (place * 8)
+    if T == tl.float16:
+        moved = found << 7 if PLACE % 2 == 0 else found >> 1
+        pair = tl.inline_asm_elementwise(F16_TIMES_2_15, "=r,r", [moved & 0x3F803F80], tl.uint32, True, 1)
+    else:
+        moved = found << 4 if PLACE % 2 == 0 else found >> 4
+        pair = tl.inline_asm_elementwise(BF16_TIMES_2_238, "=r,r", [moved & 0x07F007F0], tl.uint32, True, 1)
+    half = pair >> 16 if PLACE >= 2 else pair & 0xFFFF
+    return along(half.to(tl.uint16).to(T, bitcast=True), SWAP)

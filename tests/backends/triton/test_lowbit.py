@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+import numpy as np
 import pytest
 
 from fettle.backends.api import Value
@@ -11,9 +13,12 @@ from fettle.backends.host.executor import TrialResult
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.backends.triton.backend import target_of
+from fettle.backends.triton.lowbit import defaults
 from fettle.backends.triton.lowbit.layouts import values_in
+from fettle.graph import data
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.formats import Format
+from fettle.graph.quantized import QuantizedWeight
 from fettle.graph.workload import Workload
 
 Prove = Callable[..., TrialResult]
@@ -96,8 +101,32 @@ def test_inline_ptx_takes_scales_of_bytes_and_of_words(prove: Prove, weight: str
     assert in_halfwords(prove, weight, act, method="ptx", scale="late" if act == "f16" else "early").verified
 
 
-def test_f16_holds_products_of_fp4_and_fp8(prove: Prove) -> None:
-    assert in_halfwords(prove, "nvfp4", "f16", method="ptx", scale="early").verified
+@pytest.mark.parametrize("act", ["f16", "bf16"])
+@pytest.mark.parametrize("weight", ["nvfp4", "f6e3m2:32/e4m3", "f8e4m3:32/e4m3"])
+def test_halves_hold_products_of_minifloats_and_fp8(prove: Prove, weight: str, act: str) -> None:
+    assert in_halfwords(prove, weight, act, method="ptx", scale="early").verified
+
+
+@pytest.mark.parametrize("method", ["ptx", "convert"])
+def test_the_sign_of_a_scale_goes_to_its_codes(method: str) -> None:
+    workload = Workload.parse("matmul m=1 n=32 k=256 act=f16 weight=nvfp4 compute=f16")
+    backend, device = resolve_device("triton:sm_90")
+    weight = data.operands(workload, 0)[1]
+    assert isinstance(weight, QuantizedWeight)
+    turned = np.zeros(weight.scales.shape, bool)
+    turned[::2, 1::3] = True
+    negative = attrs.evolve(
+        weight,
+        scales=np.where(turned, -weight.scales, weight.scales),
+        codes=weight.codes ^ weight.expand(turned.astype(np.uint8) << 3),
+    )
+    assert np.array_equal(negative.dequantise(), weight.dequantise())
+    make = defaults.default if method == "ptx" else defaults.converted
+    schedule = make(workload, target_of(device))
+    assert (schedule["method"] == "ptx") is (method == "ptx")
+    family = backend.family(workload, device)
+    for one, other in zip(*(family.pack(workload, schedule, (w,)) for w in (weight, negative)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_f16_is_not_scaled_by_what_it_has_not(prove: Prove) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -51,6 +52,8 @@ a decoder: attention to all keys, to patterns of blocks, and to caches of a few 
 _CALLS = 20
 """Of one graph, at least."""
 _MOST_SETS = 64
+_AHEAD = 2
+"""Workloads whose operands and reference are made meanwhile: that takes longer than the kernels."""
 
 Timer = Callable[[Sequence[Callable[[], Any]], int], float]
 """Seconds of one of some calls, taken in turn: the median of so many samples."""
@@ -98,15 +101,14 @@ def bench_gpu(
     torch = load_torch()
     policy = MeasurePolicy(mode="cold", samples=rounds, timeout=120.0)
     rows = []
-    with ThreadPoolExecutor(1) as ahead, make_executor(backend, device) as executor:
+    with ThreadPoolExecutor(_AHEAD) as ahead, make_executor(backend, device) as executor:
         profile = store.get_profile(device.key) or executor.profile()
         todo = [Workload.parse(text) for text in workloads]
-        coming = ahead.submit(executor.open, todo[0], policy, 0)
+        coming = deque(ahead.submit(executor.open, workload, policy, 0) for workload in todo[:_AHEAD])
         for number, (text, workload) in enumerate(zip(workloads, todo, strict=True)):
-            session = coming.result()
-            if number + 1 < len(todo):  # operands and reference take longer than the kernels
-                coming = ahead.submit(executor.open, todo[number + 1], policy, 0)
-            with session:
+            with coming.popleft().result() as session:
+                if number + _AHEAD < len(todo):
+                    coming.append(ahead.submit(executor.open, todo[number + _AHEAD], policy, 0))
                 bound = backend.bound(workload, device, profile)
                 tuned, schedule, trial = _ours(store, backend, device, workload, session)
                 operands, reference = session.verification_data()
@@ -167,11 +169,15 @@ def peer_results(
         if isinstance(rival, Absent):
             results.append(PeerResult(rival.name, reason=rival.reason))
             continue
-        result = rival.call().double().cpu().numpy()
-        _, error, _, _ = compare(result, reference)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in rival.tensors)
-        copies = rival.copies(min(_MOST_SETS, 1 + 2 * cache // size))
-        results.append(PeerResult(rival.name, timer([copy.call for copy in copies], rounds), error))
+        try:
+            result = rival.call().double().cpu().numpy()
+            _, error, _, _ = compare(result, reference)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in rival.tensors)
+            copies = rival.copies(min(_MOST_SETS, 1 + 2 * cache // size))
+            found = PeerResult(rival.name, timer([copy.call for copy in copies], rounds), error)
+        except RuntimeError as problem:  # what torch raises: out of memory, no kernel for these shapes
+            found = PeerResult(rival.name, reason=str(problem).partition("\n")[0][:500])
+        results.append(found)
     return tuple(results)
 
 

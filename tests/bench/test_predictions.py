@@ -27,7 +27,7 @@ def test_predictions_rank_the_trials_they_were_fitted_to() -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("folder", ["third", "fourth", "fifth", "sixth"])
+@pytest.mark.parametrize("folder", ["third", "fourth", "fifth", "sixth", "seventh"])
 def test_among_the_best_schedules_three_predictions_hold_one_of_the_fastest(folder: str) -> None:
     rows = [row for row in bench_predictions([RECORDED / folder]) if "weight=u" in row.workload]
     assert all(row.picks > 0.87 for row in rows)

@@ -11,7 +11,7 @@ from fettle.backends.triton.targets import Target
 from fettle.graph.workload import Workload
 
 _OPERATORS = ("softmax", "rmsnorm", "layernorm", "elementwise")
-_LARGEST_BLOCK = 16384
+_LARGEST_BLOCK = 32768
 _MOST_ELEMENTS = 128
 """Of a tile, per thread: what its registers hold."""
 
@@ -38,7 +38,7 @@ class Rows(Family):
             (
                 Parameter.powers_of_two("block", max(64, min(256, most)), most),
                 Parameter("rows", tuple(r for r in (1, 2, 4, 8) if r == 1 or r < 2 * rows)),
-                Parameter("warps", (1, 2, 4, 8, 16)),
+                Parameter("warps", (1, 2, 4, 8, 16, 32)),
                 Parameter("stages", (1, 2, 3)),
             ),
             (
@@ -46,15 +46,15 @@ class Rows(Family):
                 Constraint(f"block * rows >= {target.warp} * warps", "every thread has an element"),
                 Constraint(f"stages == 1 or block < {columns}", "only a loop is pipelined"),
             ),
-            version="triton-rows-1",
+            version="triton-rows-2",
         )
 
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
         blocks = next(p.choices for p in space.parameters if p.name == "block")
         block = int(blocks[-1]) if workload.operator != "elementwise" else min(int(blocks[-1]), 1024)
-        needed = -(-block // (_MOST_ELEMENTS * target.warp))
-        warps = min(w for w in (1, 2, 4, 8, 16) if w >= max(needed, min(4, block // target.warp)))
+        needed = -(-block // (_MOST_ELEMENTS // 2 * target.warp))  # half, so that more warps wait beside each other
+        warps = min(w for w in (1, 2, 4, 8, 16, 32) if w >= max(needed, min(4, block // target.warp)))
         return Schedule.of(block=block, rows=1, warps=warps, stages=1)
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:

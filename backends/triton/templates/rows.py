@@ -16,7 +16,7 @@ def softmax(x_ptr, out_ptr, M, COLS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl
         x = tl.load(x_ptr + start + at[None, :], mask=mask, other=-float("inf")).to(tl.float32)
         high = tl.max(x, 1)
         e = tl.exp(x - tl.where(high == -float("inf"), 0.0, high)[:, None])
-        y = e / tl.sum(e, 1)[:, None]
+        y = e * (1.0 / tl.sum(e, 1))[:, None]
         tl.store(out_ptr + start + at[None, :], y.to(out_ptr.dtype.element_ty), mask=mask)
     else:
         high = tl.full((ROWS,), -float("inf"), tl.float32)
@@ -28,10 +28,11 @@ def softmax(x_ptr, out_ptr, M, COLS: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl
             base = tl.where(higher == -float("inf"), 0.0, higher)  # a row of -inf so far
             total = total * tl.exp(high - base) + tl.sum(tl.exp(x - base[:, None]), 1)
             high = higher
+        share = 1.0 / total
         for first in range(0, COLS, BLOCK):
             mask = inside & (first + at < COLS)[None, :]
             x = tl.load(x_ptr + start + first + at[None, :], mask=mask, other=0.0).to(tl.float32)
-            y = tl.exp(x - high[:, None]) / total[:, None]
+            y = tl.exp(x - high[:, None]) * share[:, None]
             tl.store(out_ptr + start + first + at[None, :], y.to(out_ptr.dtype.element_ty), mask=mask)
 
 

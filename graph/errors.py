@@ -60,6 +60,14 @@ class Unavailable(FettleError):
     """The store, server or device cannot be reached now; trying again may help."""
 
 
+class StoreUnavailable(Unavailable):
+    """The store cannot be reached, or is locked, now; nothing is wrong with the work that was to be stored."""
+
+
+class StoreFull(ResourceExhausted):
+    """No space is left for what should be stored; nothing was left half written."""
+
+
 class Unauthenticated(FettleError):
     """The call carries no token the server knows."""
 

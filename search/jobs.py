@@ -14,7 +14,7 @@ from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
-from fettle.graph.errors import DataLoss, FettleError, NotFound
+from fettle.graph.errors import DataLoss, FettleError, NotFound, StoreFull, StoreUnavailable
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
 from fettle.search.journal import Journal
@@ -32,6 +32,8 @@ from fettle.store.lookup import lookup
 from fettle.store.values import Job, JobEvent, JobState, Kernel, WorkloadResult
 
 _log = logging.getLogger("fettle.search")
+
+_STORE_TROUBLE = (StoreUnavailable, StoreFull)
 
 ExecutorFactory = Callable[[Backend, Device], Executor]
 
@@ -69,16 +71,18 @@ def run_job(
     Raises:
         NotFound: no such job.
         Conflict: another thread or process runs it; see :func:`fettle.search.follow.run_or_follow`.
-        Unavailable: the store cannot be reached; the job stays as it is and may be run again.
+        StoreUnavailable, StoreFull: the job stays as it is, and goes on from its stored trials when it is run again.
     """
-    with store.claim_job(job_id):
+    with store.claim_job(job_id) as held:
         startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
         if not store.move_job(job_id, startable, JobState.RUNNING):
             return store.get_job(job_id)
-        run = _Run(store, job_id, Watch(store, job_id, cancel, pause, clock), on_event, sampler, clock)
+        run = _Run(store, job_id, Watch(store, job_id, held, cancel, pause, clock), on_event, sampler, clock)
         run.event("state", {"state": JobState.RUNNING.value, "error": ""})
         try:
             state, error = run.run(backend, executor_factory or make_executor)
+        except _STORE_TROUBLE:
+            raise  # nothing is wrong with the job
         except FettleError as problem:
             state, error = JobState.FAILED, str(problem)
         except Exception as problem:  # a defect; the job must not look alive, and the log gets the traceback
@@ -195,6 +199,8 @@ class _Run:
                         few_trials=self._spec.budget.trials <= FEW_TRIALS,
                     )
                 )
+            except _STORE_TROUBLE:
+                raise
             except FettleError as problem:
                 self._finish(WorkloadResult(workload, count, error=str(problem)))
         return tuners
@@ -220,6 +226,8 @@ class _Run:
                     on_record=self._recorder(tuner),
                     should_stop=lambda: self._watch.check() is not None,
                 )
+            except _STORE_TROUBLE:
+                raise
             except FettleError as problem:
                 tuner.error = str(problem)
             finally:

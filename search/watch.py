@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from fettle.store.api import Store
+from fettle.store.claims import Held
 
 
 class Stop(enum.Enum):
@@ -25,9 +26,10 @@ ASK_EVERY = 0.1
 
 
 class Watch:
-    """Looks at the caller's events and, now and then, at the store's cancel request.
+    """Looks at the caller's events and, now and then, at the store's cancel request and the job's claim.
 
     Args:
+        held: raises once the claim is lost.
         clock: seconds, monotonic.
     """
 
@@ -35,12 +37,14 @@ class Watch:
         self,
         store: Store,
         job_id: str,
+        held: Held,
         cancel: threading.Event | None,
         pause: threading.Event | None,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._job_id = job_id
+        self._held = held
         self._cancel = cancel or threading.Event()
         self._pause = pause or threading.Event()
         self._clock = clock
@@ -48,11 +52,16 @@ class Watch:
 
     def check(self) -> Stop | None:
         """How to stop, or None. A pause goes first: a process that goes away has no time for finals, and a cancel
-        request in the store is met again on resumption."""
+        request in the store is met again on resumption.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked, or somebody else may run the job by now.
+        """
         if self._pause.is_set():
             return Stop.PAUSE
         if not self._cancel.is_set() and self._clock() - self._asked >= ASK_EVERY:
             self._asked = self._clock()
+            self._held()
             if self._store.cancel_requested(self._job_id):
                 self._cancel.set()
         return Stop.CANCEL if self._cancel.is_set() else None

@@ -8,7 +8,7 @@ from collections import deque
 
 import structlog
 
-from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, Unavailable
+from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, StoreFull, Unavailable
 from fettle.service.jobthread import JobThread, RunJob
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
@@ -166,8 +166,7 @@ class JobManager:
 
         Raises:
             Conflict: another process runs it.
-            Unavailable: it should be tried again.
-            ResourceExhausted: likewise; the store has no room even for saying that the job failed.
+            Unavailable, StoreFull: it should be tried again.
         """
         self._running = running = JobThread(job_id)
         try:
@@ -186,7 +185,7 @@ class JobManager:
             if running.pause.is_set() and job.state is JobState.RUNNING:
                 await self._move(job_id, (JobState.RUNNING,), JobState.PAUSED)
             log.info("job ends", job=job_id, state=job.state.value, trials=job.trials)
-        except (Conflict, Unavailable):
+        except (Conflict, Unavailable, StoreFull):
             raise
         except Exception as error:
             message = error.message if isinstance(error, FettleError) else f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ from types import TracebackType
 import attrs
 
 from fettle.backends.api import Artifact, Device, Profile, Record
+from fettle.store.claims import Held
 from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
 
 
@@ -55,7 +56,7 @@ class Stats:
 class Store(abc.ABC):
     """All methods are safe to call from several threads and processes; values returned are frozen.
 
-    Any method may raise Unavailable when the database cannot be reached, and ResourceExhausted when the
+    Any method may raise StoreUnavailable when the database cannot be reached, and StoreFull when the
     disk is full (nothing is left half written).
     """
 
@@ -100,8 +101,11 @@ class Store(abc.ABC):
         """Compare-and-set of the state; False if the state is not among ``expected``. Raises NotFound."""
 
     @abc.abstractmethod
-    def claim_job(self, job_id: str) -> AbstractContextManager[None]:
+    def claim_job(self, job_id: str) -> AbstractContextManager[Held]:
         """The sole right to run a job, until the context is left or the process dies, however it does.
+
+        A database server that restarts forgets it; whoever runs a job for long asks now and then, by calling what
+        the context gives, which raises StoreUnavailable then.
 
         Raises on entering: NotFound; Conflict if another thread or process has it.
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fettle.backends.api import Artifact
 from fettle.graph import codec
-from fettle.graph.errors import DataLoss, InvalidArgument, ResourceExhausted, Unavailable
+from fettle.graph.errors import DataLoss, InvalidArgument, StoreFull, StoreUnavailable
 from fettle.store.atomic import write_atomically
 from fettle.store.encoding import check_key
 from fettle.store.missing import no_artifact
@@ -39,8 +39,8 @@ class ArtifactFiles:
         """Store an artifact and return its sha256 and size in bytes. A damaged file of that name is replaced.
 
         Raises:
-            ResourceExhausted: the disk is full.
-            Unavailable: the folder cannot be written.
+            StoreFull: the disk is full.
+            StoreUnavailable: the folder cannot be written.
         """
         data = codec.dumps(artifact)
         sha256 = hashlib.sha256(data).hexdigest()
@@ -57,7 +57,7 @@ class ArtifactFiles:
         Raises:
             NotFound: the text is no hash.
             DataLoss: the file is missing, truncated or altered.
-            Unavailable: it cannot be read.
+            StoreUnavailable: it cannot be read.
         """
         path = self.path(sha256)
         try:
@@ -65,7 +65,7 @@ class ArtifactFiles:
         except FileNotFoundError:
             raise _lost(path, sha256, "is missing") from None
         except OSError as error:
-            raise Unavailable(f"artifact {path} cannot be read: {error}") from error
+            raise StoreUnavailable(f"artifact {path} cannot be read: {error}") from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise _lost(path, sha256, "does not have the content it was stored with")
         try:
@@ -92,7 +92,7 @@ class ModelFiles:
 
         Raises:
             InvalidArgument: the key is none.
-            Unavailable: the file cannot be read.
+            StoreUnavailable: the file cannot be read.
         """
         path = self._folder / check_key(key)
         try:
@@ -100,7 +100,7 @@ class ModelFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unavailable(f"{path} cannot be read: {error}") from error
+            raise StoreUnavailable(f"{path} cannot be read: {error}") from error
 
 
 @contextlib.contextmanager
@@ -109,10 +109,10 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceExhausted(
+            raise StoreFull(
                 f"no space left for {path}", hint="free some space; nothing was left half written"
             ) from error
-        raise Unavailable(f"{path} cannot be written: {error}", hint="check that the folder is writable") from error
+        raise StoreUnavailable(f"{path} cannot be written: {error}", hint="check that the folder is writable") from error
 
 
 def _holds(path: Path, data: bytes) -> bool:

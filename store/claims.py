@@ -13,28 +13,33 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from fettle.graph.errors import Conflict, ResourceExhausted, Unavailable
+from fettle.graph.errors import Conflict, StoreFull, StoreUnavailable
+from fettle.store.sql.failures import translated
 
 _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 """Seconds, seconds, probes: a server notices within a minute that a claimant's machine is gone."""
+
+
+Held = Callable[[], None]
+"""Asks whether a claim still holds; raises StoreUnavailable once it is lost. For the thread that made the claim."""
 
 
 class Claims(abc.ABC):
     """Hands out claims on jobs of one store."""
 
     @abc.abstractmethod
-    def claim(self, job_id: str) -> AbstractContextManager[None]:
+    def claim(self, job_id: str) -> AbstractContextManager[Held]:
         """Hold a job until the context is left or this process dies. ``job_id`` is that of a stored job.
 
         Raises on entering:
             Conflict: another thread or process holds it.
-            Unavailable, ResourceExhausted: the claim cannot be made at all.
+            StoreUnavailable, StoreFull: the claim cannot be made at all.
         """
 
 
@@ -46,13 +51,13 @@ class MemoryClaims(Claims):
         self._held: set[str] = set()
 
     @contextmanager
-    def claim(self, job_id: str) -> Iterator[None]:
+    def claim(self, job_id: str) -> Iterator[Held]:
         with self._mutex:
             if job_id in self._held:
                 raise _taken(job_id)
             self._held.add(job_id)
         try:
-            yield
+            yield _as_long_as_we_live
         finally:
             with self._mutex:
                 self._held.discard(job_id)
@@ -65,20 +70,20 @@ class FileClaims(Claims):
         self._folder = folder
 
     @contextmanager
-    def claim(self, job_id: str) -> Iterator[None]:
+    def claim(self, job_id: str) -> Iterator[Held]:
         path = self._folder / job_id
         try:
             descriptor = self._lock(path)
         except BlockingIOError:
             raise _taken(job_id) from None
         except OSError as error:
-            kind = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else Unavailable
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailable
             raise kind(
                 f"job {job_id} cannot be claimed with the file {path}: {error.strerror}",
                 hint="check that the store's folder has space, is writable and knows file locks",
             ) from error
         try:
-            yield
+            yield _as_long_as_we_live
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()  # while it is locked: whoever opened it before finds that it is gone
@@ -111,18 +116,28 @@ class ServerClaims(Claims):
         self._engine = engine
 
     @contextmanager
-    def claim(self, job_id: str) -> Iterator[None]:
+    def claim(self, job_id: str) -> Iterator[Held]:
         key = int.from_bytes(hashlib.sha256(f"fettle.job {job_id}".encode()).digest()[:8], "big", signed=True)
-        with self._engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            try:
+        where = self._engine.url.render_as_string(hide_password=True)
+        with ExitStack() as stack:
+            with translated(where):
+                connection = stack.enter_context(self._engine.connect())
+                stack.callback(connection.invalidate)  # closes the session, and with it the lock
+                connection.execution_options(isolation_level="AUTOCOMMIT")
                 for name, value in _KEEPALIVE.items():
                     connection.execute(text(f"SET {name} = {value}"))
                 if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
                     raise _taken(job_id)
-                yield
-            finally:
-                connection.invalidate()  # closes the session, and with it the lock
+
+            def held() -> None:
+                with translated(where):  # the lock lives as long as the session that took it
+                    connection.execute(text("SELECT 1"))
+
+            yield held
+
+
+def _as_long_as_we_live() -> None:
+    """A claim that only its holder can lose."""
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

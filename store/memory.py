@@ -13,10 +13,10 @@ import attrs
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
-from fettle.graph.errors import Conflict, Unavailable
+from fettle.graph.errors import Conflict, StoreUnavailable
 from fettle.graph.workload import Workload
 from fettle.store.api import Page, Stats, Store, TrialPage
-from fettle.store.claims import MemoryClaims
+from fettle.store.claims import Held, MemoryClaims
 from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
 from fettle.store.missing import no_artifact, no_job
@@ -51,7 +51,7 @@ class MemoryStore(Store):
     def _locked(self) -> Iterator[None]:
         with self._mutex:
             if self._closed:
-                raise Unavailable("the store in memory is closed")
+                raise StoreUnavailable("the store in memory is closed")
             yield
 
     def _job(self, job_id: str) -> Job:
@@ -124,10 +124,10 @@ class MemoryStore(Store):
             return True
 
     @contextmanager
-    def claim_job(self, job_id: str) -> Iterator[None]:
+    def claim_job(self, job_id: str) -> Iterator[Held]:
         self.get_job(job_id)
-        with self._claims.claim(job_id):
-            yield
+        with self._claims.claim(job_id) as held:
+            yield held
 
     def request_cancel(self, job_id: str) -> Job:
         with self._locked():

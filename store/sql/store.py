@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
-from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, Unavailable
+from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, StoreUnavailable
 from fettle.store.api import Page, Stats, Store, TrialPage
 from fettle.store.artifacts import ArtifactFiles, ModelFiles
-from fettle.store.claims import Claims
+from fettle.store.claims import Claims, Held
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
 from fettle.store.paging import page_limit, read_token, write_token
 from fettle.store.sql import jobs, kernels, records
@@ -71,7 +71,7 @@ class SqlStore(Store):
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Session]:
         if self._closed:
-            raise Unavailable(f"the store {self._where} is closed")
+            raise StoreUnavailable(f"the store {self._where} is closed")
         with translated(self._where), Session(engine, expire_on_commit=False) as session:
             with session.begin():
                 yield session
@@ -112,7 +112,7 @@ class SqlStore(Store):
                     return self._load_job(session, row), created
             except IntegrityError:
                 continue  # a server's other client was faster: join its job, or take the next id
-        raise Unavailable(f"{self._where} is too busy to create a job", hint="try again")
+        raise StoreUnavailable(f"{self._where} is too busy to create a job", hint="try again")
 
     def get_job(self, job_id: str) -> Job:
         with self._read() as session:
@@ -144,13 +144,11 @@ class SqlStore(Store):
             ) from clash
 
     @contextmanager
-    def claim_job(self, job_id: str) -> Iterator[None]:
+    def claim_job(self, job_id: str) -> Iterator[Held]:
         with self._read() as session:
             jobs.find(session, job_id)
-        with ExitStack() as stack:
-            with translated(self._where):
-                stack.enter_context(self._claims.claim(job_id))
-            yield
+        with self._claims.claim(job_id) as held:
+            yield held
 
     def request_cancel(self, job_id: str) -> Job:
         with self._write() as session:

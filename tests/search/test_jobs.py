@@ -10,7 +10,7 @@ import pytest
 
 from fettle.backends.api import Backend, Device, Outcome, Schedule
 from fettle.graph import codec
-from fettle.graph.errors import NotFound, Unavailable
+from fettle.graph.errors import NotFound, StoreFull, StoreUnavailable, Unavailable
 from fettle.graph.workload import Workload
 from fettle.search.jobs import run_job
 from fettle.store.memory import MemoryStore
@@ -272,6 +272,34 @@ def test_a_job_resumes_after_a_crash_in_the_middle_of_a_batch() -> None:
     pairs = [(c.workload, c.schedule) for executor in bench.executors for c in executor.evaluated]
     assert len(pairs) == 41  # the trial that crashed left no record and was repeated
     assert len(set(pairs)) == 40
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("the database is away"), StoreFull("no space left")])
+def test_trouble_with_the_store_is_no_fault_of_the_job_which_goes_on_later(trouble: Exception) -> None:
+    class Flaky(MemoryStore):
+        trouble: Exception | None = None
+
+        def add_records(self, *arguments: Any) -> tuple[JobEvent | None, ...]:
+            if self.trouble:
+                raise self.trouble
+            return super().add_records(*arguments)
+
+    bench = Bench()
+    bench.store = store = Flaky()
+    job_id = bench.submit(workload(), workload(512), trials=20)
+
+    def go_away(number: int) -> None:
+        store.trouble = trouble if number == 21 else None
+
+    bench.options["after_trial"] = go_away
+    with pytest.raises(type(trouble)):
+        bench.run(job_id)
+    stopped = store.get_job(job_id)
+    assert (stopped.state, stopped.results) == (JobState.RUNNING, ())
+    store.trouble = None
+    job = bench.run(job_id)
+    assert (job.state, job.trials) == (JobState.DONE, 40)
+    assert all(result.verified for result in job.results)
 
 
 def test_the_time_limit_includes_finals_and_what_earlier_runs_took() -> None:

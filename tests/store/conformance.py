@@ -131,6 +131,12 @@ class JobConformance:
         with store.claim_job(job.id):
             pass
 
+    def test_claim_says_that_it_holds(self, store: Store) -> None:
+        job, _ = store.create_job(spec())
+        with store.claim_job(job.id) as held:
+            held()
+            held()
+
     def test_claim_is_let_go_when_its_holder_fails(self, store: Store) -> None:
         job, _ = store.create_job(spec())
         with pytest.raises(ZeroDivisionError), store.claim_job(job.id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -72,8 +73,6 @@ class Journal:
             self._untold += [event for event in events if event is not None]
 
     def _write_late(self) -> None:
-        with self._lock:
-            try:
-                self._write()
-            except FettleError:
-                pass  # they wait on, and the job's thread meets the same trouble, and decides what it means
+        # What cannot be written waits on: the job's thread meets the same trouble, and decides what it means.
+        with self._lock, contextlib.suppress(FettleError):
+            self._write()

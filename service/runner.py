@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 
@@ -12,7 +13,7 @@ from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, StoreF
 from fettle.service.jobthread import JobThread, RunJob
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import Job, JobState
+from fettle.store.values import Job, JobSpec, JobState
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 _LOOK_FOR_CANCEL = 1.0
@@ -21,6 +22,9 @@ _LOOK_FOR_CANCEL = 1.0
 _LOOK_AGAIN = 2.0
 """Seconds between attempts to run jobs that other processes run: theirs may die."""
 
+_LOOK_FOR_JOBS = 30.0
+"""Seconds between looks for unfinished jobs of other servers on this store, while there is nothing else to do."""
+
 _RETRY_SECONDS = (1.0, 5.0, 30.0)
 """Waits after the store or device was unavailable, or the store full; the last one repeats."""
 
@@ -28,12 +32,22 @@ log = structlog.get_logger("fettle.service.runner")
 
 
 class JobManager:
-    """The queue of one server. Create it inside the running event loop."""
+    """The queue of one server. Create it inside the running event loop.
 
-    def __init__(self, store: Store, run: RunJob, hub: EventHub) -> None:
+    Servers that share a store finish each other's jobs, each those of the devices it has.
+
+    Args:
+        has_device: whether the device a job is for is one of this machine's.
+    """
+
+    def __init__(
+        self, store: Store, run: RunJob, hub: EventHub, has_device: Callable[[JobSpec], bool] = lambda spec: True
+    ) -> None:
         self._store = store
         self._run = run
         self._hub = hub
+        self._has_device = has_device
+        self._left: set[str] = set()  # jobs of other machines' devices
         self._queue: deque[str] = deque()
         self._more = asyncio.Event()
         self._running: JobThread | None = None
@@ -47,9 +61,12 @@ class JobManager:
 
     async def start(self) -> None:
         """Queue what an earlier server left unfinished, oldest first, and begin to work."""
+        await self._take_up()
+        self._task = asyncio.create_task(self._work(), name="job manager")
+
+    async def _take_up(self) -> None:
         for job in await asyncio.to_thread(self._unfinished):
             await self.enqueue(job)
-        self._task = asyncio.create_task(self._work(), name="job manager")
 
     async def enqueue(self, job: Job) -> None:
         """Run the job in its turn; nothing happens if it waits or runs here already.
@@ -104,9 +121,14 @@ class JobManager:
 
         Raises:
             NotFound: no such job.
-            Conflict: it is final.
+            Conflict: it is final, or for a device of another machine.
         """
         job = await asyncio.to_thread(self._store.get_job, job_id)
+        if not await asyncio.to_thread(self._has_device, job.spec):
+            raise Conflict(
+                f"job {job_id} is for {job.spec.device}, which is not this machine's {job.spec.device_text!r}",
+                hint="resume it on a server that has the device",
+            )
         if job.state.is_final:
             raise Conflict(f"job {job_id} is {job.state.value} and cannot be resumed", hint="submit it again")
         await self.enqueue(job)
@@ -133,8 +155,12 @@ class JobManager:
         while not self._stopping:
             self._more.clear()
             if skipped >= len(self._queue):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), _LOOK_AGAIN if self._queue else None)
+                try:
+                    await asyncio.wait_for(self._more.wait(), _LOOK_AGAIN if self._queue else _LOOK_FOR_JOBS)
+                except TimeoutError:
+                    if not self._queue:
+                        with contextlib.suppress(FettleError):  # the store is away: it is asked again
+                            await self._take_up()
                 skipped = 0
                 continue
             job_id = self._queue[0]
@@ -207,7 +233,15 @@ class JobManager:
             return False
 
     def _unfinished(self) -> list[Job]:
-        return sorted(self._store.jobs(_UNFINISHED), key=lambda job: (job.created, job.id))
+        """Unfinished jobs of this machine's devices, the oldest first; others are named in the log once."""
+        ours = []
+        for job in sorted(self._store.jobs(_UNFINISHED), key=lambda job: (job.created, job.id)):
+            if self._has_device(job.spec):
+                ours.append(job)
+            elif job.id not in self._left:
+                self._left.add(job.id)
+                log.warning("job left to a server that has its device", job=job.id, device=str(job.spec.device))
+        return ours
 
     async def _move(self, job_id: str, expected: tuple[JobState, ...], to: JobState, error: str = "") -> None:
         if await asyncio.to_thread(self._store.move_job, job_id, expected, to, error):

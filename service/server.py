@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fettle.backends.registry import resolve_device
-from fettle.graph.errors import InvalidArgument, NotFound, Unavailable
+from fettle.graph.errors import FettleError, InvalidArgument, NotFound, Unavailable
 from fettle.service.address import Address
 from fettle.service.channel import MAX_MESSAGE
 from fettle.service.interceptor import CallInterceptor
@@ -30,6 +30,7 @@ from fettle.service.tokens import Tokens
 from fettle.service.tuning import Resolve, TuningServicer
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
+from fettle.store.values import JobSpec
 from fettle.v1 import kernels_pb2, kernels_pb2_grpc, tuning_pb2, tuning_pb2_grpc
 
 SERVICES = (
@@ -105,7 +106,7 @@ class Server:
         options = self._options
         tokens = Tokens.read(options.tokens) if options.tokens is not None else None
         self.hub = EventHub(self._store, self._poll)
-        self.manager = JobManager(self._store, self._run, self.hub)
+        self.manager = JobManager(self._store, self._run, self.hub, self._has_device)
         self._server = grpc.aio.server(
             interceptors=[CallInterceptor(tokens)],
             maximum_concurrent_rpcs=options.max_concurrent_calls,
@@ -154,6 +155,12 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _has_device(self, spec: JobSpec) -> bool:
+        try:
+            return self._resolve(spec.device_text)[1].key == spec.device.key
+        except FettleError:
+            return False
 
     def _register(self) -> None:
         tuning = TuningServicer(self._store, self.manager, self.hub, self._resolve)

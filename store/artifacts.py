@@ -112,7 +112,9 @@ def _writing(path: Path) -> Iterator[None]:
             raise StoreFull(
                 f"no space left for {path}", hint="free some space; nothing was left half written"
             ) from error
-        raise StoreUnavailable(f"{path} cannot be written: {error}", hint="check that the folder is writable") from error
+        raise StoreUnavailable(
+            f"{path} cannot be written: {error}", hint="check that the folder is writable"
+        ) from error
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -19,7 +19,8 @@ from sqlalchemy import make_url, text
 
 from fettle.store.sql.engine import connect_engine
 
-_FAST = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c shared_buffers=16MB -c listen_addresses="
+_FAST = "-c fsync=off -c full_page_writes=off -c shared_buffers=16MB -c listen_addresses="
+"""Safe against a crash of the server (synchronous_commit stays on), not of the machine."""
 
 
 def _program(name: str) -> str:

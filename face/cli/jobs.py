@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from fettle.backends.registry import resolve_device
 from fettle.cli import jobfiles
 from fettle.cli.knownjobs import open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
@@ -165,9 +166,11 @@ def resume(
 
     interrupted = threading.Event()
     with open_store(store) as opened:
-        state = opened.get_job(job_id).state
-        if state.is_final:
-            raise Conflict(f"job {job_id} is {state.value} and cannot be resumed", hint="tune the same again")
+        job = opened.get_job(job_id)
+        if job.state.is_final:
+            raise Conflict(f"job {job_id} is {job.state.value} and cannot be resumed", hint="tune the same again")
+        if resolve_device(job.spec.device_text)[1] != job.spec.device:
+            raise Conflict(f"job {job_id} is for {job.spec.device} of another machine", hint="resume it there")
         job = run_here(opened, job_id, interrupted)
     _print(job, json)
     if interrupted.is_set():

@@ -66,5 +66,7 @@ def _server(error: exc.DBAPIError, where: str) -> FettleError | None:
     if isinstance(error, exc.DataError):
         return InvalidArgument(f"a value the database cannot hold: {error.orig}")
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
-        return StoreUnavailable(f"{where} cannot be reached: {error.orig}", hint="check that the server runs and the URL")
+        return StoreUnavailable(
+            f"{where} cannot be reached: {error.orig}", hint="check that the server runs and the URL"
+        )
     return None

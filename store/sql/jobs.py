@@ -29,7 +29,8 @@ def in_flight(session: Session, key: str) -> JobRow | None:
 
 def create(session: Session, catalogue: Catalogue, spec: JobSpec, now: float) -> JobRow:
     """A queued job; IntegrityError at the end of the transaction if one of this key is in flight."""
-    for workload, _ in spec.workloads:
+    # In one order everywhere: two that insert the same rows in opposite orders would each wait for the other.
+    for workload in sorted({workload for workload, _ in spec.workloads}, key=lambda workload: workload.key):
         catalogue.put_workload(session, workload)
     newest = session.scalar(select(func.max(JobRow.id))) or ""
     row = JobRow(

@@ -104,6 +104,17 @@ class Steps:
         pause: threading.Event,
         on_event: Callable[[JobEvent], None],
     ) -> Job:
+        with store.claim_job(job_id):
+            return self._run(store, job_id, cancel, pause, on_event)
+
+    def _run(
+        self,
+        store: Store,
+        job_id: str,
+        cancel: threading.Event,
+        pause: threading.Event,
+        on_event: Callable[[JobEvent], None],
+    ) -> Job:
         if not store.move_job(job_id, (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING), JobState.RUNNING):
             return store.get_job(job_id)
 

@@ -20,7 +20,7 @@ TRIALS = 60
 
 
 @contextmanager
-def process(listen: str, store: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(listen: str, store: Path | str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running server and its address; killed at the end if it still runs."""
     command = [sys.executable, str(PROGRAM), listen, str(store), str(TRIALS)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

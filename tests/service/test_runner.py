@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fettle.graph.errors import FettleError, ResourceExhausted, Unavailable
+from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, Unavailable
 from fettle.service import runner
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
@@ -198,3 +198,30 @@ async def test_job_that_ignores_the_pause_does_not_hold_up_the_stop(flaky: Flaky
     await asyncio.wait_for(manager.stop(0.1), 2.0)
     release.set()
     assert flaky.get_job(job.id).state is JobState.RUNNING
+
+
+async def test_jobs_of_other_machines_devices_are_left_to_them(flaky: Flaky, steps: Steps) -> None:
+    foreign, ours = make_job(flaky, 0), make_job(flaky, 1)
+    flaky.move_job(foreign.id, [JobState.QUEUED], JobState.PAUSED)
+    manager = JobManager(flaky, steps, EventHub(flaky), lambda spec: spec.seed == 1)
+    await manager.start()
+    await eventually(lambda: flaky.get_job(ours.id).state is JobState.DONE)
+    with pytest.raises(Conflict, match="not this machine's"):
+        await manager.resume(foreign.id)
+    await manager.stop(1.0)
+    assert steps.started == [ours.id]
+    assert flaky.get_job(foreign.id).state is JobState.PAUSED
+
+
+async def test_idle_server_takes_up_what_another_one_left(
+    manager: JobManager, flaky: Flaky, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_LOOK_FOR_JOBS", 0.05)
+    await manager.start()
+    job = make_job(flaky)
+    flaky.move_job(job.id, [JobState.QUEUED], JobState.RUNNING)
+    flaky.down = True
+    await asyncio.sleep(0.15)
+    flaky.down = False
+    await eventually(lambda: flaky.get_job(job.id).state is JobState.DONE)
+    assert steps.started == [job.id]

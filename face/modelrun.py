@@ -13,16 +13,18 @@ from fettle.backends.registry import resolve_device
 from fettle.bench.timing import interleave
 from fettle.differences import compare
 from fettle.graph.data import keyed_rng
+from fettle.graph.errors import DataLoss
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.reference import evaluate
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.sharing import best, shared
 from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
-from fettle.offline import lookup
+from fettle.offline import lookup, untuned
 from fettle.runtime import GraphRuntime
 from fettle.sharing import compare_sharing, sharing_json
 from fettle.store.api import Store
+from fettle.store.lookup import Miss
 from fettle.store.open import store_at
 
 EXACT_LIMIT = 1e-4
@@ -47,20 +49,26 @@ def run_model(
     """Run a model once and report nodes, errors against the peers, and times of one pass in seconds.
 
     Missing weights and all inputs are made up from ``seed``. Products share the preparation of their activations where
-    the cache has the kernels for it, and their sum is faster.
+    the cache has the kernels for it, and their sum is faster. A cached kernel whose artifact is damaged or lost is
+    reported, and the untuned one takes its place.
 
     Raises:
         InvalidGraph, InvalidDevice, NotFound, Unsupported: the model or device cannot be used.
     """
-    _, resolved = resolve_device(device)
+    backend, resolved = resolve_device(device)
     imported = import_model(model, dims).filled(seed)
     kernels: dict[Workload, Kernel] = {}
+    lost: dict[Workload, str] = {}
     with store_at(store) as opened:
         sharing = compare_sharing(imported.graph, resolved, opened)
         imported = attrs.evolve(imported, graph=shared(imported.graph, best(sharing)))
 
         def kernel(workload: Workload) -> Kernel:
-            found = lookup(workload, device, store=opened)
+            try:
+                found = lookup(workload, device, store=opened)
+            except DataLoss as problem:
+                lost[workload] = str(problem)
+                found = untuned(workload, backend, resolved, (Miss("artifact", "whole", problem.message),))
             kernels[workload] = found
             return found
 
@@ -69,6 +77,7 @@ def run_model(
         "model": os.path.basename(model),
         "device": str(resolved),
         "nodes": [_node_row(node, kernels) for node in imported.graph.nodes],
+        "lost": [{"workload": str(workload), "problem": problem} for workload, problem in lost.items()],
         "sharing": [sharing_json(comparison) for comparison in sharing],
         "arena": {
             "tensors": len(runtime.arena.views),

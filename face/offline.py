@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fettle.backends.api import Candidate
+from fettle.backends.api import Backend, Candidate, Device
 from fettle.backends.registry import resolve_device
 from fettle.graph.errors import DataLoss, NotFound, Unsupported
 from fettle.graph.workload import Workload
@@ -33,12 +33,12 @@ def lookup(
         default: build the default schedule on a miss (needs the backend's compiler; about a second).
 
     Raises:
-        InvalidWorkload, InvalidDevice: malformed texts.
+        InvalidWorkload, InvalidDevice, InvalidArgument: malformed texts, or none at all.
         NotFound: no cached kernel, and ``default`` is false; details name what differs from the nearest one.
         Unsupported: no cached kernel, and the backend cannot do the workload at all.
-        DataLoss: the cached artifact's bytes are damaged.
+        DataLoss: the cached artifact is damaged or lost; see :func:`untuned`.
     """
-    wanted = Workload.parse(workload) if isinstance(workload, str) else workload
+    wanted = workload if isinstance(workload, Workload) else Workload.parse(workload)
     backend, resolved = resolve_device(device)
     with store_at(store) as opened:
         found = lookup_stored(opened, wanted, resolved, mode)
@@ -59,8 +59,20 @@ def lookup(
             hint=f'fettle tune "{wanted}" --device {resolved}{" --cold" if mode == "cold" else ""}',
             details={miss.field: f"wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses},
         )
-    support = backend.supports(wanted, resolved)
+    return untuned(wanted, backend, resolved, misses)
+
+
+def untuned(workload: Workload, backend: Backend, device: Device, misses: tuple[Miss, ...]) -> Kernel:
+    """The default schedule's kernel, built now, without a look into the cache.
+
+    Args:
+        misses: why it is not a cached one.
+
+    Raises:
+        Unsupported: the backend cannot do the workload at all.
+    """
+    support = backend.supports(workload, device)
     if not support:
-        raise Unsupported(f"backend {backend.name} cannot do {wanted}: {support.reason}")
-    artifact = backend.build(Candidate(wanted, resolved, backend.default(wanted, resolved)))
-    return Kernel(wanted, resolved, artifact, backend.load(artifact), match="default", misses=misses)
+        raise Unsupported(f"backend {backend.name} cannot do {workload}: {support.reason}")
+    artifact = backend.build(Candidate(workload, device, backend.default(workload, device)))
+    return Kernel(workload, device, artifact, backend.load(artifact), match="default", misses=misses)

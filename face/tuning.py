@@ -59,7 +59,13 @@ def read_work(
     if isinstance(target, Workload):
         return Work(str(target), ((target, 1),))
     if isinstance(target, Sequence) and not isinstance(target, str):
+        if not all(isinstance(workload, Workload) for workload in target):
+            raise InvalidArgument(
+                "a sequence to tune holds Workloads", hint="fettle.Workload.parse makes one of a text"
+            )
         return Work(f"{len(target)} workloads", tuple((w, 1) for w in dict.fromkeys(target)))
+    if not isinstance(target, str | os.PathLike):  # callers pass anything
+        raise InvalidArgument(f"what to tune is a file, a text or Workloads, not {type(target).__name__}")
     text = os.fspath(target)
     if text.endswith((".pt2", ".pt", ".pth")):
         raise InvalidArgument(f"{text} is a file of PyTorch's", hint="write an ONNX model with fettle.from_torch")

@@ -19,6 +19,7 @@ from fettle.graph.operators import OPERATORS, Operator
 from fettle.graph.tensors import TensorSpec
 
 _MAX_TEXT = 4096
+_EXAMPLE = "example: matmul m=1 n=4096 k=4096 act=f32 weight=u4:128"
 
 
 @attrs.frozen
@@ -44,13 +45,15 @@ class Workload:
         """The workload a text describes.
 
         Raises:
-            InvalidWorkload: unknown operator, unknown, missing, repeated or malformed field, absurd shape.
+            InvalidWorkload: no text, unknown operator, unknown, missing, repeated or malformed field, absurd shape.
         """
+        if not isinstance(text, str):  # Python callers pass anything
+            raise InvalidWorkload(f"a workload is a text or a Workload, not {type(text).__name__}", hint=_EXAMPLE)
         if len(text) > _MAX_TEXT:
             raise InvalidWorkload(f"workload text of {len(text)} characters; at most {_MAX_TEXT} are allowed")
         words = text.split()
         if not words:
-            raise InvalidWorkload("empty workload text", hint="example: matmul m=1 n=4096 k=4096 act=f32 weight=u4:128")
+            raise InvalidWorkload("empty workload text", hint=_EXAMPLE)
         fields = []
         for word in words[1:]:
             name, equals, value = word.partition("=")

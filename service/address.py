@@ -19,6 +19,8 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Raises InvalidArgument unless the text is HOST:PORT with a port of 0 … 65535."""
+        if not isinstance(text, str):  # Python callers pass anything
+            raise InvalidArgument(f"an address is a text, HOST:PORT, not {type(text).__name__}")
         host, colon, port = text.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if not (colon and bare and port.isascii() and port.isdigit() and int(port) <= 65535) or (

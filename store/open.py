@@ -99,6 +99,8 @@ def _check_schema(engine: Engine, upgrade: bool) -> None:
 
 def _resolve(url: str | os.PathLike[str] | None) -> tuple[URL, Path]:
     """The database's URL and the folder of its artifacts."""
+    if url is not None and not isinstance(url, str | os.PathLike):  # Python callers pass anything
+        raise InvalidArgument(f"a store is an open one, a URL or a path, not {type(url).__name__}", hint=_FORMS)
     url = os.fspath(url) if url else os.environ.get("FETTLE_STORE")
     if not url:
         folder = user_data_path("fettle", appauthor=False)

@@ -56,6 +56,8 @@ class Budget:
     seconds: float | None = None
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.trials, int) or not isinstance(self.seconds, int | float | None):
+            raise InvalidArgument(f"trials and seconds are numbers, not {self.trials!r} and {self.seconds!r}")
         if not 1 <= self.trials <= MAX_TRIALS:
             raise InvalidArgument(
                 f"trials must be between 1 and {MAX_TRIALS}, not {self.trials}", details={"field": "budget.trials"}

@@ -64,6 +64,8 @@ class DeviceText:
         Raises:
             InvalidDevice: malformed text or a repeated key.
         """
+        if not isinstance(text, str):  # Python callers pass anything
+            raise InvalidDevice(f"a device is a text, not {type(text).__name__}", hint="example: cpu,threads=1")
         head, *rest = text.split(",")
         backend, _, preset = head.partition(":")
         options: dict[str, str] = {}

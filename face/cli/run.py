@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from fettle.cli.options import DeviceOption, DimOption, JsonOption, StoreOption, parse_dims
-from fettle.cli.output import DONE, FAILED, print_json, seconds, stdout
+from fettle.cli.output import DONE, FAILED, print_json, seconds, stderr, stdout
 
 
 def run(
@@ -22,14 +23,16 @@ def run(
     """Run a model once with the cached kernels (defaults where nothing is cached) and check every output.
 
     Products share the preparation of their activations where `fettle tune --share-activations` found that faster.
-    Compared with onnx's reference evaluator and, where it is installed, with onnxruntime. Exits with 1 when an
-    output is off.
+    A cached kernel that is damaged or lost is named, and the untuned one runs in its place. Compared with onnx's
+    reference evaluator and, where it is installed, with onnxruntime. Exits with 1 when an output is off.
 
     Example: fettle run examples/decoder_layer.onnx --device cpu
     """
     from fettle.modelrun import run_model
 
     report = run_model(model, device, parse_dims(dim), seed, store)
+    for row in report["lost"]:
+        stderr.print(f"[red]lost:[/red] {escape(row['workload'])} runs untuned: {escape(row['problem'])}")
     if json:
         print_json(report)
     else:

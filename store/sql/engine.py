@@ -11,6 +11,8 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from fettle.graph.errors import StoreUnavailable
+
 BUSY_SECONDS = 30
 """How long a SQLite writer waits for another process."""
 
@@ -59,14 +61,21 @@ def _reading_engine(url: URL) -> Engine:
     """Reads a SQLite file that this process may not write.
 
     Readers of a write-ahead log share a file with its writers, which is there while a writer is, and which nobody
-    can make where nothing may be written. Without it the database is at rest and is read without locks. Each
-    transaction looks again, since a writer elsewhere may have come.
+    can make where nothing may be written. Without it the database is at rest and is read without locks, unless it was
+    copied with a log that is not part of it yet. Each transaction looks again, since a writer elsewhere may have come.
     """
     file = Path(url.database or "")
+    log = Path(f"{file}-wal")
 
     def connect() -> sqlite3.Connection:
-        at_rest = not Path(f"{file}-shm").exists() and not _has_content(Path(f"{file}-wal"))
-        options = "mode=ro&immutable=1" if at_rest else "mode=ro"
+        shared = Path(f"{file}-shm").exists()
+        if not shared and _has_content(log):
+            raise StoreUnavailable(
+                f"{file} lacks what is still in its log {log.name}, and its folder may not be written to put it in",
+                hint=f"open it once where it may be written (fettle cache stats --store {file}), or copy the original "
+                "with: fettle db backup",
+            )
+        options = "mode=ro" if shared else "mode=ro&immutable=1"
         return sqlite3.connect(
             f"{file.as_uri()}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )

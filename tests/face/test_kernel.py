@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,25 @@ def test_miss_says_which_field_differs(tuned_folder: Path) -> None:
     with pytest.raises(NotFound, match="mode: wanted cold, nearest hot") as missed:
         fettle.lookup(SOFTMAX, DEVICE, store=store, mode="cold", default=False)
     assert missed.value.hint.endswith("--cold")
+
+
+WRONG_TYPES: list[Callable[[], object]] = [
+    lambda: fettle.lookup(12),  # type: ignore[arg-type]
+    lambda: fettle.lookup(None),  # type: ignore[arg-type]
+    lambda: fettle.lookup([SOFTMAX]),  # type: ignore[arg-type]
+    lambda: fettle.lookup(SOFTMAX, 12),  # type: ignore[arg-type]
+    lambda: fettle.lookup(SOFTMAX, store=12),  # type: ignore[arg-type]
+    lambda: fettle.tune(12),  # type: ignore[arg-type]
+    lambda: fettle.tune([SOFTMAX]),  # type: ignore[list-item]
+    lambda: fettle.tune(SOFTMAX, trials="12"),  # type: ignore[arg-type]
+    lambda: fettle.connect(12),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("call", WRONG_TYPES)
+def test_arguments_of_wrong_types_are_refused(call: Callable[[], object]) -> None:
+    with pytest.raises(InvalidArgument, match=r"not (int|NoneType|list|'12')|holds Workloads"):
+        call()
 
 
 def test_damaged_artifact_is_reported_not_run_and_tuning_replaces_it(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 
-from fettle.graph.errors import Conflict, FettleError, InvalidArgument, Unavailable, Unsupported
+from fettle.graph.errors import Conflict, FettleError, InvalidArgument, StoreUnavailable, Unavailable, Unsupported
 from fettle.store.open import FILE_NAME, open_store
 from fettle.store.sql import schema
 from fettle.store.values import JobState
@@ -112,6 +113,30 @@ def test_store_that_may_not_be_written_is_read(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(Unavailable, match="cannot be opened for writing"):
             store.move_job(job.id, [JobState.QUEUED], JobState.RUNNING)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_copy_with_a_log_that_cannot_be_applied_is_refused_and_the_fix_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.sqlite3"
+    with open_store(tmp_path / "a.sqlite3") as store:
+        job, _ = store.create_job(spec())
+        for ending in ("", "-wal"):
+            shutil.copy(tmp_path / f"a.sqlite3{ending}", f"{copy}{ending}")
+    with monkeypatch.context() as patch:
+        _forbid_writing(patch)
+        with pytest.raises(StoreUnavailable, match=r"still in its log copy\.sqlite3-wal.*fettle cache stats --store"):
+            open_store(copy)
+    open_store(copy).close()
+    _forbid_writing(monkeypatch)
+    with open_store(copy) as store:
+        assert store.get_job(job.id) == job
+
+
+@pytest.mark.parametrize("place", [3, b"a.sqlite3", ["a.sqlite3"]])
+def test_what_names_no_store_is_refused(place: object) -> None:
+    with pytest.raises(InvalidArgument, match="a URL or a path, not"):
+        open_store(place)  # type: ignore[arg-type]
 
 
 def test_reader_sees_what_a_writer_elsewhere_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,16 @@ class Stats:
     artifact_bytes: int
 
 
+@attrs.frozen
+class Pruned:
+    """What :meth:`Store.prune` removed."""
+
+    artifacts: int
+    artifact_bytes: int
+    jobs: int
+    records: int
+
+
 class Store(abc.ABC):
     """All methods are safe to call from several threads and processes; values returned are frozen.
 
@@ -220,6 +230,17 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def stats(self) -> Stats:
         """Counts for people."""
+
+    @abc.abstractmethod
+    def prune(self, unused_before: float, jobs_before: float | None = None) -> Pruned:
+        """Remove what nobody needs any more. Kernels stay, and so do jobs that are not final.
+
+        Args:
+            unused_before: Unix seconds; artifacts stored earlier go unless a kernel names them. (Storing an artifact
+                again counts; one that is about to be named by a kernel was stored a moment ago.)
+            jobs_before: Unix seconds; final jobs that changed last before then go, with their trials (from which later
+                searches would have learned), events and results. None: no job goes.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

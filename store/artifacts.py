@@ -51,6 +51,12 @@ class ArtifactFiles:
                 write_atomically(path, data)
         return sha256, len(data)
 
+    def remove(self, sha256: str) -> None:
+        """Remove a file, if it is there. Raises StoreUnavailable if it cannot be."""
+        path = self.path(sha256)
+        with _writing(path):
+            path.unlink(missing_ok=True)
+
     def read(self, sha256: str) -> Artifact:
         """The artifact of a hash that was stored.
 

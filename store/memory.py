@@ -15,7 +15,7 @@ from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, StoreUnavailable
 from fettle.graph.workload import Workload
-from fettle.store.api import Page, Stats, Store, TrialPage
+from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.claims import Held, MemoryClaims
 from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
@@ -43,7 +43,7 @@ class MemoryStore(Store):
         self._jobs: dict[str, Job] = {}  # oldest first
         self._events: dict[str, list[tuple[float, str, str]]] = {}
         self._trials = TrialLog()
-        self._artifacts: dict[str, bytes] = {}
+        self._artifacts: dict[str, tuple[float, bytes]] = {}  # when, what
         self._kernels: dict[str, Kernel] = {}
         self._models: dict[str, bytes] = {}
 
@@ -225,15 +225,15 @@ class MemoryStore(Store):
 
     def put_artifact(self, artifact: Artifact) -> str:
         with self._locked():
-            self._artifacts[artifact.sha256] = codec.dumps(artifact)
+            self._artifacts[artifact.sha256] = self._clock(), codec.dumps(artifact)
         return artifact.sha256
 
     def get_artifact(self, sha256: str) -> Artifact:
         with self._locked():
-            data = self._artifacts.get(sha256)
-        if data is None:
+            stored = self._artifacts.get(sha256)
+        if stored is None:
             raise no_artifact(sha256)
-        return codec.loads(Artifact, data)
+        return codec.loads(Artifact, stored[1])
 
     def put_model(self, key: str, data: bytes) -> None:
         check_key(key)
@@ -284,8 +284,20 @@ class MemoryStore(Store):
                 devices=len(self._devices),
                 workloads=len(self._workloads),
                 artifacts=len(self._artifacts),
-                artifact_bytes=sum(map(len, self._artifacts.values())),
+                artifact_bytes=sum(len(data) for _, data in self._artifacts.values()),
             )
+
+    def prune(self, unused_before: float, jobs_before: float | None = None) -> Pruned:
+        with self._locked():
+            used = {kernel.artifact_sha256 for kernel in self._kernels.values()}
+            unused = [key for key, (when, _) in self._artifacts.items() if when < unused_before and key not in used]
+            size = sum(len(self._artifacts.pop(key)[1]) for key in unused)
+            ended = [] if jobs_before is None else [j for j in self._jobs.values() if j.state.is_final]
+            gone = {job.id for job in ended if jobs_before is not None and job.updated < jobs_before}
+            for job_id in gone:
+                del self._jobs[job_id]
+                self._events.pop(job_id, None)
+            return Pruned(len(unused), size, len(gone), self._trials.forget(gone))
 
     def close(self) -> None:
         self._closed = True

@@ -45,7 +45,7 @@ def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = Tru
         Unsupported: the database is newer than this fettle, or the driver is not installed.
         Conflict: the schema is older and ``upgrade`` is False.
     """
-    target, artifacts = _resolve(url)
+    target, artifacts = resolve(url)
     engine = connect_engine(target, read_only=_is_read_only(target))
     try:
         _check_schema(engine, upgrade)
@@ -71,7 +71,7 @@ def store_at(place: Store | str | os.PathLike[str] | None) -> Iterator[Store]:
 
 def artifact_folder(url: str | os.PathLike[str] | None = None) -> Path:
     """The folder of the artifacts of the store at ``url``; see :func:`open_store`, also for what it raises."""
-    return _resolve(url)[1]
+    return resolve(url)[1]
 
 
 def _claims(engine: Engine) -> Claims:
@@ -97,8 +97,8 @@ def _check_schema(engine: Engine, upgrade: bool) -> None:
         schema.upgrade(engine)
 
 
-def _resolve(url: str | os.PathLike[str] | None) -> tuple[URL, Path]:
-    """The database's URL and the folder of its artifacts."""
+def resolve(url: str | os.PathLike[str] | None) -> tuple[URL, Path]:
+    """The URL of the store's database and the folder of its artifacts; see :func:`open_store`."""
     if url is not None and not isinstance(url, str | os.PathLike):  # Python callers pass anything
         raise InvalidArgument(f"a store is an open one, a URL or a path, not {type(url).__name__}", hint=_FORMS)
     url = os.fspath(url) if url else os.environ.get("FETTLE_STORE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import islice
 
 from fettle.backends.api import RECORD_VERSION, Record
@@ -14,6 +14,7 @@ class TrialLog:
 
     def __init__(self) -> None:
         self._trials: dict[tuple[str, str], Trial] = {}  # by job and candidate, oldest first
+        self._numbered = 0
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -26,8 +27,15 @@ class TrialLog:
         identity = job_id, record.candidate.key
         if identity in self._trials:
             return False
-        self._trials[identity] = Trial(len(self._trials) + 1, job_id, record)
+        self._numbered += 1
+        self._trials[identity] = Trial(self._numbered, job_id, record)
         return True
+
+    def forget(self, jobs: Set[str]) -> int:
+        """Drop the trials of these jobs; how many there were."""
+        before = len(self._trials)
+        self._trials = {identity: trial for identity, trial in self._trials.items() if identity[0] not in jobs}
+        return before - len(self._trials)
 
     def of_job(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         """Oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stderr, stdout
 
-app = typer.Typer(help="List, count, export and import what the cache holds.", no_args_is_help=True)
+app = typer.Typer(help="List, count, prune, export and import what the cache holds.", no_args_is_help=True)
 
 
 @app.command(name="list")
@@ -66,6 +67,39 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
         return
     for name, value in plain(counts).items():
         stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)
+
+
+@app.command()
+def prune(
+    jobs_older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--jobs-older-than",
+            min=0,
+            help="Days; jobs that ended earlier go too, with their trials and events. Later searches learn nothing "
+            "from them then.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove artifacts that no kernel uses any more, an hour after they were stored. Kernels stay.
+
+    Example: fettle cache prune --jobs-older-than 90
+    """
+    from fettle.store.open import open_store
+
+    now = time.time()
+    with open_store(store) as opened:
+        pruned = opened.prune(now - 3600, None if jobs_older_than is None else now - 86_400 * jobs_older_than)
+    if json:
+        print_json(plain(pruned))
+        return
+    stdout.print(
+        f"removed {pruned.artifacts} artifacts ({pruned.artifact_bytes:,} B), {pruned.jobs} jobs with "
+        f"{pruned.records} trials",
+        highlight=False,
+    )
 
 
 @app.command()

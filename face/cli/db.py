@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from fettle.cli.options import StoreOption
@@ -26,3 +29,18 @@ def upgrade(store: StoreOption = None) -> None:
     with open_store(store, upgrade=True) as opened:
         stats = opened.stats()
     stdout.print(f"up to date: {stats.kernels} kernels, {stats.records} records, {stats.jobs} jobs", highlight=False)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder; it is a store afterwards.")],
+    store: StoreOption = None,
+) -> None:
+    """Copy a SQLite store with its artifacts, while servers go on using it.
+
+    Example: fettle db backup /backup/fettle-monday --store /var/lib/fettle/fettle.sqlite3
+    """
+    from fettle.store.backup import back_up
+
+    copy = back_up(store, folder)
+    stdout.print(f"copied to {copy}", highlight=False, soft_wrap=True)

@@ -32,7 +32,9 @@ def run(
 
     report = run_model(model, device, parse_dims(dim), seed, store)
     for row in report["lost"]:
-        stderr.print(f"[red]lost:[/red] {escape(row['workload'])} runs untuned: {escape(row['problem'])}")
+        stderr.print(
+            f"[red]lost:[/red] {escape(row['workload'])} runs untuned: {escape(row['problem'])}", soft_wrap=True
+        )
     if json:
         print_json(report)
     else:

@@ -29,7 +29,7 @@ def put_artifact(session: Session, artifact: Artifact, sha256: str, size: int, n
         "isa": " ".join(artifact.isa),
         "created": now,
     }
-    upsert(session, ArtifactRow, row, replace=False)
+    upsert(session, ArtifactRow, row, replace=True)  # its time counts: what was stored again is not pruned
 
 
 def find_artifact(session: Session, sha256: str) -> ArtifactRow:

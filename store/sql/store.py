@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, StoreUnavailable
-from fettle.store.api import Page, Stats, Store, TrialPage
+from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.artifacts import ArtifactFiles, ModelFiles
 from fettle.store.claims import Claims, Held
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
 from fettle.store.paging import page_limit, read_token, write_token
-from fettle.store.sql import jobs, kernels, records
+from fettle.store.sql import jobs, kernels, pruning, records
 from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.engine import writing
 from fettle.store.sql.failures import translated
@@ -229,6 +229,7 @@ class SqlStore(Store):
         sha256, size = self._artifacts.write(artifact)
         with self._write() as session:
             kernels.put_artifact(session, artifact, sha256, size, self._clock())
+        self._artifacts.write(artifact)  # unless it is there: somebody may have pruned it before there was a row
         return sha256
 
     def get_artifact(self, sha256: str) -> Artifact:
@@ -275,6 +276,14 @@ class SqlStore(Store):
                 artifacts=count(ArtifactRow),
                 artifact_bytes=int(session.scalar(select(func.sum(ArtifactRow.size))) or 0),
             )
+
+    def prune(self, unused_before: float, jobs_before: float | None = None) -> Pruned:
+        with self._write() as session:
+            ended, trials = (0, 0) if jobs_before is None else pruning.jobs(session, jobs_before)
+            unused = pruning.artifacts(session, unused_before)
+            for sha256, _ in unused:  # before the rows are gone: who stores one of them anew looks for its file then
+                self._artifacts.remove(sha256)
+        return Pruned(len(unused), sum(size for _, size in unused), ended, trials)
 
     def close(self) -> None:
         self._closed = True

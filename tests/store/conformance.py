@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import attrs
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 
 from fettle.backends.api import Outcome, Profile, Record, Roof, Schedule
+from fettle.graph import codec
 from fettle.graph.errors import Conflict, InvalidArgument, NotFound, Unavailable
-from fettle.store.api import Store
+from fettle.store.api import Pruned, Store
 from fettle.store.values import JobState
 from tests.store.samples import (
     ARTIFACT,
@@ -476,6 +478,36 @@ class CacheConformance:
         stats = store.stats()
         assert (stats.kernels, stats.records, stats.failed_records, stats.jobs) == (1, 2, 1, 1)
         assert (stats.devices, stats.workloads, stats.artifacts) == (2, 2, 1)
+
+    def test_pruning_takes_artifacts_that_no_kernel_names(self, store: Store) -> None:
+        other = attrs.evolve(ARTIFACT, payload=b"of a kernel that was replaced")
+        store.put_artifact(ARTIFACT)
+        store.put_kernel(kernel())
+        store.put_artifact(other)
+        before = time.time() - 60
+        assert store.prune(before, before) == Pruned(0, 0, 0, 0)
+        pruned = store.prune(time.time() + 60)
+        assert (pruned.artifacts, pruned.artifact_bytes) == (1, len(codec.dumps(other)))
+        assert store.get_artifact(ARTIFACT.sha256) == ARTIFACT
+        with pytest.raises(NotFound):
+            store.get_artifact(other.sha256)
+        store.put_artifact(other)
+        assert store.get_artifact(other.sha256) == other
+
+    def test_pruning_takes_ended_jobs_with_all_they_have_but_no_kernel(self, store: Store) -> None:
+        ended, running = store.create_job(spec(1))[0], store.create_job(spec(2))[0]
+        for job in (ended, running):
+            store.add_record(job.id, record(), {"trial": 1})
+            store.put_result(job.id, result())
+        store.move_job(ended.id, [JobState.QUEUED], JobState.DONE)
+        store.put_artifact(ARTIFACT)
+        store.put_kernel(kernel())
+        assert store.prune(0, time.time() + 60) == Pruned(0, 0, 1, 1)
+        with pytest.raises(NotFound):
+            store.events(ended.id)
+        assert [job.id for job in store.list_jobs().jobs] == [running.id]
+        assert len(store.events(running.id)) == len(store.records()) == 1
+        assert store.get_kernel(kernel().key) == kernel()
 
     def test_closed_store_is_unavailable(self, store: Store) -> None:
         store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: as writing does; whatever is raised inside, no temporary file stays behind.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    # Not mkstemp, whose files only their owner may read: who may read the store is for the umask to say.
+    temporary = path.parent / f".new-{secrets.token_hex(8)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -28,6 +28,14 @@ def _file(root: Path) -> Path:
     return root / "artifacts" / ARTIFACT.sha256[:2] / ARTIFACT.sha256
 
 
+def test_others_may_read_a_file_as_far_as_the_umask_lets_them(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with open_store(str(tmp_path / "a.sqlite3")) as store:
+        store.put_artifact(ARTIFACT)
+    assert _file(tmp_path).stat().st_mode == plain.stat().st_mode
+
+
 def test_file_holds_the_canonical_bytes(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "a.sqlite3")) as store:
         store.put_artifact(ARTIFACT)

@@ -102,7 +102,7 @@ class LocalExecutor(Executor):
         """
         with self.measuring() as worker:
             try:
-                answer = worker.process.call(TakeProfile(), Profiled, _PROFILE_TIMEOUT, "profiling")
+                answer = worker.process.insist(TakeProfile(), Profiled, _PROFILE_TIMEOUT, "profiling")
             except WorkerFailure as failure:
                 raise Unavailable(f"{self._device} cannot be profiled: {failure}") from None
         if answer.profile is None:
@@ -188,7 +188,7 @@ class LocalExecutor(Executor):
 def _build(builder: WorkerProcess, candidate: Candidate, timeout: float) -> BuildResult:
     started = time.perf_counter()
     try:
-        built = builder.call(Build(candidate), Built, timeout, "building")
+        built = builder.insist(Build(candidate), Built, timeout, "building")
     except WorkerFailure as failure:
         built = Built(failure=failure.measurement)
     return BuildResult(candidate, built.artifact, built.failure, time.perf_counter() - started)

@@ -34,11 +34,13 @@ class MeasuringWorker:
 
     def evaluate(self, data: SessionData, artifact: Artifact, policy: MeasurePolicy) -> Evaluated:
         """Verify and measure. A crash is this kernel's only if a fresh process crashes too: an earlier kernel
-        may have damaged the process.
+        may have damaged the process. A process that somebody killed gets a second chance as well, but only one: if a
+        system runs out of memory each time, it is the kernel.
 
         Raises:
             WorkerFailure: TIMEOUT or CRASH.
         """
+        chance = True
         while True:
             self._ensure_open(data)
             fresh = self._kernels == 0
@@ -47,8 +49,9 @@ class MeasuringWorker:
             try:
                 return self.process.call(request, Evaluated, policy.timeout, "verifying and measuring")
             except WorkerFailure as failure:
-                if fresh or failure.measurement.outcome is not Outcome.CRASH:
+                if failure.measurement.outcome is not Outcome.CRASH or not (chance if failure.killed else not fresh):
                     raise
+                chance = chance and not failure.killed
 
     def load(self, data: SessionData, slot: int, artifact: Artifact, timeout: float) -> Evaluated:
         """Load and verify for :meth:`sample`. Raises WorkerFailure."""

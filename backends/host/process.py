@@ -19,11 +19,16 @@ _START_TIMEOUT = 120.0
 
 
 class WorkerFailure(Exception):
-    """A worker did not answer: TIMEOUT or CRASH. The process is gone."""
+    """A worker did not answer: TIMEOUT or CRASH. The process is gone.
 
-    def __init__(self, outcome: Outcome, message: str) -> None:
+    Attributes:
+        killed: somebody else ended it with SIGKILL (a system that ran out of memory, a person).
+    """
+
+    def __init__(self, outcome: Outcome, message: str, *, killed: bool = False) -> None:
         super().__init__(message)
         self.measurement = Measurement.failure(outcome, message)
+        self.killed = killed
 
 
 class WorkerProcess:
@@ -89,6 +94,15 @@ class WorkerProcess:
         with self._calling:
             return self._exchange(self._ensure_ready(), request, reply, timeout, doing, descriptors)
 
+    def insist(self, request: Request, reply: type[R], timeout: float, doing: str) -> R:
+        """As :meth:`call`, but if somebody else kills the process, once more in a new one."""
+        try:
+            return self.call(request, reply, timeout, doing)
+        except WorkerFailure as failure:
+            if not failure.killed:
+                raise
+        return self.call(request, reply, timeout, doing)
+
     def kill(self) -> None:
         """Kill the process; a call in progress ends at once."""
         with self._guard:
@@ -142,6 +156,7 @@ class WorkerProcess:
         descriptors: Sequence[int] = (),
     ) -> R:
         """One exchange; whatever goes wrong, the process is disposed of: a late reply would answer the next request."""
+        killed = False
         try:
             answer = running.exchange(request, timeout, descriptors)
             if not isinstance(answer, reply):
@@ -152,7 +167,8 @@ class WorkerProcess:
         except TooMuchMemory as error:
             outcome, message = Outcome.CRASH, f"the worker was killed while {doing}: {error}"
         except OSError:
-            outcome, message = Outcome.CRASH, f"while {doing}, the worker {running.ending()}"
+            how, killed = running.ending()
+            outcome, message = Outcome.CRASH, f"while {doing}, the worker {how}"
         except InvalidArgument as error:  # a kernel wrote over the worker's memory
             outcome, message = Outcome.CRASH, f"while {doing}, the worker answered nonsense: {error}"
         except BaseException:  # KeyboardInterrupt
@@ -161,7 +177,7 @@ class WorkerProcess:
         self._dispose()
         if self._closed:
             raise Cancelled("the executor was closed")
-        raise WorkerFailure(outcome, message)
+        raise WorkerFailure(outcome, message, killed=killed)
 
     def _dispose(self) -> None:
         with self._guard:

@@ -44,6 +44,7 @@ class Running:
         self, process: subprocess.Popen[bytes], channel: socket.socket, lifeline: int, output: int, memory_limit: int
     ) -> None:
         self.ready = False
+        self._killed = False  # by us
         self._process = process
         self._channel = channel
         self._lifeline = lifeline
@@ -119,6 +120,7 @@ class Running:
     def kill(self) -> None:
         """Kill it and whatever it started; the group's id is ours until its leader is reaped."""
         if self._process.returncode is None:
+            self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -130,8 +132,8 @@ class Running:
         os.close(self._lifeline)
         os.close(self._output)
 
-    def ending(self) -> str:
-        """How a process that hung up ended, with the last lines it printed."""
+    def ending(self) -> tuple[str, bool]:
+        """How a process that hung up ended, with the last lines it printed; and whether somebody else killed it."""
         deadline = time.monotonic() + _GRACE
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT  # unreaped: its group must stay ours to kill
         end = None
@@ -139,7 +141,8 @@ class Running:
             while (end := os.waitid(os.P_PID, self.pid, flags)) is None and time.monotonic() < deadline:
                 time.sleep(0.001)
         self._drain()
-        return f"{_described(end)}{_quoted(self._tail)}"
+        killed = end is not None and end.si_code == os.CLD_KILLED and end.si_status == signal.SIGKILL
+        return f"{_described(end)}{_quoted(self._tail)}", killed and not self._killed
 
     # ------------------------------------------------------------------------------------------- internals
 

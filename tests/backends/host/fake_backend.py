@@ -6,12 +6,15 @@ scribble, repack, outgrow, later, damage, order, slow, disturbed; ``build=`` als
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +61,12 @@ def misbehave(how: str) -> None:
             hoard.append(np.ones(1 << 22, np.uint8))
     if how == "exit":
         os._exit(7)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how.startswith("killed once:"):  # and what was killed leaves a file
+        with contextlib.suppress(FileExistsError):
+            Path(how.partition(":")[2]).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
     if how == "child":
         print("child", subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
         ctypes.string_at(0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from fake_backend import DEVICE, FakeBackend
 from helpers import POLICY, QUANTISED, alive, candidate, eventually
@@ -44,6 +46,15 @@ def test_a_crash_names_the_signal_and_quotes_the_last_words(session: Session) ->
     assert "SIGSEGV" in result.failure.message
     assert "about to touch address zero" in result.failure.message
     assert "Extension modules" not in result.failure.message
+
+
+def test_a_build_whose_process_somebody_kills_gets_a_second_chance(session: Session, tmp_path: Path) -> None:
+    once, always = session.build([candidate(build=f"killed once:{tmp_path / 'file'}"), candidate(build="killed")])
+    assert once.artifact is not None
+    assert (tmp_path / "file").exists()
+    assert always.failure is not None
+    assert always.failure.outcome is Outcome.CRASH
+    assert "SIGKILL" in always.failure.message
 
 
 def test_an_exit_names_its_status(session: Session) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_a_worker_that_dies_between_two_kernels_is_replaced(session: Session) ->
     assert isinstance(pid, int)
     os.kill(pid, signal.SIGKILL)
     assert counter(evaluate(session), "pid") != pid
+
+
+def test_a_kernel_whose_process_somebody_kills_gets_a_second_chance(session: Session, tmp_path: Path) -> None:
+    evaluate(session, "crash")  # so that the next process is a fresh one
+    assert evaluate(session, f"killed once:{tmp_path / 'file'}").verified
+    assert (tmp_path / "file").exists()
+    result = evaluate(session, "killed")
+    assert result.measurement.outcome is Outcome.CRASH
+    assert "SIGKILL" in result.measurement.message
 
 
 def test_a_closed_session_says_so(executor: Executor) -> None:

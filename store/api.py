@@ -218,8 +218,12 @@ class Store(abc.ABC):
         """Store or replace the kernel under its key. Raises NotFound if its artifact is not stored."""
 
     @abc.abstractmethod
+    def get_kernels(self, keys: Sequence[str]) -> dict[str, Kernel]:
+        """The kernels of those cache keys that have one. Rows of an unknown version are left out."""
+
     def get_kernel(self, key: str) -> Kernel | None:
-        """The kernel of a cache key, or None. Rows of an unknown version are None."""
+        """The kernel of a cache key, or None."""
+        return self.get_kernels((key,)).get(key)
 
     @abc.abstractmethod
     def kernels(

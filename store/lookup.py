@@ -73,22 +73,16 @@ def lookup_all(
     if mode not in ("hot", "cold"):
         raise InvalidArgument(f"measurement mode {mode!r} is neither hot nor cold", details={"field": "mode"})
     neighbours = _Neighbours(store)
-    return tuple(
-        _exact(store, workload, device, mode)
-        or LookupResult(
-            "none", kernel_key(workload, device, mode), None, neighbours.explain(_Identity.of(workload, device, mode))
-        )
-        for workload in workloads
-    )
+    keys = [tuple(kernel_key(workload, device, mode, basis) for basis in SERVED) for workload in workloads]
+    stored = store.get_kernels([key for served in keys for key in served])
 
+    def result(workload: Workload, served: Sequence[str]) -> LookupResult:
+        for key in served:
+            if key in stored:
+                return LookupResult("exact", key, stored[key])
+        return LookupResult("none", served[0], None, neighbours.explain(_Identity.of(workload, device, mode)))
 
-def _exact(store: Store, workload: Workload, device: Device, mode: str) -> LookupResult | None:
-    for basis in SERVED:
-        key = kernel_key(workload, device, mode, basis)
-        kernel = store.get_kernel(key)
-        if kernel is not None:
-            return LookupResult("exact", key, kernel)
-    return None
+    return tuple(result(workload, served) for workload, served in zip(workloads, keys, strict=True))
 
 
 @attrs.frozen

@@ -253,10 +253,10 @@ class MemoryStore(Store):
             self._workloads[kernel.workload.key] = kernel.workload
             self._kernels[kernel.key] = kernel
 
-    def get_kernel(self, key: str) -> Kernel | None:
+    def get_kernels(self, keys: Sequence[str]) -> dict[str, Kernel]:
         with self._locked():
-            kernel = self._kernels.get(key)
-        return kernel if kernel is not None and kernel.version == KERNEL_VERSION else None
+            found = {key: self._kernels[key] for key in keys if key in self._kernels}
+        return {key: kernel for key, kernel in found.items() if kernel.version == KERNEL_VERSION}
 
     def kernels(
         self, device_key: str | None = None, operator: str | None = None, limit: int = 10_000

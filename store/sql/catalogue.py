@@ -92,13 +92,13 @@ class Catalogue:
 
     def load(self, session: Session, workloads: Iterable[str], devices: Iterable[str]) -> None:
         """Read what is not yet known of these keys."""
-        for keys in _batches({key for key in workloads if key not in self._workloads}):
+        for keys in batches({key for key in workloads if key not in self._workloads}):
             for row in session.scalars(select(WorkloadRow).where(WorkloadRow.key.in_(keys))):
                 workload = _known(Workload, row.data)
                 if workload is not None and workload.key == row.key:
                     self._workloads[row.key] = workload
                     _see(session, row.key)
-        for keys in _batches({key for key in devices if key not in self._devices}):
+        for keys in batches({key for key in devices if key not in self._devices}):
             for device_row in session.scalars(select(DeviceRow).where(DeviceRow.key.in_(keys))):
                 device = _known(Device, device_row.data)
                 if device is not None and device.key == device_row.key:
@@ -140,6 +140,7 @@ def _known(cls: type[T], text: str) -> T | None:
         return None
 
 
-def _batches(keys: set[str]) -> Iterable[list[str]]:
+def batches(keys: set[str]) -> Iterable[list[str]]:
+    """Keys in parts that fit into a query each."""
     ordered = sorted(keys)
     return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))

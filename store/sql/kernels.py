@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from fettle.backends.api import Artifact
 from fettle.graph.errors import InvalidArgument
 from fettle.store.missing import no_artifact
-from fettle.store.sql.catalogue import Catalogue, upsert
+from fettle.store.sql.catalogue import Catalogue, batches, upsert
 from fettle.store.sql.models import ArtifactRow, KernelRow
 from fettle.store.values import KERNEL_VERSION, Kernel
 
@@ -64,10 +64,13 @@ def put(session: Session, catalogue: Catalogue, kernel: Kernel) -> None:
     upsert(session, KernelRow, row, replace=True)
 
 
-def get(session: Session, catalogue: Catalogue, key: str) -> Kernel | None:
-    """The kernel of a cache key, if this version can read it."""
-    found = _load(session, catalogue, session.scalars(select(KernelRow).where(KernelRow.key == key)).all())
-    return found[0] if found else None
+def get(session: Session, catalogue: Catalogue, keys: Sequence[str]) -> dict[str, Kernel]:
+    """The kernels of cache keys, as far as this version can read them."""
+    found: dict[str, Kernel] = {}
+    for some in batches(set(keys)):
+        rows = session.scalars(select(KernelRow).where(KernelRow.key.in_(some))).all()
+        found.update((kernel.key, kernel) for kernel in _load(session, catalogue, rows))
+    return found
 
 
 def select_kernels(

@@ -247,9 +247,9 @@ class SqlStore(Store):
         with self._write() as session:
             kernels.put(session, self._catalogue, kernel)
 
-    def get_kernel(self, key: str) -> Kernel | None:
+    def get_kernels(self, keys: Sequence[str]) -> dict[str, Kernel]:
         with self._read() as session:
-            return kernels.get(session, self._catalogue, key)
+            return kernels.get(session, self._catalogue, keys)
 
     def kernels(
         self, device_key: str | None = None, operator: str | None = None, limit: int = 10_000

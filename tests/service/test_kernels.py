@@ -104,7 +104,7 @@ async def test_artifact_is_streamed_in_chunks_with_its_size_first(client: AsyncC
 
 async def test_damaged_artifact_is_data_loss_on_the_wire(client: AsyncClient, store: MemoryStore) -> None:
     sha256 = store.put_artifact(make_artifact())
-    store._artifacts[sha256] = codec.dumps(attrs.evolve(make_artifact(), entry="mian"))
+    store._artifacts[sha256] = 0.0, codec.dumps(attrs.evolve(make_artifact(), entry="mian"))
     with pytest.raises(DataLoss):
         await client.artifact(sha256)
 

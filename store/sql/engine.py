@@ -16,14 +16,21 @@ from fettle.graph.errors import StoreUnavailable
 BUSY_SECONDS = 30
 """How long a SQLite writer waits for another process."""
 
-_CONNECT_SECONDS = 10
+_NETWORK = {
+    "connect_timeout": 10,  # seconds
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
+"""A database server whose machine or network is gone is noticed within a minute. What the URL says goes before."""
 
 
 def connect_engine(url: URL, *, read_only: bool = False) -> Engine:
     """An engine for ``url``; connects on first use. ``read_only``, of a SQLite file: whatever writes fails."""
     if url.get_backend_name() == "sqlite":
         return _reading_engine(url) if read_only else _sqlite_engine(url)
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    arguments = {name: value for name, value in _NETWORK.items() if name not in url.query}
     return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=24, connect_args=arguments)
 
 

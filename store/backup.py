@@ -43,9 +43,8 @@ def back_up(url: str | None, folder: Path) -> Path:
         copy = folder / FILE_NAME
         with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(copy)) as writing:
             reading.backup(writing)
-            writing.execute(
-                "PRAGMA journal_mode=DELETE"
-            )  # one file, at rest: it can be read where nothing may be written
+            # One file, at rest, can be read where nothing may be written.
+            writing.execute("PRAGMA journal_mode=DELETE")
         if artifacts.is_dir():
             shutil.copytree(artifacts, folder / artifacts.name, ignore=shutil.ignore_patterns(".new-*"))
     except sqlite3.Error as error:

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import kernel_json, plain, print_json, seconds, speedup, stderr, stdout
+from fettle.cli.output import DONE, FAILED, kernel_json, plain, print_json, seconds, speedup, stderr, stdout
+from fettle.graph.errors import DataLoss, NotFound
 
-app = typer.Typer(help="List, count, prune, export and import what the cache holds.", no_args_is_help=True)
+app = typer.Typer(help="List, count, verify, prune, export and import what the cache holds.", no_args_is_help=True)
 
 
 @app.command(name="list")
@@ -67,6 +68,32 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
         return
     for name, value in plain(counts).items():
         stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)
+
+
+@app.command()
+def verify(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Read the artifact of every kernel. Exits with 1 when one is damaged or lost; tune those workloads again.
+
+    Example: fettle cache verify --store /backup/monday
+    """
+    from fettle.store.encoding import MAX_INTEGER
+    from fettle.store.open import open_store
+
+    lost: list[dict[str, str]] = []
+    with open_store(store) as opened:
+        kernels = opened.kernels(limit=MAX_INTEGER)
+        for k in kernels:
+            try:
+                opened.get_artifact(k.artifact_sha256)
+            except (DataLoss, NotFound) as problem:
+                lost.append({"workload": str(k.workload), "device": str(k.device), "problem": problem.message})
+    if json:
+        print_json({"kernels": len(kernels), "lost": lost})
+    else:
+        for row in lost:
+            stdout.print(f"{row['workload']} on {row['device']}: {row['problem']}", highlight=False, soft_wrap=True)
+        stdout.print(f"{len(kernels) - len(lost)} of {len(kernels)} kernels are whole", highlight=False)
+    raise typer.Exit(FAILED if lost else DONE)
 
 
 @app.command()

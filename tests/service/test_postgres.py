@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import signal
 import threading
@@ -16,15 +17,15 @@ from fettle.graph.errors import StoreUnavailable
 from fettle.search.jobs import run_job
 from fettle.service import runner
 from fettle.service.async_client import connect_async
-from fettle.service.client import connect
 from fettle.service.server import Server, ServerOptions
 from fettle.store.lookup import lookup
 from fettle.store.open import open_store
 from fettle.store.values import JobState
 from tests.postgres import Postgres, fresh_schema, own_server
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor, workload
-from tests.service.paper import matmul
-from tests.service.test_process import process, watch_in_thread
+from tests.service.paper import Steps, matmul, resolve_paper
+from tests.service.test_process import process
+from tests.service.waiting import collect
 from tests.store.samples import ARTIFACT, kernel, spec
 
 
@@ -85,25 +86,29 @@ def test_restarted_database_forgets_claims_and_their_holder_learns_of_it(databas
                 pass
 
 
-def test_job_of_a_killed_server_goes_on_in_another_server(url: str) -> None:
-    with process("127.0.0.1:0", url) as (first, one), process("127.0.0.1:0", url) as (second, two):
-        with connect(one) as client, connect(two) as other:
-            job = client.submit(workloads=[(matmul(), 1)], device="paper")
-            assert other.submit(workloads=[(matmul(), 1)], device="paper").id == job.id
-            thread, seen = watch_in_thread(two, job.id)
-            for event in client.watch(job.id):
+async def test_job_of_a_killed_server_goes_on_in_another_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
+    steps = Steps(20)
+    options = ServerOptions("127.0.0.1:0", grace=1.0)
+    with process("127.0.0.1:0", url, steps.trials) as (first, address), open_store(url) as store:
+        async with (
+            Server(store, steps, resolve=resolve_paper, options=options, poll=0.1) as second,
+            connect_async(address) as client,
+            connect_async(str(second.address)) as other,
+        ):
+            job = await client.submit(workloads=[(matmul(), 1)], device="paper")
+            assert (await other.submit(workloads=[(matmul(), 1)], device="paper")).id == job.id
+            watcher = asyncio.create_task(collect(other, job.id))
+            async for event in client.watch(job.id):
                 if event.kind == "trial" and event.data["trial"] == 5:
                     break
+            assert steps.started == []
             first.send_signal(signal.SIGKILL)
-            assert other.wait(job.id).state is JobState.DONE
-        thread.join(10)
-        second.send_signal(signal.SIGTERM)
-        assert second.wait(10) == 0
-    with open_store(url) as store:
-        events = store.events(job.id)
-    trials = [event.data["trial"] for event in events if event.kind == "trial"]
-    assert trials == list(range(1, len(trials) + 1))
-    assert tuple(seen) == events
+            seen = await watcher
+        assert steps.started == [job.id]
+        assert store.get_job(job.id).state is JobState.DONE
+        assert seen == list(store.events(job.id))
+    assert [event.data["trial"] for event in seen if event.kind == "trial"] == list(range(1, steps.trials + 1))
 
 
 def test_lookups_and_writes_at_once_both_come_through(url: str) -> None:

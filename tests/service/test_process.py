@@ -20,9 +20,9 @@ TRIALS = 60
 
 
 @contextmanager
-def process(listen: str, store: Path | str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(listen: str, store: Path | str, trials: int = TRIALS) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running server and its address; killed at the end if it still runs."""
-    command = [sys.executable, str(PROGRAM), listen, str(store), str(TRIALS)]
+    command = [sys.executable, str(PROGRAM), listen, str(store), str(trials)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert started.stdout is not None

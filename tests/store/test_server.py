@@ -6,30 +6,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, make_url
 
 from fettle.store.api import Store
-from fettle.store.open import open_store
+from fettle.store.artifacts import ArtifactFiles
+from fettle.store.claims import ServerClaims
+from fettle.store.sql import schema
 from fettle.store.sql.engine import connect_engine
 from fettle.store.sql.models import Base
+from fettle.store.sql.store import SqlStore
 from tests.postgres import fresh_schema
 from tests.store.conformance import StoreConformance
 
 
 @pytest.fixture(scope="module")
-def emptied_url(postgres: str) -> Iterator[str]:
-    """A store that tests leave empty: emptying tables is quicker than making them."""
+def engine(postgres: str) -> Iterator[Engine]:
+    """A database that tests leave empty: deleting rows is quicker than making tables."""
     with fresh_schema(postgres) as url:
-        yield url
+        engine = connect_engine(make_url(url))
+        schema.upgrade(engine)
+        yield engine
+        engine.dispose()
 
 
 class TestServer(StoreConformance):
     @pytest.fixture
-    def store(self, emptied_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
-        monkeypatch.setenv("FETTLE_ARTIFACTS", str(tmp_path / "artifacts"))
-        with open_store(emptied_url) as store:
-            yield store
-        engine = connect_engine(make_url(emptied_url))
+    def store(self, engine: Engine, tmp_path: Path) -> Iterator[Store]:
+        yield SqlStore(engine, ArtifactFiles(tmp_path), ServerClaims(engine))
         with engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)}"))
-        engine.dispose()
+            for table in reversed(Base.metadata.sorted_tables):
+                connection.execute(table.delete())

@@ -57,7 +57,41 @@ def _sqlite_engine(url: URL) -> Engine:
         cursor.close()
 
     event.listen(engine, "begin", _begin)
+    _keep_to_one_file(engine, Path(url.database or ""))
     return engine
+
+
+def _keep_to_one_file(engine: Engine, file: Path) -> None:
+    """Refuse connections once the file was removed or replaced.
+
+    Open ones would go on with a file that has no name any more, and new ones would begin an empty one.
+    """
+    opened: list[tuple[int, int]] = []
+
+    def check(*_: object) -> None:
+        if opened and _identity(file) != opened[0]:
+            raise StoreUnavailable(
+                f"{file} was removed or replaced while it was open",
+                hint="restore it, and start whatever uses it again",
+            )
+
+    def remember(*_: object) -> None:
+        identity = _identity(file)
+        if identity is not None and not opened:
+            opened.append(identity)
+
+    event.listen(engine, "do_connect", check)
+    event.listen(engine, "connect", remember)
+    event.listen(engine, "checkout", check)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Device and number of a file, None if there is none of that name."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin(connection: Connection) -> None:

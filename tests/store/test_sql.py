@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from fettle.graph.errors import DataLoss, Unavailable
+from fettle.graph.errors import DataLoss, StoreUnavailable, Unavailable
 from fettle.store.ids import next_id
 from fettle.store.open import open_store
 from fettle.store.sql.store import SqlStore
@@ -33,6 +34,23 @@ def store(file: Path) -> Iterator[SqlStore]:
 def _execute(file: Path, statement: str) -> None:
     with sqlite3.connect(file) as connection:
         assert connection.execute(statement).rowcount == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_file_that_was_removed_or_replaced_is_not_written_any_more(store: SqlStore, file: Path, replaced: bool) -> None:
+    store.create_job(spec(1))
+    file.unlink()
+    if replaced:
+        open_store(file).close()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            store.create_job(spec(2))
+        with pytest.raises(StoreUnavailable, match="removed or replaced"), ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: store.list_jobs(), range(8)))
+    assert file.exists() == replaced
+    if replaced:
+        with open_store(file) as other:
+            assert other.list_jobs().jobs == ()
 
 
 def test_operator_of_a_newer_fettle_is_left_out_with_a_warning(

@@ -57,8 +57,6 @@ def _server(error: exc.DBAPIError, where: str) -> FettleError | None:
     state: str = getattr(error.orig, "sqlstate", None) or ""
     if state == "53100":
         return StoreFull(f"no space left for {where}: {error.orig}", hint=_DISK_FULL_HINT)
-    if state == "53300":
-        return StoreUnavailable(f"{where} takes no more connections: {error.orig}", hint="raise its max_connections")
     if state.startswith("53"):  # insufficient resources
         return ResourceExhausted(f"{where}: {error.orig}")
     if state.startswith("40"):  # rolled back, because of another transaction

@@ -87,8 +87,8 @@ def upgrade(engine: Engine, revision: str = "head", *, versions: Sequence[Path] 
                 if not is_sqlite:
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
                 before = current_revision(connection, where)
-                if not versions:
-                    check_revision(before, where)
+                if not versions and check_revision(before, where) and revision in ("head", before):
+                    return before  # another process was faster
                 config.attributes["connection"] = connection
                 command.upgrade(config, revision)
                 if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():

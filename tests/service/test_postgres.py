@@ -88,7 +88,7 @@ def test_restarted_database_forgets_claims_and_their_holder_learns_of_it(databas
 
 async def test_job_of_a_killed_server_goes_on_in_another_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_LOOK_AGAIN", 0.05)
-    steps = Steps(20)
+    steps = Steps(100)
     options = ServerOptions("127.0.0.1:0", grace=1.0)
     with process("127.0.0.1:0", url, steps.trials) as (first, address), open_store(url) as store:
         async with (
@@ -97,11 +97,11 @@ async def test_job_of_a_killed_server_goes_on_in_another_server(url: str, monkey
             connect_async(str(second.address)) as other,
         ):
             job = await client.submit(workloads=[(matmul(), 1)], device="paper")
+            async for event in client.watch(job.id):
+                if event.kind == "trial":
+                    break
             assert (await other.submit(workloads=[(matmul(), 1)], device="paper")).id == job.id
             watcher = asyncio.create_task(collect(other, job.id))
-            async for event in client.watch(job.id):
-                if event.kind == "trial" and event.data["trial"] == 5:
-                    break
             assert steps.started == []
             first.send_signal(signal.SIGKILL)
             seen = await watcher

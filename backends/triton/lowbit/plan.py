@@ -12,6 +12,7 @@ from fettle.backends.triton.finish import finish
 from fettle.backends.triton.lowbit import spread
 from fettle.backends.triton.lowbit.layouts import WeightLayout
 from fettle.backends.triton.lowbit.spaces import HALFWORDS, LOW_PLANE, Product
+from fettle.backends.triton.lowbit.stacking import stacked
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS
@@ -64,11 +65,21 @@ def weight_layout(p: Product, schedule: Schedule) -> WeightLayout:
     bits = p.weight.bits
     low = LOW_PLANE[bits] if schedule["planes"] == "two" else bits
     whole = schedule["method"] in HALFWORDS
-    return WeightLayout.of(p.n, p.k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low, whole)
+    if whole:
+        bits = low = p.word_bits
+    k = p.k * _stack(p, schedule)
+    return WeightLayout.of(p.n, k, bits, schedule["values"], schedule["block_k"], schedule["contiguous"], low, whole)
+
+
+def _stack(p: Product, schedule: Schedule) -> int:
+    """Planes that lie one behind another along K."""
+    return p.stack if schedule["method"] in HALFWORDS else 1
 
 
 def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tuple[np.ndarray, ...]:
     """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale]).
+
+    In words of 16 bits, planes of binary-coded weights are stacked (:mod:`fettle.backends.triton.lowbit.stacking`).
 
     Beside words of 16 bits, scales and zero points (as f16) of neighbouring groups share words of 32 bits.
     """
@@ -77,7 +88,10 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     if weight.format.scale == "e4m3":  # kernels take them for positive; of minifloats, the sign is the top bit
         scales = np.abs(scales)
         codes = codes ^ weight.expand(np.signbit(weight.scales).astype(np.uint8) << (weight.format.bits - 1))
-    arrays: list[np.ndarray] = list(weight_layout(Product.of(workload), schedule).pack(codes))
+    p = Product.of(workload)
+    if _stack(p, schedule) > 1:
+        codes, scales = stacked(weight, max(p.group, schedule["block_k"]))
+    arrays: list[np.ndarray] = list(weight_layout(p, schedule).pack(codes))
     if schedule["method"] in HALFWORDS:
         arrays.append(_shared_words(scales))
         if weight.zero_points is not None:
@@ -111,7 +125,7 @@ def _plain(scales: NDArray[np.generic]) -> np.ndarray:
 
 def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightLayout, target: Target) -> Launch:
     block_m, block_n, block_k, split = (schedule[name] for name in ("block_m", "block_n", "block_k", "split"))
-    tiles_m, tiles_n, blocks = -(-p.m // block_m), -(-p.n // block_n), p.k // block_k
+    tiles_m, tiles_n, blocks = -(-p.m // block_m), -(-p.n // block_n), p.k // block_k * _stack(p, schedule)
     if schedule["order"] == "stream":
         share = max(1, -(-tiles_m * tiles_n * blocks // target.multiprocessors))
         grid = (-(-tiles_m * tiles_n * blocks // share), 1, 1)
@@ -141,7 +155,7 @@ def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightL
         grid,
         Work(
             bytes=weight_bytes * weight_reads + 2 * p.m * p.k + result + epilogue_bytes(workload),
-            flops=2.0 * tiles_m * block_m * tiles_n * block_n * p.k,
+            flops=2.0 * tiles_m * block_m * tiles_n * block_n * blocks * block_k,
             unit=_UNITS[schedule["algorithm"]],
             trips=share or -(-blocks // split),
             gathered=4.0 * split * block_m * block_n if schedule["reduce"] == "last" else 0.0,
@@ -208,6 +222,7 @@ def _weight_constants(p: Product, schedule: Schedule, layout: WeightLayout) -> t
         ("SCALE", _SCALE_OF_64THS if p.weight.is_fixed_point else _SCALES[p.weight.scale]),
         ("GROUP", p.group),
         ("ZEROS", p.weight.zero_points),
+        ("STACK", _stack(p, schedule)),
         ("HOW", _METHODS[schedule["method"]]),
         ("LATE", schedule["scale"] == "late"),
     )
@@ -217,7 +232,7 @@ def _decoding_constants(p: Product, schedule: Schedule) -> tuple[tuple[str, Valu
     """The inline PTX of a method that has some."""
     assembly, factor = _assembly(p, schedule["method"], *_step_and_offset(p), schedule["scale"] == "late")
     return (
-        ("PERIOD", spread.period(p.weight.bits, p.act)),
+        ("PERIOD", spread.period(p.word_bits, p.act)),
         ("FACTOR", factor),
         ("ASSEMBLY", assembly.text),
         ("SHAPE", assembly.constraints),
@@ -230,7 +245,7 @@ def _step_and_offset(p: Product) -> tuple[int, int]:
 
     Fixed point, packed with its sign bit flipped, counts from the least up; what its unit is, scales say.
     """
-    if p.weight.is_minifloat or p.weight.is_binary_coded:
+    if p.weight.is_minifloat:
         return 1, 0
     if p.weight.is_fixed_point:
         return 1, _SIGN
@@ -240,11 +255,11 @@ def _step_and_offset(p: Product) -> tuple[int, int]:
 def _assembly(p: Product, method: str, step: int, offset: int, late: bool) -> tuple[spread.Assembly, float]:
     """How a method takes codes out of words of 16 bits, and what its values are short of; nothing for other methods."""
     if method == "raw":
-        return spread.raw(p.weight.bits, p.act), 1.0
+        return spread.raw(p.word_bits, p.act), 1.0
     if method != "ptx":
         return spread.Assembly("", ""), 1.0
     if not p.weight.is_minifloat:
-        return spread.integers(p.weight.bits, p.act, *((1, 0) if p.weight.zero_points else (step, offset))), 1.0
+        return spread.integers(p.word_bits, p.act, *((1, 0) if p.weight.zero_points else (step, offset))), 1.0
     exponent, mantissa = MINIFLOATS[p.weight.kind]
     if p.weight.scale == "e4m3" and not late and exponent <= _MOST_FOLDED:
         return spread.floats(exponent, mantissa, p.act, scaled=False), spread.folded_factor(exponent, p.act)

@@ -72,6 +72,16 @@ class Product:
         exact = not self.weight.is_minifloat and not self.weight.is_binary_coded
         return self.compute == "i8" and exact and fits
 
+    @property
+    def stack(self) -> int:
+        """Planes of one bit that words of 16 bits hold one behind another, as if K were so many times as long."""
+        return self.weight.scale_planes
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a code in words of 16 bits."""
+        return self.weight.bits // self.stack
+
     def takes_fp8(self, target: Target) -> bool:
         """Whether activations may be rounded to fp8, which the codes are in already and the target multiplies."""
         return self.compute == self.weight.kind == "f8e4m3" and target.has_fp8
@@ -103,12 +113,17 @@ def supports(workload: Workload, target: Target) -> Support:
 
 
 def _values(p: Product) -> tuple[int, ...]:
-    return tuple(sorted({values_in(p.weight.bits, container) for container in CONTAINERS}))
+    return tuple(sorted({*_container_values(p), halfword_values(p)}))
+
+
+def _container_values(p: Product) -> set[int]:
+    """How many codes, all planes together, fill containers."""
+    return {values_in(p.weight.bits, container) for container in CONTAINERS}
 
 
 def halfword_values(p: Product) -> int:
     """How many codes share words of 16 bits."""
-    return values_in(p.weight.bits, WORD)
+    return values_in(p.word_bits, WORD)
 
 
 def _blocks(p: Product) -> tuple[int, ...]:
@@ -125,17 +140,16 @@ def _algorithms(p: Product, target: Target) -> tuple[str, ...]:
 def _scales(p: Product) -> tuple[str, ...]:
     """Before the product, where rounding is allowed; after it, where a product has one scale."""
     steps = {b // v for b in _blocks(p) for v in _values(p)}
-    late = not p.weight.is_binary_coded and any(s >= _LEAST_STEP["float"] and p.group % s == 0 for s in steps)
+    late = any(s >= _LEAST_STEP["float"] and p.group % s == 0 for s in steps)
     return (("early",) if p.rounds_weights else ()) + (("late",) if late else ())
 
 
 def _methods(p: Product, target: Target) -> tuple[str, ...]:
-    if p.weight.is_binary_coded:
-        return ("convert",)
-    ptx = ("ptx",) if target.kind == "cuda" else ()
+    ptx = ("ptx",) if target.kind == "cuda" and (p.stack == 1 or p.k % p.group == 0) else ()
     if p.weight.is_minifloat:
         return ("convert", *ptx)
-    return ("convert", "magic", *ptx, *(("raw",) if ptx and period(p.weight.bits, p.act) else ()))
+    magic = () if p.weight.is_binary_coded else ("magic",)
+    return ("convert", *magic, *ptx, *(("raw",) if ptx and period(p.word_bits, p.act) else ()))
 
 
 def space(workload: Workload, target: Target) -> Space:
@@ -171,6 +185,7 @@ def space(workload: Workload, target: Target) -> Space:
             *(_halfword_constraints(p) if "ptx" in methods else ()),
             _settle_constraint(p),
             *(_raw_constraints() if "raw" in methods else ()),
+            *(_binary_coded_constraints(p) if p.weight.is_binary_coded else ()),
             *(_epilogue_constraints() if workload["epilogue"] is not None else ()),
             *(_plane_constraints() if len(planes) > 1 else ()),
         ),
@@ -225,6 +240,15 @@ def _raw_constraints() -> tuple[Constraint, ...]:
         Constraint(
             f"method != 'raw' or (scale == 'late' and (block_n if not swap else block_m) * ({_STEP}) >= 64 * warps)",
             "sums of codes as they lie are scaled, and a thread has two activations to load ahead",
+        ),
+    )
+
+
+def _binary_coded_constraints(p: Product) -> tuple[Constraint, ...]:
+    return (
+        Constraint(f"scale == 'early' or method in {HALFWORDS}", "converted planes are scaled before they are added"),
+        Constraint(
+            f"method in {HALFWORDS} or values in {tuple(sorted(_container_values(p)))}", "codes fill their containers"
         ),
     )
 

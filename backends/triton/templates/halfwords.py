@@ -90,14 +90,15 @@ def settled(sums):
 def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N: tl.constexpr,
             K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, WORDS: tl.constexpr, K_CONTIGUOUS: tl.constexpr,
             STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
-            IS_RAW: tl.constexpr, LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-            BK: tl.constexpr, STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr,
-            SHAPE: tl.constexpr, SETTLE: tl.constexpr):  # fmt: skip
+            STACK: tl.constexpr, IS_RAW: tl.constexpr, LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr,
+            BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr,
+            ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr, SETTLE: tl.constexpr):  # fmt: skip
     """As :func:`fettle.backends.triton.templates.lowbit.product`."""
     T: tl.constexpr = x_ptr.dtype.element_ty
     KS: tl.constexpr = BK // VALUES
     SPAN: tl.constexpr = min(GROUP, BK) // KS  # runs' codes that share a scale
-    ROWS: tl.constexpr = LATE and not IS_RAW and GROUP >= K  # one scale a row: applied to whole sums
+    ROWS: tl.constexpr = LATE and not IS_RAW and GROUP >= K and STACK == 1  # one scale a row: applied to whole sums
+    PIECE: tl.constexpr = max(GROUP // BK, 1)  # blocks that each plane has in turn
     FOLDED: tl.constexpr = SCALE == E4M3 and not LATE and FACTOR != 1.0
     MASKED: tl.constexpr = N % BN != 0
     rm = tile_m * BM + tl.arange(0, BM)
@@ -109,6 +110,10 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
     STRIDE: tl.constexpr = KS if K_CONTIGUOUS else KS * N
     acc = zeros(BM, BN, SWAP)
     for block in tl.range(first, last, num_stages=STAGES):  # with stages given, scales are loaded ahead, too
+        if STACK > 1:
+            k = (block // (STACK * PIECE) * PIECE + block % PIECE) * BK
+        else:
+            k = block * BK
         words = load_run(word_ptr + block * (WORDS * KS * N), at, w_mask, MASKED, WORDS, STRIDE)
         if T == tl.float16:
             codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.float16,) * VALUES, True, 2)
@@ -116,7 +121,7 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
             codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.bfloat16,) * VALUES, True, 2)
         if IS_RAW:
             for j in tl.static_range(0, VALUES, SPAN):
-                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, j, M, N, K,
+                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, j, M, N, K,
                                     BITS, VALUES, STEP, OFFSET, SCALE, GROUP, ZEROS, SWAP, MASKED, BM, BN, BK, SPAN,
                                     PERIOD)  # fmt: skip
         else:
@@ -137,11 +142,11 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
                 elif ROWS:
                     groups = groups + (value,)  # noqa: RUF005
                 else:
-                    x = load_x(x_ptr, rm, block * BK + j * KS, M, K, SPAN * KS, SWAP)
+                    x = load_x(x_ptr, rm, k + j * KS, M, K, SPAN * KS, SWAP)
                     total = multiply(value, x, tl.zeros(acc.shape, tl.float32), SWAP)
                     acc += total * scale
             if ROWS or not LATE:
-                x = load_x(x_ptr, rm, block * BK, M, K, BK, SWAP)
+                x = load_x(x_ptr, rm, k, M, K, BK, SWAP)
                 acc = multiply(side_by_side(groups, 0, VALUES // SPAN, SWAP), x, acc, SWAP)
                 if SETTLE:
                     acc = settled(acc)
@@ -155,12 +160,12 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, fi
 
 
 @triton.jit
-def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, FIRST: tl.constexpr, M,
+def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, FIRST: tl.constexpr, M,
                  N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, STEP: tl.constexpr,
                  OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
                  SWAP: tl.constexpr, MASKED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
                  SPAN: tl.constexpr, PERIOD: tl.constexpr):  # fmt: skip
-    """What the codes FIRST … FIRST+SPAN-1 of a block's runs, all of one group, add to a tile."""
+    """What the codes FIRST … FIRST+SPAN-1 of a block's runs, all of one group, add to a tile; the block begins at k."""
     T: tl.constexpr = x_ptr.dtype.element_ty
     KS: tl.constexpr = BK // VALUES
     WORD: tl.constexpr = 16
@@ -171,7 +176,7 @@ def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, FIRST
     sum_0, sum_1, sum_2 = nothing, nothing, nothing
     x_0, x_1, x_2 = nothing, nothing, nothing
     for j in tl.static_range(FIRST, FIRST + SPAN):
-        x = load_x(x_ptr, rm, block * BK + j * KS, M, K, KS, SWAP)
+        x = load_x(x_ptr, rm, k + j * KS, M, K, KS, SWAP)
         if j >= WHOLE or j % A_WORD * BITS % PERIOD == 0:
             sum_0 = multiply(codes[j], x, sum_0, SWAP)
             x_0 = multiply(ones, x, x_0, SWAP)

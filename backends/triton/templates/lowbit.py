@@ -25,15 +25,15 @@ def product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_p
             N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
             WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
             EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
-            SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-            SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
-            PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
-            SETTLE: tl.constexpr):  # fmt: skip
+            SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, STACK: tl.constexpr, HOW: tl.constexpr,
+            LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+            STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr,
+            SHAPE: tl.constexpr, SETTLE: tl.constexpr):  # fmt: skip
     """The blocks first … last-1 of K of one tile of the result, f32: [BM, BN], or [BN, BM] if swapped."""
     if HOW >= PTX:
         acc = halfwords.product(x_ptr, low_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N, K,
-                                BITS, VALUES, WORDS, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW == RAW, LATE,
-                                SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE)  # fmt: skip
+                                BITS, VALUES, WORDS, K_CONTIGUOUS, STEP, OFFSET, SCALE, GROUP, ZEROS, STACK, HOW == RAW,
+                                LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE)  # fmt: skip
     else:
         acc = converted.product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n,
                                 first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND,
@@ -47,35 +47,35 @@ def matmul(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_pt
            N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
            WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
            EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
-           SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
-           SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
-           PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
-           SETTLE: tl.constexpr, PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr):  # fmt: skip
+           SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, STACK: tl.constexpr, HOW: tl.constexpr,
+           LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+           STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr,
+           SHAPE: tl.constexpr, SETTLE: tl.constexpr, PARTS: tl.constexpr, LAST: tl.constexpr,
+           SHARE: tl.constexpr):  # fmt: skip
     """``out[M, N]``: see :func:`run`."""
     run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr,
         (out_ptr,), M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP,
-        OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE,
-        PARTS, LAST, SHARE, unchanged)  # fmt: skip
+        OFFSET, SCALE, GROUP, ZEROS, STACK, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE,
+        SETTLE, PARTS, LAST, SHARE, unchanged)  # fmt: skip
 
 
 @triton.jit
-def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr,
-        others, M,
+def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, part_ptr, count_ptr, out_ptr, others, M,
         N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, HIGH_BITS: tl.constexpr, VALUES: tl.constexpr,
         WORDS: tl.constexpr, CONTAINER: tl.constexpr, K_CONTIGUOUS: tl.constexpr, KIND: tl.constexpr,
-        EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr,
-        SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
+        EXPONENT: tl.constexpr, MANTISSA: tl.constexpr, STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr,
+        GROUP: tl.constexpr, ZEROS: tl.constexpr, STACK: tl.constexpr, HOW: tl.constexpr, LATE: tl.constexpr,
         SWAP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
-        PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr,
-        SETTLE: tl.constexpr, PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr,
-        FINISH: tl.constexpr):  # fmt: skip
+        PERIOD: tl.constexpr, FACTOR: tl.constexpr, ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr, SETTLE: tl.constexpr,
+        PARTS: tl.constexpr, LAST: tl.constexpr, SHARE: tl.constexpr, FINISH: tl.constexpr):  # fmt: skip
     """One program: a tile of part ``pid_1`` of the sum, or, with a SHARE > 0, so many blocks of one tile after another.
 
     A whole sum is stored in ``out[M, N]``, a part of one in ``part[PARTS, M, N]``, a share of blocks is added into
     ``part[M, N]``. LAST: the program that is last of a tile's adds its parts, in order, and leaves ``count[tiles]``
-    zero, as it was. Whole sums go through FINISH, which may read ``others``, before they are stored.
+    zero, as it was. Whole sums go through FINISH, which may read ``others``, before they are stored. STACK planes of a
+    binary-coded weight lie one behind another along K, as :mod:`fettle.backends.triton.lowbit.stacking` has it.
     """
-    BLOCKS: tl.constexpr = K // BK
+    BLOCKS: tl.constexpr = K // BK * STACK
     TILES_N: tl.constexpr = (N + BN - 1) // BN
     if SHARE == 0:
         tile = tl.program_id(0)
@@ -83,7 +83,8 @@ def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, 
         acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
                       tile % TILES_N, part * BLOCKS // PARTS, (part + 1) * BLOCKS // PARTS, M, N, K, BITS, HIGH_BITS,
                       VALUES, WORDS, CONTAINER, K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP,
-                      ZEROS, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE)  # fmt: skip
+                      ZEROS, STACK, HOW, LATE, SWAP, BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE,
+                      SETTLE)  # fmt: skip
         if PARTS == 1:
             result = finished(acc, others, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, FINISH)
             emit(result, out_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, STORE)
@@ -108,9 +109,9 @@ def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, 
             first = at % BLOCKS
             last = min(first + end - at, BLOCKS)
             acc = product(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, tile // TILES_N,
-                          tile % TILES_N, first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER,
-                          K_CONTIGUOUS, KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, HOW, LATE, SWAP,
-                          BM, BN, BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE)  # fmt: skip
+                          tile % TILES_N, first, last, M, N, K, BITS, HIGH_BITS, VALUES, WORDS, CONTAINER, K_CONTIGUOUS,
+                          KIND, EXPONENT, MANTISSA, STEP, OFFSET, SCALE, GROUP, ZEROS, STACK, HOW, LATE, SWAP, BM, BN,
+                          BK, STAGES, PERIOD, FACTOR, ASSEMBLY, SHAPE, SETTLE)  # fmt: skip
             emit(acc, part_ptr, tile // TILES_N, tile % TILES_N, M, N, SWAP, BM, BN, ADD)
             at += last - first
 

@@ -62,16 +62,22 @@ def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -
     assert "HGMMA" in disassemble(kernel.compiled.code)
 
 
-def test_codes_multiplied_as_they_lie_take_fewer(executor: CompileExecutor) -> None:
-    changes = {"method": "raw", "scale": "late", "values": 4, "block_m": 8, "block_n": 128, "block_k": 256, "warps": 4,
-               "stages": 3, "split": 2, "reduce": "last"}  # fmt: skip
-    (kernel,) = Program.of(build(executor, FOUR_BITS, **changes)).kernels
+@pytest.mark.parametrize(("weight", "values", "block_k", "bits"), [("u4:128", 4, 256, 4), ("bcq3:128", 16, 512, 1)])
+def test_codes_multiplied_as_they_lie_take_fewer(
+    executor: CompileExecutor, weight: str, values: int, block_k: int, bits: int
+) -> None:
+    """Of planes of binary-coded weights, as many for each."""
+    changes = {"method": "raw", "scale": "late", "values": values, "block_m": 8, "block_n": 128, "block_k": block_k,
+               "contiguous": "n", "warps": 4, "stages": 3, "split": 2, "reduce": "last"}  # fmt: skip
+    text = f"matmul m=1 n=4096 k=4096 act=f16 weight={weight} compute=f16"
+    (kernel,) = Program.of(build(executor, text, **changes)).kernels
     assert kernel.compiled is not None
     loop = sass_loop(kernel.compiled.code)
     assert loop["local"] == 0
     assert loop["global"] == 0, "words, activations and scales are all copied ahead"
     assert loop["convert"] == 0
-    assert loop.total * 4 * 32 / (128 * 256) <= 2.0
+    assert dict(kernel.launch.constants)["BITS"] == bits
+    assert loop.total * 4 * 32 / (128 * block_k) <= 2.0
 
 
 @pytest.mark.parametrize(("m", "most"), [(64, 3.1), (128, 4.3)])

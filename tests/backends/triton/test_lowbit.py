@@ -67,7 +67,7 @@ def test_two_planes_hold_the_same_weight(prove: Prove, weight: str) -> None:
 def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> TrialResult:
     """A schedule whose codes lie in words of 16 bits; swapped or not, as the format's name has it."""
     fmt = Format.parse(weight)
-    values = values_in(fmt.bits, 16)
+    values = values_in(1 if fmt.is_binary_coded else fmt.bits, 16)
     swap = len(weight) % 2 == 0
     compute = "" if fmt.encodes_numbers else f" compute={act}"
     return prove(
@@ -82,6 +82,19 @@ def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> Trial
 )
 def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str) -> None:
     assert in_halfwords(prove, weight, act, method="raw", scale="late").verified
+
+
+@pytest.mark.parametrize("method", ["raw", "ptx"])
+@pytest.mark.parametrize(("weight", "act"), [("bcq3:64", "f16"), ("bcq4:row", "bf16"), ("bcq1:128/f32", "bf16")])
+def test_planes_of_binary_coded_weights_are_stacked(prove: Prove, weight: str, act: str, method: str) -> None:
+    assert in_halfwords(prove, weight, act, method=method, scale="late").verified
+
+
+def test_stacked_planes_take_pieces_of_k_in_turn(prove: Prove) -> None:
+    """Groups of two blocks; parts of K that begin within a piece."""
+    changes = {"values": 16, "block_m": 16, "block_n": 32, "block_k": 256, "warps": 2, "swap": True, "contiguous": "k",
+               "method": "ptx", "scale": "early", "split": 3, "reduce": "last"}  # fmt: skip
+    assert prove("matmul m=3 n=40 k=1024 act=f16 weight=bcq2:512 compute=f16", **changes).verified
 
 
 def test_eight_bits_can_be_multiplied_as_they_lie_in_f16(prove: Prove) -> None:

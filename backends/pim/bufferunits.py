@@ -86,11 +86,14 @@ def _added(plan: Plan, notes: Notes, left: Array) -> Array:
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
-def _dot(one: Array, two: Array) -> np.float32:  # pragma: no cover (compiled)
-    total = np.float32(0.0)
-    for i in range(len(one)):
-        total += one[i] * two[i]
-    return total
+def _accumulate(sums, weights, start, inputs):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    """Add to every sum the product of ``inputs`` and the row of weights beside it, from ``start`` on."""
+    for bank in range(len(weights)):
+        row = weights[bank, start : start + len(inputs)]
+        total = np.float32(0.0)
+        for i in range(len(inputs)):
+            total += row[i] * inputs[i]
+        sums[bank] += total
 
 
 @njit(cache=True)
@@ -103,7 +106,11 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
     k_end, n_end = weight.shape[1] * PANEL, weight.shape[2]
     for group in range(channels // share):  # channels know nothing of each other; those of a group read side by side
         part, read = group % slices, 0
+        everyone = ~np.uint64(0) >> np.uint64(64 - share) << np.uint64(group * share)
         for i in range(len(notes)):
+            if masks[i] & everyone == 0:  # of other groups; every result read has its place in ``left``
+                read += notes[i, 0] == READ
+                continue
             what, turn, vector, output, chunk, buffer_column = notes[i]
             problem, begin = turn * at_once + group // slices, part * slice_k + chunk * chunk_k
             start, end = begin, min(begin + chunk_k, (part + 1) * slice_k, k_end)
@@ -115,9 +122,8 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
                     if (masks[i] >> np.uint64(channel)) & np.uint64(1):
                         some = buffers[channel, place : place + stop - start]
                         first = (output * share + channel % share) * banks
-                        for bank in range(min(banks, n_end - first)):
-                            row = weight[problem, panel, first + bank, start - panel * PANEL : stop - panel * PANEL]
-                            sums[channel, bank] += _dot(row, some)
+                        rows = weight[problem, panel, first : min(first + banks, n_end)]
+                        _accumulate(sums[channel], rows, start - panel * PANEL, some)
                 start = stop
             for channel in range(group * share, (group + 1) * share):
                 if what == MAC or (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:

@@ -168,20 +168,23 @@ def put_result(session: Session, catalogue: Catalogue, job_id: str, result: Work
     upsert(session, JobResultRow, row, replace=True, unique="job_id,workload_key")
 
 
-def append_event(session: Session, job_id: str, kind: str, data: dict[str, object], now: float) -> JobEvent:
-    """Append with the next number: counting up locks the job, and is undone with the transaction."""
-    text = to_json(data)
-    number = session.scalar(
+def append_events(
+    session: Session, job_id: str, kind: str, data: Sequence[dict[str, object]], now: float
+) -> list[JobEvent]:
+    """Append some with the next numbers: counting up locks the job, and is undone with the transaction."""
+    texts = [to_json(each) for each in data]
+    last = session.scalar(
         update(JobRow)
         .where(JobRow.id == job_id)
-        .values(event_count=JobRow.event_count + 1)
+        .values(event_count=JobRow.event_count + len(texts))
         .returning(JobRow.event_count)
     )
-    if number is None:
+    if last is None:
         raise no_job(job_id)
-    row = JobEventRow(job_id=job_id, number=number, time=now, kind=kind, data=text)
-    session.add(row)
-    return _event(row)
+    first = last - len(texts) + 1
+    rows = [JobEventRow(job_id=job_id, number=n, time=now, kind=kind, data=text) for n, text in enumerate(texts, first)]
+    session.add_all(rows)
+    return [_event(row) for row in rows]
 
 
 def events(session: Session, job_id: str, after: int, limit: int) -> tuple[JobEvent, ...]:

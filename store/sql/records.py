@@ -18,9 +18,19 @@ from fettle.store.sql.models import RecordRow, WorkloadRow
 _log = logging.getLogger(__name__)
 
 
-def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now: float) -> bool:
-    """Store one trial and count it in its job, once; whether it was new."""
+def add(session: Session, catalogue: Catalogue, job_id: str, records: Sequence[Record], now: float) -> list[bool]:
+    """Store trials and count them in their job, each once; which of them were new."""
     job = find(session, job_id, lock=True)
+    new = [_insert(session, catalogue, job_id, record, now) for record in records]
+    counted = [record for record, is_new in zip(records, new, strict=True) if is_new]
+    if counted:
+        job.trials += len(counted)
+        job.failed += sum(not record.measurement.ok for record in counted)
+        job.updated = now
+    return new
+
+
+def _insert(session: Session, catalogue: Catalogue, job_id: str, record: Record, now: float) -> bool:
     candidate, measurement = record.candidate, record.measurement
     row = {
         "job_id": job_id,
@@ -39,12 +49,7 @@ def add(session: Session, catalogue: Catalogue, job_id: str, record: Record, now
         "created": now,
         "data": catalogue.dumps(record),
     }
-    if not upsert(session, RecordRow, row, replace=False, unique="job_id,candidate_key"):
-        return False
-    job.trials += 1
-    job.failed += not measurement.ok
-    job.updated = now
-    return True
+    return upsert(session, RecordRow, row, replace=False, unique="job_id,candidate_key")
 
 
 def of_job(session: Session, catalogue: Catalogue, job_id: str, workload_key: str) -> tuple[Record, ...]:

@@ -164,7 +164,7 @@ class SqlStore(Store):
 
     def append_event(self, job_id: str, kind: str, data: dict[str, object]) -> JobEvent:
         with self._write() as session:
-            return jobs.append_event(session, job_id, kind, data, self._clock())
+            return jobs.append_events(session, job_id, kind, [data], self._clock())[0]
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
         with self._read() as session:
@@ -177,12 +177,10 @@ class SqlStore(Store):
     ) -> tuple[JobEvent | None, ...]:
         with self._write() as session:
             now = self._clock()
-            found: list[JobEvent | None] = []
-            for record, event in trials:
-                new = records.add(session, self._catalogue, job_id, record, now)
-                told = new and event is not None
-                found.append(jobs.append_event(session, job_id, "trial", event or {}, now) if told else None)
-            return tuple(found)
+            new = records.add(session, self._catalogue, job_id, [record for record, _ in trials], now)
+            told = {at: event for at, (_, event) in enumerate(trials) if new[at] and event is not None}
+            events = dict(zip(told, jobs.append_events(session, job_id, "trial", [*told.values()], now), strict=True))
+            return tuple(events.get(at) for at in range(len(trials)))
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._read() as session:

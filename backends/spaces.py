@@ -19,6 +19,9 @@ from fettle.backends._groups import MACHINE_INTEGER, Group, components, empty, j
 from fettle.backends.api import Parameter, Schedule, Space, Value
 from fettle.graph.errors import InvalidArgument
 
+_SHOWN = 12
+"""Choices that a message lists."""
+
 
 @attrs.frozen(eq=False)
 class Points:
@@ -202,9 +205,15 @@ def _ordinals_of(space: Space, schedule: Schedule) -> NDArray[np.int64] | str:
             return f"no value for parameter {parameter.name!r}"
         ordinal = _ordinal(parameter, values[parameter.name])
         if ordinal is None:
-            return f"{parameter.name}={values[parameter.name]!r} is none of its choices"
+            return f"{parameter.name}={values[parameter.name]!r} is none of its choices: {_listed(parameter)}"
         ordinals.append(ordinal)
     return np.array(ordinals, np.int64)
+
+
+def _listed(parameter: Parameter) -> str:
+    """The choices, for people; of many the first."""
+    shown = " ".join(str(choice) for choice in parameter.choices[:_SHOWN])
+    return f"{shown} …" if len(parameter.choices) > _SHOWN else shown
 
 
 def _ordinal(parameter: Parameter, value: Value) -> int | None:

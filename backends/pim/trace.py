@@ -144,10 +144,16 @@ def _add(builder: Builder, name: str, values: dict[str, int], hardware: Hardware
     }
     for field, value in values.items():
         if value > limits[field]:
-            raise InvalidArgument(f"{field}={value:#x} is beyond {limits[field]:#x}")
+            shown = "#x" if field in ("hold", "channels") else "d"
+            raise InvalidArgument(f"{field}={value:{shown}} is beyond {limits[field]:{shown}}, the device's last")
     if values.get("channels") == 0 or values.get("count") == 0:
         raise InvalidArgument("no channel or no column")
     command = commands.get(name)
+    end = values.get("column", 0) + values.get("count", 1)
+    if command is not None and command.open and end > org.columns:
+        raise InvalidArgument(f"the last column is {end - 1}; a row has {org.columns}")
+    if name == "WRGB" and end > org.buffer_columns:
+        raise InvalidArgument(f"the last column is {end - 1}; the buffer has {org.buffer_columns}")
     if command is not None and command.open and "row" not in values:
         raise InvalidArgument(f"{name} needs a row")
     if command is not None and command.scope == "bank" and "bank" not in values:

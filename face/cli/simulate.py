@@ -16,6 +16,9 @@ from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 
+_OPERANDS = {"pim": "bf16", "npu": "i8"}
+"""Format of both operands of a product whose text names none, by backend: what most such devices multiply."""
+
 
 def simulate(
     device: DeviceOption,
@@ -29,6 +32,8 @@ def simulate(
 ) -> None:
     """Cycles, commands, traffic and energy of a workload on a simulated device.
 
+    A matmul without act and weight multiplies bf16 on pim and i8 on npu.
+
     Example: fettle simulate "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16" --device pim:gddr6-aim --json
     """
     if (workload is None) == (trace_in is None):
@@ -39,14 +44,27 @@ def simulate(
             raise InvalidArgument("--trace-in already says what is run", hint="leave out --schedule and --trace")
         result = backend.simulate_trace(resolved, _lines(trace_in))
     else:
-        wanted = Workload.parse(workload or "")
+        wanted = parse_workload(workload or "", resolved.backend)
         result = backend.simulate(wanted, resolved, parse_schedule(schedule), trace=trace is not None)
         if trace is not None:
             _write(trace, result.trace)
     if json:
         print_json(simulation_json(result))
     else:
-        stdout.print(_table(result, f"{workload or trace_in} on {resolved}"))
+        stdout.print(_table(result, f"{trace_in or wanted} on {resolved}"))
+
+
+def parse_workload(text: str, backend: str) -> Workload:
+    """The workload a text describes; the operands of a ``matmul`` may be left out.
+
+    Raises:
+        InvalidWorkload: see :meth:`Workload.parse`.
+    """
+    operator, *fields = text.split() or [""]
+    named = {field.partition("=")[0] for field in fields}
+    if operator == "matmul" and backend in _OPERANDS and named.isdisjoint(("act", "weight", "rhs")):
+        text = f"{text} act={_OPERANDS[backend]} weight={_OPERANDS[backend]}"
+    return Workload.parse(text)
 
 
 def parse_schedule(text: str) -> dict[str, int | float | str | bool]:

@@ -52,6 +52,16 @@ def test_a_written_trace_times_the_same(here: Here, tmp_path: Path) -> None:
     assert json.loads(again)["schedule"] == {}
 
 
+@pytest.mark.parametrize(
+    ("operands", "device"), [("bf16", "pim:gddr6-aim"), ("bf16", "pim:hbm-pim"), ("i8", "npu:systolic")]
+)
+def test_a_product_without_operands_has_those_of_the_device(here: Here, operands: str, device: str) -> None:
+    shape = "matmul m=1 n=256 k=512"
+    code, out, _ = here(shape, "--device", device, "--json")
+    _, said, _ = here(f"{shape} act={operands} weight={operands}", "--device", device, "--json")
+    assert (code, json.loads(out)) == (0, json.loads(said))
+
+
 def test_the_table_names_cycles_and_schedule(tmp_path: Path) -> None:
     done = run_fettle(["simulate", WORKLOAD, *AIM], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -67,7 +77,11 @@ def test_the_table_names_cycles_and_schedule(tmp_path: Path) -> None:
         ((WORKLOAD, *AIM, "--schedule", "{"), 2, "not JSON"),
         ((WORKLOAD, *AIM, "--schedule", "[1]"), 2, "must be a JSON object"),
         ((WORKLOAD, *AIM, "--schedule", '{"tile": 1}'), 2, "no parameter 'tile'"),
-        ((WORKLOAD, *AIM, "--schedule", '{"dataflow": "x"}'), 2, "none of its choices"),
+        (
+            (WORKLOAD, *AIM, "--schedule", '{"dataflow": "x"}'),
+            2,
+            "none of its choices: input_stationary output_stationary host",
+        ),
         ((*AIM, "--trace-in", "missing.trace"), 3, "no file"),
         ((*AIM, "--trace-in", "."), 2, "not a readable trace"),
         ((*AIM, "--trace-in", "x", "--schedule", '{"a": 1}'), 2, "already says"),
@@ -76,6 +90,8 @@ def test_the_table_names_cycles_and_schedule(tmp_path: Path) -> None:
         (("--device", "cpu", "--trace-in", "gemv.trace"), 3, "no file"),
         ((WORKLOAD, "--device", "pim:nowhere"), 2, "no preset"),
         (("matmul m=1", *AIM), 2, "needs the field"),
+        (("matmul m=1 n=8 k=8 act=bf16", *AIM), 2, "exactly one of weight="),
+        (("matmul m=1 n=8 k=8", "--device", "cpu"), 2, "needs the field"),
         (("rmsnorm rows=1 cols=8 act=f32", *AIM), 1, "cannot run"),
     ],
 )

@@ -31,6 +31,20 @@ def test_all_bank_mac_over_columns_and_rows(columns: int, rows: int, cycles: int
     assert aim("W CFR 0 1", *(f"AiM MAC_ABK {columns} {ALL} {row}" for row in range(rows))) == cycles
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(1, 2), (7, 5), (32, 3), (64, 2)], ids=str)
+def test_other_columns_and_rows_are_sums_of_the_timing_table(columns: int, rows: int) -> None:
+    """RCDMAC, 2 cycles a column; between rows RTP and RP; 4 cycles until the first is sent and the end seen."""
+    expected = 4 + rows * (56 + 2 * (columns - 1)) + (rows - 1) * (12 + 32)
+    assert aim("W CFR 0 1", *(f"AiM MAC_ABK {columns} {ALL} {row}" for row in range(rows))) == expected
+
+
+def test_a_refresh_closes_the_row_waits_and_opens_it_again() -> None:
+    lines = [f"AiM MAC_ABK 64 {ALL} 0"] * 30  # longer than one interval of 3333 cycles, shorter than two
+    backend, device = resolve_device("pim:gddr6-aim,refresh=on")
+    instead_of_a_column_interval = 12 + 32 + 210 + 56 - 2  # RTP, RP, RFC, RCDMAC
+    assert backend.simulate_trace(device, lines).cycles == aim(*lines) + instead_of_a_column_interval
+
+
 def test_the_same_open_row_twenty_times() -> None:
     assert aim(*[f"AiM MAC_ABK 64 {ALL} 0"] * 20) == 2617
 
@@ -50,6 +64,29 @@ def test_aim_gemv_keeping_inputs_or_outputs() -> None:
     assert gemv("pim:gddr6-aim", dataflow="input_stationary") == pytest.approx(9665, rel=0.05)
     assert gemv("pim:gddr6-aim", dataflow="output_stationary") == pytest.approx(13057, rel=0.05)
     assert gemv("pim:gddr6-aim") == gemv("pim:gddr6-aim", dataflow="input_stationary")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8, 32])
+@pytest.mark.parametrize(("n", "k"), [(4096, 4096), (1000, 1500), (17, 40)])
+def test_aim_gemv_is_made_of_feeds_and_of_bias_mac_read(n: int, k: int, channels: int) -> None:
+    """A chunk of 16 w inputs is fed in 2 w cycles; bias, MAC of 64 columns and read take 286 (above), of w columns two
+    less for each that is missing, for every 16 outputs of a channel."""
+    segments = -(-n // (16 * channels))
+    chunks = [-(-min(1024, k - start) // 16) for start in range(0, k, 1024)]
+    expected = 1 + sum(2 * width + segments * (286 - 2 * (64 - width)) for width in chunks)
+    backend, device = resolve_device(f"pim:gddr6-aim,channels={channels}")
+    product = Workload.parse(f"matmul m=1 n={n} k={k} act=bf16 weight=bf16")
+    assert backend.simulate(product, device, {"dataflow": "input_stationary"}).cycles == expected
+
+
+def test_rows_of_x_that_share_an_open_row_save_its_opening() -> None:
+    """4 chunks of 16 columns for each of 4 rows of x: one RP and RCDMAC for four rows, 8 times a chunk."""
+    backend, device = resolve_device("pim:gddr6-aim")
+    four = Workload.parse("matmul m=4 n=4096 k=1024 act=bf16 weight=bf16")
+    alone = 286 - 2 * (64 - 16)
+    together = 4 * alone - 3 * (32 + 56)
+    cycles = backend.simulate(four, device, {"chunk": 16, "interleave": 4}).cycles
+    assert cycles == 1 + 4 * (4 * 2 * 16 + 8 * together)
 
 
 @pytest.mark.parametrize("refresh", ["off", "on"])

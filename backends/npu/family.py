@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 
+import attrs
+
 from fettle.backends.api import Bound, Schedule, Simulation
 from fettle.backends.host.families import Array, Mappings
 from fettle.backends.npu.systolic.hardware import Systolic
@@ -13,7 +15,16 @@ from fettle.graph.workload import Workload
 NAME = "npu"
 """The backend's, and the first word of its device texts."""
 
-__all__ = ["NAME", "Array", "Family"]
+__all__ = ["NAME", "Array", "Call", "Family"]
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """What a kernel is called with: inputs, packed constants, and where the result goes."""
+
+    inputs: Sequence[Array]
+    packed: Sequence[Array]
+    out: Array
 
 
 class Family(Mappings[Systolic]):
@@ -26,15 +37,7 @@ class Family(Mappings[Systolic]):
         """Cycles, traffic and energy of a valid schedule."""
 
     @abc.abstractmethod
-    def compute(
-        self,
-        workload: Workload,
-        hardware: Systolic,
-        schedule: Schedule,
-        inputs: Sequence[Array],
-        packed: Sequence[Array],
-        out: Array,
-    ) -> None:
+    def compute(self, workload: Workload, hardware: Systolic, schedule: Schedule, call: Call) -> None:
         """Execute the mapping on data."""
 
     @abc.abstractmethod

@@ -7,8 +7,8 @@ import numpy as np
 
 from fettle.backends.pim.bufferspace import INPUT
 from fettle.backends.pim.globalbuffer import Ints, Plan
-from fettle.backends.pim.mapping import ceil_div
 from fettle.backends.pim.program import HOST, Builder
+from fettle.backends.rounding import ceil_div
 
 FEED, BIAS, MAC, READ = range(4)
 """What an instruction does: write a part of a chunk into buffers, clear accumulators, multiply-accumulate a segment,

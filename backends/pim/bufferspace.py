@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Parameter, Value
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import ceil_div
 from fettle.backends.pim.preset import Organisation
+from fettle.backends.rounding import ceil_div
 
 INPUT, OUTPUT = "input_stationary", "output_stationary"
 PLACEMENTS = ("row", "by_output", "by_input")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from fettle.backends.pim.mapping import Array, ceil_div
+from fettle.backends.pim.mapping import Array
+from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import BITS, PER_ROW, Format
 
 

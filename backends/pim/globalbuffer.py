@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from fettle.backends.api import Schedule, Value
 from fettle.backends.pim.bufferspace import INPUT
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import ceil_div
 from fettle.backends.pim.preset import Organisation
+from fettle.backends.rounding import ceil_div
 from fettle.graph.errors import Internal
 
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ HOST_ELEMENTS_PER_NS = 16.0
 """Elements of a softmax or another elementwise function that the host computes in a nanosecond: an assumption, a few
 cores with vector units. The host's multiply-adds are taken to keep up with the memory."""
 
-__all__ = ["Array", "Family", "Mapped", "ceil_div", "host_cycles"]
+__all__ = ["Array", "Family", "Mapped", "host_cycles"]
 
 
 @attrs.frozen(eq=False)
@@ -42,11 +42,6 @@ class Family(Mappings[Hardware]):
     @abc.abstractmethod
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
         """Commands of a valid schedule."""
-
-
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)
 
 
 def host_cycles(elements: int, hardware: Hardware) -> int:

@@ -10,10 +10,11 @@ from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
 from fettle.backends.pim import bufferprogram, bufferspace, bufferunits, globalbuffer, registers
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div
+from fettle.backends.pim.mapping import Array, Family, Mapped
 from fettle.backends.pim.modes import PARK_ROW
 from fettle.backends.pim.program import Builder
 from fettle.backends.pim.stream import stream
+from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import FLOATS
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload

@@ -18,10 +18,11 @@ import numpy as np
 from fettle.backends.api import Parameter, Schedule, Value
 from fettle.backends.pim.bufferspace import INPUT, OUTPUT
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import Array, ceil_div
+from fettle.backends.pim.mapping import Array
 from fettle.backends.pim.modes import REGISTER_ROW, enter, leave, toggle
 from fettle.backends.pim.preset import Organisation
 from fettle.backends.pim.program import Builder, Program
+from fettle.backends.rounding import ceil_div
 from fettle.graph.errors import Internal
 
 

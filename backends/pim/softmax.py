@@ -8,10 +8,11 @@ import numpy as np
 
 from fettle.backends.api import Parameter, Schedule, Space, Value
 from fettle.backends.pim.device import Hardware
-from fettle.backends.pim.mapping import Array, Family, Mapped, ceil_div, host_cycles
+from fettle.backends.pim.mapping import Array, Family, Mapped, host_cycles
 from fettle.backends.pim.matmul import refresh_parameter
 from fettle.backends.pim.program import HOST, SYNC, Builder
 from fettle.backends.pim.stream import stream
+from fettle.backends.rounding import ceil_div
 from fettle.graph.workload import Workload
 
 HOST_SOFTMAX, UNIT_SOFTMAX = "host", "unit"

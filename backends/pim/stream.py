@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from fettle.backends.pim.device import Hardware
-from fettle.backends.pim.mapping import ceil_div
 from fettle.backends.pim.program import Builder, Indices
+from fettle.backends.rounding import ceil_div
 
 
 def stream(builder: Builder, hardware: Hardware, command: str, columns: int, first_row: int = 0) -> int:

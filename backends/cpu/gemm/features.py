@@ -9,7 +9,7 @@ import attrs
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemm.plan import LANES, GemmPlan
-from fettle.backends.cpu.gemv.plan import ceil_div
+from fettle.backends.rounding import ceil_div
 
 _L1, _L2 = 32 << 10, 256 << 10
 """Bytes assumed where the machine does not tell."""

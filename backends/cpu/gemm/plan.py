@@ -18,7 +18,8 @@ import attrs
 
 from fettle.backends.api import Schedule
 from fettle.backends.cpu.amx.shapes import ROW_BYTES, tiles_down
-from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.rounding import ceil_div
 from fettle.graph.workload import Workload
 
 LANES = 16

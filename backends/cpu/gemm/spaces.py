@@ -31,7 +31,8 @@ from fettle.backends.cpu.gemm.plan import (
     slab_steps,
     tile_k,
 )
-from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 

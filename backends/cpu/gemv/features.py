@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.rounding import ceil_div
 
 CLOCK = 3.7e9
 """Cycles a second of the machine the constants were fitted on."""

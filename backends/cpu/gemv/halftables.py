@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fettle.backends.cpu.gemv import quintets
-from fettle.backends.cpu.gemv.plan import Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import Buffer, Expr, Registers, T, constant, fold, load, loop, read, splat, store
+from fettle.backends.rounding import ceil_div
 
 ENTRIES = 128
 """Entries of a table, and bytes."""

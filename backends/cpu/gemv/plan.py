@@ -12,6 +12,7 @@ from __future__ import annotations
 import attrs
 
 from fettle.backends.api import Schedule
+from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import PER_ROW, Format
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
@@ -27,11 +28,6 @@ _ROUND_GROUP = 16
 
 VECTOR_BYTES = {"avx512": 64, "avx512bw": 64, "avx2": 32, "avxvnni": 32, "portable": 16}
 """Bytes of the vector register each instruction set variant computes with."""
-
-
-def ceil_div(a: int, b: int) -> int:
-    """⌈a / b⌉."""
-    return -(-a // b)
 
 
 def field_bits(bits: int) -> int:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan, ceil_div
+from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan
+from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 

@@ -36,6 +36,8 @@ def unsupported(workload: Workload) -> str:
     if workload.operator == "matmul":
         if v["weight"] is None or v["batch"] != 1 or v["epilogue"] is not None:
             return "products for Ethos-U have a constant weight, no batch and no epilogue"
+        if v["weight"].encodes_numbers:
+            return f"weights for Ethos-U are whole numbers of one scale; {v['weight']} has exponents of its own"
         return ""
     if workload.operator == "elementwise":
         return "" if _BINARY.fullmatch(str(v["expr"])) else "elementwise for Ethos-U is x0+x1, x0-x1 or x0*x1"

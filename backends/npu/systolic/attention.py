@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from fettle.backends.api import Bound, Constraint, Parameter, Schedule, Simulation, Space, Value
-from fettle.backends.npu.family import Array, Family
+from fettle.backends.npu.family import Call, Family
 from fettle.backends.npu.systolic.flash import GENERATED, LOADED, MappedAttention, Shape
 from fettle.backends.npu.systolic.hardware import MAC, Systolic
 from fettle.backends.npu.systolic.scratchpad import SUM_BYTES
@@ -66,23 +66,15 @@ class AttentionFamily(Family):
     ) -> Simulation:
         return MappedAttention(Shape.of(workload), hardware, schedule).simulation(trace=trace)
 
-    def compute(
-        self,
-        workload: Workload,
-        hardware: Systolic,
-        schedule: Schedule,
-        inputs: Sequence[Array],
-        packed: Sequence[Array],
-        out: Array,
-    ) -> None:
+    def compute(self, workload: Workload, hardware: Systolic, schedule: Schedule, call: Call) -> None:
         s = Shape.of(workload)
         mapped = MappedAttention(s, hardware, schedule)
-        q, k, v = (np.asarray(x, np.float32) for x in inputs)
+        q, k, v = (np.asarray(x, np.float32) for x in call.inputs)
         rows = q.reshape(s.problems, s.rows, s.dim)  # heads of one group are neighbours
         keys, values = k.reshape(s.problems, s.kv, s.dim), v.reshape(s.problems, s.kv, s.dim)
-        results = out.reshape(s.problems, s.rows, s.dim)
+        results = call.out.reshape(s.problems, s.rows, s.dim)
         for problem in range(s.problems):
-            results[problem] = attend(mapped, rows[problem], keys[problem], values[problem]).astype(out.dtype)
+            results[problem] = attend(mapped, rows[problem], keys[problem], values[problem]).astype(call.out.dtype)
 
     def bound(self, workload: Workload, hardware: Systolic) -> Bound:
         """All elements busy in every cycle, or every operand moved once."""

@@ -11,7 +11,7 @@ import numpy as np
 from fettle.backends.api import Bound, Device, DeviceText, Profile, Roof, Schedule, Simulation
 from fettle.backends.host.families import FamilyMachine
 from fettle.backends.host.models import MappedKernel
-from fettle.backends.npu.family import NAME, Family
+from fettle.backends.npu.family import NAME, Call, Family
 from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
 from fettle.backends.npu.systolic.matmul import MatmulFamily
@@ -42,7 +42,7 @@ class SystolicKernel(MappedKernel):
         return self._family.pack(self.workload, self.hardware, constants)
 
     def run(self, inputs: Sequence[np.ndarray], packed: Sequence[np.ndarray], out: np.ndarray) -> None:
-        self._family.compute(self.workload, self.hardware, self.schedule, inputs, packed, out)
+        self._family.compute(self.workload, self.hardware, self.schedule, Call(inputs, packed, out))
 
     def report(self, inputs: Sequence[np.ndarray] | None = None) -> Simulation:
         return self._family.simulate(self.workload, self.hardware, self.schedule)

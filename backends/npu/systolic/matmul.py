@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
-from fettle.backends.npu.family import Array, Family
+from fettle.backends.npu.family import Array, Call, Family
 from fettle.backends.npu.systolic import execute, folds, program, tiling, timeline
 from fettle.backends.npu.systolic.gemm import Gemm
 from fettle.backends.npu.systolic.hardware import Systolic
@@ -37,17 +37,9 @@ class MatmulFamily(Family):
     def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:
         return execute.pack(workload, constants[0]) if constants else ()
 
-    def compute(
-        self,
-        workload: Workload,
-        hardware: Systolic,
-        schedule: Schedule,
-        inputs: Sequence[Array],
-        packed: Sequence[Array],
-        out: Array,
-    ) -> None:
+    def compute(self, workload: Workload, hardware: Systolic, schedule: Schedule, call: Call) -> None:
         mapped = Gemm(Product.of(workload), hardware, schedule)
-        execute.multiply(mapped, workload, inputs[0], packed or inputs[1:2], out)
+        execute.multiply(mapped, workload, call.inputs[0], call.packed or call.inputs[1:2], call.out)
 
     def bound(self, workload: Workload, hardware: Systolic) -> Bound:
         """All elements busy in every cycle, or every operand moved once."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fettle.backends.api import Bound, Constraint, Parameter, Schedule, Simulation, Space, Value
-from fettle.backends.npu.family import Array, Family
+from fettle.backends.npu.family import Array, Call, Family
 from fettle.backends.npu.systolic import timeline
 from fettle.backends.npu.systolic.cascade import EXP
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
@@ -83,20 +83,14 @@ class VectorFamily(Family):
     def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:
         return tuple(np.asarray(constant, np.float32) for constant in constants)
 
-    def compute(
-        self,
-        workload: Workload,
-        hardware: Systolic,
-        schedule: Schedule,
-        inputs: Sequence[Array],
-        packed: Sequence[Array],
-        out: Array,
-    ) -> None:
+    def compute(self, workload: Workload, hardware: Systolic, schedule: Schedule, call: Call) -> None:
         shape = _shape(workload)
-        views, result = [x.reshape(shape) for x in inputs], out.reshape(shape)
+        views, result = [x.reshape(shape) for x in call.inputs], call.out.reshape(shape)
         for start in range(0, shape[0], schedule["tile_rows"]):
             rows = slice(start, start + schedule["tile_rows"])
-            result[rows] = _COMPUTE[workload.operator](workload, [v[rows] for v in views], packed).astype(out.dtype)
+            result[rows] = _COMPUTE[workload.operator](workload, [v[rows] for v in views], call.packed).astype(
+                call.out.dtype
+            )
 
     def bound(self, workload: Workload, hardware: Systolic) -> Bound:
         """The vector unit busy in every cycle, or every operand moved once."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Simulation, Space, Value
 from fettle.backends.pim.lut.model import Lookups, Sram, Widths, count, indices
-from fettle.backends.pim.mapping import HOST_ELEMENTS_PER_NS, Array, ceil_div
+from fettle.backends.pim.mapping import HOST_ELEMENTS_PER_NS, Array
+from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import PER_ROW
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.quantized import QuantizedWeight
@@ -145,57 +146,84 @@ class LutKernel:
 
     def report(self, x: Array | None = None) -> Simulation:
         """Cycles for given activations, or for random ones as the correctness gate draws them."""
-        v, sram, w = self.workload.values, self.sram, self.widths
-        if x is None:
-            tensor = self.workload.operands[0]
-            rng = np.random.default_rng(_SAMPLE_SEED)
-            x = np.asarray(self.workload.spec.sample(v, tensor, rng))
-        m, n, split = v["m"], v["n"], int(self.schedule["split_k"])
-        lookups = self.lookups(x)
-        groups = v["weight"].groups(v["k"])
-        tables = groups * ceil_div(w.group, w.inputs)
-        rounds = ceil_div(n * split, sram.arrays * sram.bitlines)
-        builds = ceil_div(m, int(self.schedule["batch"]))
-        fetches = lookups.fetches - (lookups.reused if self.schedule["reuse"] else 0)
-        share = rounds / split  # of the work of an output that a bitline does, times how often it is its turn
-        build = builds * tables * w.build * share
-        look = (fetches * w.entry + lookups.adds) * share
-        merge = (split - 1).bit_length() * m * (w.accumulator + 1) * rounds
-        if self.schedule["conversion"] == IN_ARRAYS:
-            convert = groups * m * w.convert * share
-        else:
-            elements = groups * m * n
-            moved = elements * w.accumulator / 8 / sram.broadcast_bytes
-            convert = moved + elements / HOST_ELEMENTS_PER_NS / sram.clock_ns
-        feed = m * v["k"] * w.activation / 8 / sram.broadcast_bytes
-        compute = build + look + merge + convert + feed
-        traffic = self.workload.nbytes
+        sram, traffic = self.sram, self.workload.nbytes
+        lookups = self.lookups(self._sample() if x is None else x)
+        reused = lookups.reused if self.schedule["reuse"] else 0
+        besides = self._cycles_besides_lookups()
+        compute = besides + self._lookup_cycles(lookups, reused)
         loading = traffic / sram.dram_bytes_per_ns / sram.clock_ns
         cycles = int(np.ceil(max(compute, loading)))
-        used = min(sram.arrays, ceil_div(n * split, sram.bitlines))
-        energy = sram.energy_pj
-        picojoules = used * (compute * energy["compute_cycle"] + feed * energy["access_cycle"])
-        picojoules += traffic * energy["dram_byte"]
-        without = build + (lookups.fetches * w.entry + lookups.adds) * share + merge + convert + feed
         return Simulation(
             cycles=cycles,
             seconds=cycles * sram.clock_ns * 1e-9,
             schedule=self.schedule,
             commands=(
-                ("build", builds * tables),
+                ("build", self._tables_built),
                 ("lookup", lookups.fetches),
-                ("reused", lookups.reused if self.schedule["reuse"] else 0),
-                ("convert", groups * m),
+                ("reused", reused),
+                ("convert", self._conversions),
             ),
             dram_bytes=int(traffic),
-            energy=picojoules * 1e-12,
+            energy=self._joules(compute),
             counters=(
                 ("compute_cycles", int(np.ceil(compute))),
                 ("load_cycles", int(np.ceil(loading))),
-                ("reuse_saving", round(1.0 - compute / without, 4)),
+                ("reuse_saving", round(1.0 - compute / (besides + self._lookup_cycles(lookups, 0)), 4)),
             ),
         )
 
-    def trace(self) -> tuple[str, ...]:
-        """None: arrays run one fixed sequence."""
-        return ()
+    def _sample(self) -> Array:
+        tensor, rng = self.workload.operands[0], np.random.default_rng(_SAMPLE_SEED)
+        return np.asarray(self.workload.spec.sample(self.workload.values, tensor, rng))
+
+    @property
+    def _split(self) -> int:
+        """Bitlines that share an output."""
+        return int(self.schedule["split_k"])
+
+    @property
+    def _rounds(self) -> int:
+        """How often it is a bitline's turn."""
+        return ceil_div(self.workload["n"] * self._split, self.sram.arrays * self.sram.bitlines)
+
+    @property
+    def _tables_built(self) -> int:
+        tables = self._groups * ceil_div(self.widths.group, self.widths.inputs)
+        return ceil_div(self.workload["m"], int(self.schedule["batch"])) * tables
+
+    @property
+    def _groups(self) -> int:
+        return int(self.workload["weight"].groups(self.workload["k"]))
+
+    @property
+    def _conversions(self) -> int:
+        """Sums of a scale group that each output converts."""
+        return self._groups * int(self.workload["m"])
+
+    @property
+    def _feed_cycles(self) -> float:
+        """Activations on their way to all arrays."""
+        return float(self.workload["m"] * self.workload["k"] * self.widths.activation / 8 / self.sram.broadcast_bytes)
+
+    def _lookup_cycles(self, lookups: Lookups, reused: int) -> float:
+        work = (lookups.fetches - reused) * self.widths.entry + lookups.adds
+        return work * self._rounds / self._split
+
+    def _cycles_besides_lookups(self) -> float:
+        """Tables, the sums of bitlines that share an output, conversion, and activations on their way."""
+        w = self.widths
+        build = self._tables_built * w.build * self._rounds / self._split
+        merge = (self._split - 1).bit_length() * self.workload["m"] * (w.accumulator + 1) * self._rounds
+        if self.schedule["conversion"] == IN_ARRAYS:
+            convert = self._conversions * w.convert * self._rounds / self._split
+        else:
+            elements = self._conversions * self.workload["n"]
+            moved = elements * w.accumulator / 8 / self.sram.broadcast_bytes
+            convert = moved + elements / HOST_ELEMENTS_PER_NS / self.sram.clock_ns
+        return float(build + merge + convert + self._feed_cycles)
+
+    def _joules(self, compute: float) -> float:
+        used = min(self.sram.arrays, ceil_div(self.workload["n"] * self._split, self.sram.bitlines))
+        constants = self.sram.energy_pj
+        picojoules = used * (compute * constants["compute_cycle"] + self._feed_cycles * constants["access_cycle"])
+        return float(picojoules + self.workload.nbytes * constants["dram_byte"]) * 1e-12

@@ -60,6 +60,9 @@ def test_a_split_product_keeps_its_weights_and_adds_operators() -> None:
 
 def test_what_vela_is_not_given() -> None:
     backend, device = resolve_device("npu:ethos-u85-256")
+    for weight in ("mxint8", "mxfp8", "mxfp4", "nvfp4"):
+        product = Workload.parse(f"matmul m=8 n=64 k=128 act=f32 weight={weight}")
+        assert "exponents of its own" in backend.supports(product, device).reason
     with pytest.raises(Unsupported, match="takes matmul"):
         backend.simulate(Workload.parse("softmax rows=8 cols=8 act=f32"), device, {})
     with pytest.raises(InvalidArgument, match="optimise"):

@@ -106,26 +106,27 @@ def write_rows(
     count = cols if count is None else count
 
     def put(row: int, offset: Any, slot: int, mask: Any) -> None:
-        result = value(row, offset, mask)
-        if streams and mask is None:
-            stream(y, (first + row) * cols + offset, result)
-        else:
-            v.store(y, [first + row, offset], result, mask)
+        store_result(v, y, first + row, offset, value(row, offset, mask), mask, streams=streams)
 
     if not streams:
         sweep(v, count, unroll, for_each_row(block, put), start)
         return
     for row in range(block):
-        _sweep_aligned(v, y, (first + row) * cols, count, unroll, partial(put, row), start)
+        sweep_aligned(v, y, first + row, count, unroll, partial(put, row), start)
     end_streaming()
 
 
-def _sweep_aligned(v: Vectors, y: Any, row: Any, count: Any, unroll: int, write: Body, start: Any) -> None:
-    """:func:`sweep` so that unmasked vectors are aligned: what precedes them comes first, with a mask.
+def store_result(v: Vectors, y: Any, row: Any, offset: Any, value: Any, mask: Any, *, streams: bool) -> None:
+    """y[row, offset] = value, past the caches if ``streams`` and the vector is whole (see :func:`sweep_aligned`)."""
+    if streams and mask is None:
+        stream(y, row * int(y.shape[1]) + offset, value)
+    else:
+        v.store(y, [row, offset], value, mask)
 
-    ``row`` is where in ``y`` the row begins.
-    """
-    head = until_aligned(v, y, row + start, count)
+
+def sweep_aligned(v: Vectors, y: Any, row: Any, count: Any, unroll: int, body: Body, start: Any = 0) -> None:
+    """:func:`sweep` such that whole vectors are aligned in a row of y: what precedes them comes first, with a mask."""
+    head = until_aligned(v, y, row * int(y.shape[1]) + start, count)
     with T.If(head > 0), T.Then():
-        write(T.int64(start) if isinstance(start, int) else start, 0, v.first(head))
-    sweep(v, v.let(count - head), unroll, write, v.let(start + head))
+        body(T.int64(start) if isinstance(start, int) else start, 0, v.first(head))
+    sweep(v, v.let(count - head), unroll, body, v.let(start + head))

@@ -5,9 +5,14 @@ two_pass     per chunk: m and Σ e^(x-m), the sum rescaled when m grows;  y = e^
                                                                        reads x twice, writes y once; exp twice
 online       m and Σ e^(x-m) value by value, in every lane for itself;  y = e^(x-m) / Σ
                                                                        the same traffic; reads each x of a chunk once
+pipelined    m of row r+1, e^(x-m) and Σ of row r, y = e^(x-m) / Σ of row r-1, all in one pass over their columns
+                                                                       reads x twice, writes y once; exp once
 
 two_pass and online are the online softmax of Milakov & Gimelshein (1805.02867): the former by chunks that fit in the
 L1 cache, the latter with one exponential a value, since of e^(m-m') and e^(x-m') one is e^-|x-m| and the other is 1.
+
+pipelined is for what no cache holds: reading the next row and writing the last one take memory's time while the
+exponentials of the row between them take the core's. Its exponentials wait in one row of scratch memory.
 
 A row may be split into ``split`` parts. Then all parts leave their maximum and sum in memory, and only after that is
 any part written: two parallel regions, in each of which one row keeps several threads busy.
@@ -24,12 +29,23 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.arrays import function
 from fettle.backends.cpu.rows.exp import exp
-from fettle.backends.cpu.rows.loops import for_each_row, in_chunks, sweep, write_rows
+from fettle.backends.cpu.rows.loops import (
+    for_each_row,
+    in_chunks,
+    store_result,
+    sweep,
+    sweep_aligned,
+    write_rows,
+)
 from fettle.backends.cpu.rows.spaces import split_part
-from fettle.backends.cpu.rows.streaming import streaming
+from fettle.backends.cpu.rows.streaming import end_streaming, streaming
 from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors
 
 LOWEST = -3.4028234663852886e38
+
+_AHEAD = 1 << 14
+"""Bytes of x that ``pipelined`` asks for ahead: with so many instructions to a line, the core itself looks only a few
+lines ahead, and the hardware prefetchers stop at every page. 8 KB to 64 KB are equally good."""
 
 
 def lower(candidate: Candidate) -> Any:
@@ -45,6 +61,11 @@ def _body(candidate: Candidate, x: Any, y: Any) -> None:
     with streaming(v, y, kernel.streams):
         if candidate.schedule["split"] > 1:
             _split(kernel, candidate.schedule["split"], threads)
+            return
+        if candidate.schedule["algorithm"] == "pipelined":
+            with v.tasks(threads, threads) as thread:
+                first, last = (v.let(T.floordiv(kernel.rows * turn, threads)) for turn in (thread, thread + 1))
+                _Pipeline(kernel).emit(first, last)
             return
         with v.tasks(kernel.rows // block, threads) as task:
             first = v.let(task * block)
@@ -179,6 +200,58 @@ def _three_pass(k: _Kernel, first: Any) -> None:
         v.store(k.y, [first + row, offset], value * scales[row], mask)
 
     sweep(v, k.cols, k.unroll, for_each_row(k.block, scale))
+
+
+class _Pipeline:
+    """Consecutive rows of one thread, two at least: every step of it is one pass over up to three rows."""
+
+    def __init__(self, kernel: _Kernel) -> None:
+        self.k = kernel
+        v = kernel.v
+        self.kept = T.alloc_buffer((kernel.cols,), "float32")  # e^(x-m) of the last row that was exponentiated
+        self.floats = v.of_floats()
+        self.maxima, self.sums = kernel.registers(LOWEST), kernel.registers(0.0)
+        self.top, self.scale = Scalar(T.float32(0)), Scalar(T.float32(0))
+
+    def emit(self, first: Any, last: Any) -> None:
+        self._step(maximum=first)
+        self._step(maximum=first + 1, exponentials=first)
+        with T.serial(first + 2, last) as row:
+            self._step(maximum=row, exponentials=row - 1, result=row - 2)
+        self._step(exponentials=last - 1, result=last - 2)
+        self._step(result=last - 1)
+        if self.k.streams:
+            end_streaming()
+
+    def _step(self, maximum: Any = None, exponentials: Any = None, result: Any = None) -> None:
+        """The maximum of one row, the exponentials of the row before, the result of the one before that."""
+        k, v, kept = self.k, self.k.v, self.kept
+        top, scale = v.spread(self.top.get()), v.spread(self.scale.get())
+
+        def body(offset: Any, slot: int, mask: Any) -> None:
+            if maximum is not None:
+                v.prefetch(k.x, maximum * k.cols + offset + _AHEAD // v.size)
+                self.maxima[slot] = T.max(v.load(k.x, [maximum, offset], mask, LOWEST), self.maxima[slot])
+            if result is not None:  # makes room for the exponentials of the next row
+                value = self.floats.load(kept, [offset], mask) * scale
+                store_result(v, k.y, result, offset, v.let(value), mask, streams=k.streams)
+            if exponentials is not None:
+                value = k.exp(v.let(v.load(k.x, [exponentials, offset], mask) - top))
+                self.floats.store(kept, [offset], value, mask)
+                added = value if mask is None else v.where(mask, value, v.constant(0.0))
+                self.sums[slot] = self.sums[slot] + added
+
+        if result is not None and k.streams:
+            sweep_aligned(v, k.y, result, k.cols, k.unroll, body)
+        else:
+            sweep(v, k.cols, k.unroll, body)
+        slots = k.slots(0)
+        if maximum is not None:
+            self.top.set(self.maxima.reduce(T.max, slots))
+            self.maxima.fill(LOWEST)
+        if exponentials is not None:
+            self.scale.set(T.float32(1) / k.total(self.sums, 0))
+            self.sums.fill(0.0)
 
 
 def _split(k: _Kernel, parts: int, threads: int) -> None:

@@ -1,6 +1,6 @@
 """Spaces, defaults and features of the row operators. Needs no TVM.
 
-algorithm    softmax only: three_pass, two_pass or online (see softmax.py)
+algorithm    softmax only: three_pass, two_pass, online or pipelined (see softmax.py)
 degree       softmax only: degree of the exponential's polynomial
 split        softmax only: parts of a row, each a task of its own; keeps threads busy where there are few rows
 unroll       vectors per loop step, each with its own accumulator
@@ -13,7 +13,7 @@ threads      threads that share the rows (elementwise: the chunks)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support, Value
 from fettle.backends.cpu import device as cpu
@@ -21,13 +21,16 @@ from fettle.backends.cpu.rows.exp import BOUND, SLOPE_ERROR
 from fettle.graph.operators.base import CONFIDENCE
 from fettle.graph.workload import Workload
 
-VERSION = "rows-2"
+VERSION = "rows-3"
 
 _LEAST_PART = 1024
 """Columns of a part of a row at least."""
 
 _GOOD_PART = 8192
 """Columns from which on a part is worth the two parallel regions, which cost 2 µs."""
+
+_SCRATCH_SHARE = 2
+"""Part of the second-level cache that a row of exponentials may fill: rows of x pass through the rest."""
 
 _LINE = 32
 """Elements of the narrowest format in a cache line."""
@@ -63,9 +66,11 @@ def space(workload: Workload, device: Device) -> Space:
 
 def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[list[Parameter], list[Constraint]]:
     """What softmax has beyond the other row operators."""
-    cols = workload["cols"]
+    rows, cols = workload["rows"], workload["cols"]
     # three passes keep exponentials in the result, which would round them twice where it is narrow
     algorithms = ["three_pass", "two_pass"] if str(workload["act"]) == "f32" else ["two_pass"]
+    if rows >= 2 and 4 * cols <= cpu.cache_bytes(device, "L2") // _SCRATCH_SHARE:
+        algorithms.append("pipelined")
     degrees = softmax_degrees(cols, lanes(device))
     chunks = Parameter("chunk", tuple(c for c in (1024, 4096) if c <= cols) or (1024,))
     counts = [int(count) for count in threads.choices if isinstance(count, int)]
@@ -74,8 +79,12 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
         Constraint("algorithm != 'three_pass' or not stream", "three passes read back what they write"),
         Constraint(f"algorithm == 'two_pass' or chunk == {chunks.choices[0]}", "only two passes have chunks"),
         Constraint(
-            "split == 1 or (algorithm != 'three_pass' and row_block == 1 and split <= threads)",
+            "split == 1 or (algorithm in ('two_pass', 'online') and row_block == 1 and split <= threads)",
             "parts are for idle threads, and have a maximum and a sum",
+        ),
+        Constraint(
+            f"algorithm != 'pipelined' or (row_block == 1 and 2 * threads <= {rows})",
+            "a pass works on up to three rows, and every thread has two",
         ),
     ]
     unrolls = [u for u in _unroll(cols, device).choices if isinstance(u, int)]
@@ -94,28 +103,37 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches.
-
-    A softmax of fewer rows than threads has its rows split, if they are long. One that no cache holds is written past
-    the caches: three passes would read back from memory what they wrote.
-    """
+    """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches."""
     found = space(workload, device)
     values: dict[str, Value] = {parameter.name: parameter.choices[0] for parameter in found.parameters}
     choices = {
         parameter.name: [int(c) for c in parameter.choices if isinstance(c, int)] for parameter in found.parameters
     }
     values["unroll"] = max(unroll for unroll in choices["unroll"] if unroll <= 4)
-    if workload.operator == "softmax":
-        values["degree"] = 5
-        if 2 * workload.result.nbytes > cpu.last_level_bytes(device) and True in _stream(workload).choices:
-            values |= {"algorithm": "two_pass", "stream": True}
     tasks = -(-workload.result.size // choices["chunk"][0]) if workload.operator == "elementwise" else workload["rows"]
-    if workload.operator == "softmax" and tasks < choices["threads"][-1]:
-        split = max(parts for parts in choices["split"] if parts == 1 or workload["cols"] >= parts * _GOOD_PART)
-        values |= {"split": split, "algorithm": "two_pass"}
-        tasks *= split
+    if workload.operator == "softmax":
+        algorithms = next(parameter.choices for parameter in found.parameters if parameter.name == "algorithm")
+        values |= _untuned_softmax(workload, device, algorithms, choices)
+        tasks *= int(values["split"])
     values["threads"] = max(threads for threads in choices["threads"] if threads <= tasks)
     return Schedule(tuple(values.items()))
+
+
+def _untuned_softmax(
+    workload: Workload, device: Device, algorithms: Sequence[Value], choices: Mapping[str, list[int]]
+) -> dict[str, Value]:
+    """Pipelined where every thread has two rows, and written past the caches where x and y fill more than half of the
+    last one, which others share. Of fewer rows than threads, long ones are split."""
+    rows, most = workload["rows"], choices["threads"][-1]
+    is_large = 2 * workload.result.nbytes > cpu.last_level_bytes(device) // 2
+    streams = is_large and True in _stream(workload).choices
+    values: dict[str, Value] = {"degree": 5, "stream": streams}
+    if rows < most:
+        long = [parts for parts in choices["split"] if parts == 1 or workload["cols"] >= parts * _GOOD_PART]
+        return values | {"split": max(long), "algorithm": "two_pass"}
+    if "pipelined" in algorithms and rows >= 2 * most:
+        return values | {"algorithm": "pipelined", "unroll": max(unroll for unroll in choices["unroll"] if unroll <= 2)}
+    return values | ({"algorithm": "two_pass"} if streams else {})
 
 
 def features(candidate: Candidate) -> Mapping[str, float]:
@@ -123,7 +141,8 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     workload, schedule = candidate.workload, candidate.schedule
     operator = workload.operator
     size, threads = workload.result.size, schedule["threads"]
-    three_pass = schedule.get("algorithm") == "three_pass"
+    algorithm = schedule.get("algorithm")
+    three_pass, pipelined = algorithm == "three_pass", algorithm == "pipelined"
     width = workload.result.format.bits // 8
     row_bytes = width * (size if operator == "elementwise" else workload["cols"])
     reads = {"softmax": 3 if three_pass else 2, "rmsnorm": 2, "layernorm": 3, "elementwise": 0}[operator]
@@ -134,17 +153,19 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     else:
         split = schedule.get("split", 1)
         step, tasks = workload["cols"] // split, workload["rows"] * split // schedule["row_block"]
+        tasks = threads if pipelined else tasks
     block = schedule.get("row_block", 1)
     l1, l2 = cpu.cache_bytes(candidate.device, "L1d"), cpu.cache_bytes(candidate.device, "L2")
     return {
         "reads_per_value": float(reads),
         "writes_per_value": float(writes),
-        "exponentials_per_value": float((1 if three_pass else 2) if operator == "softmax" else 0),
+        "exponentials_per_value": float((1 if three_pass or pipelined else 2) if operator == "softmax" else 0),
         "log2_bytes_moved": math.log2(width * size * (reads + writes)),
         "log2_row_bytes": math.log2(row_bytes),
         "row_block_over_l1": width * step * block / l1 if l1 else 0.0,
         "row_block_over_l2": width * step * block / l2 if l2 else 0.0,
-        "is_online": float(schedule.get("algorithm") == "online"),
+        "is_online": float(algorithm == "online"),
+        "is_pipelined": float(pipelined),
         "split": float(schedule.get("split", 1)),
         "log2_chunk": math.log2(schedule.get("chunk", step)),
         "degree": float(schedule.get("degree", 0)),

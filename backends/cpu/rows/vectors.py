@@ -28,8 +28,12 @@ class Registers:
     def __init__(self, v: Vectors, count: int, value: float) -> None:
         self._v = v
         self._buffers = [T.alloc_buffer((v.lanes,), "float32") for _ in range(count)]
-        for slot in range(count):
-            self[slot] = v.constant(value)
+        self.fill(value)
+
+    def fill(self, value: float) -> None:
+        """The same number in every lane of all of them."""
+        for slot in range(len(self._buffers)):
+            self[slot] = self._v.constant(value)
 
     def __getitem__(self, slot: int) -> Any:
         return self._buffers[slot][T.Ramp(0, 1, self._v.lanes)]
@@ -85,6 +89,11 @@ class Vectors:
         self.dtype = f"float32x{self.lanes}"
         self.fuses = "fma" in features
         self.scales = "avx512f" in features
+        self._device = device
+
+    def of_floats(self) -> Vectors:
+        """The same vectors, of arrays of f32."""
+        return Vectors(self._device)
 
     # values
 
@@ -158,6 +167,11 @@ class Vectors:
             T.buffer_store(buffer, value, [*outer, self._ramp(last)])
         else:
             T.evaluate(masked_store(buffer, self._fenced(value), *outer, self._ramp(last), mask))
+
+    def prefetch(self, buffer: Any, offset: Any) -> None:
+        """Ask for the cache line of an element, into the second-level cache. It need not exist."""
+        address = buffer.access_ptr("r", offset=offset)
+        T.evaluate(T.call_llvm_intrin("void", llvm_lookup_intrinsic_id("llvm.prefetch"), address, 0, 2, 1))
 
     def load_one(self, buffer: Any, indices: Sequence[Any]) -> Any:
         """One element as float64."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Single = NDArray[np.float32]
 
 _ROOT5 = math.sqrt(5.0)
 _JITTER = 1e-6
@@ -35,6 +36,9 @@ _OFFSET_DEVIATION = 1.0
 _SMALLEST_VARIANCE = 1e-9
 _ROOM = 16
 """Rows allocated ahead for trials to come."""
+
+_BLOCK = 1 << 17
+"""Covariances that are computed at a time: temporaries of that size stay in the cache."""
 
 
 @attrs.frozen(eq=False)
@@ -141,7 +145,8 @@ class GaussianProcess:
     """The process after some trials, seen at a fixed set of points (the pool).
 
     :meth:`extend` costs O(trials · pool): the factor and the whitened covariances get one row more. Targets come in
-    only when asked for means, so several (times, feasibility) share the factor, and trials may be pretended.
+    only when asked for means, so trials may be pretended. What belongs to the pool is in single precision, which tells
+    points apart as well and takes half the time and memory; the factor of the trials is in double.
 
     Args:
         pool: [points, columns], where predictions are wanted.
@@ -155,7 +160,8 @@ class GaussianProcess:
         self._x = np.empty((0, pool.shape[1]))
         self._t = np.empty((0, self._trend.shape[1]))
         self._lower = np.empty((0, 0))
-        self._whitened = np.empty((_ROOM, len(pool)))
+        self._whitened: Single = np.empty((_ROOM, len(pool)), np.float32)
+        self._pretended: tuple[Array, ...] = ()
         self.variance: Array = hyper.variance + _trend_variance(self._trend)
         """[points] of the function (without noise) at the pool."""
 
@@ -177,49 +183,53 @@ class GaussianProcess:
         own = self._covariance(features, t, features, t)
         own[np.diag_indices(more)] += self.hyper.noise + _JITTER
         corner = np.linalg.cholesky(own - left @ left.T)
-        seen = self._covariance(features, t, self._pool, self._trend) - left @ self._whitened[:known]
-        rows = solve_triangular(corner, seen, lower=True, check_finite=False, overwrite_b=True)
-        self._keep(rows, known)
+        self._grow(known + more)
+        single_left, single_corner = left.astype(np.float32), corner.astype(np.float32)
+        width = max(_BLOCK // more, 1)
+        for block in (slice(at, at + width) for at in range(0, len(self._pool), width)):
+            covariance = self._covariance(features, t, self._pool[block], self._trend[block])
+            seen = covariance - single_left @ self._whitened[:known, block]
+            rows = solve_triangular(single_corner, seen.astype(np.float32), lower=True, check_finite=False)
+            self._whitened[known : known + more, block] = rows
+            left_over = self.variance[block] - np.einsum("tp,tp->p", rows, rows)
+            self.variance[block] = np.maximum(left_over, _SMALLEST_VARIANCE)
         self._lower = np.block([[self._lower, np.zeros((known, more))], [left, corner]])
         self._x, self._t = np.concatenate([self._x, features]), np.concatenate([self._t, t])
-        self.variance = np.maximum(self.variance - np.einsum("tp,tp->p", rows, rows), _SMALLEST_VARIANCE)
 
-    def pretend(self, at: int) -> None:
-        """Add a trial at a point of the pool whose target will never be asked for: only variances change."""
-        self.extend(self._pool[[at]], self._trend[[at]])
-
-    def copy(self) -> GaussianProcess:
-        """Another process that starts from the same trials."""
+    def pretend(self, at: int) -> GaussianProcess:
+        """This one after a trial at a point of the pool whose target is not known: only the variance is less. It
+        shares what it knows with this one, so neither may be extended while the other is in use."""
+        place, trend = self._pool[[at]], self._trend[[at]]
+        n = self.trials
+        row = self._covariance(place, trend, self._pool, self._trend)[0] - self._whitened[:n, at] @ self._whitened[:n]
+        row -= sum((earlier[at] * earlier for earlier in self._pretended), np.zeros(len(row)))
+        row /= math.sqrt(self.variance[at] + self.hyper.noise + _JITTER)
         other = copy.copy(self)
-        other._whitened = self._whitened[: self.trials + _ROOM].copy()
+        other._pretended = (*self._pretended, row)
+        other.variance = np.maximum(self.variance - row * row, _SMALLEST_VARIANCE)
         return other
 
-    def mean(self, targets: Array, trended: bool = True) -> Array:
-        """Means at the pool, given the targets of the first ``len(targets)`` trials.
-
-        Args:
-            trended: False if the targets are of another kind than the trend, so that their prior mean is 0.
-        """
+    def mean(self, targets: Array) -> Array:
+        """Means at the pool, given the targets of the first ``len(targets)`` trials."""
         from scipy.linalg import solve_triangular
 
         n = len(targets)
         base, centred = np.zeros(len(self._pool)), targets
-        if trended and self._trend.shape[1]:
+        if self._trend.shape[1]:
             base, centred = self._trend.mean(axis=1), targets - self._t[:n].mean(axis=1)
         weights = solve_triangular(self._lower[:n, :n], centred, lower=True, check_finite=False)
-        return np.asarray(base + weights @ self._whitened[:n], np.float64)
+        return np.asarray(base + weights.astype(np.float32) @ self._whitened[:n], np.float64)
 
     def _covariance(self, one: Array, one_trend: Array, two: Array, two_trend: Array) -> Array:
         matern = self.hyper.kernel(one, two)
         return matern + _trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern
 
-    def _keep(self, rows: Array, known: int) -> None:
-        need = known + len(rows)
+    def _grow(self, need: int) -> None:
+        """Room for so many trials."""
         if need > len(self._whitened):
-            grown = np.empty((need + _ROOM, len(self._pool)))
-            grown[:known] = self._whitened[:known]
+            grown = np.empty((need + _ROOM, len(self._pool)), np.float32)
+            grown[: self.trials] = self._whitened[: self.trials]
             self._whitened = grown
-        self._whitened[known:need] = rows
 
 
 def _trend_covariance(one: Array, two: Array) -> Array:

@@ -22,11 +22,9 @@ Array = NDArray[np.float64]
 START = 6
 """Trials before the first fit."""
 
-STAGE = 8
-"""Trials between two fits of a Gaussian process's hyperparameters; in between it is extended."""
-
-TREE_STAGE = 32
-"""Trials between two fits of trees."""
+STAGE, LONGEST_STAGE = 8, 32
+"""Trials between two fits of the model: an eighth of them or fewer, since a fit costs more and changes less the more
+there are. In between a Gaussian process is extended."""
 
 TREES_FROM = 320
 """Trials from which on trees are used: a process's cost grows with their square."""
@@ -101,7 +99,8 @@ class GuidedSampler(Sampler):
     def _present_stage(self) -> _Stage | None:
         """The fit that the present trials call for; None if there is too little to learn from."""
         count = len(self._told)
-        fitted = count if count < STAGE else count - count % (STAGE if count < TREES_FROM else TREE_STAGE)
+        length = max(STAGE, min(1 << (count.bit_length() - 4), LONGEST_STAGE)) if count >= STAGE else 1
+        fitted = count - count % length
         if self._stage is None or self._stage.fitted != fitted:
             self._stage = self._fit(fitted)
         if self._stage is not None and self._stage.known < count:

@@ -152,8 +152,7 @@ class ProcessSurrogate(Surrogate):
 
     def pretend(self, at: int) -> ProcessSurrogate:
         other = copy.copy(self)
-        other._process = self._process.copy()
-        other._process.pretend(at)
+        other._process = self._process.pretend(at)
         return other
 
     def _targets(self, values: Array) -> Array:

@@ -56,7 +56,9 @@ def test_the_search_benchmark_prints_them(tmp_path: Path) -> None:
     changed(tmp_path / "two.json", 2.0)
 
     def output(*options: str) -> str:
-        done = CliRunner().invoke(app, ["bench", "search", str(tmp_path), "--only", "random", "--seeds", "1", *options])
+        done = CliRunner().invoke(
+            app, ["bench", "search", str(tmp_path), "--only", "random", "--seeds", "1", "--overhead", "0", *options]
+        )
         assert done.exit_code == 0, done.output
         return done.stdout
 

@@ -93,9 +93,8 @@ def test_the_command_prints_means_spaces_and_marks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a.json", t4())
-    monkeypatch.setattr(
-        sys, "argv", ["fettle", "bench", "search", str(tmp_path), "--only", "guided,random", "--seeds", "2", "--json"]
-    )
+    words = ["bench", "search", str(tmp_path), "--only", "guided,random", "--seeds", "2", "--overhead", "0", "--json"]
+    monkeypatch.setattr(sys, "argv", ["fettle", *words])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code in (0, None)

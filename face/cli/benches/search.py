@@ -17,6 +17,7 @@ from fettle.cli.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from fettle.bench.newdevice import NewDevice
+    from fettle.bench.overhead import Overhead
 
 
 def search(
@@ -26,17 +27,22 @@ def search(
     references: Annotated[
         int, typer.Option(min=0, help="Measurements of a new device, to rank the rest of it; 0 leaves that out.")
     ] = 10,
+    overhead: Annotated[
+        int, typer.Option(min=0, help="Trials of each search whose proposals are timed; 0 leaves that out.")
+    ] = 400,
     json: JsonOption = False,
 ) -> None:
     """Samplers beside Kernel Tuner's strategies and Optuna's TPE: optimum / best found after 20 to 200 evaluations.
 
-    Then each recording in the part of a new device, of which few measurements and recordings of others are known.
+    Then each recording in the part of a new device, of which few measurements and recordings of others are known; and
+    what our proposals cost, in synthetic spaces.
 
     Needs the extra `bench` for Kernel Tuner. A strategy that stops by itself keeps what it has.
 
     Example: fettle bench search recordings/ --only guided,tpe,hybrid_vndx --seeds 10
     """
     from fettle.bench.newdevice import bench_new_devices
+    from fettle.bench.overhead import bench_overhead
     from fettle.bench.peers.kerneltuner import STRATEGIES
     from fettle.bench.search import MARKS, PEERS, compare
     from fettle.search.samplers import DEFAULT
@@ -46,7 +52,9 @@ def search(
     show = functools.partial(stderr.print, highlight=False)
     report = compare(recordings, searchers, seeds, show)
     placed = bench_new_devices(recordings, references, seeds, show) if references else []
+    costs = bench_overhead(overhead, show) if overhead else []
     spaces, marks = report.spaces, [*report.marks(), *(mark for device in placed for mark in device.marks())]
+    marks += [cost.mark() for cost in costs]
     if json:
         means = {s: {str(m): report.mean(s, m) for m in MARKS} for s in report.searchers}
         per_space = {
@@ -60,6 +68,7 @@ def search(
                 "means": means,
                 "spaces": per_space,
                 "new_devices": [attrs.asdict(device) for device in placed],
+                "overhead": [attrs.asdict(cost) for cost in costs],
                 "marks": [attrs.asdict(mark) for mark in marks],
                 "missing": dict(report.missing),
             }
@@ -75,6 +84,8 @@ def search(
         stdout.print(table)
     if placed:
         stdout.print(_new_devices(placed, references))
+    if costs:
+        stdout.print(_overheads(costs))
     for mark in marks:
         stdout.print(f"{'pass' if mark.met else 'MISS'}  {mark.aim}: {mark.value:.3f}, aim {mark.target:.3f}")
     for name, why in report.missing.items():
@@ -89,4 +100,16 @@ def _new_devices(placed: Sequence[NewDevice], references: int) -> Table:
     for device in placed:
         figures = (device.ours, device.lowest, device.nearest, device.alone, device.alone_random, device.ceiling)
         table.add_row(device.space, *("" if figure is None else f"{figure:.3f}" for figure in figures))
+    return table
+
+
+def _overheads(costs: Sequence[Overhead]) -> Table:
+    """Milliseconds a candidate."""
+    table = Table(title=f"proposals of {costs[0].trials} trials: ms a candidate, and memory", title_justify="left")
+    for heading in ("points", "failures", "at a time", "mean", "p95", "longest", "MiB"):
+        table.add_column(heading, justify="right")
+    for cost in costs:
+        times = (f"{1e3 * seconds:.1f}" for seconds in (cost.mean, cost.p95, cost.longest))
+        memory = f"{cost.peak / 2**20:.0f}"
+        table.add_row(str(cost.points), f"{cost.failures:.0%}", str(cost.batch), *times, memory)
     return table

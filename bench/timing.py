@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import attrs
+
+Work = TypeVar("Work", bound=Hashable)
 
 
 @attrs.frozen
@@ -37,16 +40,41 @@ def interleave(
     Args:
         settle: seconds of rest before each sample; rivals of one thread need none.
     """
-    samples: dict[str, list[float]] = {name: [] for name in rivals}
+    samples = _in_turns({name: {name: rival} for name, rival in rivals.items()}, rounds, sample, settle)
+    flat = {name: tuple(times[name]) for name, times in samples.items()}
+    return Timed({name: statistics.median(times) for name, times in flat.items()}, flat)
+
+
+def interleave_groups(
+    groups: Mapping[str, Mapping[Work, Callable[[], object]]],
+    rounds: int = 15,
+    sample: float = 0.01,
+    settle: float = SETTLE,
+) -> dict[str, dict[Work, float]]:
+    """Medians of rivals that each do several things with worker threads of their own.
+
+    Args:
+        groups: rival -> work -> how it does that.
+        settle: seconds of rest before each rival's turn, in which it does all it can.
+    """
+    samples = _in_turns(groups, rounds, sample, settle)
+    return {name: {work: statistics.median(s) for work, s in times.items()} for name, times in samples.items()}
+
+
+def _in_turns(
+    groups: Mapping[str, Mapping[Work, Callable[[], object]]], rounds: int, sample: float, settle: float
+) -> dict[str, dict[Work, list[float]]]:
+    samples: dict[str, dict[Work, list[float]]] = {name: {w: [] for w in group} for name, group in groups.items()}
     for round_ in range(rounds):
-        for name in list(rivals)[:: 1 if round_ % 2 == 0 else -1]:
+        for name in list(groups)[:: 1 if round_ % 2 == 0 else -1]:
             time.sleep(settle)
-            calls = max(1, round(sample / _repeat(rivals[name], until=WARM_UP)))
-            start = time.perf_counter()
-            for _ in range(calls):
-                rivals[name]()
-            samples[name].append((time.perf_counter() - start) / calls)
-    return Timed({name: statistics.median(s) for name, s in samples.items()}, {n: tuple(s) for n, s in samples.items()})
+            for work, run in groups[name].items():
+                calls = max(1, round(sample / _repeat(run, until=WARM_UP)))
+                start = time.perf_counter()
+                for _ in range(calls):
+                    run()
+                samples[name][work].append((time.perf_counter() - start) / calls)
+    return samples
 
 
 def _repeat(run: Callable[[], object], until: float) -> float:

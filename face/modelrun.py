@@ -10,10 +10,11 @@ import attrs
 import numpy as np
 
 from fettle.backends.registry import resolve_device
+from fettle.bench.peers.onnxnodes import session as open_session
 from fettle.bench.timing import interleave
 from fettle.differences import compare
 from fettle.graph.data import keyed_rng
-from fettle.graph.errors import DataLoss
+from fettle.graph.errors import DataLoss, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.reference import evaluate
 from fettle.graph.onnx_import import Imported, import_model
@@ -101,9 +102,9 @@ def _beside_peers(
     passes: dict[str, Callable[[], object]] = {"fettle": lambda: runtime(inputs)}
     missing: dict[str, str] = {}
     try:
-        session = _onnxruntime(imported, threads)
-    except Exception as error:  # an optional peer may be absent, or lack an operator of the model
-        missing["onnxruntime"] = " ".join(str(error).split())[:300]
+        session = open_session(imported.model.SerializeToString(), threads)
+    except Unsupported as error:  # an optional peer may be absent, or lack an operator of the model
+        missing["onnxruntime"] = str(error)
     else:
         names = [output.name for output in session.get_outputs()]
         peer = dict(zip(names, session.run(None, inputs), strict=True))
@@ -152,13 +153,3 @@ def _rows(
         }
         for name, difference in compare(outputs, expected).items()
     ]
-
-
-def _onnxruntime(imported: Imported, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(imported.model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fettle.bench.peers.onnxnodes import session as open_session
 from fettle.bench.peers.rival import Rival
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand, QuantizedWeight
@@ -24,16 +25,9 @@ def matmul_nbits(workload: Workload, operands: Sequence[Operand], threads: int) 
     x, weight = operands[0], operands[1] if len(operands) > 1 else None
     if not isinstance(weight, QuantizedWeight) or not isinstance(x, np.ndarray):
         return []
-    try:
-        import onnxruntime
-    except ImportError:
-        raise Unsupported("onnxruntime is not installed", hint="pip install onnxruntime==1.31.0") from None
     if weight.format.kind not in ("u2", "u4", "u8"):
         raise Unsupported(f"onnxruntime has no MatMulNBits for {weight.format}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(_model(x, weight), options, providers=["CPUExecutionProvider"])
+    session = open_session(_model(x, weight), threads)
     binding = session.io_binding()
     binding.bind_cpu_input("x", np.ascontiguousarray(x))
     binding.bind_output("y", "cpu")

@@ -13,8 +13,9 @@ from fettle.backends.registry import resolve_device
 from fettle.cli import jobfiles
 from fettle.cli.knownjobs import open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_results, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
+from fettle.cli.results import print_results
 from fettle.graph.errors import Conflict
 from fettle.store.values import Job, JobState
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
 
 from fettle.graph import codec
 from fettle.graph.errors import FettleError
-from fettle.graph.sharing import Comparison
+from fettle.graph.workload import Workload
 from fettle.store.values import Job, Kernel, WorkloadResult
+
+if TYPE_CHECKING:
+    from fettle.bench.beside import Beside
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -109,6 +111,18 @@ def job_json(job: Job) -> dict[str, Any]:
     }
 
 
+def peer_json(workload: Workload, found: Beside) -> dict[str, Any]:
+    """A kernel beside its fastest peer, as ``fettle tune --compare --json`` prints it; seconds a call."""
+    return {
+        "workload": str(workload),
+        "peer": found.peer or None,
+        "ours_s": found.ours_s,
+        "peer_s": found.peer_s,
+        "speedup": found.speedup,
+        "missing": found.missing or None,
+    }
+
+
 def error_json(error: FettleError) -> dict[str, Any]:
     """What a command with ``--json`` prints when it fails."""
     return {
@@ -147,60 +161,6 @@ def kernel_json(kernel: Kernel) -> dict[str, Any]:
         "job": kernel.job_id,
         "created": kernel.created,
     }
-
-
-def results_table(job: Job) -> Table:
-    """The table ``fettle tune`` ends with."""
-    table = Table(title=f"{job.spec.title} on {job.spec.device.label or job.spec.device}", title_justify="left")
-    table.add_column("workload", overflow="fold")
-    for heading in ("×", "trials", "failed", "default", "best", "speed-up", "of bound", "verified", "from"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for r in job.results:
-        share = f"{100 * r.bound_s / r.best_s:.0f} % {r.bound}" if r.bound_s and r.best_s else "–"
-        table.add_row(
-            str(r.workload) if not r.error else f"{r.workload}\n[red]{r.error}[/red]",
-            str(r.count),
-            str(r.trials),
-            str(r.failed),
-            seconds(r.default_s),
-            seconds(r.best_s),
-            speedup(r.default_s, r.best_s),
-            share,
-            "yes" if r.verified else "no",
-            _source(r),
-        )
-    return table
-
-
-def _source(result: WorkloadResult) -> str:
-    """Where a result's times come from."""
-    if result.cached:
-        return "cache"
-    return "–" if result.best_s is None else result.basis.value
-
-
-def print_results(job: Job) -> None:
-    """The table, and a Pareto front for each workload that has one."""
-    stdout.print(results_table(job))
-    for r in job.results:
-        if r.front:
-            table = Table(title=f"trade-offs of {r.workload}", title_justify="left")
-            for heading in ("time", "energy", "artifact", "schedule"):
-                table.add_column(heading, justify="left" if heading == "schedule" else "right", overflow="fold")
-            for t in r.front:
-                joules = "–" if t.joules is None else f"{t.joules:.3g} J"
-                table.add_row(seconds(t.seconds), joules, "–" if t.bytes is None else f"{t.bytes} B", str(t.schedule))
-            stdout.print(table)
-
-
-def sharing_line(comparison: Comparison) -> str:
-    """One way to share the preparation of activations, for people."""
-    way = comparison.alternative
-    names = ", ".join(node.name for node in way.apart)
-    verdict = "faster" if comparison.is_faster else "not surely faster"
-    together, apart = (seconds(None if s is None else s.median) for s in (comparison.together, comparison.apart))
-    sums = f"{together} together, {apart} apart"
-    return f"{way.tensor} prepared once as {way.format} for {names}: {sums}: {verdict}"
 
 
 def plain(value: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
@@ -27,19 +27,23 @@ from fettle.cli.output import (
     FAILED,
     INTERRUPTED,
     job_json,
+    peer_json,
     print_json,
-    print_results,
-    sharing_line,
     stderr,
     stdout,
 )
+from fettle.cli.results import print_results, sharing_line
 from fettle.cli.running import run_here, run_there
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.sharing import Alternative
 from fettle.graph.workload import Workload
 from fettle.sharing import compare_results, sharing_json
-from fettle.store.values import OBJECTIVES, Job, JobState
+from fettle.store.api import Store
+from fettle.store.values import OBJECTIVES, Job, JobSpec, JobState
 from fettle.tuning import Work, plan, read_work
+
+if TYPE_CHECKING:
+    from fettle.bench.beside import Beside
 
 QUICK_SECONDS = 30.0
 
@@ -64,6 +68,15 @@ def tune(
         str, typer.Option(help=f"What to minimise, of {','.join(OBJECTIVES)}; several give a Pareto front.")
     ] = "latency",
     share_activations: ShareOption = None,
+    compare: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare/--no-compare",
+            help="Time the kernels in turns with onnxruntime's, and torch's, where they are installed: by default, "
+            "those just tuned for a CPU, unless --json. It takes seconds.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     server: ServerOption = None,
     token: TokenOption = None,
@@ -105,8 +118,16 @@ def tune(
         tuple(share_activations.split(",")) if share_activations else (),
     )
     cancel = threading.Event()
+    peers: Mapping[Workload, Beside] = {}
     if server is None:
-        job, ways = _tune_here(request, store, cancel)
+        from fettle.store.open import open_store
+
+        spec, work = request.plan()
+        _announce(work)
+        with open_store(store) as opened:
+            job, ways = run_here(opened, opened.create_job(spec)[0].id, cancel), work.ways
+            if not cancel.is_set() and _is_compared(job, compare, json):
+                peers = _beside(request, job, opened)
     elif store is not None:
         raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
     else:
@@ -114,9 +135,11 @@ def tune(
     sharing = compare_results(ways, job.results)
     if json:
         found = {"sharing": [sharing_json(comparison) for comparison in sharing]} if request.share else {}
+        if peers:
+            found["peers"] = [peer_json(workload, peer) for workload, peer in peers.items()]
         print_json(job_json(job) | found)
     else:
-        print_results(job)
+        print_results(job, peers, is_pass=request.is_model and not ways)
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
     if cancel.is_set():
@@ -146,41 +169,57 @@ class Request:
     objectives: Sequence[str]
     share: tuple[str, ...] = ()
 
+    @property
+    def is_model(self) -> bool:
+        return self.target.endswith(".onnx")
 
-Tuned = tuple[Job, tuple[Alternative, ...]]
-"""The job as it ended, and the ways to share activations whose kernels were asked for."""
+    def plan(self) -> tuple[JobSpec, Work]:
+        """The job it asks for; see :func:`fettle.tuning.plan`."""
+        return plan(
+            self.target,
+            self.device,
+            trials=self.trials,
+            seconds=self.seconds,
+            dims=self.dims,
+            seed=self.seed,
+            force=self.force,
+            policy=MeasurePolicy(mode=self.mode),
+            objectives=self.objectives,
+            share=self.share,
+        )
 
 
-def _tune_here(request: Request, store: str | None, cancel: threading.Event) -> Tuned:
-    from fettle.store.open import open_store
+def _is_compared(job: Job, asked: bool | None, json: bool) -> bool:
+    """Peers run on this machine's CPU, on what its caches hold."""
+    possible = job.spec.device.backend == "cpu" and job.spec.policy.mode == "hot"
+    return possible and (asked if asked is not None else not json and any(not r.cached for r in job.results))
 
-    spec, work = plan(
-        request.target,
-        request.device,
-        trials=request.trials,
-        seconds=request.seconds,
-        dims=request.dims,
-        seed=request.seed,
-        force=request.force,
-        policy=MeasurePolicy(mode=request.mode),
-        objectives=request.objectives,
-        share=request.share,
-    )
-    _announce(work)
-    with open_store(store) as opened:
-        job, _ = opened.create_job(spec)
-        return run_here(opened, job.id, cancel), work.ways
+
+def _beside(request: Request, job: Job, store: Store) -> Mapping[Workload, Beside]:
+    from fettle.bench import beside
+    from fettle.offline import lookup
+
+    stderr.print("timing the kernels in turns with what runs the same today", highlight=False)
+    peers: beside.Peers = beside.of_operators
+    if request.is_model:
+        from fettle.graph.onnx_import import import_model
+
+        peers = beside.of_model(import_model(request.target, request.dims))
+    won = [r.workload for r in job.results if r.best_s is not None]
+    kernels = {workload: lookup(workload, request.device, store=store, default=False) for workload in won}
+    return beside.beside(kernels, peers, int(job.spec.device.limit("threads", 1)))
 
 
 def _tune_there(
     request: Request, server: str, token: str | None, tls_ca: Path | None, cancel: threading.Event
-) -> Tuned:
+) -> tuple[Job, tuple[Alternative, ...]]:
+    """The job as it ended, and the ways to share activations whose kernels were asked for."""
     from fettle.service.client import connect
 
     graph: bytes | None = None
     workloads: tuple[tuple[Workload, int], ...] = ()
     ways: tuple[Alternative, ...] = ()
-    if request.target.endswith(".onnx") and not request.share:
+    if request.is_model and not request.share:
         from fettle.graph.onnx_import import without_weights
 
         graph = without_weights(request.target)

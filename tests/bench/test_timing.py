@@ -54,3 +54,14 @@ def test_order_of_the_rivals_alternates(clock: Clock) -> None:
 def test_ratio_is_the_median_of_neighbouring_pairs() -> None:
     timed = timing.Timed({}, {"a": (1.0, 10.0, 1.0), "b": (2.0, 20.0, 1.0)})
     assert timed.ratio("a", "b") == 0.5
+
+
+def test_rivals_rest_once_before_all_they_can_do(clock: Clock) -> None:
+    def costs(seconds: float) -> None:
+        clock.now += seconds
+
+    ours = {"a": lambda: costs(0.001), "b": lambda: costs(0.002)}
+    found = timing.interleave_groups({"ours": ours, "theirs": {"b": lambda: costs(0.004)}}, rounds=3)
+    assert found["ours"] == pytest.approx({"a": 0.001, "b": 0.002})
+    assert found["theirs"] == pytest.approx({"b": 0.004})
+    assert clock.slept == 6

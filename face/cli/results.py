@@ -1,0 +1,125 @@
+"""What ``fettle tune`` ends with, for people: a table of workloads, their sum, and trade-offs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from fettle.cli.output import joules, seconds, speedup, stdout
+from fettle.graph.sharing import Comparison
+from fettle.graph.workload import Workload
+from fettle.store.values import Job, WorkloadResult
+
+if TYPE_CHECKING:
+    from fettle.bench.beside import Beside
+
+_PEER = "than peer"
+_HEADINGS = ("×", "trials", "failed", "default", "best", "than default", _PEER, "of bound", "verified", "from")
+
+
+def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_pass: bool = False) -> None:
+    """The table, and a Pareto front for each workload that has one.
+
+    Args:
+        peers: what the kernels were compared with.
+        is_pass: the workloads, as often as each occurs, are one pass of a model.
+    """
+    stdout.print(_table(job, peers or {}, is_pass))
+    for r in job.results:
+        if r.front:
+            table = Table(title=f"trade-offs of {r.workload}", title_justify="left")
+            for heading in ("time", "energy", "artifact", "schedule"):
+                table.add_column(heading, justify="left" if heading == "schedule" else "right", overflow="fold")
+            for t in r.front:
+                size = "–" if t.bytes is None else f"{t.bytes} B"
+                table.add_row(seconds(t.seconds), joules(t.joules), size, str(t.schedule))
+            stdout.print(table)
+    missing: dict[str, list[str]] = {}
+    for workload, found in (peers or {}).items():
+        if found.missing:
+            missing.setdefault(found.missing, []).append(str(workload))
+    for reason, workloads in missing.items():
+        names = "; ".join(workloads) if len(workloads) < len(job.results) else "the kernels"
+        stdout.print(f"no peer beside {names}: {reason}", highlight=False)
+
+
+def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:
+    names = {found.peer for found in peers.values() if found.peer}
+    table = Table(title=f"{job.spec.title} on {job.spec.device.label or job.spec.device}", title_justify="left")
+    table.add_column("workload", overflow="fold")
+    headings = [heading for heading in _HEADINGS if names or heading != _PEER]
+    for heading in headings:
+        common = heading == _PEER and len(names) == 1
+        table.add_column(f"than {min(names)}" if common else heading, justify="right", no_wrap=True)
+
+    def add(label: str, cells: dict[str, str]) -> None:
+        table.add_row(label, *(cells[heading] for heading in headings))
+
+    for r in job.results:
+        peer = peers.get(r.workload)
+        add(*_cells(r, peer, peer.peer if peer is not None and len(names) > 1 else ""))
+    if is_pass and len(job.results) > 1 and all(r.best_s for r in job.results):
+        table.add_section()
+        add(*_sum(job.results, peers))
+    return table
+
+
+def _cells(r: WorkloadResult, peer: Beside | None, peer_name: str) -> tuple[str, dict[str, str]]:
+    gain = speedup(peer.peer_s, peer.ours_s) if peer is not None else "–"
+    return str(r.workload) if not r.error else f"{r.workload}\n[red]{r.error}[/red]", {
+        "×": str(r.count),
+        "trials": str(r.trials),
+        "failed": str(r.failed),
+        "default": seconds(r.default_s),
+        "best": seconds(r.best_s),
+        "than default": speedup(r.default_s, r.best_s),
+        _PEER: f"{gain} {peer_name}".rstrip(),
+        "of bound": f"{100 * r.bound_s / r.best_s:.0f} % {r.bound}" if r.bound_s and r.best_s else "–",
+        "verified": "yes" if r.verified else "no",
+        "from": _source(r),
+    }
+
+
+def _sum(results: Sequence[WorkloadResult], peers: Mapping[Workload, Beside]) -> tuple[str, dict[str, str]]:
+    """All kernels of a pass, each as often as it occurs; a share or ratio only where every kernel has its part."""
+
+    def total(values: Iterable[float | None]) -> float | None:
+        parts = [value * r.count for value, r in zip(values, results, strict=True) if value]
+        return math.fsum(parts) if len(parts) == len(results) else None
+
+    found = [peers.get(r.workload) for r in results]
+    ours, theirs = (total(getattr(p, name, None) for p in found) for name in ("ours_s", "peer_s"))
+    default, best = total(r.default_s for r in results), total(r.best_s for r in results)
+    bound = total(r.bound_s for r in results)
+    return "all kernels of one pass", {
+        "×": str(sum(r.count for r in results)),
+        "trials": str(sum(r.trials for r in results)),
+        "failed": str(sum(r.failed for r in results)),
+        "default": seconds(default),
+        "best": seconds(best),
+        "than default": speedup(default, best),
+        _PEER: speedup(theirs, ours),
+        "of bound": f"{100 * bound / best:.0f} %" if bound and best else "–",
+        "verified": "yes" if all(r.verified for r in results) else "no",
+        "from": ", ".join(sorted({_source(r) for r in results})),
+    }
+
+
+def _source(result: WorkloadResult) -> str:
+    """Where a result's times come from."""
+    if result.cached:
+        return "cache"
+    return "–" if result.best_s is None else result.basis.value
+
+
+def sharing_line(comparison: Comparison) -> str:
+    """One way to share the preparation of activations, for people."""
+    way = comparison.alternative
+    names = ", ".join(node.name for node in way.apart)
+    verdict = "faster" if comparison.is_faster else "not surely faster"
+    together, apart = (seconds(None if s is None else s.median) for s in (comparison.together, comparison.apart))
+    sums = f"{together} together, {apart} apart"
+    return f"{way.tensor} prepared once as {way.format} for {names}: {sums}: {verdict}"

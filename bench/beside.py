@@ -73,7 +73,7 @@ def of_operators(workload: Workload, operands: Sequence[Operand], threads: int) 
         try:
             rivals += peer(workload, operands, threads)
         except Unsupported as error:
-            reasons.append(error.message)
+            reasons.append(str(error))
     if not rivals:
         raise Unsupported("; ".join(dict.fromkeys(reasons)) or f"no peer has {workload.operator}")
     return rivals, 1
@@ -94,7 +94,7 @@ def beside(
         try:
             rivals, counts[workload] = peers(workload, operands, threads)
         except Unsupported as error:
-            found[workload] = Beside(missing=error.message)
+            found[workload] = Beside(missing=str(error))
             continue
         expected = data.reference(workload, operands).expected
         right = [rival for rival in rivals if normalised_error(rival.result(), expected) <= WRONG]

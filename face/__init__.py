@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fettle.graph.quantized import QuantizedWeight
     from fettle.graph.workload import Workload
     from fettle.kernel import Kernel
+    from fettle.loading import load
     from fettle.offline import lookup
     from fettle.service.client import connect, connect_async
     from fettle.torch_export import from_torch
@@ -29,6 +30,7 @@ _HOMES = {
     "connect": "fettle.service.client",
     "connect_async": "fettle.service.client",
     "from_torch": "fettle.torch_export",
+    "load": "fettle.loading",
     "lookup": "fettle.offline",
     "tune": "fettle.tuning",
     "tune_distribution": "fettle.tuning",
@@ -42,6 +44,7 @@ __all__ = [
     "connect",
     "connect_async",
     "from_torch",
+    "load",
     "lookup",
     "tune",
     "tune_distribution",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 
 from fettle.backends.registry import resolve_device
@@ -14,19 +13,16 @@ from fettle.bench.peers.onnxnodes import session as open_session
 from fettle.bench.timing import interleave
 from fettle.differences import compare
 from fettle.graph.data import keyed_rng
-from fettle.graph.errors import DataLoss, Unsupported
+from fettle.graph.errors import Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.reference import evaluate
-from fettle.graph.onnx_import import Imported, import_model
-from fettle.graph.sharing import best, shared
+from fettle.graph.onnx_import import Imported
 from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
-from fettle.offline import lookup, untuned
+from fettle.loading import load_model
 from fettle.runtime import GraphRuntime
-from fettle.sharing import compare_sharing, sharing_json
+from fettle.sharing import sharing_json
 from fettle.store.api import Store
-from fettle.store.lookup import Miss
-from fettle.store.open import store_at
 
 EXACT_LIMIT = 1e-4
 """Normalised RMS error an output may have when every product is computed in float32."""
@@ -36,6 +32,9 @@ INT8_LIMIT = 5e-2
 
 _SOURCES = {"exact": "tuned", "default": "default schedule"}
 """A kernel's ``match``, for people."""
+
+NUMPY, REFERENCE = "NumPy, or a view", "reference evaluator"
+"""What runs a node without a workload."""
 
 _ROUNDS = 7
 
@@ -56,30 +55,15 @@ def run_model(
     Raises:
         InvalidGraph, InvalidDevice, NotFound, Unsupported: the model or device cannot be used.
     """
-    backend, resolved = resolve_device(device)
-    imported = import_model(model, dims).filled(seed)
-    kernels: dict[Workload, Kernel] = {}
-    lost: dict[Workload, str] = {}
-    with store_at(store) as opened:
-        sharing = compare_sharing(imported.graph, resolved, opened)
-        imported = attrs.evolve(imported, graph=shared(imported.graph, best(sharing)))
-
-        def kernel(workload: Workload) -> Kernel:
-            try:
-                found = lookup(workload, device, store=opened)
-            except DataLoss as problem:
-                lost[workload] = str(problem)
-                found = untuned(workload, backend, resolved, (Miss("artifact", "whole", problem.message),))
-            kernels[workload] = found
-            return found
-
-        runtime = GraphRuntime(imported, kernel)
+    _, resolved = resolve_device(device)
+    loaded = load_model(model, device, dims=dims, store=store, seed=seed)
+    runtime, imported = loaded.runtime, loaded.imported
     return {
         "model": os.path.basename(model),
         "device": str(resolved),
-        "nodes": [_node_row(node, kernels) for node in imported.graph.nodes],
-        "lost": [{"workload": str(workload), "problem": problem} for workload, problem in lost.items()],
-        "sharing": [sharing_json(comparison) for comparison in sharing],
+        "nodes": [_node_row(node, loaded.kernels, runtime.slow) for node in imported.graph.nodes],
+        "lost": [{"workload": str(workload), "problem": str(problem)} for workload, problem in loaded.lost.items()],
+        "sharing": [sharing_json(comparison) for comparison in loaded.sharing],
         "arena": {
             "tensors": len(runtime.arena.views),
             "peak_bytes": runtime.arena.peak,
@@ -130,11 +114,12 @@ def made_up_inputs(imported: Imported, seed: int) -> dict[str, np.ndarray]:
     return inputs
 
 
-def _node_row(node: GraphNode, kernels: Mapping[Workload, Kernel]) -> dict[str, Any]:
+def _node_row(node: GraphNode, kernels: Mapping[Workload, Kernel], slow: Sequence[str]) -> dict[str, Any]:
+    between = REFERENCE if node.name in slow else NUMPY
     return {
         "name": node.name,
         "workload": str(node.workload) if node.workload else None,
-        "kernel": _SOURCES[kernels[node.workload].match] if node.workload else "default executor",
+        "kernel": _SOURCES[kernels[node.workload].match] if node.workload else between,
         "reason": node.reason,
     }
 

@@ -1,4 +1,8 @@
-"""Executes an imported model: nodes with a workload by a kernel, the others by onnx's reference evaluator."""
+"""Executes an imported model: workloads by kernels, what lies between by NumPy, the rest by ONNX's reference evaluator.
+
+Everything that can be done once is done when the model is loaded: constants are packed, tensors get their places, and
+each node becomes a function without arguments.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +15,58 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from fettle.arena import Types, lay_out
+from fettle import glue
+from fettle.arena import lay_out
+from fettle.backends.cpu.views import empty
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
+from fettle.graph.onnx.operands import operands
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.reference import evaluator
 from fettle.graph.onnx.weightlist import weight_names
-from fettle.graph.quantized import Operand, QuantizedWeight
+from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-BoundKernel = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
-"""A kernel with its constants packed: takes the other operands and the array for the result, and returns that."""
-
 Tensors = dict[str, np.ndarray]
+
+Kind = tuple[tuple[int, ...], np.dtype]
+"""Shape and type of a tensor."""
+
+Call = Callable[[], object]
+
+Reference = Callable[[Tensors], Sequence[np.ndarray]]
+"""Nodes run by ONNX's reference evaluator: all tensors by name -> the results."""
 
 
 class CallableKernel(Protocol):
     """What the runtime needs of a kernel."""
 
-    def bind(self, constants: Sequence[Operand]) -> BoundKernel:
-        """Pack the workload's constant operands, in order; the result takes the others, C-contiguous."""
+    def prepare(self, *operands: Operand, out: np.ndarray) -> Call:
+        """A call that computes into ``out`` from what the operands' arrays hold then; constants are packed now."""
         ...
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Step:
-    """One graph node, ready to run on the tensors so far."""
+    """A node that makes tensors: the nodes of the model it stands for, and its kernel, if it has one."""
 
     node: GraphNode
-    run: Callable[[Tensors], Sequence[np.ndarray]]
-    last_uses: tuple[str, ...]
+    covered: tuple[NodeProto, ...]
+    kernel: CallableKernel | None
 
 
 class GraphRuntime:
-    """An imported model with a kernel for every workload. Not safe for concurrent calls: they share an arena.
+    """A model with a kernel for every workload, ready to run. :func:`fettle.load` makes one.
 
-    Constants are evaluated and packed here, once, and the tensors between nodes get their places: kernels write into
-    the arena, results of the reference evaluator are copied there.
+    Write the arrays of :attr:`inputs`, call :meth:`run`, read :attr:`outputs`; or call it with arrays of yours, which
+    are checked and copied. All calls use the same memory: not safe for concurrent use.
 
     Attributes:
-        arena: where tensors lie.
+        inputs: name -> the array that the model reads.
+        arena: where tensors between nodes lie.
+        slow: names of the nodes that ONNX's reference evaluator runs, tens of microseconds each.
 
     Args:
         imported: a model with its weights in memory (see :meth:`Imported.filled`).
@@ -65,30 +79,37 @@ class GraphRuntime:
     """
 
     def __init__(self, imported: Imported, kernels: Callable[[Workload], CallableKernel | None]) -> None:
-        self._types = imported.types
-        self._inputs = tuple(value.name for value in imported.model.graph.input)
-        self._outputs = tuple(value.name for value in imported.model.graph.output)
-        self._constants = _initializers(imported)
-        nodes = {node.name: node for node in imported.model.graph.node}
-        chosen: dict[Workload, CallableKernel | None] = {}
-        runs: list[tuple[GraphNode, Callable[[Tensors], Sequence[np.ndarray]]]] = []
-        for node in imported.graph.nodes:
-            if node.workload is not None:
-                if node.workload not in chosen:
-                    chosen[node.workload] = kernels(node.workload)
-                kernel = chosen[node.workload]
-                if kernel is not None:
-                    runs.append((node, self._bind(node, node.workload, kernel)))
-                    continue
-            covered = [nodes[name] for name in node.covers]
-            _check_known(node, covered)
-            run = _reference(covered, imported)
-            if node.reason == CONSTANT:
-                self._constants.update(zip(node.outputs, run(self._constants), strict=True))
-            else:
-                runs.append((node, run))
-        self._steps = _with_last_uses(runs, {*self._outputs, *self._constants})
-        self.arena = lay_out([(step.node.outputs, step.last_uses) for step in self._steps], _static(imported))
+        self._kinds = _static(imported)
+        self._tensors = _initializers(imported)
+        self._output_names = tuple(value.name for value in imported.model.graph.output)
+        steps, views = self._steps(imported, kernels)
+        self._constants = dict(self._tensors)
+        self.inputs: Mapping[str, np.ndarray] = {
+            value.name: self._input(value.name) for value in imported.model.graph.input
+        }
+        self._tensors.update(self.inputs)
+        self.arena = lay_out(self._lifetimes(steps, views), self._kinds)
+        for name in (name for step in steps for name in step.node.outputs if name in self._kinds):
+            place = self.arena.views.get(name)
+            self._tensors[name] = empty(*self._kinds[name]) if place is None else place
+        for name, source in views.items():
+            self._tensors[name] = self._tensors[source].reshape(self._kinds[name][0])
+        self.slow: list[str] = []
+        self._calls = tuple(self._prepared(step, imported) for step in steps)
+
+    def run(self) -> None:
+        """One pass: reads what the arrays of :attr:`inputs` hold. Nothing is checked.
+
+        Raises:
+            InvalidGraph: a node that the reference evaluator runs has failed.
+        """
+        for call in self._calls:
+            call()
+
+    @property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Every output of the last pass by name, where it lies: the next pass overwrites it."""
+        return {name: self._tensors[name] for name in self._output_names}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name, freshly allocated.
@@ -97,68 +118,101 @@ class GraphRuntime:
             InvalidArgument: an input is missing, unknown, or has the wrong shape or type.
         """
         self._check(inputs)
-        tensors: Tensors = {**self._constants, **inputs}
-        for step in self._steps:
-            for name, array in zip(step.node.outputs, step.run(tensors), strict=True):
-                tensors[name] = self._placed(name, array)
-            for name in step.last_uses:
-                del tensors[name]
-        return {name: np.array(tensors[name]) for name in self._outputs}
-
-    def _placed(self, name: str, array: np.ndarray) -> np.ndarray:
-        """A tensor at its place; where it is if it has none, or is not what was foreseen."""
-        place = self.arena.views.get(name)
-        if place is None or (place.shape, place.dtype) != (array.shape, array.dtype):
-            return array
-        if array.ctypes.data != place.ctypes.data:
-            place[...] = array
-        return place
+        for name, array in inputs.items():
+            self.inputs[name][...] = array
+        self.run()
+        return {name: np.array(array) for name, array in self.outputs.items()}
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         for name in inputs:
-            if name not in self._inputs:
-                raise InvalidArgument(f"the model has no input {name!r}", hint=f"its inputs: {' '.join(self._inputs)}")
-        for name in self._inputs:
+            if name not in self.inputs:
+                raise InvalidArgument(f"the model has no input {name!r}", hint=f"its inputs: {' '.join(self.inputs)}")
+        for name, place in self.inputs.items():
             if name not in inputs:
                 raise InvalidArgument(f"input {name!r} is missing")
-            array, kind = inputs[name], self._types[name]
-            dtype = helper.tensor_dtype_to_np_dtype(kind.element)
-            if array.shape != kind.shape or array.dtype != dtype:
-                raise InvalidArgument(f"input {name!r} is {array.dtype} {array.shape}, expected {dtype} {kind.shape}")
+            got = inputs[name]
+            if got.shape != place.shape or got.dtype != place.dtype:
+                raise InvalidArgument(
+                    f"input {name!r} is {got.dtype} {got.shape}, expected {place.dtype} {place.shape}"
+                )
 
-    def _bind(
-        self, node: GraphNode, workload: Workload, kernel: CallableKernel
-    ) -> Callable[[Tensors], Sequence[np.ndarray]]:
-        pairs = list(zip(workload.operands, node.inputs, strict=True))
-        constants: list[Operand] = []
-        for spec, names in pairs:
-            if not spec.constant:
+    def _input(self, name: str) -> np.ndarray:
+        if name not in self._kinds:
+            raise Unsupported(f"input {name!r} is no tensor of numbers with a known shape")
+        array = empty(*self._kinds[name])
+        array[...] = 0
+        return array
+
+    def _steps(
+        self, imported: Imported, kernels: Callable[[Workload], CallableKernel | None]
+    ) -> tuple[list[_Step], dict[str, str]]:
+        """What has to be done in each pass, and tensors that are views of others. Evaluates constants."""
+        nodes = {node.name: node for node in imported.model.graph.node}
+        chosen: dict[Workload, CallableKernel | None] = {}
+        steps: list[_Step] = []
+        views: dict[str, str] = {}
+        for node in imported.graph.nodes:
+            covered = tuple(nodes[name] for name in node.covers)
+            if node.workload is not None and node.workload not in chosen:
+                chosen[node.workload] = kernels(node.workload)
+            kernel = None if node.workload is None else chosen[node.workload]
+            if kernel is not None and node.workload is not None:
+                made = node.workload.result  # a pass over the graph may have added the node, and the tensor
+                self._kinds.setdefault(node.outputs[0], (made.shape, made.format.dtype))
+            elif node.reason == CONSTANT:
+                found = _reference(covered, imported)(self._tensors)
+                self._tensors.update(zip(node.outputs, found, strict=True))
                 continue
-            arrays = [self._constants[name] for name in names]
-            if spec.format.is_quantised:
-                constants.append(
-                    QuantizedWeight.from_matmul_nbits(
-                        arrays[0], arrays[1], arrays[2] if len(arrays) > 2 else None,
-                        bits=spec.format.bits, block=int(spec.format.group or 0), k=spec.shape[1],
-                    )
-                )  # fmt: skip
-            else:
-                constants.append(np.ascontiguousarray(arrays[0]).reshape(spec.shape))
-        bound = kernel.bind(constants)
-        free = [(names[0], spec.shape) for spec, names in pairs if not spec.constant]
-        (result,) = node.outputs
-        shape, dtype = workload.result.shape, workload.result.format.dtype
-        kind = self._types.get(result)  # none of what a pass over the graph added
-        wanted = shape if kind is None else kind.shape
-        assert wanted is not None
+            elif (source := self._viewed(node, covered)) is not None:
+                views[node.outputs[0]] = views.get(source, source)
+                continue
+            steps.append(_Step(node, covered, kernel))
+        return steps, views
 
-        def run(tensors: Tensors) -> Sequence[np.ndarray]:
-            arrays = [np.ascontiguousarray(tensors[name]).reshape(extents) for name, extents in free]
-            place = self.arena.views.get(result)
-            out = np.empty(shape, dtype) if place is None else place.reshape(shape)
-            return (bound(arrays, out).reshape(wanted),)
+    def _viewed(self, node: GraphNode, covered: Sequence[NodeProto]) -> str | None:
+        """The tensor whose elements, in their order, are the node's result."""
+        if len(covered) != 1 or len(node.outputs) != 1 or node.outputs[0] not in self._kinds:
+            return None
+        source = next(iter(covered[0].input), "")
+        return source if source in self._kinds and glue.is_view(covered[0], self._kinds[source][0]) else None
 
-        return run
+    def _lifetimes(self, steps: Sequence[_Step], views: Mapping[str, str]) -> list[tuple[list[str], list[str]]]:
+        """(tensors made, tensors not used afterwards) of each step; a view is used as what it is a view of."""
+        used = {*self._tensors, *(views.get(name, name) for name in self._output_names)}
+        result = []
+        for step in reversed(steps):
+            touched = {views.get(name, name) for name in (*step.node.reads, *step.node.outputs)}
+            result.append((list(step.node.outputs), sorted(touched - used)))
+            used |= touched
+        return result[::-1]
+
+    def _prepared(self, step: _Step, imported: Imported) -> Call:
+        node, tensors = step.node, self._tensors
+        if step.kernel is not None and node.workload is not None:
+            out = tensors[node.outputs[0]].reshape(node.workload.result.shape)
+            return step.kernel.prepare(*operands(node, tensors), out=out)
+        _check_known(node, step.covered)
+        if len(step.covered) == 1 and len(node.outputs) == 1 and node.outputs[0] in tensors:
+            names = step.covered[0].input
+            if all(name in tensors for name in names if name):
+                arrays = [tensors[name] if name else None for name in names]
+                call = glue.prepare(step.covered[0], arrays, self._constants, tensors[node.outputs[0]])
+                if call is not None:
+                    return call
+        self.slow.append(node.name)
+        return self._evaluated(node, _reference(step.covered, imported))
+
+    def _evaluated(self, node: GraphNode, reference: Reference) -> Call:
+        def call() -> None:
+            for name, array in zip(node.outputs, reference(self._tensors), strict=True):
+                if name not in self._kinds:
+                    self._tensors[name] = array
+                elif array.shape != self._kinds[name][0]:
+                    raise InvalidGraph(f"tensor {name!r} is {array.shape}, inferred was {self._kinds[name][0]}")
+                else:
+                    self._tensors[name][...] = array
+
+        return call
 
 
 def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
@@ -169,7 +223,7 @@ def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
             raise Unsupported(f"node {node.name!r} has no kernel, and the model has no tensor {name!r}")
 
 
-def _static(imported: Imported) -> Types:
+def _static(imported: Imported) -> dict[str, Kind]:
     """Shapes and types of all tensors that have a known size."""
     found = {}
     for name, kind in imported.types.items():
@@ -183,11 +237,14 @@ def _initializers(imported: Imported) -> Tensors:
     missing = list(weight_names(imported.model))
     missing += [tensor.name for tensor in graph.initializer if uses_external_data(tensor)]
     if missing:
-        raise InvalidGraph(f"weight {missing[0]!r} has no value in memory", hint="fill the model's weights first")
+        raise InvalidGraph(
+            f"weight {missing[0]!r} has no value in memory",
+            hint="fill the model's weights first; fettle.load draws them with seed=0",
+        )
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def _reference(nodes: Sequence[NodeProto], imported: Imported) -> Callable[[Tensors], Sequence[np.ndarray]]:
+def _reference(nodes: Sequence[NodeProto], imported: Imported) -> Reference:
     """A graph node's nodes of the model, as a model of their own run by the reference evaluator."""
     inside = {name for node in nodes for name in node.output}
     names = list(dict.fromkeys(name for node in nodes for name in reads(node) if name not in inside))
@@ -211,17 +268,3 @@ def _reference(nodes: Sequence[NodeProto], imported: Imported) -> Callable[[Tens
             raise InvalidGraph(f"node {label!r} fails as it runs: {error}", details={"node": label}) from error
 
     return call
-
-
-def _with_last_uses(
-    runs: Sequence[tuple[GraphNode, Callable[[Tensors], Sequence[np.ndarray]]]], kept: set[str]
-) -> tuple[_Step, ...]:
-    """Steps that let go of each intermediate after its last reader (or at once, if nothing reads it)."""
-    dying: set[str] = set(kept)
-    steps = []
-    for node, run in reversed(runs):
-        touched = {*node.reads, *node.outputs}
-        last = tuple(sorted(touched - dying))
-        dying |= touched
-        steps.append(_Step(node, run, last))
-    return tuple(reversed(steps))

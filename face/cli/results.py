@@ -46,6 +46,12 @@ def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_p
         stdout.print(f"no peer beside {names}: {reason}", highlight=False)
 
 
+def next_step(target: str, is_model: bool, device: str) -> str:
+    """How to use what was tuned."""
+    call = f'in Python: fettle.{"load" if is_model else "lookup"}("{target}", "{device}")'
+    return f"a whole pass, checked and timed: fettle run {target} --device {device}; {call}" if is_model else call
+
+
 def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:
     names = {found.peer for found in peers.values() if found.peer}
     table = Table(title=f"{job.spec.title} on {job.spec.device.label or job.spec.device}", title_justify="left")

@@ -32,7 +32,7 @@ from fettle.cli.output import (
     stderr,
     stdout,
 )
-from fettle.cli.results import print_results, sharing_line
+from fettle.cli.results import next_step, print_results, sharing_line
 from fettle.cli.running import run_here, run_there
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.sharing import Alternative
@@ -140,6 +140,8 @@ def tune(
         print_json(job_json(job) | found)
     else:
         print_results(job, peers, is_pass=request.is_model and not ways)
+        if server is None and request.mode == "hot" and job.state is JobState.DONE and job.spec.device.backend == "cpu":
+            stdout.print(next_step(target, request.is_model, device), highlight=False, soft_wrap=True)
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
     if cancel.is_set():

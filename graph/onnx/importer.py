@@ -41,7 +41,15 @@ class Imported:
         Raises:
             InvalidGraph, Unsupported: see :mod:`fettle.graph.onnx.weights`.
         """
-        return attrs.evolve(self, model=fill_weights(load_weights(self.model, self.folder), seed))
+        return attrs.evolve(self, model=fill_weights(self.loaded().model, seed))
+
+    def loaded(self) -> Imported:
+        """The same with external weights read into memory.
+
+        Raises:
+            InvalidGraph: see :func:`fettle.graph.onnx.weights.load_weights`.
+        """
+        return attrs.evolve(self, model=load_weights(self.model, self.folder))
 
 
 def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int] | None = None) -> Imported:

@@ -11,8 +11,7 @@ from typing import Protocol
 
 import attrs
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle import glue
@@ -23,21 +22,15 @@ from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.operands import operands
-from fettle.graph.onnx.protos import reads
-from fettle.graph.onnx.reference import evaluator
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
-
-Tensors = dict[str, np.ndarray]
+from fettle.leftovers import Evaluation, Tensors, check_known, evaluation
 
 Kind = tuple[tuple[int, ...], np.dtype]
 """Shape and type of a tensor."""
 
 Call = Callable[[], object]
-
-Reference = Callable[[Tensors], Sequence[np.ndarray]]
-"""Nodes run by ONNX's reference evaluator: all tensors by name -> the results."""
 
 
 class CallableKernel(Protocol):
@@ -160,7 +153,7 @@ class GraphRuntime:
                 made = node.workload.result  # a pass over the graph may have added the node, and the tensor
                 self._kinds.setdefault(node.outputs[0], (made.shape, made.format.dtype))
             elif node.reason == CONSTANT:
-                found = _reference(covered, imported)(self._tensors)
+                found = evaluation(covered, imported)(self._tensors)
                 self._tensors.update(zip(node.outputs, found, strict=True))
                 continue
             elif (source := self._viewed(node, covered)) is not None:
@@ -191,7 +184,7 @@ class GraphRuntime:
         if step.kernel is not None and node.workload is not None:
             out = tensors[node.outputs[0]].reshape(node.workload.result.shape)
             return step.kernel.prepare(*operands(node, tensors), out=out)
-        _check_known(node, step.covered)
+        check_known(node, step.covered)
         if len(step.covered) == 1 and len(node.outputs) == 1 and node.outputs[0] in tensors:
             names = step.covered[0].input
             if all(name in tensors for name in names if name):
@@ -200,11 +193,11 @@ class GraphRuntime:
                 if call is not None:
                     return call
         self.slow.append(node.name)
-        return self._evaluated(node, _reference(step.covered, imported))
+        return self._evaluated(node, evaluation(step.covered, imported))
 
-    def _evaluated(self, node: GraphNode, reference: Reference) -> Call:
+    def _evaluated(self, node: GraphNode, evaluate: Evaluation) -> Call:
         def call() -> None:
-            for name, array in zip(node.outputs, reference(self._tensors), strict=True):
+            for name, array in zip(node.outputs, evaluate(self._tensors), strict=True):
                 if name not in self._kinds:
                     self._tensors[name] = array
                 elif array.shape != self._kinds[name][0]:
@@ -213,14 +206,6 @@ class GraphRuntime:
                     self._tensors[name][...] = array
 
         return call
-
-
-def _check_known(node: GraphNode, covered: Sequence[NodeProto]) -> None:
-    """The reference evaluator runs nodes of the model, not what a pass made of them."""
-    known = {name for inside in covered for name in (*reads(inside), *inside.output)}
-    for name in (*node.outputs, *node.reads):
-        if name not in known:
-            raise Unsupported(f"node {node.name!r} has no kernel, and the model has no tensor {name!r}")
 
 
 def _static(imported: Imported) -> dict[str, Kind]:
@@ -242,29 +227,3 @@ def _initializers(imported: Imported) -> Tensors:
             hint="fill the model's weights first; fettle.load draws them with seed=0",
         )
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-
-
-def _reference(nodes: Sequence[NodeProto], imported: Imported) -> Reference:
-    """A graph node's nodes of the model, as a model of their own run by the reference evaluator."""
-    inside = {name for node in nodes for name in node.output}
-    names = list(dict.fromkeys(name for node in nodes for name in reads(node) if name not in inside))
-    outputs = [name for name in nodes[-1].output if name]
-    label = nodes[-1].name
-
-    def declare(name: str) -> onnx.ValueInfoProto:
-        kind = imported.types.get(name)
-        if kind is None:
-            return onnx.ValueInfoProto(name=name)
-        return helper.make_tensor_value_info(name, kind.element, kind.shape)
-
-    graph = helper.make_graph(nodes, label, list(map(declare, names)), list(map(declare, outputs)))
-    model = ModelProto(ir_version=imported.model.ir_version, opset_import=imported.model.opset_import, graph=graph)
-    run = evaluator(model)
-
-    def call(tensors: Tensors) -> Sequence[np.ndarray]:
-        try:
-            return list(run.run(outputs, {name: tensors[name] for name in names}))
-        except Exception as error:
-            raise InvalidGraph(f"node {label!r} fails as it runs: {error}", details={"node": label}) from error
-
-    return call

@@ -81,6 +81,31 @@ class DeviceText:
             raise InvalidDevice(f"device {text!r} names no backend", hint="example: cpu,threads=1")
         return cls(backend, preset, tuple(sorted(options.items())))
 
+    def only(self, *names: str) -> dict[str, str]:
+        """The options, if there are none but these.
+
+        Raises:
+            InvalidDevice: another option.
+        """
+        for name, _ in self.options:
+            if name not in names:
+                hint = f"options: {' '.join(names)}" if names else "it has no options"
+                raise InvalidDevice(f"device {self.backend} has no option {name!r}", hint=hint)
+        return dict(self.options)
+
+    def whole_number(self, name: str, low: int, high: int, default: int) -> int:
+        """The value of an option that is a whole number, or ``default`` if the text leaves it out.
+
+        Raises:
+            InvalidDevice: no whole number in low … high.
+        """
+        text = dict(self.options).get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise InvalidDevice(f"{name}={text[:32]} is not a whole number between {low} and {high}")
+        return int(text)
+
 
 @attrs.frozen
 class Roof:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import statistics
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -58,6 +59,25 @@ class MeasurePolicy:
             raise InvalidArgument(f"measurement mode {self.mode!r} is neither hot nor cold")
         if self.samples < 1 or self.warmup < 0 or self.min_sample < 0 or self.timeout <= 0:
             raise InvalidArgument(f"measurement policy out of range: {self}")
+
+    def sample(self, call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
+        """Seconds a call takes from Python, one mean per sample: what a backend returns that has no timer of its own.
+
+        The warm-up finds out how many calls fill a sample, so that the clock is read twice a sample only.
+        """
+
+        def seconds(calls: int) -> float:
+            start = clock()
+            for _ in range(calls):
+                call()
+            return clock() - start
+
+        for _ in range(self.warmup):
+            call()
+        calls = 1
+        while (taken := seconds(calls)) < self.min_sample:
+            calls = max(2 * calls, round(1.2 * calls * self.min_sample / max(taken, 1e-9)))
+        return tuple(seconds(calls) / calls for _ in range(self.samples))
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:

@@ -73,8 +73,9 @@ class ToyBackend(Backend):
         return [Device("toy", facts={"numpy": np.__version__}, label="NumPy")]
 
     def device(self, text: DeviceText) -> Device:
-        if text.preset or text.options:
-            raise InvalidDevice("the toy device has neither presets nor options", hint="write --device toy")
+        text.only()
+        if text.preset:
+            raise InvalidDevice("the toy device has no presets", hint="write --device toy")
         return self.devices()[0]
 
     # --------------------------------------------------- what can be tuned: these run in the host, too
@@ -137,16 +138,7 @@ class ToyBackend(Backend):
         self, kernel: LoadedKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy
     ) -> Measurement:
         inputs = [np.asarray(operand) for operand in operands]
-        for _ in range(policy.warmup):
-            kernel.run(inputs, (), out)
-        samples = []
-        for _ in range(policy.samples):
-            calls, start = 0, time.perf_counter()
-            while calls == 0 or time.perf_counter() - start < policy.min_sample:
-                kernel.run(inputs, (), out)
-                calls += 1
-            samples.append((time.perf_counter() - start) / calls)
-        return Measurement(Outcome.OK, samples)
+        return Measurement(Outcome.OK, policy.sample(lambda: kernel.run(inputs, (), out)))
 
     def prepare_worker(self, device: Device) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core: times are comparable

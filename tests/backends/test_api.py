@@ -6,7 +6,11 @@ import importlib
 import inspect
 import pkgutil
 
+import pytest
+
 from fettle.backends import api
+from fettle.backends.api import DeviceText, MeasurePolicy
+from fettle.graph.errors import InvalidDevice
 
 
 def test_every_class_of_the_contract_can_be_imported_from_its_package() -> None:
@@ -23,3 +27,30 @@ def test_a_backend_need_not_implement_more_than_what_is_declared_required() -> N
     assert api.Backend.__abstractmethods__ == {
         "devices", "device", "supports", "space", "default", "features", "bound", "profile", "build", "load", "measure",
     }  # fmt: skip
+
+
+def test_options_of_a_device_text_are_read_or_refused() -> None:
+    text = DeviceText.parse("toy:x,cores=4,mode=fast")
+    assert text.only("cores", "mode") == {"cores": "4", "mode": "fast"}
+    assert text.whole_number("cores", 1, 8, default=2) == 4
+    assert text.whole_number("lanes", 1, 8, default=2) == 2
+    with pytest.raises(InvalidDevice, match=r"no option 'mode' \(options: cores\)"):
+        text.only("cores")
+    with pytest.raises(InvalidDevice, match="it has no options"):
+        text.only()
+    for value in ("0", "9", "four", "-1", "4.0", "٤"):
+        with pytest.raises(InvalidDevice, match="whole number between 1 and 8"):
+            DeviceText.parse(f"toy,cores={value}").whole_number("cores", 1, 8, default=2)
+
+
+def test_policy_samples_calls_that_last_long_enough() -> None:
+    now, calls = 0.0, 0
+
+    def call() -> None:
+        nonlocal now, calls
+        now, calls = now + 0.001, calls + 1
+
+    samples = MeasurePolicy(warmup=3, min_sample=0.01, samples=4).sample(call, clock=lambda: now)
+    assert samples == pytest.approx([0.001] * 4)
+    assert calls >= 3 + 1 + 4 * 10
+    assert len(MeasurePolicy(warmup=0, min_sample=0.0, samples=2).sample(call, clock=lambda: 0.0)) == 2

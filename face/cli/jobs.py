@@ -94,7 +94,7 @@ def _print(job: Job, json: bool) -> None:
         return
     stdout.print(f"job {job.id}: {job.state.value}, {job.trials} trials, {job.failed} failed", highlight=False)
     if job.error:
-        stdout.print(f"[red]{job.error}[/red]")
+        stdout.print(job.error, style="red", highlight=False)
     if job.results:
         print_results(job)
 

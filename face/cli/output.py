@@ -24,7 +24,8 @@ _PIPE_WIDTH = 160
 
 
 def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+    """Without markup: what is printed may have brackets of its own, as ``pip install 'fettle-tuner[triton]'`` has."""
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, markup=False)
 
 
 stdout = _console(sys.stdout)

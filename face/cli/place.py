@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from fettle.cli.options import DimOption, JsonOption, parse_dims
 from fettle.cli.output import joules, print_json, seconds, stdout
@@ -130,7 +131,7 @@ def _print(report: dict[str, Any], names: list[str]) -> None:
         table.add_row(row["name"], str(row["count"]), f"{row['ops_per_byte']:.2f}", *times, *places)
     for way, total in report["totals"].items():
         note = f"{seconds(total['seconds'])}, {joules(total['energy_j'])}, {total['over_exact']:.3f} of exact"
-        table.add_row(f"[bold]{way}[/bold]", "", "", note)
+        table.add_row(Text(way, "bold"), "", "", note)
     stdout.print(table)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from fettle.cli.output import seconds, speedup
 from fettle.store.values import JobEvent
@@ -26,10 +27,10 @@ class JobProgress:
         self._best: dict[str, float] = {}
         self._failed = 0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             disable=not self._live,
@@ -95,7 +96,8 @@ class JobProgress:
         workload = data.get("workload", "")
         if isinstance(workload, dict):
             workload = " ".join([workload["operator"], *(f"{k}={v}" for k, v in workload["fields"])])
-        self._console.print(f"[green]✓[/green] {workload}: {text}" if best is not None else f"✗ {workload}: {text}")
+        mark = ("✗", "") if best is None else ("✓", "green")
+        self._console.print(Text.assemble(mark, f" {workload}: {text}"))
 
 
 def _short(text: str, width: int = 48) -> str:

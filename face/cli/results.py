@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from fettle.cli.output import joules, seconds, speedup, stdout
 from fettle.graph.sharing import Comparison
@@ -61,7 +62,7 @@ def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:
         common = heading == _PEER and len(names) == 1
         table.add_column(f"than {min(names)}" if common else heading, justify="right", no_wrap=True)
 
-    def add(label: str, cells: dict[str, str]) -> None:
+    def add(label: Text, cells: dict[str, str]) -> None:
         table.add_row(label, *(cells[heading] for heading in headings))
 
     for r in job.results:
@@ -73,9 +74,10 @@ def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:
     return table
 
 
-def _cells(r: WorkloadResult, peer: Beside | None, peer_name: str) -> tuple[str, dict[str, str]]:
+def _cells(r: WorkloadResult, peer: Beside | None, peer_name: str) -> tuple[Text, dict[str, str]]:
     gain = speedup(peer.peer_s, peer.ours_s) if peer is not None else "–"
-    return str(r.workload) if not r.error else f"{r.workload}\n[red]{r.error}[/red]", {
+    label = Text(str(r.workload)).append(f"\n{r.error}", "red") if r.error else Text(str(r.workload))
+    return label, {
         "×": str(r.count),
         "trials": str(r.trials),
         "failed": str(r.failed),
@@ -89,7 +91,7 @@ def _cells(r: WorkloadResult, peer: Beside | None, peer_name: str) -> tuple[str,
     }
 
 
-def _sum(results: Sequence[WorkloadResult], peers: Mapping[Workload, Beside]) -> tuple[str, dict[str, str]]:
+def _sum(results: Sequence[WorkloadResult], peers: Mapping[Workload, Beside]) -> tuple[Text, dict[str, str]]:
     """All kernels of a pass, each as often as it occurs; a share or ratio only where every kernel has its part."""
 
     def total(values: Iterable[float | None]) -> float | None:
@@ -100,7 +102,7 @@ def _sum(results: Sequence[WorkloadResult], peers: Mapping[Workload, Beside]) ->
     ours, theirs = (total(getattr(p, name, None) for p in found) for name in ("ours_s", "peer_s"))
     default, best = total(r.default_s for r in results), total(r.best_s for r in results)
     bound = total(r.bound_s for r in results)
-    return "all kernels of one pass", {
+    return Text("all kernels of one pass"), {
         "×": str(sum(r.count for r in results)),
         "trials": str(sum(r.trials for r in results)),
         "failed": str(sum(r.failed for r in results)),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from fettle.cli.options import DeviceOption, DimOption, JsonOption, StoreOption, parse_dims
 from fettle.cli.output import DONE, FAILED, print_json, seconds, stderr, stdout
@@ -57,7 +58,7 @@ def _print(report: dict[str, Any]) -> None:
             f"{row['max_error']:.2e}",
             f"{row['nrmse']:.2e}",
             f"{row['limit']:.0e}",
-            "yes" if row["ok"] else "[red]no[/red]",
+            "yes" if row["ok"] else Text("no", "red"),
         )
     stdout.print(errors)
     for peer, reason in report["missing_peers"].items():

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 import pytest
-from rich.console import Console
 
 from fettle.backends.api import MeasurePolicy
 from fettle.backends.registry import resolve_device
@@ -108,7 +107,7 @@ def printed(rows: Sequence[WorkloadResult], peers: dict[Workload, Beside], is_pa
     spec = JobSpec(tuple((r.workload, r.count) for r in rows), device, "cpu", Budget(4, None), MeasurePolicy())
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "stdout", Console(file=stream, width=200))
+        patch.setattr(results.stdout, "file", stream)
         results.print_results(Job("j", spec, JobState.DONE, 0.0, 0.0, results=tuple(rows)), peers, is_pass)
     return stream.getvalue()
 
@@ -137,7 +136,7 @@ def test_sum_has_no_ratio_that_leaves_a_kernel_out() -> None:
 
 
 def test_table_without_peers_has_no_column_for_them() -> None:
-    reason = "onnxruntime is not installed"
+    reason = "onnxruntime is not installed (pip install 'fettle-tuner[compare]')"
     text = printed(ROWS, {row.workload: Beside(missing=reason) for row in ROWS}, is_pass=False)
     assert "than default" in text
     assert "than peer" not in text

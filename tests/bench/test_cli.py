@@ -24,7 +24,7 @@ def test_gemv_without_peers_prints_one_json_object(tmp_path: Path) -> None:
     assert case["bits_per_weight"] == 4.125
     assert case["normalised_error"] < 1e-3
     assert [peer["missing"] for peer in case["peers"]] == [
-        "onnxruntime is not installed (pip install onnxruntime==1.31.0)",
+        "onnxruntime is not installed (pip install 'fettle-tuner[compare]')",
         "torch is not installed (pip install torch==2.13.0)",
     ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from fettle.cli.benches.options import ForceOption, RoundsOption, SeedOption, ShapesOption, ThreadsOption, TrialsOption
 from fettle.cli.options import JsonOption, StoreOption
@@ -137,7 +138,7 @@ def _details(title: str, rows: Sequence[Row]) -> Table:
 
 def _case(table: Table, threads: int, case: CaseResult) -> None:
     share = f"{_percent(case.of_roof)} {case.roof}" if case.of_roof is not None else "–"
-    note = f"fettle: {case.missing}" if case.missing else f"[bold]fettle[/bold]{_spent(case.effort)}"
+    note = f"fettle: {case.missing}" if case.missing else Text.assemble(("fettle", "bold"), _spent(case.effort))
     table.add_row(
         case.label,
         str(threads),
@@ -177,7 +178,7 @@ def _verdicts(machine: str, rows: Sequence[Row]) -> Table:
             _number(row.ratio, ".2f"),
             _number(row.target, ".2f", "≤ "),
             _number(row.hope, ".2f", "≤ "),
-            {True: "[green]pass[/green]", False: "[red]miss[/red]", None: _unjudged(row)}[row.reached],
+            _unjudged(row) if row.reached is None else Text("pass", "green") if row.reached else Text("miss", "red"),
             _percent(row.of_roof),
             f"≥ {_percent(row.of_roof_target)}" if row.of_roof_target is not None else "–",
         )

@@ -13,7 +13,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends._constraints import Predicate, column
+from fettle.backends._constraints import Predicate
+from fettle.backends._evaluation import column
 from fettle.backends.api import Parameter, Space
 from fettle.graph.errors import InvalidArgument, ResourceExhausted
 

@@ -14,7 +14,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends._constraints import Predicate, column
+from fettle.backends._constraints import Predicate
+from fettle.backends._evaluation import column
 from fettle.backends._groups import MACHINE_INTEGER, Group, components, empty, join, tabulate
 from fettle.backends.api import Parameter, Schedule, Space, Value
 from fettle.graph.errors import InvalidArgument

@@ -20,6 +20,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
 from fettle.backends.cpu.attention.plan import Plan
+from fettle.backends.cpu.attention.weighing import Weighing
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.rows.exp import exp
@@ -149,28 +150,11 @@ class Split:
         masked = plan.causal or plan.kv % n or plan.chunk % n
         groups = v.let(T.floordiv(count + (n - 1), T.int64(n)))
 
-        def seen(offset: Any) -> Any:
-            return v.first(visible - offset)
-
-        highest = Registers(v, 1, LOWEST)
-        with T.serial(T.int64(0), groups) as index:
-            value = scores[row, T.Ramp(index * n, T.int64(1), n)]
-            if masked:
-                value = v.where(seen(index * n), value, v.lowest())
-            highest[0] = T.max(value, highest[0])
-        top = v.let(highest.reduce(T.max, [0]) * T.float32(plan.scale))
-        shift = v.spread(T.float32(0) - top)
-        total = Registers(v, 1, 0.0)
-        with T.serial(T.int64(0), groups) as index:
-            place = T.Ramp(index * n, T.int64(1), n)
-            value = v.let(v.multiply_add(scores[row, place], v.constant(plan.scale), shift))
-            value = exp(v, value, plan.degree, non_positive=True, precise=False)
-            if masked:
-                value = v.let(v.where(seen(index * n), value, v.constant(0.0)))
-            total[0] = total[0] + value
-            v.store_weights(weights, row, index, value)
+        weighing = Weighing(plan, v, scores, row, groups, visible if masked else None)
+        top = v.let(weighing.top())
+        total = weighing.store(weights, top)
         T.buffer_store(maxima, top, [at])
-        T.buffer_store(sums, total.reduce(lambda a, b: a + b, [0]), [at])
+        T.buffer_store(sums, total, [at])
 
     def _weighted(self, partials: Any, weights: Any, at: Any, first: Any, count: Any) -> None:
         """O of all rows: a panel of ``tile_vectors`` vectors of ``dim`` for ``tile_rows`` rows at a time."""

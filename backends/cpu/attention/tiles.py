@@ -24,6 +24,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.packing import Packing
 from fettle.backends.cpu.attention.plan import Plan
+from fettle.backends.cpu.attention.weighing import Weighing
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.rows.exp import exp
@@ -190,14 +191,10 @@ class _Block:
     def _weigh(self, row: Any, groups: Any, seen: Any) -> None:
         """:meth:`_softmax` where all keys, or the first ``seen``, are visible."""
         plan, v, n = self.plan, self.v, self.plan.lanes
-        highest = Registers(v, 1, LOWEST)
-        with T.serial(T.int64(0), groups) as index:
-            value = self.scores[row, T.Ramp(index * n, T.int64(1), n)]
-            if seen is not None:
-                value = v.where(v.first(seen - index * n), value, v.constant(LOWEST))
-            highest[0] = T.max(value, highest[0])
+        weighing = Weighing(plan, v, self.scores, row, groups, seen)
+        highest = weighing.top()
         before = v.let(self.maxima[row])
-        top = v.let(T.max(before, highest.reduce(T.max, [0]) * T.float32(plan.scale)))
+        top = v.let(T.max(before, highest))
         with T.If(top > before), T.Then():
             shrink = exp(v, v.spread(before - top), plan.degree, non_positive=True, precise=False)
             for vector in range(plan.dim_vectors):
@@ -205,17 +202,8 @@ class _Block:
                 T.buffer_store(self.results, self.results[row, place] * shrink, [row, place])
             T.buffer_store(self.sums, self.sums[row] * T.Shuffle([shrink], [0]), [row])
             T.buffer_store(self.maxima, top, [row])
-        shift = v.spread(T.float32(0) - top)
-        total = Registers(v, 1, 0.0)
-        with T.serial(T.int64(0), groups) as index:
-            place = T.Ramp(index * n, T.int64(1), n)
-            value = v.let(v.multiply_add(self.scores[row, place], v.constant(plan.scale), shift))
-            value = exp(v, value, plan.degree, non_positive=True, precise=False)
-            if seen is not None:
-                value = v.let(v.where(v.first(seen - index * n), value, v.constant(0.0)))
-            total[0] = total[0] + value
-            v.store_weights(self.weights, row, index, value)
-        T.buffer_store(self.sums, self.sums[row] + total.reduce(lambda a, b: a + b, [0]), [row])
+        total = weighing.store(self.weights, top)
+        T.buffer_store(self.sums, self.sums[row] + total, [row])
 
     def _finish(self, row: Any) -> None:
         """y of one row."""

@@ -18,9 +18,10 @@ from fettle.backends.replay.backend import OPERATOR
 from fettle.backends.replay.recording import Recording
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
+from fettle.search.batches import BATCH
 from fettle.search.samplers import DEFAULT, SAMPLERS
 from fettle.search.scheduler import Scheduler
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 
 MARKS = (8, 12, 16, 20, 24, 32)
 """Mean trials a workload after which the model's time is read."""

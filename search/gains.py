@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fettle.backends.api import Record
+from fettle.search.batches import BATCH
 from fettle.search.samplers.guided import expected_improvement
 from fettle.search.trials import is_valid, undisturbed_seconds
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 
 _WINDOW = 2 * BATCH
 """Trials that count as recent."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from fettle.search.batches import BATCH
 from fettle.search.gains import beliefs, expected_gain
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 
 
 @attrs.frozen(eq=False)

@@ -29,27 +29,23 @@ from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
 from fettle.search import finals, objectives
+from fettle.search.batches import Batches
 from fettle.search.finalists import Finalists
 from fettle.search.finals import Verdict
 from fettle.search.lite import lite
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
 from fettle.search.samplers.pareto import for_several
-from fettle.search.stopping import nothing_to_gain
 from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.values import Tradeoff
 
 _SMALLEST = 1e-30
 """Of an objective that may be 0, before its logarithm is taken."""
 
-BATCH = 8
-"""Candidates chosen, and built in parallel, at a time."""
-
 
 class WorkloadTuner:
     """Tunes one workload, a few trials a step, from whatever was recorded before.
 
-    Batch number b is a function of the seed and of the first ``8·b`` records alone. So a tuner that is rebuilt from
-    its records goes on exactly where the old one stopped, in the middle of a batch too, and no point is tried twice.
+    A tuner that is rebuilt from its records goes on exactly where the old one stopped (:class:`Batches`).
 
     Args:
         history: records of earlier steps, in order.
@@ -95,17 +91,13 @@ class WorkloadTuner:
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
         if len(self._objectives) > 1:
-            self._sampler = for_several(sampler, self._problem(), seed)
+            proposing = for_several(sampler, self._problem(), seed)
         else:
             prior = make_prior(self.points, known, models)
             promising = lite(self.points, self._featurizer) if few_trials else None
-            self._sampler = sampler(attrs.evolve(self._problem(), prior=prior, lite=promising), seed)
-        self._told = 0
-        self._settled = False
+            proposing = sampler(attrs.evolve(self._problem(), prior=prior, lite=promising), seed)
+        self._batches = Batches(proposing, self._observation)
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
-        self._visited = set(self._indices)
-        self._batch: list[Proposal] = []
-        self._batch_number = -1
         self._finalists = Finalists(self.default)
 
     # ------------------------------------------------------------------------------------------ state
@@ -121,7 +113,7 @@ class WorkloadTuner:
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to try, or nothing to gain."""
-        return bool(self.error) or self._settled or len(self._visited) >= self.points.size
+        return bool(self.error) or self._batches.settled or len(set(self._indices)) >= self.points.size
 
     @property
     def best_s(self) -> float | None:
@@ -142,8 +134,8 @@ class WorkloadTuner:
         """Decrease of log(time) that the sampler expects of the next batch's first trial; None without a model."""
         if self.exhausted:
             return None
-        self._pending()
-        return self._sampler.expected_gain
+        self._batches.pending(self._indices, self.records)
+        return self._batches.expected_gain
 
     def foresight(self) -> Foresight:
         """How good predictions were of the trials they were made for, before these were measured."""
@@ -173,7 +165,7 @@ class WorkloadTuner:
             should_stop: asked before building and before each trial.
         """
         begun = self._clock()
-        proposals = self._pending()[:trials]
+        proposals = self._batches.pending(self._indices, self.records)[:trials]
         builds = session.build([self._candidate(p) for p in proposals]) if not should_stop() else []
         overhead = (self._clock() - begun) / max(len(builds), 1)
         made = 0
@@ -186,21 +178,6 @@ class WorkloadTuner:
             on_record(record)
         self.seconds += self._clock() - begun
         return made
-
-    def _pending(self) -> list[Proposal]:
-        """What is left of the present batch, or the next one."""
-        number = len(self.records) // BATCH
-        if number != self._batch_number:
-            known = self.records[: number * BATCH]
-            history = [self._observation(i, r) for i, r in zip(self._indices, known, strict=False)]
-            self._sampler.tell(history[self._told :])
-            self._told = len(history)
-            self._batch = self._sampler.propose(BATCH)
-            best = min((r for r in known if is_valid(r)), key=lambda r: r.measurement.time, default=None)
-            if nothing_to_gain(self._sampler.expected_gain, best, len(known)):
-                self._settled, self._batch = True, []
-            self._batch_number = number
-        return [p for p in self._batch if p.index not in self._visited]
 
     def _evaluate(self, session: Session, proposal: Proposal, build: BuildResult, overhead: float) -> Record:
         """One trial as a record. ``overhead`` is its share of the time spent proposing and building."""
@@ -231,7 +208,6 @@ class WorkloadTuner:
         if is_valid(record):
             objectives.values(record, self._objectives)  # better now than after a search in vain
         self._indices.append(proposal.index)
-        self._visited.add(proposal.index)
         self.records.append(record)
         if artifact is not None and is_valid(record):
             self._finalists.keep(artifact, record, self.records)

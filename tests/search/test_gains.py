@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fettle.backends.api import Bound, Measurement, Outcome
+from fettle.search.batches import BATCH
 from fettle.search.gains import beliefs, expected_gain, track_record
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor, workload
 
 

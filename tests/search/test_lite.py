@@ -9,8 +9,9 @@ import numpy as np
 from fettle.backends.api import Bound, Candidate
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.features import Featurizer, UnitFeatures
+from fettle.search.batches import BATCH
 from fettle.search.lite import lite
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor, workload
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from fettle.backends.api import Bound, Outcome
 from fettle.graph.workload import Workload
+from fettle.search.batches import BATCH
 from fettle.search.gains import expected_gain
 from fettle.search.samplers import DEFAULT, SAMPLERS
 from fettle.search.scheduler import Scheduler
-from fettle.search.tuner import BATCH, WorkloadTuner
+from fettle.search.tuner import WorkloadTuner
 from tests.search.synthetic import DEVICE, FakeClock, SyntheticBackend, SyntheticExecutor, workload
 
 

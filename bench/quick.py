@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
-from fettle.backends.api import Artifact, Candidate, MeasurePolicy
+from fettle.backends.api import Artifact, Candidate, Measurement, MeasurePolicy
 from fettle.backends.host.executor import make_executor
 from fettle.backends.registry import resolve_device
 from fettle.bench.metrics import geometric_mean
@@ -88,46 +88,64 @@ def compare_quick(
     Raises:
         NotFound: a search found no kernel, or a winner could not be timed.
     """
-    backend, resolved = resolve_device(device)
-    policy = MeasurePolicy()
-
-    def search(count: int, limit: float | None, sampler: SamplerFactory) -> _Search:
-        spec, _ = plan(workload, device, trials=count, seconds=limit, seed=seed, policy=policy)
-        with tempfile.TemporaryDirectory(prefix="fettle-") as folder, _store(Path(folder)) as store:
-            begun = time.monotonic()
-            created, _ = store.create_job(spec)
-            job = run_job(store, created.id, sampler=sampler)
-            wall = time.monotonic() - begun
-            if not job.results or job.results[0].error:
-                raise NotFound(f"no kernel of {workload}: {job.results[0].error if job.results else job.error}")
-            kernel = lookup(store, workload, resolved, policy.mode).kernel
-            assert kernel is not None
-            show(f"{workload}: {job.results[0].trials} trials in {wall:.0f} s")
-            return _Search(store.get_artifact(kernel.artifact_sha256), job.results[0].trials, wall)
-
-    long, quick = search(trials, None, Tireless), search(FEW_TRIALS, seconds, SAMPLERS[DEFAULT])
-    with make_executor(backend, resolved) as executor, executor.open(workload, policy, seed) as session:
-        (untuned,) = session.build([Candidate(workload, resolved, backend.default(workload, resolved))])
-        if untuned.artifact is None:
-            raise NotFound(f"the default of {workload} cannot be built")
-        measured = session.compare([long.artifact, quick.artifact, untuned.artifact], rounds)
-    if not all(m.ok for m in measured):
-        failed = "; ".join(m.message for m in measured if not m.ok)
-        raise NotFound(f"a kernel of {workload} failed when timed again: {failed}")
-    pairs = zip(measured[0].samples, measured[1].samples, strict=True)
-    same = long.artifact.schedule == quick.artifact.schedule
+    request = _Request(workload, device, seed, show)
+    long, quick = request.search(trials, None, Tireless), request.search(FEW_TRIALS, seconds, SAMPLERS[DEFAULT])
+    timed = request.time_again([long.artifact, quick.artifact], rounds)
+    shares = [a / b for a, b in zip(timed[0].samples, timed[1].samples, strict=True)]
     return QuickRow(
         str(workload),
-        long.trials,
-        quick.trials,
-        long.wall,
-        quick.wall,
-        measured[2].median,
-        measured[0].median,
-        measured[1].median,
-        statistics.median(a / b for a, b in pairs),
-        same,
+        long_trials=long.trials,
+        quick_trials=quick.trials,
+        long_wall=long.wall,
+        quick_wall=quick.wall,
+        default_s=timed[2].median,
+        long_s=timed[0].median,
+        quick_s=timed[1].median,
+        share=statistics.median(shares),
+        same=long.artifact.schedule == quick.artifact.schedule,
     )
+
+
+@attrs.frozen
+class _Request:
+    """What is searched for, each time in a store of its own."""
+
+    workload: Workload
+    device: str
+    seed: int
+    show: Callable[[str], None]
+    policy: MeasurePolicy = MeasurePolicy()
+
+    def search(self, trials: int, seconds: float | None, sampler: SamplerFactory) -> _Search:
+        """Raises NotFound if there is no kernel."""
+        spec, _ = plan(self.workload, self.device, trials=trials, seconds=seconds, seed=self.seed, policy=self.policy)
+        with tempfile.TemporaryDirectory(prefix="fettle-") as folder, _store(Path(folder)) as store:
+            begun = time.monotonic()
+            job = run_job(store, store.create_job(spec)[0].id, sampler=sampler)
+            wall = time.monotonic() - begun
+            if not job.results or job.results[0].error:
+                raise NotFound(f"no kernel of {self.workload}: {job.results[0].error if job.results else job.error}")
+            kernel = lookup(store, self.workload, spec.device, self.policy.mode).kernel
+            assert kernel is not None
+            self.show(f"{self.workload}: {job.results[0].trials} trials in {wall:.0f} s")
+            return _Search(store.get_artifact(kernel.artifact_sha256), job.results[0].trials, wall)
+
+    def time_again(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
+        """In turns with the default, which comes last. Raises NotFound if one cannot be built or timed."""
+        backend, device = resolve_device(self.device)
+        default = Candidate(self.workload, device, backend.default(self.workload, device))
+        with (
+            make_executor(backend, device) as executor,
+            executor.open(self.workload, self.policy, self.seed) as session,
+        ):
+            (untuned,) = session.build([default])
+            if untuned.artifact is None:
+                raise NotFound(f"the default of {self.workload} cannot be built")
+            measured = session.compare([*artifacts, untuned.artifact], rounds)
+        if not all(m.ok for m in measured):
+            failed = "; ".join(m.message for m in measured if not m.ok)
+            raise NotFound(f"a kernel of {self.workload} failed when timed again: {failed}")
+        return measured
 
 
 def mean_share(rows: list[QuickRow]) -> float:

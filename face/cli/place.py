@@ -14,7 +14,7 @@ from fettle.cli.options import DimOption, JsonOption, parse_dims
 from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument
 from fettle.search.placement import assign
-from fettle.search.placement.costs import CostTable, Link, parse_places
+from fettle.search.placement.costs import CostTable, Link, Place, parse_places
 from fettle.search.placement.interleave import Interleaving, interleaving
 from fettle.search.placement.work import DECODER, Work, decode, decoders, from_graph, machines, parse_decoder
 
@@ -52,17 +52,7 @@ def place(
     default = Link.default()
     link = Link(1e9 * link_bandwidth, 1e-6 * link_latency, default.joules_per_byte)
     if interleave:
-        name = graph.removeprefix(DECODER)
-        if name not in decoders() or len(places) != 2:
-            raise InvalidArgument(
-                "--interleave takes decoder:NAME and two devices, the processor first",
-                hint=f"decoders: {' '.join(decoders())}",
-            )
-        rows = [
-            interleaving(decoders()[name], size, context, places[0], places[1])
-            for size in _sizes(batch or "64,128,256,512")
-        ]
-        _print_interleaving(name, context, rows, json)
+        _interleave(graph.removeprefix(DECODER), places, _sizes(batch or "64,128,256,512"), context, json)
         return
     reports = [_report(CostTable.ask(work, places, link)) for work in _works(graph, batch, context, parse_dims(dim))]
     if json:
@@ -70,6 +60,16 @@ def place(
         return
     for report in reports:
         _print(report, [p.name for p in places])
+
+
+def _interleave(name: str, places: Sequence[Place], batches: Sequence[int], context: int, json: bool) -> None:
+    if name not in decoders() or len(places) != 2:
+        raise InvalidArgument(
+            "--interleave takes decoder:NAME and two devices, the processor first",
+            hint=f"decoders: {' '.join(decoders())}",
+        )
+    rows = [interleaving(decoders()[name], size, context, places[0], places[1]) for size in batches]
+    _print_interleaving(name, context, rows, json)
 
 
 def _works(graph: str, batches: str, context: int, dims: dict[str, int]) -> list[Work]:

@@ -78,13 +78,7 @@ class TuningEnv(gymnasium.Env[dict[str, Any], Any]):
         seed: int = 0,
         render_mode: None = None,
     ) -> None:
-        for name, value, known in (("actions", actions, tuple(ACTIONS)), ("reference", reference, REFERENCES)):
-            if value not in known:
-                raise InvalidArgument(f"{name} {value!r} is not known", hint=f"one of: {' '.join(known)}")
-        if steps < 1:
-            raise InvalidArgument(f"an episode has at least one step, not {steps}")
-        if render_mode is not None:
-            raise InvalidArgument(f"nothing can be rendered as {render_mode!r}", hint="leave render_mode out")
+        _check_options(actions, reference, steps, render_mode)
         backend, resolved = resolve_device(device)
         parsed = workload if isinstance(workload, Workload) else Workload.parse(workload)
         if not (support := backend.supports(parsed, resolved)):
@@ -102,17 +96,7 @@ class TuningEnv(gymnasium.Env[dict[str, Any], Any]):
         self._present = self.default
         self._best = math.inf
         self.action_space = self._actions.space
-        second = spaces.Box(0.0, math.inf, (1,), np.float64)
-        self.observation_space = spaces.Dict(
-            {
-                "schedule": self._ranks.space,
-                "outcome": spaces.Discrete(len(_OUTCOMES)),
-                "time_s": second,
-                "best_s": second,
-                "reference_s": second,
-                "trials_left": spaces.Discrete(steps + 1),
-            }
-        )
+        self.observation_space = _observations(self._ranks.space, steps)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -184,3 +168,27 @@ def _info(schedule: Schedule, measurement: Measurement) -> dict[str, Any]:
         "basis": measurement.basis.value,
         "energy_j": measurement.energy,
     }
+
+
+def _check_options(actions: str, reference: str, steps: int, render_mode: None) -> None:
+    for name, value, known in (("actions", actions, tuple(ACTIONS)), ("reference", reference, REFERENCES)):
+        if value not in known:
+            raise InvalidArgument(f"{name} {value!r} is not known", hint=f"one of: {' '.join(known)}")
+    if steps < 1:
+        raise InvalidArgument(f"an episode has at least one step, not {steps}")
+    if render_mode is not None:
+        raise InvalidArgument(f"nothing can be rendered as {render_mode!r}", hint="leave render_mode out")
+
+
+def _observations(schedule: spaces.Space[Any], steps: int) -> spaces.Dict:
+    second = spaces.Box(0.0, math.inf, (1,), np.float64)
+    return spaces.Dict(
+        {
+            "schedule": schedule,
+            "outcome": spaces.Discrete(len(_OUTCOMES)),
+            "time_s": second,
+            "best_s": second,
+            "reference_s": second,
+            "trials_left": spaces.Discrete(steps + 1),
+        }
+    )

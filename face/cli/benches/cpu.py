@@ -109,16 +109,9 @@ def _run(
                 rows.append(bench.goal(goal, lambda text: stderr.print(text, highlight=False)))
     machine = devices[counts[0]].label
     if json:
-        print_json(
-            {
-                "bench": name,
-                "device": machine,
-                "peers": versions(),
-                "roofs": roofs,
-                "missed": [f"{r.name} threads={r.threads}" for r in rows if r.reached is False],
-                "rows": [attrs.asdict(row) for row in rows],
-            }
-        )
+        missed = [f"{row.name} threads={row.threads}" for row in rows if row.reached is False]
+        found = {"roofs": roofs, "missed": missed, "rows": [attrs.asdict(row) for row in rows]}
+        print_json({"bench": name, "device": machine, "peers": versions(), **found})
         return
     for goal in goals:
         stdout.print(_details(goal.name, [row for row in rows if row.name == goal.name]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -18,6 +18,7 @@ from fettle.cli.output import print_json, stderr, stdout
 if TYPE_CHECKING:
     from fettle.bench.newdevice import NewDevice
     from fettle.bench.overhead import Overhead
+    from fettle.bench.search import Mark, SearchReport
 
 
 def search(
@@ -44,7 +45,7 @@ def search(
     from fettle.bench.newdevice import bench_new_devices
     from fettle.bench.overhead import bench_overhead
     from fettle.bench.peers.kerneltuner import STRATEGIES
-    from fettle.bench.search import MARKS, PEERS, compare
+    from fettle.bench.search import PEERS, compare
     from fettle.search.samplers import DEFAULT
 
     searchers = only.split(",") if only else [DEFAULT, *PEERS, *STRATEGIES]
@@ -53,35 +54,12 @@ def search(
     report = compare(recordings, searchers, seeds, show)
     placed = bench_new_devices(recordings, references, seeds, show) if references else []
     costs = bench_overhead(overhead, show) if overhead else []
-    spaces, marks = report.spaces, [*report.marks(), *(mark for device in placed for mark in device.marks())]
-    marks += [cost.mark() for cost in costs]
+    marks = [*report.marks(), *(mark for device in placed for mark in device.marks()), *(c.mark() for c in costs)]
     if json:
-        means = {s: {str(m): report.mean(s, m) for m in MARKS} for s in report.searchers}
-        per_space = {
-            space: {s: {str(m): report.mean(s, m, space) for m in MARKS} for s in report.searchers_on(space)}
-            for space in spaces
-        }
-        print_json(
-            {
-                "bench": "search",
-                "seeds": seeds,
-                "means": means,
-                "spaces": per_space,
-                "new_devices": [attrs.asdict(device) for device in placed],
-                "overhead": [attrs.asdict(cost) for cost in costs],
-                "marks": [attrs.asdict(mark) for mark in marks],
-                "missing": dict(report.missing),
-            }
-        )
+        print_json(_as_json(report, placed, costs, marks, seeds))
         return
-    for title, space in (("mean over all recordings", None), *((space, space) for space in spaces)):
-        table = Table(title=f"{title}: optimum / best found, mean of {seeds} seeds", title_justify="left")
-        for heading in ("searcher", *(str(mark) for mark in MARKS)):
-            table.add_column(heading, justify="right" if heading.isdigit() else "left")
-        names = report.searchers if space is None else report.searchers_on(space)
-        for name in sorted(names, key=lambda name: -report.mean(name, MARKS[1], space)):
-            table.add_row(name, *(f"{report.mean(name, mark, space):.3f}" for mark in MARKS))
-        stdout.print(table)
+    for space in (None, *report.spaces):
+        stdout.print(_means(report, space, seeds))
     if placed:
         stdout.print(_new_devices(placed, references))
     if costs:
@@ -90,6 +68,44 @@ def search(
         stdout.print(f"{'pass' if mark.met else 'MISS'}  {mark.aim}: {mark.value:.3f}, aim {mark.target:.3f}")
     for name, why in report.missing.items():
         stdout.print(f"{name}: {why}")
+
+
+def _as_json(
+    report: SearchReport,
+    placed: Sequence[NewDevice],
+    costs: Sequence[Overhead],
+    marks: Sequence[Mark],
+    seeds: int,
+) -> dict[str, Any]:
+    from fettle.bench.search import MARKS
+
+    def means(searchers: Sequence[str], space: str | None) -> dict[str, dict[str, float]]:
+        return {name: {str(mark): report.mean(name, mark, space) for mark in MARKS} for name in searchers}
+
+    return {
+        "bench": "search",
+        "seeds": seeds,
+        "means": means(report.searchers, None),
+        "spaces": {space: means(report.searchers_on(space), space) for space in report.spaces},
+        "new_devices": [attrs.asdict(device) for device in placed],
+        "overhead": [attrs.asdict(cost) for cost in costs],
+        "marks": [attrs.asdict(mark) for mark in marks],
+        "missing": dict(report.missing),
+    }
+
+
+def _means(report: SearchReport, space: str | None, seeds: int) -> Table:
+    """Searchers on one recording, or their means over all; best first, as they are after the second mark."""
+    from fettle.bench.search import MARKS
+
+    title = "mean over all recordings" if space is None else space
+    table = Table(title=f"{title}: optimum / best found, mean of {seeds} seeds", title_justify="left")
+    for heading in ("searcher", *map(str, MARKS)):
+        table.add_column(heading, justify="right" if heading.isdigit() else "left")
+    names = report.searchers if space is None else report.searchers_on(space)
+    for name in sorted(names, key=lambda name: -report.mean(name, MARKS[1], space)):
+        table.add_row(name, *(f"{report.mean(name, mark, space):.3f}" for mark in MARKS))
+    return table
 
 
 def _new_devices(placed: Sequence[NewDevice], references: int) -> Table:

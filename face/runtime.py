@@ -7,6 +7,7 @@ each node becomes a function without arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import attrs
@@ -22,6 +23,7 @@ from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.operands import operands
+from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -76,10 +78,10 @@ class GraphRuntime:
         self._tensors = _initializers(imported)
         self._output_names = tuple(value.name for value in imported.model.graph.output)
         steps, views = self._steps(imported, kernels)
-        self._constants = dict(self._tensors)
-        self.inputs: Mapping[str, np.ndarray] = {
-            value.name: self._input(value.name) for value in imported.model.graph.input
-        }
+        constants = dict(self._tensors)
+        self.inputs: Mapping[str, np.ndarray] = MappingProxyType(  # to be written in place: calls know the arrays
+            {value.name: self._input(value.name) for value in imported.model.graph.input}
+        )
         self._tensors.update(self.inputs)
         self.arena = lay_out(self._lifetimes(steps, views), self._kinds)
         for name in (name for step in steps for name in step.node.outputs if name in self._kinds):
@@ -88,7 +90,12 @@ class GraphRuntime:
         for name, source in views.items():
             self._tensors[name] = self._tensors[source].reshape(self._kinds[name][0])
         self.slow: list[str] = []
-        self._calls = tuple(self._prepared(step, imported) for step in steps)
+        self._calls = tuple(self._prepared(step, imported, constants) for step in steps)
+        slow = [proto for step in steps if step.node.name in self.slow for proto in step.covered]
+        used = {*self._output_names, *(name for proto in slow for name in (*reads(proto), *proto.output))}
+        self._tensors = {
+            name: array for name, array in self._tensors.items() if name in used
+        }  # weights have been packed
 
     def run(self) -> None:
         """One pass: reads what the arrays of :attr:`inputs` hold. Nothing is checked.
@@ -179,7 +186,7 @@ class GraphRuntime:
             used |= touched
         return result[::-1]
 
-    def _prepared(self, step: _Step, imported: Imported) -> Call:
+    def _prepared(self, step: _Step, imported: Imported, constants: Mapping[str, np.ndarray]) -> Call:
         node, tensors = step.node, self._tensors
         if step.kernel is not None and node.workload is not None:
             out = tensors[node.outputs[0]].reshape(node.workload.result.shape)
@@ -189,7 +196,7 @@ class GraphRuntime:
             names = step.covered[0].input
             if all(name in tensors for name in names if name):
                 arrays = [tensors[name] if name else None for name in names]
-                call = glue.prepare(step.covered[0], arrays, self._constants, tensors[node.outputs[0]])
+                call = glue.prepare(step.covered[0], arrays, constants, tensors[node.outputs[0]])
                 if call is not None:
                     return call
         self.slow.append(node.name)

@@ -21,9 +21,9 @@ NAME = "onnxruntime"
 INSTALL = "pip install 'fettle-tuner[compare]'"
 
 _COPIES = 16
-_CONSTANT_BYTES = 1 << 20
+_BYTES = 1 << 20
 """A session holds up to so many copies of the nodes, since a call costs it microseconds besides them; fewer where the
-constants, which it packs for each copy, would not stay in a core's cache."""
+operands, of which it packs the constants for each copy, would not stay in a core's cache."""
 
 
 def session(model: bytes, threads: int) -> Any:
@@ -60,8 +60,8 @@ def rival(imported: Imported, node: GraphNode, operands: Sequence[Operand], thre
     """
     assert node.workload is not None
     constants, inputs = _arrays(imported, node, node.workload, operands)
-    size = sum(array.nbytes for array in constants.values())
-    copies = max(1, min(_COPIES, _CONSTANT_BYTES // max(size, 1)))
+    size = sum(array.nbytes for array in (*constants.values(), *inputs.values()))
+    copies = max(1, min(_COPIES, _BYTES // max(size, 1)))
     runs = session(_model(imported, node, constants, inputs, copies), threads)
     binding = runs.io_binding()
     for name, array in inputs.items():

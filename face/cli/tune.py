@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ from fettle.cli.output import (
 )
 from fettle.cli.results import next_step, print_results, sharing_line
 from fettle.cli.running import run_here, run_there
-from fettle.graph.errors import InvalidArgument
+from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.sharing import Alternative
 from fettle.graph.workload import Workload
 from fettle.sharing import compare_results, sharing_json
@@ -127,7 +128,8 @@ def tune(
         with open_store(store) as opened:
             job, ways = run_here(opened, opened.create_job(spec)[0].id, cancel), work.ways
             if not cancel.is_set() and _is_compared(job, compare, json):
-                peers = _beside(request, job, opened)
+                with suppress(KeyboardInterrupt):  # what was tuned is told all the same
+                    peers = _beside(request, job, opened)
     elif store is not None:
         raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
     else:
@@ -208,8 +210,12 @@ def _beside(request: Request, job: Job, store: Store) -> Mapping[Workload, Besid
 
         peers = beside.of_model(import_model(request.target, request.dims))
     won = [r.workload for r in job.results if r.best_s is not None]
-    kernels = {workload: lookup(workload, request.device, store=store, default=False) for workload in won}
-    return beside.beside(kernels, peers, int(job.spec.device.limit("threads", 1)))
+    try:
+        kernels = {workload: lookup(workload, request.device, store=store, default=False) for workload in won}
+        return beside.beside(kernels, peers, int(job.spec.device.limit("threads", 1)))
+    except FettleError as error:
+        stderr.print(f"no comparison: {error}", highlight=False)
+        return {}
 
 
 def _tune_there(

@@ -40,12 +40,12 @@ def test_onnxruntime_computes_each_workload_of_a_model(decoder: Imported) -> Non
         seen.add(node.workload)
         operands = data.operands(node.workload, 0)
         rival, count = onnxnodes.rival(decoder, node, operands, threads=1)
-        assert count == 16  # constants are small
+        assert count == 16  # operands are small
         assert normalised_error(rival.result(), data.reference(node.workload, operands).expected) < 1e-3
     assert {w.operator for w in seen} == {"matmul", "softmax", "rmsnorm", "elementwise"}
 
 
-def test_large_constants_are_packed_once() -> None:
+def test_nodes_with_large_operands_are_not_copied() -> None:
     options = ["--hidden=256", "--mlp=8192", "--heads=4", "--kv-heads=2", "--head-dim=16", "--past=7", "--block=32"]
     model = import_model(example().build(options).SerializeToString())
     node = next(node for node in model.graph.nodes if node.name == "layer0.gate")

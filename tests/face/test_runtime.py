@@ -248,6 +248,8 @@ def test_a_pass_without_checks_reads_and_writes_arrays_of_the_model() -> None:
     data = inputs(imported)
     wanted = runtime(data)
     places = runtime.outputs
+    with pytest.raises(TypeError):
+        runtime.inputs["x"] = data["x"]  # type: ignore[index]
     runtime.inputs["x"][...] = 0
     runtime.run()
     assert not np.allclose(places["y"], wanted["y"])

@@ -47,10 +47,12 @@ def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_p
         stdout.print(f"no peer beside {names}: {reason}", highlight=False)
 
 
-def next_step(target: str, is_model: bool, device: str) -> str:
+def next_step(target: str, is_model: bool, device: str, dims: Mapping[str, int]) -> str:
     """How to use what was tuned."""
-    call = f'in Python: fettle.{"load" if is_model else "lookup"}("{target}", "{device}")'
-    return f"a whole pass, checked and timed: fettle run {target} --device {device}; {call}" if is_model else call
+    if not is_model:
+        return f'in Python: fettle.lookup("{target}", "{device}")'
+    sizes = "".join(f" --dim {name}={size}" for name, size in dims.items())
+    return f"whole passes, checked and timed: fettle run {target} --device {device}{sizes}; in Python: fettle.load"
 
 
 def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:

@@ -143,7 +143,7 @@ def tune(
     else:
         print_results(job, peers, is_pass=request.is_model and not ways)
         if server is None and request.mode == "hot" and job.state is JobState.DONE and job.spec.device.backend == "cpu":
-            stdout.print(next_step(target, request.is_model, device), highlight=False, soft_wrap=True)
+            stdout.print(next_step(target, request.is_model, device, dims), highlight=False, soft_wrap=True)
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
     if cancel.is_set():

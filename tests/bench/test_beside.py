@@ -142,3 +142,9 @@ def test_table_without_peers_has_no_column_for_them() -> None:
     assert "than peer" not in text
     assert "all kernels" not in text
     assert f"no peer beside the kernels: {reason}" in text
+
+
+def test_next_step_names_the_sizes_that_a_model_was_tuned_for() -> None:
+    text = results.next_step("m.onnx", True, "cpu,threads=1", {"batch": 2, "past": 7})
+    assert "fettle run m.onnx --device cpu,threads=1 --dim batch=2 --dim past=7;" in text
+    assert results.next_step(str(A), False, "cpu", {}) == f'in Python: fettle.lookup("{A}", "cpu")'

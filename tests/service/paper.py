@@ -105,45 +105,35 @@ class Steps:
         on_event: Callable[[JobEvent], None],
     ) -> Job:
         with store.claim_job(job_id):
-            return self._run(store, job_id, cancel, pause, on_event)
+            if not store.move_job(job_id, (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING), JobState.RUNNING):
+                return store.get_job(job_id)
 
-    def _run(
-        self,
-        store: Store,
-        job_id: str,
-        cancel: threading.Event,
-        pause: threading.Event,
-        on_event: Callable[[JobEvent], None],
-    ) -> Job:
-        if not store.move_job(job_id, (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING), JobState.RUNNING):
-            return store.get_job(job_id)
+            def say(kind: str, data: dict[str, object]) -> None:
+                on_event(store.append_event(job_id, kind, data))
 
-        def say(kind: str, data: dict[str, object]) -> None:
-            on_event(store.append_event(job_id, kind, data))
+            def end(state: JobState) -> Job:
+                store.move_job(job_id, (JobState.RUNNING,), state)
+                say("state", {"state": state.value, "error": ""})
+                return store.get_job(job_id)
 
-        def end(state: JobState) -> Job:
-            store.move_job(job_id, (JobState.RUNNING,), state)
-            say("state", {"state": state.value, "error": ""})
-            return store.get_job(job_id)
-
-        self.started.append(job_id)
-        self.threads.add(threading.current_thread().name)
-        say("state", {"state": "running", "error": ""})
-        job = store.get_job(job_id)
-        done = sum(event.kind == "trial" for event in store.events(job_id))
-        for trial in range(done + 1, self.trials + 1):
-            while self.gated and not self.permits.acquire(timeout=0.01):
-                if cancel.is_set() or pause.is_set():
-                    break
-            if pause.is_set():
-                return end(JobState.PAUSED)
-            if cancel.is_set():
-                return end(JobState.CANCELLED)
-            say("trial", trial_data(trial, self.trials))
-        for workload, count in job.spec.workloads:
-            result = WorkloadResult(workload, count, trials=self.trials, verified=True, default_s=2e-3, best_s=1e-3)
-            store.put_result(job_id, result)
-        return end(JobState.DONE)
+            self.started.append(job_id)
+            self.threads.add(threading.current_thread().name)
+            say("state", {"state": "running", "error": ""})
+            job = store.get_job(job_id)
+            done = sum(event.kind == "trial" for event in store.events(job_id))
+            for trial in range(done + 1, self.trials + 1):
+                while self.gated and not self.permits.acquire(timeout=0.01):
+                    if cancel.is_set() or pause.is_set():
+                        break
+                if pause.is_set():
+                    return end(JobState.PAUSED)
+                if cancel.is_set():
+                    return end(JobState.CANCELLED)
+                say("trial", trial_data(trial, self.trials))
+            for workload, count in job.spec.workloads:
+                result = WorkloadResult(workload, count, trials=self.trials, verified=True, default_s=2e-3, best_s=1e-3)
+                store.put_result(job_id, result)
+            return end(JobState.DONE)
 
 
 def trial_data(trial: int, trials: int) -> dict[str, object]:

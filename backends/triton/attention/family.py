@@ -71,8 +71,8 @@ class Attention(Family):
         for block_m in sorted((int(b) for b in choices["block_m"] if int(b) <= _LARGEST_DEFAULT), reverse=True):
             tiles = -(-_rows(workload) // block_m) * workload["batch"] * workload["kv_heads"]
             split = max(int(s) for s in choices["split"] if s == 1 or int(s) * tiles <= 2 * target.multiprocessors)
-            # with both operands there, products need all that shared memory gives; what decodes waits for others, and so
-            # do patterns, whose masks take registers
+            # with both operands there, products need all that shared memory gives; decoding waits for the cache anyway,
+            # and masks of patterns take the registers
             large = block_m == _LARGEST_DEFAULT and workload["pattern"] is None
             queries = "registers" if large else "shared"
             for block_n, stages in ((64, 3), (64, 2), (32, 2), (32, 1)):

@@ -15,8 +15,8 @@ import numpy as np
 from fettle.backends.api import Parameter, Space
 from fettle.backends.spaces import Points, enumerate_space
 from fettle.bench.search import Mark
+from fettle.search.batches import BATCH
 from fettle.search.samplers import DEFAULT, Observation, Problem, make_sampler
-from fettle.search.tuner import BATCH
 
 AIMS = {10**4: 0.020, 10**6: 0.100}
 """Points of a space -> seconds a candidate may take, in the mean."""

@@ -66,7 +66,7 @@ def _interleave(name: str, places: Sequence[Place], batches: Sequence[int], cont
     if name not in decoders() or len(places) != 2:
         raise InvalidArgument(
             "--interleave takes decoder:NAME and two devices, the processor first",
-            hint=f"decoders: {' '.join(decoders())}",
+            hint=f"--batches and --context say the rest; decoders: {' '.join(decoders())}",
         )
     rows = [interleaving(decoders()[name], size, context, places[0], places[1]) for size in batches]
     _print_interleaving(name, context, rows, json)

@@ -23,7 +23,7 @@ from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "2"
+VERSION = "3"
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 
@@ -68,6 +68,9 @@ _WORTH_THREADS = 1 << 19
 
 _LARGEST_BODY = 64
 """Line and row pairs of one unrolled loop body, which bounds the time LLVM takes."""
+
+_LARGEST_SHUFFLED_BODY = 16
+"""The same of look-ups by ``vpshufb``, whose widening sums take LLVM four times as long: at 32, a second."""
 
 
 def required(algorithm: str, isa: str, usable: frozenset[str]) -> frozenset[str]:
@@ -166,13 +169,13 @@ def default(workload: Workload, device: Device) -> Schedule:
     plan = _plan(workload, algorithm, isa)
     sums = plan.parts * plan.accumulators
     batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * sums <= _registers(isa)))
-    products = plan.parts * plan.step_products
+    products, largest = plan.parts * plan.step_products, _largest_body(algorithm, isa)
 
     def fit(blocks: int) -> bool:
         """Whole lines, sums in registers, a loop body of bounded size."""
         lines = blocks * batch
         in_registers = lines * sums <= _registers(isa)
-        return tile % (plan.block_rows * blocks) == 0 and in_registers and lines * products <= _LARGEST_BODY
+        return tile % (plan.block_rows * blocks) == 0 and in_registers and lines * products <= largest
 
     blocks = max(b for b in _BLOCKS if b == 1 or fit(b))
     body = batch * blocks * products
@@ -185,7 +188,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         tile=tile,
         blocks=blocks,
         batch=batch,
-        unroll=max(u for u in unrolls if u == 1 or (plan.steps % u == 0 and u * body <= _LARGEST_BODY)),
+        unroll=max(u for u in unrolls if u == 1 or (plan.steps % u == 0 and u * body <= largest)),
         prefetch=0,
         threads=threads,
         split="contiguous",
@@ -219,6 +222,11 @@ def _registers(isa: str) -> int:
     return 16 if isa in ("avx512", "avx512bw") else 8
 
 
+def _largest_body(algorithm: str, isa: str) -> int:
+    """Line and row pairs of an unrolled loop body at most."""
+    return _LARGEST_SHUFFLED_BODY if (algorithm, isa) in NARROW_SUMS else _LARGEST_BODY
+
+
 def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:
     isas = [isa for name, isa in choices if name == algorithm]
     listed = " or ".join(f"isa == '{isa}'" for isa in isas)
@@ -227,12 +235,12 @@ def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:
 
 def _shape_of(workload: Workload, algorithm: str, isa: str) -> Constraint:
     plan = _plan(workload, algorithm, isa)
-    registers = _registers(isa)
+    registers, largest = _registers(isa), _largest_body(algorithm, isa)
     return Constraint(
         f"algorithm != '{algorithm}' or isa != '{isa}' or (tile % ({plan.block_rows} * blocks) == 0"
         f" and {plan.steps} % unroll == 0"
         f" and (blocks * batch == 1 or blocks * batch * {plan.parts * plan.accumulators} <= {registers})"
-        f" and (unroll == 1 or unroll * blocks * batch * {plan.parts * plan.step_products} <= {_LARGEST_BODY}))",
+        f" and (unroll == 1 or unroll * blocks * batch * {plan.parts * plan.step_products} <= {largest}))",
         "whole lines and steps, sums in registers, a loop body of bounded size",
     )
 

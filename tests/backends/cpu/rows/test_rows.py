@@ -343,11 +343,10 @@ def test_row_split_over_threads_is_within_tolerance(act: str, cols: int, algorit
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-2)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("rows", [2, 4, 5, 11])
+@pytest.mark.parametrize(("rows", "threads"), [(2, 1), (3, 1), (11, 1), (4, 2), (11, 2)])
 def test_pipelined_rows_are_those_of_three_passes(rows: int, threads: int) -> None:
-    if rows < 2 * threads or threads > cpu.Machine.detect().cores:
-        pytest.skip("every thread needs two rows, and a core")
+    if threads > cpu.Machine.detect().cores:
+        pytest.skip("one core")
     text, device = f"softmax rows={rows} cols=1000 act=f32", device_of(LEVELS[-1], threads)
     x = np.random.default_rng(rows).normal(size=(rows, 1000)).astype(np.float32) * np.arange(1, rows + 1)[:, None]
     results = [

@@ -53,7 +53,7 @@ class DramKernel(MappedKernel):
         return simulation(timing, self.hardware, self.schedule)
 
     def trace(self) -> tuple[str, ...]:
-        return write_trace(self.mapped.program)
+        return write_trace(self.mapped.program, self.hardware.organisation.channels)
 
 
 class DramMachine(FamilyMachine[Hardware]):

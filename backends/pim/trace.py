@@ -44,9 +44,9 @@ _INSTRUCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Instructions of the AiM simulator: our command, and the fields in their order."""
 
 
-def write_trace(program: Program) -> tuple[str, ...]:
-    """The lines of a program; reading them gives the same program."""
-    everyone = int(program.channels.max(initial=0))
+def write_trace(program: Program, channels: int) -> tuple[str, ...]:
+    """The lines of a program for a device of so many channels; reading them for it gives the same program."""
+    everyone = (1 << channels) - 1
     lines = []
     fields = (
         program.operations,
@@ -57,14 +57,14 @@ def write_trace(program: Program) -> tuple[str, ...]:
         program.holds,
         program.channels,
     )
-    for operation, bank, row, column, count, hold, channels in zip(*(f.tolist() for f in fields), strict=True):
+    for operation, bank, row, column, count, hold, mask in zip(*(f.tolist() for f in fields), strict=True):
         words = [program.names[operation]]
         words += [f"bank={bank}"] if bank >= 0 else []
         words += [f"row={row}"] if row >= 0 else []
         words += [f"column={column}"] if column else []
         words += [f"count={count}"] if count != 1 else []
         words += [f"hold={hold:#x}"] if hold not in (-1, 1 << max(bank, 0)) else []
-        words += [f"channels={channels:#x}"] if channels != everyone or everyone == 0 else []
+        words += [f"channels={mask:#x}"] if mask != everyone else []
         lines.append(" ".join(words))
     return tuple(lines)
 

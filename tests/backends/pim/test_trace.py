@@ -26,7 +26,13 @@ def test_a_written_trace_reads_back_to_the_same_program_and_time(text: str) -> N
     assert [read.names[i] for i in read.operations] == [program.names[i] for i in program.operations]
     for name in ("rows", "columns", "counts", "channels"):
         assert np.array_equal(getattr(read, name), getattr(program, name)), name
-    assert write_trace(read) == result.trace
+    assert write_trace(read, Hardware.of(device).organisation.channels) == result.trace
+
+
+def test_a_trace_that_never_uses_all_channels_names_those_it_uses() -> None:
+    lines = ("MACAB row=3 channels=0x1", "MACAB row=4 channels=0x3")
+    hardware = Hardware.of(resolve_device("pim:gddr6-aim,channels=4")[1])
+    assert write_trace(read_trace(lines, hardware), 4) == lines
 
 
 def test_instructions_of_the_aim_simulator_are_read_with_blanks_or_commas() -> None:

@@ -11,6 +11,9 @@ from fettle.backends.api.values import Pairs, sorted_pairs
 from fettle.graph import codec
 from fettle.graph.errors import InvalidDevice
 
+_MOST_DIGITS = 18
+"""Of an option: Python refuses to read numbers of thousands."""
+
 
 @attrs.frozen
 class Device:
@@ -89,8 +92,9 @@ class DeviceText:
         """
         for name, _ in self.options:
             if name not in names:
+                device = f"{self.backend}:{self.preset}" if self.preset else self.backend
                 hint = f"options: {' '.join(names)}" if names else "it has no options"
-                raise InvalidDevice(f"device {self.backend} has no option {name!r}", hint=hint)
+                raise InvalidDevice(f"device {device} has no option {name!r}", hint=hint)
         return dict(self.options)
 
     def whole_number(self, name: str, low: int, high: int, default: int) -> int:
@@ -102,7 +106,7 @@ class DeviceText:
         text = dict(self.options).get(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and low <= int(text) <= high):
             raise InvalidDevice(f"{name}={text[:32]} is not a whole number between {low} and {high}")
         return int(text)
 

@@ -131,14 +131,9 @@ def parse_device(text: DeviceText, machine: Machine | None = None) -> Device:
     machine = machine or Machine.detect()
     if text.preset:
         raise InvalidDevice(f"device cpu has no preset {text.preset!r}", hint="example: cpu,threads=1,isa=avx2")
-    threads, level = machine.cores, None
-    for name, value in text.options:
-        if name == "threads":
-            threads = _threads(value, machine.cores)
-        elif name == "isa":
-            level = _level(value, machine)
-        else:
-            raise InvalidDevice(f"device cpu has no option {name!r}", hint="options: threads, isa")
+    options = text.only("threads", "isa")
+    threads = text.whole_number("threads", 1, machine.cores, default=machine.cores)
+    level = _level(options["isa"], machine) if "isa" in options else None
     return _device(machine, threads, level)
 
 
@@ -195,12 +190,6 @@ def _device(machine: Machine, thread_limit: int, level: str | None) -> Device:
     if level is not None:
         limits["isa"] = level
     return Device(BACKEND, "", tuple(facts.items()), tuple(limits.items()), label=machine.name)
-
-
-def _threads(value: str, cores: int) -> int:
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= cores):
-        raise InvalidDevice(f"threads={value} is not between 1 and the {cores} usable cores")
-    return int(value)
 
 
 def _level(value: str, machine: Machine) -> str:

@@ -64,29 +64,15 @@ def parse_device(text: DeviceText) -> Device:
         InvalidDevice: unknown preset or option, or a value out of range.
     """
     preset = read_preset(text.preset)
-    options = dict(text.options)
-    limits: dict[str, int | str] = {}
-    if "channels" in options:
-        limits["channels"] = whole_number("channels", options.pop("channels"), 1, _MOST_CHANNELS)
-    refresh = options.pop("refresh", "off")
+    options = text.only("channels", "refresh", "row_buffers")
+    most = {"channels": _MOST_CHANNELS, "row_buffers": preset.organisation.row_buffers}
+    limits: dict[str, int | str] = {
+        name: text.whole_number(name, 1, most[name], default=1) for name in most if name in options
+    }
+    refresh = options.get("refresh", "off")
     if refresh not in ("on", "off"):
         raise InvalidDevice(f"refresh={refresh} is neither on nor off")
     if refresh == "on":
         limits["refresh"] = "on"
-    if "row_buffers" in options:
-        limits["row_buffers"] = whole_number(
-            "row_buffers", options.pop("row_buffers"), 1, preset.organisation.row_buffers
-        )
-    if options:
-        raise InvalidDevice(
-            f"device {NAME}:{text.preset} has no option {min(options)!r}", hint="options: channels refresh row_buffers"
-        )
     facts = {"clock_ns": preset.organisation.clock_ns, "kind": preset.organisation.kind}
     return Device(NAME, text.preset, tuple(facts.items()), tuple(limits.items()), label=f"simulated {text.preset}")
-
-
-def whole_number(name: str, text: str, low: int, high: int) -> int:
-    """The value of an option; InvalidDevice unless it is a whole number in low … high."""
-    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-        raise InvalidDevice(f"{name}={text[:32]} is not a whole number between {low} and {high}")
-    return int(text)

@@ -40,7 +40,7 @@ from fettle.backends.triton.lowbit import LowBit
 from fettle.backends.triton.predict import predict
 from fettle.backends.triton.rows import Rows
 from fettle.backends.triton.targets import TARGETS, Target, find_target
-from fettle.graph.errors import BuildFailure, InvalidArgument, InvalidDevice, Unsupported
+from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -94,10 +94,7 @@ class TritonBackend(Backend):
     def device(self, text: DeviceText) -> Device:
         if not text.preset.isdecimal() and not _installed("triton"):  # a GPU runs stored kernels without
             raise Unsupported("Triton is not installed, so nothing can be compiled here", hint=_INSTALL)
-        if text.options:
-            raise InvalidDevice(
-                f"a device of Triton has no option {text.options[0][0]!r}", hint="example: triton:sm_90"
-            )
+        text.only()
         if text.preset == INTERPRETER:
             return Device(self.name, INTERPRETER, label="Triton's interpreter, as for sm_90")
         if text.preset.isdecimal():

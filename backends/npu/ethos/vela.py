@@ -55,10 +55,7 @@ def parse_ethos(backend: str, text: DeviceText) -> Device:
         InvalidDevice: unknown option or memory mode.
     """
     family = text.preset.split("-")[1]
-    options = dict(text.options)
-    memory = options.pop("memory", _MEMORIES[family][0])
-    if options:
-        raise InvalidDevice(f"device {backend}:{text.preset} has no option {min(options)!r}", hint="options: memory")
+    memory = text.only("memory").get("memory", _MEMORIES[family][0])
     if memory not in _MEMORIES[family]:
         raise InvalidDevice(
             f"memory={memory[:40]} is no memory mode here", hint=f"modes: {' '.join(_MEMORIES[family])}"

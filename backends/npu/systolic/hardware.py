@@ -100,21 +100,16 @@ def parse_systolic(backend: str, text: DeviceText) -> Device:
         InvalidDevice: unknown option, or a value out of range.
     """
     limits: dict[str, int | str] = {}
-    for name, value in text.options:
+    for name, value in text.only(*sorted({*_INTEGERS, "pe", "mesh"})).items():
         if name in _INTEGERS:
             low, high = _INTEGERS[name]
-            if not (value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high):
-                raise InvalidDevice(f"{name}={value[:32]} is not a whole number between {low} and {high}")
-            limits[name] = int(value)
+            limits[name] = text.whole_number(name, low, high, default=low)
         elif name == "pe":
             if value not in (MAC, BIT_SERIAL, LUT):
                 raise InvalidDevice(f"pe={value[:32]} is none of {MAC} {BIT_SERIAL} {LUT}")
             limits[name] = value
-        elif name == "mesh":
-            limits[name] = _mesh(value)
         else:
-            known = " ".join(sorted({*_INTEGERS, "pe", "mesh"}))
-            raise InvalidDevice(f"device {backend}:{PRESET} has no option {name!r}", hint=f"options: {known}")
+            limits[name] = _mesh(value)
     defaults = attrs.asdict(Systolic())
     limits = {name: value for name, value in limits.items() if value != defaults[name]}  # one identity, two spellings
     hardware = Systolic(**limits)  # type: ignore[arg-type]

@@ -10,10 +10,10 @@ import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation, Space, Value
 from fettle.backends.host.models import Machine, MappedKernel
-from fettle.backends.pim.device import NAME, whole_number
+from fettle.backends.pim.device import NAME
 from fettle.backends.pim.lut import mapping
 from fettle.backends.pim.lut.model import Sram, read_sram
-from fettle.graph.errors import InvalidDevice, Unsupported
+from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -31,12 +31,8 @@ class SramMachine(Machine):
         return (PRESET,)
 
     def device(self, text: DeviceText) -> Device:
-        options = dict(text.options)
-        limits = {}
-        if "arrays" in options:
-            limits["arrays"] = whole_number("arrays", options.pop("arrays"), 1, _MOST_ARRAYS)
-        if options:
-            raise InvalidDevice(f"device {NAME}:{PRESET} has no option {min(options)!r}", hint="options: arrays")
+        options = text.only("arrays")
+        limits = {name: text.whole_number(name, 1, _MOST_ARRAYS, default=1) for name in options}
         facts = {"clock_ns": read_sram().clock_ns, "kind": "sram"}
         return Device(NAME, PRESET, tuple(facts.items()), tuple(limits.items()), label=f"simulated {PRESET}")
 

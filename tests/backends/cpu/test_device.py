@@ -83,11 +83,11 @@ def test_number_of_cores_matters_only_through_the_thread_limit() -> None:
     ("text", "words"),
     [
         ("cpu:big", "preset"),
-        ("cpu,frequency=3", "threads, isa"),
+        ("cpu,frequency=3", "threads isa"),
         ("cpu,isa=avx1024", "portable avx2"),
-        ("cpu,threads=0", "between 1 and the 8"),
-        ("cpu,threads=9", "between 1 and the 8"),
-        ("cpu,threads=two", "between 1 and the 8"),
+        ("cpu,threads=0", "whole number between 1 and 8"),
+        ("cpu,threads=9", "whole number between 1 and 8"),
+        ("cpu,threads=two", "whole number between 1 and 8"),
     ],
 )
 def test_malformed_options_are_invalid_and_say_what_is_allowed(text: str, words: str) -> None:

@@ -64,6 +64,7 @@ def interleave_groups(
 def _in_turns(
     groups: Mapping[str, Mapping[Work, Callable[[], object]]], rounds: int, sample: float, settle: float
 ) -> dict[str, dict[Work, list[float]]]:
+    """Seconds a call of each round; see :func:`interleave_groups`."""
     samples: dict[str, dict[Work, list[float]]] = {name: {w: [] for w in group} for name, group in groups.items()}
     for round_ in range(rounds):
         for name in list(groups)[:: 1 if round_ % 2 == 0 else -1]:

@@ -106,11 +106,11 @@ def _rotary(
     if x is None or cos is None or sin is None or positions is None or x.ndim != 4 or not whole or x.shape[3] % 2:
         return None
     half = x.shape[3] // 2
-    first, second = (slice(0, None, 2), slice(1, None, 2)) if attributes.get("interleaved", 0) else (
-        slice(0, half), slice(half, None)
-    )  # fmt: skip
+    first, second = slice(0, half), slice(half, None)
+    if attributes.get("interleaved", 0):
+        first, second = slice(0, None, 2), slice(1, None, 2)
     (a, b), (out_a, out_b) = ((array[..., first], array[..., second]) for array in (x, out))
-    c, s = (np.empty((*positions.shape, half), x.dtype) for _ in "cs")
+    c, s = np.empty((2, *positions.shape, half), x.dtype)
     product = np.empty(a.shape, x.dtype)
 
     def call() -> None:

@@ -76,7 +76,7 @@ def load_model(
     store: Store | str | os.PathLike[str] | None,
     seed: int | None,
 ) -> Loaded:
-    """The same, with everything that is known of it."""
+    """As :func:`load`, with all that is known of the model; a lost kernel is named there instead of raised."""
     backend, resolved = resolve_device(device)
     imported = import_model(model, dims)
     imported = imported.loaded() if seed is None else imported.filled(seed)

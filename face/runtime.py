@@ -18,6 +18,7 @@ from onnx.external_data_helper import uses_external_data
 from fettle import glue
 from fettle.arena import lay_out
 from fettle.backends.cpu.views import empty
+from fettle.glue import Call
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
@@ -31,8 +32,6 @@ from fettle.leftovers import Evaluation, Tensors, check_known, evaluation
 
 Kind = tuple[tuple[int, ...], np.dtype]
 """Shape and type of a tensor."""
-
-Call = Callable[[], object]
 
 
 class CallableKernel(Protocol):
@@ -79,23 +78,15 @@ class GraphRuntime:
         self._output_names = tuple(value.name for value in imported.model.graph.output)
         steps, views = self._steps(imported, kernels)
         constants = dict(self._tensors)
-        self.inputs: Mapping[str, np.ndarray] = MappingProxyType(  # to be written in place: calls know the arrays
-            {value.name: self._input(value.name) for value in imported.model.graph.input}
-        )
-        self._tensors.update(self.inputs)
+        inputs = {value.name: self._input(value.name) for value in imported.model.graph.input}
+        # Its arrays are written, never replaced: calls know them.
+        self.inputs: Mapping[str, np.ndarray] = MappingProxyType(inputs)
+        self._tensors.update(inputs)
         self.arena = lay_out(self._lifetimes(steps, views), self._kinds)
-        for name in (name for step in steps for name in step.node.outputs if name in self._kinds):
-            place = self.arena.views.get(name)
-            self._tensors[name] = empty(*self._kinds[name]) if place is None else place
-        for name, source in views.items():
-            self._tensors[name] = self._tensors[source].reshape(self._kinds[name][0])
+        self._place(steps, views)
         self.slow: list[str] = []
         self._calls = tuple(self._prepared(step, imported, constants) for step in steps)
-        slow = [proto for step in steps if step.node.name in self.slow for proto in step.covered]
-        used = {*self._output_names, *(name for proto in slow for name in (*reads(proto), *proto.output))}
-        self._tensors = {
-            name: array for name, array in self._tensors.items() if name in used
-        }  # weights have been packed
+        self._let_go(steps)
 
     def run(self) -> None:
         """One pass: reads what the arrays of :attr:`inputs` hold. Nothing is checked.
@@ -186,7 +177,22 @@ class GraphRuntime:
             used |= touched
         return result[::-1]
 
+    def _place(self, steps: Sequence[_Step], views: Mapping[str, str]) -> None:
+        """Arrays for tensors of known size that steps make, in the arena where they have a place there; and views."""
+        for name in (name for step in steps for name in step.node.outputs if name in self._kinds):
+            place = self.arena.views.get(name)
+            self._tensors[name] = empty(*self._kinds[name]) if place is None else place
+        for name, source in views.items():
+            self._tensors[name] = self._tensors[source].reshape(self._kinds[name][0])
+
+    def _let_go(self, steps: Sequence[_Step]) -> None:
+        """Forget what neither callers nor the evaluator ask for: weights, above all, have been packed."""
+        slow = [proto for step in steps if step.node.name in self.slow for proto in step.covered]
+        used = {*self._output_names, *(name for proto in slow for name in (*reads(proto), *proto.output))}
+        self._tensors = {name: array for name, array in self._tensors.items() if name in used}
+
     def _prepared(self, step: _Step, imported: Imported, constants: Mapping[str, np.ndarray]) -> Call:
+        """The node as a call on the arrays of its tensors."""
         node, tensors = step.node, self._tensors
         if step.kernel is not None and node.workload is not None:
             out = tensors[node.outputs[0]].reshape(node.workload.result.shape)

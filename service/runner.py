@@ -65,6 +65,7 @@ class JobManager:
         self._task = asyncio.create_task(self._work(), name="job manager")
 
     async def _take_up(self) -> None:
+        """Queue what other servers, or earlier ones, left unfinished."""
         for job in await asyncio.to_thread(self._unfinished):
             await self.enqueue(job)
 

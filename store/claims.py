@@ -25,7 +25,6 @@ from fettle.store.sql.failures import translated
 _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 """Seconds, seconds, probes: a server notices within a minute that a claimant's machine is gone."""
 
-
 Held = Callable[[], None]
 """Asks whether a claim still holds; raises StoreUnavailable once it is lost. For the thread that made the claim."""
 
@@ -57,7 +56,7 @@ class MemoryClaims(Claims):
                 raise _taken(job_id)
             self._held.add(job_id)
         try:
-            yield _as_long_as_we_live
+            yield _always
         finally:
             with self._mutex:
                 self._held.discard(job_id)
@@ -83,7 +82,7 @@ class FileClaims(Claims):
                 hint="check that the store's folder has space, is writable and knows file locks",
             ) from error
         try:
-            yield _as_long_as_we_live
+            yield _always
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()  # while it is locked: whoever opened it before finds that it is gone
@@ -136,8 +135,8 @@ class ServerClaims(Claims):
             yield held
 
 
-def _as_long_as_we_live() -> None:
-    """A claim that only its holder can lose."""
+def _always() -> None:
+    """Holds as long as its holder lives: of a claim that nobody else can take away."""
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -292,8 +293,8 @@ class MemoryStore(Store):
             used = {kernel.artifact_sha256 for kernel in self._kernels.values()}
             unused = [key for key, (when, _) in self._artifacts.items() if when < unused_before and key not in used]
             size = sum(len(self._artifacts.pop(key)[1]) for key in unused)
-            ended = [] if jobs_before is None else [j for j in self._jobs.values() if j.state.is_final]
-            gone = {job.id for job in ended if jobs_before is not None and job.updated < jobs_before}
+            before = -math.inf if jobs_before is None else jobs_before
+            gone = {job.id for job in self._jobs.values() if job.state.is_final and job.updated < before}
             for job_id in gone:
                 del self._jobs[job_id]
                 self._events.pop(job_id, None)

@@ -40,7 +40,7 @@ class MeasuringWorker:
         Raises:
             WorkerFailure: TIMEOUT or CRASH.
         """
-        chance = True
+        second_chance = True
         while True:
             self._ensure_open(data)
             fresh = self._kernels == 0
@@ -49,9 +49,10 @@ class MeasuringWorker:
             try:
                 return self.process.call(request, Evaluated, policy.timeout, "verifying and measuring")
             except WorkerFailure as failure:
-                if failure.measurement.outcome is not Outcome.CRASH or not (chance if failure.killed else not fresh):
+                again = second_chance if failure.killed else not fresh
+                if failure.measurement.outcome is not Outcome.CRASH or not again:
                     raise
-                chance = chance and not failure.killed
+                second_chance = second_chance and not failure.killed
 
     def load(self, data: SessionData, slot: int, artifact: Artifact, timeout: float) -> Evaluated:
         """Load and verify for :meth:`sample`. Raises WorkerFailure."""

@@ -106,9 +106,9 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
     k_end, n_end = weight.shape[1] * PANEL, weight.shape[2]
     for group in range(channels // share):  # channels know nothing of each other; those of a group read side by side
         part, read = group % slices, 0
-        everyone = ~np.uint64(0) >> np.uint64(64 - share) << np.uint64(group * share)
+        members = ~np.uint64(0) >> np.uint64(64 - share) << np.uint64(group * share)
         for i in range(len(notes)):
-            if masks[i] & everyone == 0:  # of other groups; every result read has its place in ``left``
+            if masks[i] & members == 0:  # of other groups; every result read has its place in ``left``
                 read += notes[i, 0] == READ
                 continue
             what, turn, vector, output, chunk, buffer_column = notes[i]

@@ -5,8 +5,8 @@ import sys
 from typing import NoReturn
 
 _ALLOCATIONS = 50_000
-"""Objects between two collections: what is imported stays, and looking through it at Python's usual 700 takes a third
-of a second of a command that tunes a simulated device."""
+"""Objects made between two collections: what is imported stays, and looking through it at Python's usual 700 takes a
+third of a second of a command that tunes a simulated device."""
 
 
 def main() -> NoReturn:

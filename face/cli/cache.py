@@ -14,6 +14,9 @@ from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import DONE, FAILED, kernel_json, plain, print_json, seconds, speedup, stderr, stdout
 from fettle.graph.errors import DataLoss, NotFound
 
+_GRACE = 3600.0
+"""Seconds that an artifact stays without a kernel: somebody may be about to name it."""
+
 app = typer.Typer(help="List, count, verify, prune, export and import what the cache holds.", no_args_is_help=True)
 
 
@@ -82,11 +85,12 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> None:
     lost: list[dict[str, str]] = []
     with open_store(store) as opened:
         kernels = opened.kernels(limit=MAX_INTEGER)
-        for k in kernels:
+        for kernel in kernels:
             try:
-                opened.get_artifact(k.artifact_sha256)
+                opened.get_artifact(kernel.artifact_sha256)
             except (DataLoss, NotFound) as problem:
-                lost.append({"workload": str(k.workload), "device": str(k.device), "problem": problem.message})
+                what = {"workload": str(kernel.workload), "device": str(kernel.device)}
+                lost.append(what | {"problem": problem.message})
     if json:
         print_json({"kernels": len(kernels), "lost": lost})
     else:
@@ -118,7 +122,7 @@ def prune(
 
     now = time.time()
     with open_store(store) as opened:
-        pruned = opened.prune(now - 3600, None if jobs_older_than is None else now - 86_400 * jobs_older_than)
+        pruned = opened.prune(now - _GRACE, None if jobs_older_than is None else now - 86_400 * jobs_older_than)
     if json:
         print_json(plain(pruned))
         return

@@ -1,4 +1,4 @@
-"""Constant operands of a workload, from the tensors that a model stores them in."""
+"""Operands of a workload, from the tensors of a model."""
 
 from __future__ import annotations
 

@@ -79,17 +79,17 @@ class Dense(Family):
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
         choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
-        block_m, wide = min(128, choices["block_m"][-1]), choices["block_n"][-1]
+        block_m, widest = min(128, choices["block_m"][-1]), choices["block_n"][-1]
         size = workload["act"].bits // 8
-        for most_n, row, stages in ((256, 128, 3), (128, 128, 3), (128, 64, 3), (128, 64, 2), (128, 32, 2)):
-            block_n = min(most_n, wide)  # row: bytes of K
+        for most_n, k_bytes, stages in ((256, 128, 3), (128, 128, 3), (128, 64, 3), (128, 64, 2), (128, 32, 2)):
+            block_n = min(most_n, widest)
             tiles = workload["batch"] * -(-workload["m"] // block_m) * -(-workload["n"] // block_n)
             if block_n == 256 and tiles < 2 * target.multiprocessors:
                 continue  # twice as many programs are worth more than fewer reads
             split = max(s for s in choices["split"] if s == 1 or s * tiles <= target.multiprocessors)
             schedule = Schedule.of(
-                block_m=block_m, block_n=block_n, block_k=min(row // size, choices["block_k"][-1]), split=split, band=8,
-                warps=8 if block_m * block_n > 4096 * 4 - 1 else 4, stages=stages,
+                block_m=block_m, block_n=block_n, block_k=min(k_bytes // size, choices["block_k"][-1]), split=split,
+                band=8, warps=8 if block_m * block_n > 4096 * 4 - 1 else 4, stages=stages,
             )  # fmt: skip
             if is_valid(space, schedule):
                 return schedule
@@ -106,20 +106,22 @@ class Dense(Family):
         out = ELEMENT[workload["out"].kind]
         epilogue: Epilogue | None = workload["epilogue"]
         constant = workload["rhs"] is None
+        w_k, w_n = (1, k) if _is_transposed(workload) else (n, 1)
         product = Launch(
             "dense:matmul" if epilogue is None else f"fused:{epilogue}",
             (
                 Argument("x_ptr", f"*{ELEMENT[act]}", "input:0"),
                 Argument("w_ptr", f"*{ELEMENT[right.kind]}", "packed:0" if constant else "input:1"),
                 *epilogue_arguments(workload, *((1, 1) if constant else (2, 0))),
-                Argument("out_ptr", *((f"*{out}", "out") if whole else (f"*{part}", "scratch:parts"))),
+                Argument("out_ptr", f"*{out}", "out") if whole else Argument("out_ptr", f"*{part}", "scratch:parts"),
                 Argument("M", "i32", value=m),
             ),
             (
                 ("N", n),
                 ("K", k),
                 ("W_BATCH", n * k),
-                *((("W_K", 1), ("W_N", k)) if _is_transposed(workload) else (("W_K", n), ("W_N", 1))),
+                ("W_K", w_k),
+                ("W_N", w_n),
                 ("BM", block_m),
                 ("BN", block_n),
                 ("BK", block_k),

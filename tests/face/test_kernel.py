@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,18 +152,18 @@ def test_arguments_of_wrong_types_are_refused(call: Callable[[], object]) -> Non
         call()
 
 
-def test_damaged_artifact_is_reported_not_run_and_tuning_replaces_it(tmp_path: Path) -> None:
-    store = tmp_path / "store.sqlite3"
-    fettle.tune(SOFTMAX, DEVICE, trials=2, store=str(store))
-    (artifact,) = [f for f in (tmp_path / "artifacts").rglob("*") if f.is_file()]
+def test_damaged_artifact_is_reported_not_run_and_tuning_replaces_it(tuned_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tuned_folder, tmp_path / "copy")
+    store = str(folder / "store.sqlite3")
+    (artifact,) = (folder / "artifacts").glob("??/*")
     content = bytearray(artifact.read_bytes())
     content[len(content) // 2] ^= 1
     artifact.chmod(0o644)
     artifact.write_bytes(content)
     with pytest.raises(DataLoss, match="fettle tune"):
-        fettle.lookup(SOFTMAX, DEVICE, store=str(store), default=False)
-    fettle.tune(SOFTMAX, DEVICE, trials=2, store=str(store))
-    assert fettle.lookup(SOFTMAX, DEVICE, store=str(store), default=False).match == "exact"
+        fettle.lookup(SOFTMAX, DEVICE, store=store, default=False)
+    fettle.tune(SOFTMAX, DEVICE, trials=2, store=store)
+    assert fettle.lookup(SOFTMAX, DEVICE, store=store, default=False).match == "exact"
 
 
 def test_loading_a_cached_kernel_imports_no_compiler(tuned_folder: Path) -> None:

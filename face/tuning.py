@@ -29,7 +29,7 @@ class Work:
     Attributes:
         title: the file's name or the workload text.
         workloads: distinct workloads with how often each occurs.
-        left_out: nodes of the model left to the default executor, each with its reason.
+        left_out: nodes of the model that no kernel is made for, each with its reason.
         ways: in which products could share the preparation of their activations, if that was asked for.
     """
 

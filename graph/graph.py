@@ -12,7 +12,7 @@ from fettle.graph.workload import Workload
 
 @attrs.frozen
 class GraphNode:
-    """One kernel call, or one node left to the default executor.
+    """One kernel call, or one node that no kernel is made for.
 
     Attributes:
         name: unique name; for a fused chain, the name of its last node.
@@ -50,5 +50,5 @@ class Graph:
         return tuple(Counter(node.workload for node in self.nodes if node.workload is not None).items())
 
     def unsupported(self) -> tuple[GraphNode, ...]:
-        """Nodes left to the default executor; each says why."""
+        """Nodes that no kernel is made for; each says why."""
         return tuple(node for node in self.nodes if node.workload is None)

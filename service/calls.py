@@ -80,7 +80,7 @@ class Submission:
     Attributes:
         job: the job that does the work.
         joined: identical work was already in flight.
-        left_out: (name, reason) of the graph's nodes that stay with the default executor.
+        left_out: (name, reason) of the graph's nodes that no kernel is made for.
     """
 
     job: Job

@@ -121,17 +121,11 @@ def tune(
     cancel = threading.Event()
     peers: Mapping[Workload, Beside] = {}
     if server is None:
-        from fettle.store.open import open_store
-
-        spec, work = request.plan()
-        _announce(work)
-        with open_store(store) as opened:
-            job, ways = run_here(opened, opened.create_job(spec)[0].id, cancel), work.ways
-            if not cancel.is_set() and _is_compared(job, compare, json):
-                with suppress(KeyboardInterrupt):  # what was tuned is told all the same
-                    peers = _beside(request, job, opened)
+        job, ways, peers = _tune_here(request, store, cancel, False if json and compare is None else compare)
     elif store is not None:
         raise InvalidArgument("--store and --server exclude each other", hint="the server has its own store")
+    elif compare:
+        raise InvalidArgument("--compare and --server exclude each other", hint="kernels are compared where they run")
     else:
         job, ways = _tune_there(request, server, token, tls_ca, cancel)
     sharing = compare_results(ways, job.results)
@@ -193,13 +187,37 @@ class Request:
         )
 
 
-def _is_compared(job: Job, asked: bool | None, json: bool) -> bool:
-    """Peers run on this machine's CPU, on what its caches hold."""
-    possible = job.spec.device.backend == "cpu" and job.spec.policy.mode == "hot"
-    return possible and (asked if asked is not None else not json and any(not r.cached for r in job.results))
+def _tune_here(
+    request: Request, store: str | None, cancel: threading.Event, compare: bool | None
+) -> tuple[Job, tuple[Alternative, ...], Mapping[Workload, Beside]]:
+    """As :func:`_tune_there`, and the kernels beside their peers.
+
+    Args:
+        compare: whether they are compared; None: if any was just tuned, and they can be.
+    """
+    from fettle.store.open import open_store
+
+    spec, work = request.plan()
+    can_compare = spec.device.backend == "cpu" and request.mode == "hot"
+    if compare and not can_compare:
+        raise InvalidArgument(
+            f"--compare has no peers for {spec.device}{', cold' if request.mode == 'cold' else ''}",
+            hint="they run on this machine's CPU, on what its caches hold",
+        )
+    _announce(work)
+    with open_store(store) as opened:
+        job = run_here(opened, opened.create_job(spec)[0].id, cancel)
+        if compare is None:
+            compare = can_compare and any(not r.cached for r in job.results)
+        peers: Mapping[Workload, Beside] = {}
+        if compare and not cancel.is_set():
+            with suppress(KeyboardInterrupt):  # what was tuned is told all the same
+                peers = _beside(request, job, opened)
+    return job, work.ways, peers
 
 
 def _beside(request: Request, job: Job, store: Store) -> Mapping[Workload, Beside]:
+    """Each kernel that was found beside its fastest peer; none, and a line that says why, where that fails."""
     from fettle.bench import beside
     from fettle.offline import lookup
 
@@ -258,6 +276,6 @@ def _announce(work: Work) -> None:
     for node in work.left_out:
         by_reason.setdefault(node.reason, []).append(node.name)
     if by_reason:
-        stderr.print(f"{len(work.left_out)} node(s) left to the default executor:", highlight=False)
+        stderr.print(f"{len(work.left_out)} node(s) without a kernel:", highlight=False)
     for reason, names in by_reason.items():
         stderr.print(f"  {reason}: {', '.join(names)}", highlight=False)

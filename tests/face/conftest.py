@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fettle.backends.registry import resolve_device
+from fettle.store.open import open_store
 from tests.face.support import DEVICE, SOFTMAX, Fettle, run_fettle
 
 
@@ -23,6 +25,16 @@ def tuned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(tuned_folder: Path) -> Fettle:
     """Runs ``fettle`` on the tuned store."""
     return lambda *words, **options: run_fettle(words, tuned_folder, **options)
+
+
+@pytest.fixture
+def profiled_folder(tuned_folder: Path, tmp_path: Path) -> Path:
+    """Folder of a store that has nothing but DEVICE's profile, which takes seconds to measure."""
+    with open_store(tuned_folder / "store.sqlite3") as tuned, open_store(tmp_path / "store.sqlite3") as store:
+        profile = tuned.get_profile(resolve_device(DEVICE)[1].key)
+        assert profile is not None
+        store.put_profile(profile)
+    return tmp_path
 
 
 @pytest.fixture

@@ -160,28 +160,28 @@ def interrupted(folder: Path, times: int) -> tuple[int, dict[str, Any]]:
     return process.returncode, json.loads(output)
 
 
-def test_interrupt_keeps_the_best_so_far_and_exits_130(tmp_path: Path) -> None:
-    code, job = interrupted(tmp_path, 1)
+def test_interrupt_keeps_the_best_so_far_and_exits_130(profiled_folder: Path) -> None:
+    code, job = interrupted(profiled_folder, 1)
     assert code == 130
     assert job["state"] == "cancelled"
     assert job["workloads"][0]["verified"] is True
 
 
-def test_second_interrupt_exits_at_once_and_tuning_again_goes_on(tmp_path: Path) -> None:
-    code, job = interrupted(tmp_path, 2)
+def test_second_interrupt_exits_at_once_and_tuning_again_goes_on(profiled_folder: Path) -> None:
+    code, job = interrupted(profiled_folder, 2)
     assert code == 130
     assert job["state"] == "running"  # as a killed process leaves it
-    again, resumed = interrupted(tmp_path, 1)
+    again, resumed = interrupted(profiled_folder, 1)
     assert again == 130
     assert (resumed["job"], resumed["state"]) == (job["job"], "cancelled")
-    (row,) = parsed(run_fettle(["jobs", "list", "--json"], tmp_path))["jobs"]
+    (row,) = parsed(run_fettle(["jobs", "list", "--json"], profiled_folder))["jobs"]
     assert row["trials"] == resumed["workloads"][0]["trials"]
 
 
-def test_job_of_a_process_that_is_gone_can_be_cancelled_and_keeps_its_best(tmp_path: Path) -> None:
-    _, job = interrupted(tmp_path, 2)
-    assert "cancelled" in run_fettle(["jobs", "cancel", job["job"]], tmp_path).stdout
-    (row,) = parsed(run_fettle(["jobs", "show", job["job"], "--json"], tmp_path))["workloads"]
+def test_job_of_a_process_that_is_gone_can_be_cancelled_and_keeps_its_best(profiled_folder: Path) -> None:
+    _, job = interrupted(profiled_folder, 2)
+    assert "cancelled" in run_fettle(["jobs", "cancel", job["job"]], profiled_folder).stdout
+    (row,) = parsed(run_fettle(["jobs", "show", job["job"], "--json"], profiled_folder))["workloads"]
     assert row["verified"] is True
 
 

@@ -16,7 +16,8 @@ LINE = 64
 
 _PLANNING_SECONDS = 1.0
 
-Types = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+Kind = tuple[tuple[int, ...], np.dtype]
+"""Shape and type of a tensor."""
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +39,7 @@ class Arena:
     method: str
 
 
-def lay_out(steps: Sequence[tuple[Sequence[str], Sequence[str]]], types: Types) -> Arena:
+def lay_out(steps: Sequence[tuple[Sequence[str], Sequence[str]]], types: Mapping[str, Kind]) -> Arena:
     """Plan an arena.
 
     Args:
@@ -67,6 +68,6 @@ def lay_out(steps: Sequence[tuple[Sequence[str], Sequence[str]]], types: Types) 
     return Arena(views, LINE * found.peak, LINE * least, together, found.method)
 
 
-def _lines(kind: tuple[tuple[int, ...], np.dtype]) -> int:
+def _lines(kind: Kind) -> int:
     shape, dtype = kind
     return -(-math.prod(shape) * dtype.itemsize // LINE)

@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle import glue
-from fettle.arena import lay_out
+from fettle.arena import Kind, lay_out
 from fettle.backends.cpu.views import empty
 from fettle.glue import Call
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
@@ -29,9 +29,6 @@ from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 from fettle.leftovers import Evaluation, Tensors, check_known, evaluation
-
-Kind = tuple[tuple[int, ...], np.dtype]
-"""Shape and type of a tensor."""
 
 
 class CallableKernel(Protocol):

@@ -400,13 +400,8 @@ def test_features_tell_passes_and_shares() -> None:
         ROWS.features(Candidate(workload, device, Schedule(tuple((values | {"algorithm": algorithm}).items()))))
         for algorithm in ("three_pass", "two_pass", "pipelined")
     )
-    assert (three["reads_per_value"], three["writes_per_value"], three["exponentials_per_value"]) == (3, 2, 1)
-    assert (two["reads_per_value"], two["writes_per_value"], two["exponentials_per_value"]) == (2, 1, 2)
-    assert (pipelined["reads_per_value"], pipelined["writes_per_value"], pipelined["exponentials_per_value"]) == (
-        2,
-        1,
-        1,
-    )
+    names = ("reads_per_value", "writes_per_value", "exponentials_per_value")
+    assert [[found[name] for name in names] for found in (three, two, pipelined)] == [[3, 2, 1], [2, 1, 2], [2, 1, 1]]
     assert pipelined["tasks_per_thread"] == 1
     assert two["log2_bytes_moved"] == pytest.approx(np.log2(6 * 1024 * 4 * 3))
     assert three["idle_fraction"] == 0

@@ -68,14 +68,15 @@ class Attention(Family):
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
         choices = {p.name: p.choices for p in space.parameters}
+        pattern: Pattern | None = workload["pattern"]
         for block_m in sorted((int(b) for b in choices["block_m"] if int(b) <= _LARGEST_DEFAULT), reverse=True):
             tiles = -(-_rows(workload) // block_m) * workload["batch"] * workload["kv_heads"]
             split = max(int(s) for s in choices["split"] if s == 1 or int(s) * tiles <= 2 * target.multiprocessors)
-            # with both operands there, products need all that shared memory gives; decoding waits for the cache anyway,
-            # and masks of patterns take the registers
-            large = block_m == _LARGEST_DEFAULT and workload["pattern"] is None
-            queries = "registers" if large else "shared"
-            for block_n, stages in ((64, 3), (64, 2), (32, 2), (32, 1)):
+            # with both operands there, products need all that shared memory gives; decoding waits for the cache anyway
+            queries = "registers" if block_m == _LARGEST_DEFAULT else "shared"
+            for block_n, stages in ((64, 3), (64, 2), (32, 3), (32, 2), (32, 1)):
+                if block_n > max(32, pattern.block if pattern else block_n):  # a step is within one block
+                    continue
                 schedule = Schedule.of(
                     block_m=block_m, block_n=block_n, split=split, stages=stages, warps=4, queries=queries
                 )
@@ -95,6 +96,7 @@ def _attend(workload: Workload, schedule: Schedule) -> Launch:
     """All of the results, or those of each part of the keys, unscaled, with their running maxima and sums."""
     cache, dim = workload["kvcache"], workload["dim"]
     parts, block_m, block_n = schedule["split"], schedule["block_m"], schedule["block_n"]
+    step = block_n if workload["pattern"] is None else min(block_n, workload["pattern"].block)
     traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
     return Launch(
         "attention:attention",
@@ -121,7 +123,7 @@ def _attend(workload: Workload, schedule: Schedule) -> Launch:
             bytes=traffic + (0 if parts == 1 else 4.0 * parts * _results(workload) * (dim + 2)),
             flops=float(workload.flops),
             unit="half",
-            trips=max(1.0, _visible(workload) * workload["kv"] / (block_n * parts)),
+            trips=max(1.0, _visible(workload) * workload["kv"] / (step * parts)),
         ),
         schedule["warps"],
         schedule["stages"],

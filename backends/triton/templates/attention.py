@@ -8,21 +8,7 @@ Exponentials are powers of two: logits are scaled by log2(e) / √dim before.
 import triton
 import triton.language as tl
 
-ASHAPE = tl.constexpr(1)
-SLASH = tl.constexpr(2)
-BLOCK = tl.constexpr(3)
-
-
-@triton.jit
-def seen(i, j, PATTERN: tl.constexpr, A: tl.constexpr, B: tl.constexpr):
-    """Whether block i of queries sees block j of keys; see :mod:`fettle.graph.patterns`."""
-    if PATTERN == ASHAPE:
-        result = (j < A) | ((i - j >= 0) & (i - j < B))
-    elif PATTERN == SLASH:  # i - j may be negative: mod of a sum that is not
-        result = (j % A == 0) | ((i - j + A * j) % A == 0)
-    else:
-        result = ((7 * i + j) % A == 0) | (i == j)
-    return result
+from fettle.backends.triton.templates.patterns import count_blocks, nth_block, seen
 
 
 @triton.jit
@@ -66,17 +52,23 @@ def cached(pointer, scale_ptr, zero_ptr, head, rn, rd, KV: tl.constexpr, DIM: tl
 
 
 @triton.jit
-def visible(r, rn, KV: tl.constexpr, Q: tl.constexpr, G: tl.constexpr, CAUSAL: tl.constexpr, PATTERN: tl.constexpr,
-            PATTERN_BLOCK: tl.constexpr, A: tl.constexpr, B: tl.constexpr):  # fmt: skip
+def visible(r, rn, KV: tl.constexpr, Q: tl.constexpr, G: tl.constexpr, CAUSAL: tl.constexpr):
     """Which keys rn the rows r of a tile see, [len(r), len(rn)]."""
     query = r // G
-    position = KV - Q + query
     result = (query < Q)[:, None] & (rn < KV)[None, :]
     if CAUSAL:
-        result = result & (rn[None, :] <= position[:, None])
-    if PATTERN > 0:
-        result = result & seen(position[:, None] // PATTERN_BLOCK, rn[None, :] // PATTERN_BLOCK, PATTERN, A, B)
+        result = result & (rn[None, :] <= (KV - Q + query)[:, None])
     return result
+
+
+@triton.jit
+def visible_of_block(r, rn, block, KV: tl.constexpr, Q: tl.constexpr, G: tl.constexpr, CAUSAL: tl.constexpr,
+                     PATTERN: tl.constexpr, PATTERN_BLOCK: tl.constexpr, A: tl.constexpr, B: tl.constexpr):  # fmt: skip
+    """The same of keys in, or past the end of, one block of a pattern."""
+    position = KV - Q + r // G
+    last = tl.minimum(position if CAUSAL else KV - 1, block * PATTERN_BLOCK + PATTERN_BLOCK - 1)
+    last = tl.where(seen(position // PATTERN_BLOCK, block, PATTERN, A, B), last, -1)
+    return rn[None, :] <= last[:, None]
 
 
 @triton.jit
@@ -120,31 +112,47 @@ def attention(q_ptr, k_ptr, k_scale_ptr, k_zero_ptr, v_ptr, v_scale_ptr, v_zero_
     high = tl.full((BM,), -float("inf"), tl.float32)
     total = tl.zeros((BM,), tl.float32)
     acc = tl.zeros((BM, D), tl.float32)
-    BLOCKS: tl.constexpr = (KV + BN - 1) // BN
-    PER: tl.constexpr = (BLOCKS + PARTS - 1) // PARTS
-    last = min(part * PER + PER, BLOCKS)
-    if CAUSAL:  # the keys that the tile's last query sees
-        final = KV - Q + min((tile * BM + BM - 1) // G, Q - 1)
-        last = min(last, final // BN + 1)
-    whole = KV // BN if PATTERN == 0 else 0  # the blocks before this one are seen by all rows
-    if CAUSAL:
-        whole = min(whole, (KV - Q + (tile * BM) // G + 1) // BN)
-    EVEN: tl.constexpr = KV % BN == 0
-    for block in range(part * PER, last):
-        rn = block * BN + tl.arange(0, BN)
-        if PATTERN > 0:
-            some = visible(r, rn, KV, Q, G, CAUSAL, PATTERN, PATTERN_BLOCK, A, B)
-            needed = tl.max(tl.max(some.to(tl.int32), 1), 0) > 0
+    first_query = tile * BM // G
+    last_query = min((tile * BM + BM - 1) // G, Q - 1)
+    if PATTERN == 0:
+        STEPS: tl.constexpr = (KV + BN - 1) // BN
+        PER: tl.constexpr = (STEPS + PARTS - 1) // PARTS
+        first = part * PER
+        last = min(first + PER, STEPS)
+        whole = KV // BN  # the steps before this one are seen by all rows
+        if CAUSAL:
+            last = min(last, (KV - Q + last_query) // BN + 1)
+            whole = min(whole, (KV - Q + first_query + 1) // BN)
+    else:
+        PIECES: tl.constexpr = (PATTERN_BLOCK + BN - 1) // BN
+        BLOCKS: tl.constexpr = (KV + PATTERN_BLOCK - 1) // PATTERN_BLOCK
+        FIT: tl.constexpr = PATTERN_BLOCK % BN == 0
+        i0 = (KV - Q + first_query) // PATTERN_BLOCK
+        i1 = (KV - Q + last_query) // PATTERN_BLOCK
+        steps = count_blocks(i0, i1, BLOCKS, CAUSAL, PATTERN, A, B) * PIECES
+        per = (steps + PARTS - 1) // PARTS
+        first = part * per
+        last = min(first + per, steps)
+        whole = KV - Q + first_query + 1 if CAUSAL else KV  # the keys before this one are hidden by blocks only
+    EVEN: tl.constexpr = KV % BN == 0 and (PATTERN == 0 or (FIT and KV % PATTERN_BLOCK == 0))
+    for step in range(first, last):
+        if PATTERN == 0:
+            rn = step * BN + tl.arange(0, BN)
         else:
-            needed = True
-        if needed:
-            k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, EVEN, T)
-            v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, EVEN, T)
-            logits = tl.dot(q, tl.trans(k))
-            if block >= whole:
-                some = visible(r, rn, KV, Q, G, CAUSAL, PATTERN, PATTERN_BLOCK, A, B)
+            block, counts = nth_block(step // PIECES, i0, i1, BLOCKS, PATTERN, A, B)
+            start = block * PATTERN_BLOCK + step % PIECES * BN
+            rn = start + tl.arange(0, BN)
+        k = cached(k_ptr, k_scale_ptr, k_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, True, EVEN, T)
+        v = cached(v_ptr, v_scale_ptr, v_zero_ptr, head, rn, rd, KV, DIM, D, BITS, GROUP, False, EVEN, T)
+        logits = tl.dot(q, tl.trans(k))
+        if PATTERN > 0:
+            if not FIT or i0 != i1 or not counts or start + BN > whole:
+                some = visible_of_block(r, rn, block, KV, Q, G, CAUSAL, PATTERN, PATTERN_BLOCK, A, B) & counts
                 logits = tl.where(some, logits, -float("inf"))
-            high, total, acc = weigh(logits, v, high, total, acc, SCALE)
+        elif step >= whole:
+            some = visible(r, rn, KV, Q, G, CAUSAL)
+            logits = tl.where(some, logits, -float("inf"))
+        high, total, acc = weigh(logits, v, high, total, acc, SCALE)
     mask = inside[:, None] & (rd < DIM)[None, :]
     if PARTS == 1:
         y = acc / tl.where(inside, total, 1.0)[:, None]

@@ -39,3 +39,10 @@ def test_quantised_caches_are_read_as_what_they_stand_for(prove: Prove, cache: s
 def test_only_blocks_of_a_pattern_count(prove: Prove, pattern: str, causal: str) -> None:
     text = f"attention heads=2 kv_heads=1 q=60 kv=100 dim=16 act=f16 causal={causal} pattern={pattern}"
     assert prove(text, block_m=64, block_n=32, split=1).verified
+
+
+@pytest.mark.parametrize(("pattern", "split"), [("block:24:7", 1), ("slash:80:2", 2), ("ashape:24:3:1", 2)])
+def test_blocks_of_a_pattern_are_walked_in_steps_and_parts(prove: Prove, pattern: str, split: int) -> None:
+    """Blocks shorter and longer than a step's 32 keys; blocks both scattered and the queries' own count once."""
+    text = f"attention heads=1 q=40 kv=150 dim=16 act=f16 pattern={pattern}"
+    assert prove(text, block_m=64, block_n=32, split=split).verified

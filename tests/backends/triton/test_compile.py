@@ -129,6 +129,15 @@ def test_dense_tiles_multiply_by_warpgroups(
     assert waits_for_products(kernel.compiled.code) < loop["wgmma"]
 
 
+def test_blocks_of_a_pattern_are_copied_ahead(executor: CompileExecutor) -> None:
+    text = "attention heads=8 kv_heads=2 q=512 kv=512 dim=128 act=bf16 causal=true pattern=slash:64:8"
+    (kernel,) = Program.of(build(executor, text, split=1)).kernels
+    assert kernel.compiled is not None
+    loop = sass_loop(kernel.compiled.code)
+    assert loop["copy"] > 0
+    assert (loop["local"], loop["global"], kernel.compiled.resources.spills) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "weight", "instruction"),
     [("integer", "u8:row", "IGMMA"), ("fp8", "f8e4m3:row compute=f8e4m3", "QGMMA")],

@@ -1,7 +1,7 @@
 """Repairs of Triton's interpreter, by replacing methods of its builder.
 
-Triton 3.6's interpreter keeps bf16 as raw bits and computes with these bits as integers, without a word; it lacks
-inline assembly and scalar bf16 constants. Importing this module repairs all that in this process, which must have
+Triton 3.6's interpreter keeps bf16 as raw bits and computes with these bits as integers, without a word; it cuts
+numbers off where fp8 is to round them to the nearest; it lacks inline assembly and scalar bf16 constants. Importing this module repairs all that in this process, which must have
 started with ``TRITON_INTERPRET=1``.
 """
 
@@ -26,7 +26,7 @@ _FP8 = {tl.float8e4nv: ml_dtypes.float8_e4m3fn, tl.float8e5: ml_dtypes.float8_e5
 _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
-_create_dot, _cast_impl = _Builder.create_dot, _Builder.cast_impl
+_create_dot, _cast_impl, _create_fp_to_fp = _Builder.create_dot, _Builder.cast_impl, _Builder.create_fp_to_fp
 
 
 def _is_bf16(handle: Any) -> bool:
@@ -66,6 +66,15 @@ def cast_impl(self: Any, source: Any, target: Any) -> Any:
     if to_bf16 and not _is_bf16(source):
         return _Handle(narrow(source.data), tl.bfloat16)
     return _cast_impl(self, source, target)
+
+
+def create_fp_to_fp(self: Any, source: Any, target: Any, rounding: Any) -> Any:
+    """To fp8 as GPUs round: to the nearest, ties to even, and no further than the largest number."""
+    if (fp8 := _FP8.get(target.scalar)) is None:
+        return _create_fp_to_fp(self, source, target, rounding)
+    largest = float(ml_dtypes.finfo(fp8).max)
+    rounded = np.clip(_numbers(source).astype(np.float32), -largest, largest).astype(fp8)
+    return _Handle(rounded.view(np.uint8), target.scalar)
 
 
 def get_bf16(self: Any, value: float) -> Any:
@@ -109,5 +118,5 @@ def create_inline_asm(
     return _Results(handles)
 
 
-for _name in ("binary_op", "unary_op", "create_dot", "cast_impl", "get_bf16", "create_inline_asm"):
+for _name in ("binary_op", "unary_op", "create_dot", "cast_impl", "create_fp_to_fp", "get_bf16", "create_inline_asm"):
     setattr(_Builder, _name, globals()[_name])

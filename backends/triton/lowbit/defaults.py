@@ -18,6 +18,12 @@ _SMALL_BATCH = 16
 """Rows up to which unpacking weights, not multiplying, takes the time."""
 _RAW_BATCH = 8
 """Rows up to which sums of codes as they lie cost less than making numbers of codes: those of one small instruction."""
+_SHORT_GROUP = 32
+"""Elements that share a scale, if taking out scales takes as long as taking out codes."""
+_BYTES_BATCH = 65
+"""Rows from which rounding them to bytes costs less than taking weights out of bytes and multiplying halves."""
+_LARGE_BATCH = 512
+"""Rows from which tiles of 128 of them fill the multiprocessors."""
 _LARGEST_SUM = 4096
 """Results of a tile whose parts its last program adds."""
 _MOST_PROGRAMS = 12
@@ -25,11 +31,13 @@ _MOST_PROGRAMS = 12
 
 
 def default(workload: Workload, target: Target) -> Schedule:
-    """Whole codes in words of 16 bits, multiplied as they lie if the batch is tiny; else :func:`converted`."""
+    """Bytes as bytes, if the batch is large and both may be; whole codes in words of 16 bits, multiplied as they lie
+    if the batch is tiny; else :func:`converted`."""
     p = Product.of(workload)
     whole = space(workload, target)
-    if p.weight.is_binary_coded:
-        return converted(workload, target)
+    of_bytes = _first_legal(workload, whole, _byte_tiles(p, whole), target)
+    if of_bytes is not None:
+        return of_bytes
     tiles = list(_halfword_tiles(p, whole))
     # two warp groups beside each other, so that one takes codes out while the other multiplies
     small = [tile for tile in tiles if 8 * _shared(p, tile) <= tile["warps"] * target.shared_multiprocessor]
@@ -52,10 +60,12 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
     largest = _LARGEST_SUM if workload["epilogue"] is None else math.inf
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
-        split = _split(p, count, tile["warps"], [s for s in splits if s * tile["block_k"] <= p.k], target)
+        allowed = [s for s in splits if s * tile["block_k"] <= p.k]
+        split = tile.get("split") or _split(p, count, tile["warps"], allowed, target)
         # the program that is last adds all parts of its tile alone, which takes longer than a launch if tiles are large
         reduce = "last" if split > 1 and tile["block_m"] * tile["block_n"] <= largest else "launch"
-        schedule = Schedule.of(algorithm="float", swap=True, order="tiles", split=split, reduce=reduce, **tile)
+        common = {"algorithm": "float", "swap": True, "order": "tiles", "planes": "one", "settle": False}
+        schedule = Schedule.of(**(common | {"split": split, "reduce": reduce} | tile))
         if is_valid(whole, schedule):
             return schedule
     return None
@@ -84,6 +94,22 @@ def _shared(p: Product, tile: dict[str, Any]) -> float:
     return float(block_k * (stages * 2 * tile["block_m"] + (stages - 1) * p.weight.bits * tile["block_n"] / 8))
 
 
+def _byte_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
+    """Tiles of weights that are bytes with one scale a row, by activations that are rounded to bytes.
+
+    K is whole: such products take less time than adding parts would.
+    """
+    algorithm = next((a for a in _choices(whole)["algorithm"] if a != "float"), None)
+    if algorithm is None or p.weight.bits != 8 or p.group != p.k or p.m < _BYTES_BATCH:
+        return
+    rows = ((128, 8), (64, 4)) if p.m >= _LARGE_BATCH else ((64, 4), (128, 8))
+    for (block_m, warps), block_n, block_k, stages in itertools.product(rows, (128, 64), (128, 64, 32), (3, 2)):
+        yield {
+            "algorithm": algorithm, "method": "convert", "scale": "late", "swap": False, "contiguous": "k",
+            "split": 1, "values": 1, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+        }  # fmt: skip
+
+
 def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     """Tiles among the fastest measured (eight rows and fewer) or predicted for an H200, wide ones first.
 
@@ -96,7 +122,7 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     if block_m <= _SMALL_BATCH:
         blocks = (256, 512, 128, 64, 32)
     elif block_m >= 128:
-        blocks = (64, 128, 32)
+        blocks = (64, 128, 32, 256)
     values = halfword_values(p)
     # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
     late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024
@@ -110,13 +136,15 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
         widths = ((128, 4), (64, 4))
     elif raw:
         widths = ((64, 2), (128, 4), (32, 2))
+    elif block_m <= _RAW_BATCH and p.group <= _SHORT_GROUP:
+        widths = ((128, 4), (64, 4), (64, 2), (32, 2))
     else:
         widths = ((64, 4), (128, 4), (64, 2), (32, 2))
     for scale, stages, (block_n, warps), block_k in itertools.product(scales, (3, 2), widths, blocks):
         yield {
-            "method": "raw" if raw else "ptx", "scale": scale, "planes": "one", "contiguous": "n" if raw else "k",
-            "values": values, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
-            "stages": stages, "settle": scale == "early" and block_m >= 64,
+            "method": "raw" if raw else "ptx", "scale": scale, "contiguous": "n" if raw else "k", "values": values,
+            "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+            "settle": scale == "early" and block_m >= 64,
         }  # fmt: skip
 
 
@@ -135,8 +163,8 @@ def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     )
     for values, block_n, block_k, scale, warps, stages, rows in preferred:
         yield {
-            "method": method, "scale": scale, "planes": "one", "contiguous": "k", "values": values,
-            "block_m": rows, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages, "settle": False,
+            "method": method, "scale": scale, "contiguous": "k", "values": values, "block_m": rows,
+            "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
         }  # fmt: skip
 
 

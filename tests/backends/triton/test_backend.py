@@ -20,6 +20,9 @@ WORKLOADS = {
         "matmul m=200 n=500 k=384 act=bf16 weight=u1:row compute=f32",
         "matmul m=16 n=64 k=512 act=f16 weight=nvfp4",
         "matmul m=16 n=64 k=512 act=f16 weight=bcq4:64",
+        "matmul m=200 n=500 k=384 act=bf16 weight=u8:row compute=i8",
+        "matmul m=200 n=500 k=384 act=bf16 weight=f8e4m3:row compute=f8e4m3",
+        "matmul m=128 n=500 k=512 act=f16 weight=bcq3:row",
     ],
     "dense": ["matmul m=1 n=5 k=7 act=f16 rhs=f16", "matmul m=4096 n=4096 k=4096 act=bf16 weight=bf16"],
     "attention": [
@@ -124,6 +127,26 @@ def test_parts_without_ptx_have_no_inline_ptx() -> None:
         methods = next(p.choices for p in backend.space(workload, device).parameters if p.name == "method")
         assert not {"ptx", "raw"} & set(methods)
         assert backend.default(workload, device)["method"] in methods
+
+
+@pytest.mark.parametrize(
+    ("m", "weight", "expected"),
+    [
+        (1, "bcq3:128", {"method": "raw"}),
+        (128, "bcq3:128", {"method": "ptx", "block_m": 128}),
+        (8, "nvfp4", {"method": "ptx", "block_n": 128}),
+        (64, "u8:row compute=i8", {"algorithm": "float"}),
+        (128, "u8:row compute=i8", {"algorithm": "integer"}),
+        (128, "u8:row compute=f16", {"algorithm": "float"}),
+        (512, "f8e4m3:row compute=f8e4m3", {"algorithm": "fp8", "block_m": 128}),
+    ],
+)
+def test_searches_of_low_bit_products_start_at_what_is_predicted_fast(
+    m: int, weight: str, expected: dict[str, object]
+) -> None:
+    backend, device = resolve_device("triton:sm_90")
+    workload = Workload.parse(f"matmul m={m} n=4096 k=4096 act=f16 weight={weight}")
+    assert expected.items() <= backend.default(workload, device).as_dict().items()
 
 
 def test_equal_layouts_have_equal_names_and_others_do_not() -> None:

@@ -227,6 +227,21 @@ def test_sums_whose_parts_another_launch_adds_have_no_epilogue() -> None:
     assert launch.template == f"fused_lowbit:{workload['epilogue']}"
 
 
+@pytest.mark.parametrize(
+    ("text", "algorithm", "method"),
+    [
+        ("matmul m=70 n=130 k=256 act=bf16 weight=u8:row compute=i8", "integer", "convert"),
+        ("matmul m=70 n=130 k=256 act=bf16 weight=f8e4m3:row compute=f8e4m3", "fp8", "convert"),
+        ("matmul m=3 n=70 k=512 act=f16 weight=bcq2:64 compute=f16", "float", "raw"),
+        ("matmul m=12 n=70 k=512 act=f16 weight=bcq2:64 compute=f16", "float", "ptx"),
+    ],
+)
+def test_what_a_search_starts_at_is_right(prove: Prove, text: str, algorithm: str, method: str) -> None:
+    schedule = defaults.default(Workload.parse(text), target_of(resolve_device("triton:interpreter")[1]))
+    assert (schedule["algorithm"], schedule["method"]) == (algorithm, method)
+    assert prove(text, **schedule.as_dict()).verified
+
+
 def test_a_large_batch_with_an_epilogue_has_a_default_of_one_launch() -> None:
     backend, device = resolve_device("triton:sm_90")
     workload = Workload.parse("matmul m=128 n=4096 k=4096 act=bf16 weight=u4:128 compute=bf16 epilogue=relu(y+b0)")

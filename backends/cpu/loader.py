@@ -18,6 +18,7 @@ from fettle.backends.api import Artifact, MeasurePolicy
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
 from fettle.backends.cpu.amx import permit
+from fettle.backends.cpu.crowding import launcher
 from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.views import aligned, immediate, prepared
 from fettle.graph.errors import InvalidArgument, Unsupported
@@ -48,6 +49,7 @@ class CpuKernel:
         self.threads = int(dict(artifact.facts).get("threads", 1))
         self._is_parallel = _PARALLEL in artifact.payload
         self.function: Callable[..., None] = module[artifact.entry]
+        self._launch = launcher(self.threads, self.function)
         self.calls: dict[MeasurePolicy, int] = {}
         """Calls that filled a sample when last timed."""
         self._inputs = tuple((t.shape, t.format.dtype) for t in self.workload.operands if not t.constant)
@@ -67,7 +69,7 @@ class CpuKernel:
         views = immediate([*inputs, *packed, out])
         try:
             if self._is_parallel:
-                threads.call(self.threads, self.function, tuple(views))
+                self._launch(tuple(views))
             else:
                 self.function(*views)
         except (TypeError, ValueError) as error:  # the kernel's own check of the packed constants
@@ -84,7 +86,7 @@ class CpuKernel:
         self._check(inputs, out)
         views = tuple(prepared([*inputs, *packed, out]))
         if self._is_parallel:
-            return partial(threads.call, self.threads, self.function, views)
+            return partial(self._launch, views)
         return partial(self.function, *views)
 
     def _check(self, inputs: Sequence[np.ndarray], out: np.ndarray) -> None:

@@ -29,12 +29,24 @@ from fettle.graph.errors import Unsupported
 _MODE = 1
 """``kBig`` of TVM's ThreadGroup::AffinityMode; without binding it only sets how many workers run."""
 
+_SPIN_COUNT = "300000"
+"""TVM's default: how often an idle worker yields before it sleeps, about a tenth of a second."""
+
 _local = threading.local()
 
 
 def environment(count: int) -> dict[str, str]:
-    """Variables of a worker process whose kernels use up to ``count`` threads."""
-    return {"TVM_BIND_THREADS": "0", "TVM_NUM_THREADS": str(count), "OMP_NUM_THREADS": str(count)}
+    """Variables of a worker process whose kernels use up to ``count`` threads.
+
+    What the user has set for kernels in use must not change what is measured.
+    """
+    return {
+        "TVM_BIND_THREADS": "0",
+        "TVM_NUM_THREADS": str(count),
+        "TVM_THREAD_POOL_SPIN_COUNT": _SPIN_COUNT,
+        "OMP_NUM_THREADS": str(count),
+        "FETTLE_THREADS": "fixed",
+    }
 
 
 @cache

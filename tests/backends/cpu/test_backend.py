@@ -94,6 +94,17 @@ def test_worker_environment_limits_threads_and_forbids_tvm_to_bind_them(backend:
     assert environment["TVM_BIND_THREADS"] == "0"
 
 
+def test_worker_processes_measure_alike_whatever_the_user_has_set(
+    backend: CpuBackend, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = backend.worker_environment(device)
+    monkeypatch.setenv("TVM_THREAD_POOL_SPIN_COUNT", "0")
+    monkeypatch.setenv("FETTLE_THREADS", "adaptive")
+    assert backend.worker_environment(device) == before
+    assert before["TVM_THREAD_POOL_SPIN_COUNT"] == "300000"
+    assert before["FETTLE_THREADS"] == "fixed"
+
+
 def test_worker_processes_never_import_torch() -> None:
     program = """
 import sys

@@ -34,8 +34,14 @@ _ALONE = 16
 _LONGEST = 1.0
 """Seconds alone at most. A process that was stopped for an hour has lost an hour."""
 
-_local = threading.local()
-"""``alone_until``: the time up to which this thread makes its calls alone."""
+
+class _CallingThread(threading.local):
+    """The time up to which this thread makes its calls alone."""
+
+    alone_until = -math.inf
+
+
+_local = _CallingThread()
 
 
 def launcher(count: int, function: Callable[..., None]) -> Launch:
@@ -67,12 +73,13 @@ class Launcher:
 
     def __call__(self, arguments: tuple[Any, ...]) -> None:
         start = self._clock()
-        if start < getattr(_local, "alone_until", -math.inf):
+        if start < _local.alone_until:
             threads.call(1, self._function, arguments)
             return
         threads.call(self._count, self._function, arguments)
         end = self._clock()
-        self._fastest = min(self._fastest, end - start)
-        lost = end - start - self._count * self._fastest
-        if lost > _SLACK:
+        seconds = end - start
+        if seconds < self._fastest:
+            self._fastest = seconds
+        elif (lost := seconds - self._count * self._fastest) > _SLACK:
             _local.alone_until = end + min(_ALONE * lost, _LONGEST)

@@ -2,7 +2,7 @@
 
 TVM keeps one pool per calling thread. It is created when that thread first launches a parallel kernel, with
 ``TVM_NUM_THREADS`` workers of which the caller is one; before a kernel of another thread count runs, the pool is
-switched (0.2 µs). TVM itself never binds threads here: by default its first parallel call rewrites the caller's
+switched (1 µs). TVM itself never binds threads here: by default its first parallel call rewrites the caller's
 CPU affinity. :func:`pinned` binds them while a kernel is being timed, and only then.
 
 A fork copies only the thread that calls it. The copy of its pool would wait for workers that are not there, so in
@@ -73,9 +73,11 @@ def use(count: int) -> None:
     if getattr(_local, "count", 0) == count:
         return
     configure = runtime().get_global_func("runtime.config_threadpool")
-    before = _tasks()
-    configure(_MODE, count)
-    if not hasattr(_local, "workers"):  # that call has just created this thread's pool
+    if hasattr(_local, "workers"):
+        configure(_MODE, count)
+    else:
+        before = _tasks()
+        configure(_MODE, count)  # creates this thread's pool
         _local.workers = tuple(sorted(_tasks() - before))
     _local.count = count
 

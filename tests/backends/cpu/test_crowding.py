@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -38,7 +37,7 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     monkeypatch.setattr(threads, "call", machine.call)
-    monkeypatch.setattr(crowding, "_local", threading.local())
+    monkeypatch.setattr(crowding, "_local", crowding._CallingThread())
     return machine
 
 
@@ -126,7 +125,7 @@ def test_a_kernel_of_two_threads_computes_the_same_alone(
         call(count, *rest)
 
     monkeypatch.setattr(threads, "call", counted)
-    monkeypatch.setattr(crowding, "_local", threading.local())
+    monkeypatch.setattr(crowding, "_local", crowding._CallingThread())
     for out, until in zip(outs, (0.0, float("inf")), strict=True):
         crowding._local.alone_until = until
         kernel.run(inputs, packed, out)

@@ -12,7 +12,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,20 @@ def launcher(count: int, function: Callable[..., None]) -> Launch:
     if value not in (ADAPTIVE, FIXED):
         raise InvalidArgument(f"{VARIABLE} is {value!r}", hint=f"set it to {ADAPTIVE} (the default) or {FIXED}")
     return Launcher(count, function) if value == ADAPTIVE else partial(threads.call, count, function)
+
+
+@contextmanager
+def fixed() -> Iterator[None]:
+    """Kernels that are loaded meanwhile keep their thread counts."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = FIXED
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 class Launcher:

@@ -1,8 +1,8 @@
 """Repairs of Triton's interpreter, by replacing methods of its builder.
 
 Triton 3.6's interpreter keeps bf16 as raw bits and computes with these bits as integers, without a word; it cuts
-numbers off where fp8 is to round them to the nearest; it lacks inline assembly and scalar bf16 constants. Importing this module repairs all that in this process, which must have
-started with ``TRITON_INTERPRET=1``.
+numbers off where fp8 is to round them to the nearest; it lacks inline assembly and scalar bf16 constants. Importing
+this module repairs all that in this process, which must have started with ``TRITON_INTERPRET=1``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def create_fp_to_fp(self: Any, source: Any, target: Any, rounding: Any) -> Any:
     """To fp8 as GPUs round: to the nearest, ties to even, and no further than the largest number."""
     if (fp8 := _FP8.get(target.scalar)) is None:
         return _create_fp_to_fp(self, source, target, rounding)
-    largest = float(ml_dtypes.finfo(fp8).max)
+    finfo: Any = ml_dtypes.finfo
+    largest = float(finfo(fp8).max)
     rounded = np.clip(_numbers(source).astype(np.float32), -largest, largest).astype(fp8)
     return _Handle(rounded.view(np.uint8), target.scalar)
 

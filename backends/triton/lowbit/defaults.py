@@ -64,7 +64,13 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
         split = tile.get("split") or _split(p, count, tile["warps"], allowed, target)
         # the program that is last adds all parts of its tile alone, which takes longer than a launch if tiles are large
         reduce = "last" if split > 1 and tile["block_m"] * tile["block_n"] <= largest else "launch"
-        common = {"algorithm": "float", "swap": True, "order": "tiles", "planes": "one", "settle": False}
+        common: dict[str, Any] = {
+            "algorithm": "float",
+            "swap": True,
+            "order": "tiles",
+            "planes": "one",
+            "settle": False,
+        }
         schedule = Schedule.of(**(common | {"split": split, "reduce": reduce} | tile))
         if is_valid(whole, schedule):
             return schedule
@@ -106,7 +112,8 @@ def _byte_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     for (block_m, warps), block_n, block_k, stages in itertools.product(rows, (128, 64), (128, 64, 32), (3, 2)):
         yield {
             "algorithm": algorithm, "method": "convert", "scale": "late", "swap": False, "contiguous": "k",
-            "split": 1, "values": 1, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
+            "split": 1, "values": 1, "block_m": block_m, "block_n": block_n, "block_k": block_k, "warps": warps,
+            "stages": stages,
         }  # fmt: skip
 
 

@@ -86,6 +86,7 @@ def _run(
     metaschedule: bool = False,
     ggml: bool = False,
 ) -> None:
+    from fettle.backends.cpu.crowding import fixed
     from fettle.backends.registry import resolve_device
     from fettle.bench.cpu import Bench, device_text, tune_all
     from fettle.bench.peers import versions
@@ -95,7 +96,7 @@ def _run(
     devices = {count: resolve_device(device_text(count))[1] for count in counts}
     rows: list[Row] = []
     roofs = []
-    with open_store(store) as opened:
+    with open_store(store) as opened, fixed():  # as the peers' thread counts are
         with JobProgress(stderr, "tuning") as progress:
             missing = tune_all(opened, goals, counts, trials=trials, seed=seed, force=force, on_event=progress.show)
         for count in counts:

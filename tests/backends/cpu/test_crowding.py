@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -89,6 +90,21 @@ def test_fixed_kernels_keep_their_threads(machine: Machine, monkeypatch: pytest.
     for seconds in (0.001, 1.0, 0.001):
         kernel((seconds,))
     assert machine.counts == [THREADS] * 3
+
+
+@pytest.mark.parametrize("before", [None, "adaptive"])
+def test_kernels_loaded_for_a_comparison_keep_their_threads(
+    before: str | None, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FETTLE_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("FETTLE_THREADS", before)
+    with crowding.fixed():
+        kernel = crowding.launcher(THREADS, lambda _: None)
+    for seconds in (0.001, 1.0, 0.001):
+        kernel((seconds,))
+    assert machine.counts == [THREADS] * 3
+    assert os.environ.get("FETTLE_THREADS") == before
 
 
 @pytest.mark.parametrize("value", ["", "2", "Fixed"])

@@ -23,7 +23,7 @@ from fettle.backends.api import (
     Space,
     Support,
 )
-from fettle.backends.cpu import codegen, loader, threads
+from fettle.backends.cpu import codegen, crowding, loader, threads
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.attention import Attention
 from fettle.backends.cpu.bound import workload_bound
@@ -135,7 +135,7 @@ class CpuBackend(Backend):
         return self.family(workload, device).weight_layout(workload, schedule)
 
     def worker_environment(self, device: Device) -> Mapping[str, str]:
-        return threads.environment(cpu.threads(device))
+        return {**threads.environment(cpu.threads(device)), crowding.VARIABLE: crowding.FIXED}
 
     def prepare_worker(self, device: Device) -> None:
         """Keep torch out, load the runtime library. Threads are pinned only while a kernel is timed."""

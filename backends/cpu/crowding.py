@@ -74,8 +74,8 @@ def fixed() -> Iterator[None]:
 class Launcher:
     """Calls a kernel on ``count`` threads, or alone while others keep the processors busy.
 
-    Alone, the fastest call so far would have taken at most ``count`` times as long; a call that took longer than that
-    has lost the difference. Safe for several calling threads: each is alone or not by its own calls.
+    Alone, the fastest call so far would have taken about ``count`` times as long at most; a call that took longer than
+    that has lost the difference. Safe for several calling threads: each is alone or not by its own calls.
     """
 
     def __init__(

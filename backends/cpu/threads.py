@@ -45,7 +45,6 @@ def environment(count: int) -> dict[str, str]:
         "TVM_NUM_THREADS": str(count),
         "TVM_THREAD_POOL_SPIN_COUNT": _SPIN_COUNT,
         "OMP_NUM_THREADS": str(count),
-        "FETTLE_THREADS": "fixed",
     }
 
 

@@ -1,8 +1,8 @@
 """Repairs of Triton's interpreter, by replacing methods of its builder.
 
 Triton 3.6's interpreter keeps bf16 as raw bits and computes with these bits as integers, without a word; it cuts
-numbers off where fp8 is to round them to the nearest; it lacks inline assembly and scalar bf16 constants. Importing
-this module repairs all that in this process, which must have started with ``TRITON_INTERPRET=1``.
+numbers off that fp8 rounds to the nearest; it lacks inline assembly and scalar bf16 constants. Importing this module
+repairs all that in this process, which must have started with ``TRITON_INTERPRET=1``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _Builder = interpreter.InterpreterBuilder
 _Handle = interpreter.TensorHandle
 _COMPARISONS = (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
 _FP8 = {tl.float8e4nv: ml_dtypes.float8_e4m3fn, tl.float8e5: ml_dtypes.float8_e5m2}
+_LARGEST = {tl.float8e4nv: 448.0, tl.float8e5: 57344.0}
 _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
@@ -72,8 +73,7 @@ def create_fp_to_fp(self: Any, source: Any, target: Any, rounding: Any) -> Any:
     """To fp8 as GPUs round: to the nearest, ties to even, and no further than the largest number."""
     if (fp8 := _FP8.get(target.scalar)) is None:
         return _create_fp_to_fp(self, source, target, rounding)
-    finfo: Any = ml_dtypes.finfo
-    largest = float(finfo(fp8).max)
+    largest = _LARGEST[target.scalar]
     rounded = np.clip(_numbers(source).astype(np.float32), -largest, largest).astype(fp8)
     return _Handle(rounded.view(np.uint8), target.scalar)
 

@@ -45,6 +45,7 @@ class Trials:
 
     Attributes:
         values: log(time / bound), infinity for a failure.
+        others: logarithms of what else is minimised, each like ``values``.
         origin: 256-bit key of where that was, in hexadecimal, under which the model of these trials is kept; empty:
             it is not.
     """
@@ -52,6 +53,7 @@ class Trials:
     schedules: tuple[Schedule, ...]
     values: Array
     origin: str = ""
+    others: tuple[Array, ...] = ()
 
 
 class Models(Protocol):
@@ -67,24 +69,30 @@ class Source:
 
     Args:
         models: where the model of these trials is taken from if it was fitted to the very same ones, and kept.
+        told_apart: share of the valid trials above which times are cut off.
+
+    Attributes:
+        offset: mean of the cut log(time).
 
     Raises:
         ValueError: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
     """
 
-    def __init__(self, columns: ScheduleColumns, trials: Trials, models: Models | None = None) -> None:
+    def __init__(
+        self, columns: ScheduleColumns, trials: Trials, models: Models | None = None, told_apart: float = _FAST
+    ) -> None:
         valid = trials.values[np.isfinite(trials.values)]
         if len(valid) < _LEAST_TRIALS or np.ptp(valid) == 0.0:
             raise ValueError("too few valid trials to learn from")
-        limit = float(np.quantile(valid, _FAST))
+        limit = float(np.quantile(valid, told_apart))
         cut = np.minimum(trials.values, limit)
         self.fast = limit - float(valid.min())
         self.scale = float(cut.std())
-        self._offset = float(cut.mean())
+        self.offset = float(cut.mean())
         self._columns = columns
         rows = columns.of(trials.schedules)
         self._exact = {row.tobytes(): float(value) for row, value in zip(rows, cut, strict=True)}
-        self._rows, self._targets = rows, (cut - self._offset) / self.scale
+        self._rows, self._targets = rows, (cut - self.offset) / self.scale
         self._models = models if trials.origin else None
         self._key = codec.digest(("fettle.model", trials.origin, columns.key))
 
@@ -94,7 +102,7 @@ class Source:
         Args:
             places: rows of :class:`ScheduleColumns`.
         """
-        found = np.array([self._exact.get(row.tobytes(), np.nan) for row in places]) - self._offset
+        found = np.array([self._exact.get(row.tobytes(), np.nan) for row in places]) - self.offset
         unknown = np.isnan(found)
         if unknown.any():
             found[unknown] = self._model(places[unknown]) * self.scale
@@ -129,17 +137,31 @@ class Source:
         return learn(self._rows, self._targets)
 
 
+class Expectation(Protocol):
+    """What :class:`Prior` needs of a source; ``fast`` is None if it predicts normal scores of ranks, not log(time)."""
+
+    @property
+    def fast(self) -> float | None: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    def predict(self, places: Array) -> Array: ...
+
+
 class Prior:
     """Several sources, and what they agree on.
 
     Attributes:
-        fast: log(time) above the best up to which times are told apart: as in the sources, in the mean.
+        fast: log(time) above the best up to which times are told apart: as in the sources, in the mean; None if these
+            predict normal scores.
         scale: what their predictions are divided by, so that they vary by about 1.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Expectation]) -> None:
         self._sources = tuple(sources)
-        self.fast = float(np.mean([s.fast for s in sources]))
+        fast = [s.fast for s in sources if s.fast is not None]
+        self.fast = float(np.mean(fast)) if fast else None
         self.scale = float(np.sqrt(np.mean([s.scale**2 for s in sources])))
 
     def trend(self, places: Array) -> Array:

@@ -11,6 +11,7 @@ from fettle.backends.api import Device, Record, Space
 from fettle.costmodel.transfer import Trials
 from fettle.graph import codec
 from fettle.graph.workload import Workload
+from fettle.search import objectives
 from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.api import Store
 
@@ -21,21 +22,32 @@ _MOST_SOURCES = 6
 """(workload, device) pairs that are made use of, those with the most trials."""
 
 
-def trials_elsewhere(store: Store, workload: Workload, device: Device, space: Space, job_id: str) -> list[Trials]:
+def trials_elsewhere(
+    store: Store,
+    workload: Workload,
+    device: Device,
+    space: Space,
+    job_id: str,
+    minimise: Sequence[str] = ("latency",),
+) -> list[Trials]:
     """Trials of the same operator and the same parameters that earlier jobs made, one entry a (workload, device).
 
     Only of jobs created before ``job_id``, so that a job that stops and resumes knows what it knew. Those of the very
     workload and device are among them: with ``--force`` a search begins where the last one ended.
+
+    Args:
+        minimise: objectives, latency first. Trials that do not tell all of them are left out.
     """
     found: dict[tuple[str, str], list[Record]] = {}
     names = set(space.names)
     for record in store.records(operator=workload.operator, before_job=job_id, limit=_LOOKED_AT):
         candidate = record.candidate
         same = candidate.device.backend == device.backend and record.space_version == space.version
-        if same and candidate.schedule.as_dict().keys() == names:
+        told = not is_valid(record) or objectives.are_told(record, minimise)
+        if same and told and candidate.schedule.as_dict().keys() == names:
             found.setdefault((candidate.workload.key, candidate.device.key), []).append(record)
     largest = sorted(found, key=lambda key: (-len(found[key]), key))[:_MOST_SOURCES]
-    return [_trials(found[key], codec.digest(("fettle.source", *key, space.version))) for key in largest]
+    return [_trials(found[key], codec.digest(("fettle.source", *key, space.version)), minimise[1:]) for key in largest]
 
 
 def grouped(records: Sequence[Record]) -> list[list[Record]]:
@@ -52,6 +64,12 @@ def grouped(records: Sequence[Record]) -> list[list[Record]]:
     return sorted((list(group.values()) for group in groups.values()), key=len, reverse=True)
 
 
-def _trials(records: Sequence[Record], origin: str) -> Trials:
-    values = [math.log(undisturbed_seconds(r)) if is_valid(r) else math.inf for r in records]
-    return Trials(tuple(r.candidate.schedule for r in records), np.array(values), origin)
+def _trials(records: Sequence[Record], origin: str, others: Sequence[str]) -> Trials:
+    failed = (math.inf,) * (1 + len(others))
+    figures = np.array(
+        [
+            (math.log(undisturbed_seconds(r)), *objectives.logarithms(r, others)) if is_valid(r) else failed
+            for r in records
+        ]
+    )
+    return Trials(tuple(r.candidate.schedule for r in records), figures[:, 0], origin, tuple(figures[:, 1:].T))

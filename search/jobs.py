@@ -193,6 +193,7 @@ class _Run:
                             self._spec.device,
                             backend.space(workload, self._spec.device),
                             self._job.id,
+                            self._spec.objectives,
                         ),
                         models=self._store,
                         minimise=self._spec.objectives,

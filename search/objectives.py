@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from fettle.store.values import Tradeoff
 
 Array = NDArray[np.float64]
 
+_SMALLEST = 1e-30
+"""Of an objective that may be 0, before its logarithm is taken."""
+
 
 def values(record: Record, objectives: Sequence[str]) -> tuple[float, ...]:
     """A valid trial's figures: seconds, joules, bytes.
@@ -20,7 +24,7 @@ def values(record: Record, objectives: Sequence[str]) -> tuple[float, ...]:
     Raises:
         Unsupported: the device did not tell one of them.
     """
-    known = {"latency": record.measurement.time, "energy": record.measurement.energy, "size": record.artifact_bytes}
+    known = _figures(record)
     found = []
     for name in objectives:
         value = known[name]
@@ -31,6 +35,17 @@ def values(record: Record, objectives: Sequence[str]) -> tuple[float, ...]:
             )
         found.append(float(value))
     return tuple(found)
+
+
+def logarithms(record: Record, objectives: Sequence[str]) -> tuple[float, ...]:
+    """Natural logarithms of :func:`values`: what is searched for. Raises Unsupported as that."""
+    return tuple(math.log(max(value, _SMALLEST)) for value in values(record, objectives))
+
+
+def are_told(record: Record, objectives: Sequence[str]) -> bool:
+    """Whether a valid trial tells all of them."""
+    known = _figures(record)
+    return all(known[name] is not None for name in objectives)
 
 
 def unbeaten(points: Array) -> list[int]:
@@ -56,3 +71,8 @@ def front(records: Sequence[Record], objectives: Sequence[str]) -> tuple[Tradeof
         size = int(named["size"]) if "size" in named else None
         found.append(Tradeoff(records[row].candidate.schedule, named["latency"], named.get("energy"), size))
     return tuple(found)
+
+
+def _figures(record: Record) -> dict[str, float | None]:
+    """By objective; None: not told."""
+    return {"latency": record.measurement.time, "energy": record.measurement.energy, "size": record.artifact_bytes}

@@ -34,12 +34,10 @@ from fettle.search.finalists import Finalists
 from fettle.search.finals import Verdict
 from fettle.search.lite import lite
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Proposal, SamplerFactory
+from fettle.search.samplers.joined import make_front_prior
 from fettle.search.samplers.pareto import for_several
 from fettle.search.trials import is_valid, undisturbed_seconds
 from fettle.store.values import Tradeoff
-
-_SMALLEST = 1e-30
-"""Of an objective that may be 0, before its logarithm is taken."""
 
 
 class WorkloadTuner:
@@ -51,7 +49,7 @@ class WorkloadTuner:
         history: records of earlier steps, in order.
         clock: seconds, monotonic.
         sampler: makes what proposes the trials.
-        known: trials of the same operator elsewhere; the same ones whenever the tuner is rebuilt.
+        known: trials of the same operator elsewhere, with all objectives; the same ones whenever the tuner is rebuilt.
         models: where models of ``known`` are kept.
         minimise: objectives of the job; with several, the search is for their Pareto front.
         few_trials: search only what the backend's analysis expects most of, if it has any.
@@ -91,7 +89,8 @@ class WorkloadTuner:
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)
         if len(self._objectives) > 1:
-            proposing = for_several(sampler, self._problem(), seed)
+            fronts = make_front_prior(self.points, known, len(self._objectives), models)
+            proposing = for_several(sampler, attrs.evolve(self._problem(), fronts=fronts), seed)
         else:
             prior = make_prior(self.points, known, models)
             promising = lite(self.points, self._featurizer) if few_trials else None
@@ -265,12 +264,7 @@ class WorkloadTuner:
         """What the model learns: log(time / bound), infinity for a failure, and logarithms of other objectives."""
         if not is_valid(record):
             return Observation(index, math.inf)
-        others = objectives.values(record, self._objectives[1:])
-        return Observation(
-            index,
-            self._log_time(record),
-            tuple(math.log(max(value, _SMALLEST)) for value in others),
-        )
+        return Observation(index, self._log_time(record), objectives.logarithms(record, self._objectives[1:]))
 
     def _log_time(self, record: Record) -> float:
         """log(time / bound) of a valid trial."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.spaces import Points
 from fettle.costmodel.transfer import Prior
+from fettle.search.samplers.joined import FrontPrior
 
 
 @attrs.frozen(eq=False)
@@ -22,6 +23,7 @@ class Problem:
         points: the space.
         default: number of the untuned choice, tried first by samplers that do not draw everything at random.
         prior: what is known from other devices or shapes; samplers without a model of their own ignore it.
+        fronts: the same, with several objectives.
         features: what the backend's analysis says of points, columns of about 0 … 1, the schedule's values among them;
             None if it says nothing. Costs some 100 µs a point.
         lite: the points worth a look when trials are few (see :mod:`fettle.search.lite`); None: all are.
@@ -31,6 +33,7 @@ class Problem:
     points: Points
     default: int = 0
     prior: Prior | None = None
+    fronts: FrontPrior | None = None
     features: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
     lite: Sequence[int] | None = None
     objectives: int = 1

@@ -7,6 +7,8 @@ import json
 import math
 import statistics
 
+import attrs
+import numpy as np
 import pytest
 
 from fettle.backends.api import DeviceText, Record
@@ -14,10 +16,12 @@ from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.files import read_recording
 from fettle.backends.spaces import enumerate_space
 from fettle.bench.predictions import RECORDED, TRIALS
+from fettle.costmodel.transfer import Trials
 from fettle.graph import codec
 from fettle.graph.workload import Workload
 from fettle.search.explore import explore
-from fettle.search.samplers import SAMPLERS, Observation, Problem
+from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem
+from fettle.search.samplers.joined import make_front_prior
 from fettle.search.samplers.pareto import for_several
 from tests.search.synthetic import dominated_area
 
@@ -62,6 +66,19 @@ def trade_offs(name: str) -> tuple[Problem, list[tuple[float, float]]]:
     return problem, [figures[points[index]] for index in range(points.size)]
 
 
+def search(
+    problem: Problem, figures: list[tuple[float, float]], sampler_name: str, seed: int, batches: int
+) -> list[tuple[float, float]]:
+    """What was found in batches of eight."""
+    sampler = for_several(SAMPLERS[sampler_name], problem, seed)
+    found: list[tuple[float, float]] = []
+    for _ in range(batches):
+        tried = [proposal.index for proposal in sampler.propose(8)]
+        found += [figures[index] for index in tried]
+        sampler.tell([Observation(index, figures[index][0], figures[index][1:]) for index in tried])
+    return found
+
+
 @pytest.mark.parametrize(
     "name",
     ["first/m1-n4096-k4096-f16-u4g128", "first/m16-n11008-k4096-bf16-u4g128", "second/m1-n11008-k4096-bf16-u4g128"],
@@ -72,14 +89,27 @@ def test_a_third_of_the_space_has_nearly_the_whole_front_of_time_and_shared_memo
 
     def covered(sampler_name: str, seed: int) -> float:
         """Share of the area that the whole space dominates."""
-        sampler = for_several(SAMPLERS[sampler_name], problem, seed)
-        found: list[tuple[float, float]] = []
-        for _ in range(4):
-            tried = [proposal.index for proposal in sampler.propose(8)]
-            found += [figures[index] for index in tried]
-            sampler.tell([Observation(index, figures[index][0], figures[index][1:]) for index in tried])
+        found = search(problem, figures, sampler_name, seed, batches=4)
         return dominated_area(found, corner) / dominated_area(figures, corner)
 
     guided, random = (statistics.fmean(covered(sampler, seed) for seed in SEEDS) for sampler in ("guided", "random"))
     assert guided > 0.9
     assert guided > 1.04 * random
+
+
+def test_another_shape_gives_the_search_of_both_a_better_start() -> None:
+    problem, figures = trade_offs("first/m1-n4096-k4096-f16-u4g128")
+    other, known = trade_offs("first/m1-n11008-k4096-f16-u4g128")
+    times, sizes = np.array(known).T
+    schedules = tuple(other.points[index] for index in range(other.points.size))
+    fronts = make_front_prior(problem.points, [Trials(schedules, times, others=(sizes,))], 2)
+    corner = max(time for time, _ in figures) + 0.1, max(size for _, size in figures) + 0.1
+
+    def dominated(problem: Problem, seed: int) -> float:
+        return dominated_area(search(problem, figures, DEFAULT, seed, batches=2), corner)
+
+    warm, cold = (
+        statistics.fmean(dominated(attrs.evolve(problem, fronts=prior), seed) for seed in range(3))
+        for prior in (fronts, None)
+    )
+    assert warm > 1.1 * cold

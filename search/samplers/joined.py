@@ -48,7 +48,7 @@ class Frame:
 
 
 class FrontSource:
-    """One set of trials elsewhere as predictions of every objective.
+    """One set of trials elsewhere as predictions of every objective; failures are as bad as the worst of each.
 
     Raises:
         ValueError: too few valid trials, or one objective is the same in all of them.
@@ -62,13 +62,23 @@ class FrontSource:
         ]
         self.objectives = figures[np.isfinite(figures).all(axis=1)]
         self.frame = Frame.of(self.objectives)
+        self._pool, self._expected = b"", np.empty((0, figures.shape[1]))
 
     def predict(self, places: Array) -> Array:
         """Logarithms of the objectives, [places, objectives].
 
+        Those of the largest set of places so far, the sampler's pool, are remembered: weights change, they do not.
+
         Args:
             places: rows of :class:`ScheduleColumns`.
         """
+        if len(places) < len(self._expected):
+            return self._predict(places)
+        if (pool := places.tobytes()) != self._pool:
+            self._pool, self._expected = pool, self._predict(places)
+        return self._expected
+
+    def _predict(self, places: Array) -> Array:
         return np.stack([part.predict(places) + part.offset for part in self._parts], axis=1)
 
 

@@ -130,7 +130,7 @@ def test_dense_tiles_multiply_by_warpgroups(
 
 
 def test_blocks_of_a_pattern_are_copied_ahead(executor: CompileExecutor) -> None:
-    text = "attention heads=8 kv_heads=2 q=512 kv=512 dim=128 act=bf16 causal=true pattern=slash:64:8"
+    text = "attention heads=8 kv_heads=2 q=512 kv=512 dim=64 act=bf16 causal=true pattern=slash:64:8"
     (kernel,) = Program.of(build(executor, text, split=1)).kernels
     assert kernel.compiled is not None
     loop = sass_loop(kernel.compiled.code)

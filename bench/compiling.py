@@ -46,6 +46,7 @@ class CompileRow:
         built: how many became artifacts; ``spilling`` of these keep values in local memory.
         failures: (outcome, how many).
         median_s, slowest_s: seconds of a build, all its launches together.
+        unsupported: why there are no candidates, if the target cannot do the workload.
     """
 
     workload: str
@@ -55,6 +56,7 @@ class CompileRow:
     failures: tuple[tuple[str, int], ...]
     median_s: float
     slowest_s: float
+    unsupported: str = ""
 
 
 def compile_all(
@@ -71,6 +73,11 @@ def compile_all(
     with make_executor(backend, device) as executor:
         for text in workloads:
             workload = Workload.parse(text)
+            support = backend.supports(workload, device)
+            if not support:
+                rows.append(CompileRow(text, 0, 0, 0, (), 0.0, 0.0, support.reason))
+                on_row(rows[-1])
+                continue
             points = enumerate_space(backend.space(workload, device))
             drawn = points.sample(np.random.default_rng(seed), each)
             default = backend.default(workload, device)

@@ -107,6 +107,17 @@ def test_compiling_reports_what_was_built(tmp_path: object) -> None:
     assert (row["tried"], row["built"], row["failures"]) == (2, 2, [])
 
 
+@needs_triton
+def test_what_a_target_cannot_do_is_a_row_with_the_reason() -> None:
+    done = CliRunner().invoke(
+        app, ["bench", "compile", "--device", "triton:sm_80", "--only", "weight=f8e4m3", "--each", "1", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert (row["tried"], row["built"]) == (0, 0)
+    assert "does not multiply" in row["unsupported"]
+
+
 def test_packages_that_are_not_installed_say_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     torch, x = SimpleNamespace(bfloat16="bf16"), SimpleNamespace(dtype="bf16")  # what is asked before they are used

@@ -46,6 +46,9 @@ def compile_candidates(
     for heading in ("workload", "built", "spilling", "failures", "median", "slowest"):
         table.add_column(heading, justify="left" if heading == "workload" else "right")
     for row in rows:
+        if row.unsupported:
+            table.add_row(row.workload, "–", "–", row.unsupported, "–", "–")
+            continue
         failures = ", ".join(f"{count} {outcome}" for outcome, count in row.failures) or "–"
         built = f"{row.built}/{row.tried}"
         table.add_row(row.workload, built, str(row.spilling), failures, seconds(row.median_s), seconds(row.slowest_s))

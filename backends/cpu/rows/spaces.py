@@ -29,6 +29,9 @@ _LEAST_PART = 1024
 _GOOD_PART = 8192
 """Columns from which on a part is worth the two parallel regions, which cost 2 µs."""
 
+_GOOD_SHARE = 16384
+"""Elements of a softmax from which on a thread is worth its start, which costs 2 µs."""
+
 _SCRATCH_SHARE = 2
 """Part of the second-level cache that a row of exponentials may fill: rows of x pass through the rest."""
 
@@ -103,7 +106,8 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """Every thread that gets work, four vectors a step where rows are long enough, stores through the caches."""
+    """Every thread that gets work, of a softmax enough of it; four vectors a step where rows are long enough; stores
+    through the caches."""
     found = space(workload, device)
     values: dict[str, Value] = {parameter.name: parameter.choices[0] for parameter in found.parameters}
     choices = {
@@ -114,7 +118,8 @@ def default(workload: Workload, device: Device) -> Schedule:
     if workload.operator == "softmax":
         algorithms = next(parameter.choices for parameter in found.parameters if parameter.name == "algorithm")
         values |= _untuned_softmax(workload, device, algorithms, choices)
-        tasks *= int(values["split"])
+        split = int(values["split"])
+        tasks = tasks * split if split > 1 else min(tasks, max(1, workload.result.size // _GOOD_SHARE))
     values["threads"] = max(threads for threads in choices["threads"] if threads <= tasks)
     return Schedule(tuple(values.items()))
 

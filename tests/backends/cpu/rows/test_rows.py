@@ -356,6 +356,14 @@ def test_pipelined_rows_are_those_of_three_passes(rows: int, threads: int) -> No
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
+@pytest.mark.parametrize(("rows", "threads"), [(32, 1), (128, 1), (256, 2)])
+def test_a_small_softmax_is_not_worth_a_second_thread_by_default(rows: int, threads: int) -> None:
+    workload = Workload.parse(f"softmax rows={rows} cols=128 act=f32")
+    schedule = ROWS.default(workload, device_of(LEVELS[-1], 2))
+    assert schedule["threads"] == threads
+
+
 def test_a_large_softmax_is_written_past_the_caches_by_default() -> None:
     machine = attrs.evolve(cpu.Machine.detect(), caches=(("L2", 1 << 20), ("L3", 32 << 20)))
     device = cpu.default_device(machine)

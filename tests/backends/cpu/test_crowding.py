@@ -119,7 +119,7 @@ def test_another_value_of_the_variable_is_rejected(value: str, monkeypatch: pyte
     ("text", "changes"),
     [
         ("matmul m=32 n=64 k=48 act=f32 weight=f32", {"tile_m": 1, "tile_n": 1}),
-        ("softmax rows=6 cols=96 act=f32", {}),
+        ("softmax rows=6 cols=96 act=f32", {"threads": THREADS}),
     ],
 )
 def test_a_kernel_of_two_threads_computes_the_same_alone(

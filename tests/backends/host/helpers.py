@@ -47,8 +47,8 @@ def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Its child processes."""
+    """Its child processes that run Python; a database server that other tests have started is none of them."""
     found: list[int] = []
     for thread in os.listdir(f"/proc/{pid}/task"):
         found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
-    return found
+    return [child for child in found if b"python" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -50,7 +50,7 @@ def issue(  # type: ignore[no-untyped-def]
     """
     bank_count, group_count, buffers, depth = settings[0], settings[1], settings[2], settings[3]
     eager, mod, refresh_command, close_all, close_one = settings[4], settings[5], settings[6], settings[7], settings[8]
-    interval, slack = settings[9], settings[10]
+    interval, first_refresh, slack = settings[9], settings[10], settings[11]
     per_group = bank_count // group_count
     commands, kinds = len(whole), members.shape[1]
 
@@ -62,7 +62,7 @@ def issue(  # type: ignore[no-untyped-def]
     register_mode = np.zeros(kinds, np.int64)
     now = np.zeros(kinds, np.int64)
     finished = np.zeros(kinds, np.int64)
-    due = np.full(kinds, interval)
+    due = np.full(kinds, first_refresh)
     queue = np.zeros((kinds, depth), np.int64)
     queued = np.zeros(kinds, np.int64)
     most = 1

@@ -23,12 +23,14 @@ class Hardware:
 
     Attributes:
         refresh: cycles between refreshes; 0 for none.
+        first_refresh: when the first is due.
     """
 
     preset: Preset
     organisation: Organisation
     tables: Tables
     refresh: int
+    first_refresh: int
 
     @classmethod
     def of(cls, device: Device) -> Hardware:
@@ -54,7 +56,9 @@ def _hardware(name: str, channels: int, refresh: bool, row_buffers: int) -> Hard
     if row_buffers:
         organisation = attrs.evolve(organisation, row_buffers=row_buffers)
     table = tables(name, organisation.row_buffers)
-    return Hardware(preset, organisation, table, preset.timing["REFI"] if refresh else 0)
+    timing = preset.timing
+    interval = timing["REFI"] if refresh else 0
+    return Hardware(preset, organisation, table, interval, timing.get("REFFIRST", interval))
 
 
 def parse_device(text: DeviceText) -> Device:

@@ -30,6 +30,9 @@ _OPERATIONS: Mapping[str, Mapping[str, Callable[..., Array]]] = {
 }
 """Command of a unit -> expressions it computes."""
 
+_ARITHMETIC = ("+", "-", "*", "neg", "abs", "relu")
+"""What the host computes as fast as the memory delivers operands."""
+
 
 class ElementwiseFamily(Family):
     """``y = expr(x0, x1, …)``; operands and result lie in the banks."""
@@ -81,9 +84,16 @@ def _through_host(builder: Builder, workload: Workload, hardware: Hardware) -> P
     for _ in range(workload["expr"].arity):
         row = stream(builder, hardware, "RD", columns, row)
     builder.add(SYNC)
-    builder.add(HOST, count=host_cycles(size, hardware))
+    if _functions(workload) > 0:
+        builder.add(HOST, count=host_cycles(size, hardware))
     stream(builder, hardware, "WR", columns, row)
     return builder.build()
+
+
+def _functions(workload: Workload) -> int:
+    """How many divisions and functions beyond plain arithmetic the expression has."""
+    expression = workload["expr"]
+    return int(expression.fold(lambda _: 0, lambda _: 0, lambda name, *parts: sum(parts) + (name not in _ARITHMETIC)))
 
 
 def _evaluate(workload: Workload) -> Callable[[Sequence[Array], Sequence[Array]], Array]:
@@ -112,7 +122,7 @@ def _alu(builder: Builder, workload: Workload, hardware: Hardware) -> Program:
     columns = ceil_div(prod(workload["shape"]), org.channels * org.banks * org.lanes)
     tiles = ceil_div(columns, width)
     rows = ceil_div(tiles * width, org.columns)
-    enter(builder, org.banks, 1)
+    enter(builder, org, 1)
     toggle(builder)
     for tile in range(tiles):
         row, column = divmod(tile * width, org.columns)

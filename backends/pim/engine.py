@@ -55,6 +55,7 @@ def run(
     organisation: Organisation,
     *,
     refresh: int = 0,
+    first_refresh: int = 0,
     slack: int = 0,
     record: bool = False,
 ) -> Timing:
@@ -62,6 +63,7 @@ def run(
 
     Args:
         refresh: cycles between two refreshes; 0 for none.
+        first_refresh: cycle when the first is due.
         slack: how many refreshes may be postponed until a row is closed anyway (JEDEC allows 8).
         record: keep the commands.
     """
@@ -77,7 +79,7 @@ def run(
         program.holds,
         members,
     )
-    settings = _settings(tables, organisation, refresh, slack)
+    settings = _settings(tables, organisation, refresh, first_refresh, slack)
     room = _room(program, members, organisation) if record else 0
     while True:
         log = np.empty((room, _LOGGED), np.int64)
@@ -89,12 +91,15 @@ def run(
     return Timing(int(cycles), multiplicity @ counts, issued)
 
 
-def _settings(tables: Tables, organisation: Organisation, refresh: int, slack: int) -> NDArray[np.int64]:
-    """What ``issue`` knows of the device beside its commands, in the order it unpacks."""
+def _settings(tables: Tables, organisation: Organisation, *refresh: int) -> NDArray[np.int64]:
+    """What ``issue`` knows of the device beside its commands, in the order it unpacks.
+
+    ``refresh``: interval, first, slack.
+    """
     own = [tables.number(name) for name in ("MOD", "REF", "PREAB", "PRE")]
     org = organisation
     layout = [org.banks, org.bank_groups, org.row_buffers, org.queue, int(org.eager_precharge)]
-    return np.array([*layout, *own, refresh, slack], np.int64)
+    return np.array([*layout, *own, *refresh], np.int64)
 
 
 def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:

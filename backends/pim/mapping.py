@@ -16,7 +16,8 @@ from fettle.graph.workload import Workload
 
 HOST_ELEMENTS_PER_NS = 16.0
 """Elements of a softmax or another elementwise function that the host computes in a nanosecond: an assumption, a few
-cores with vector units. The host's multiply-adds are taken to keep up with the memory."""
+cores with vector units. The host's sums and products are taken to keep up with the memory, as in PIMSimulator's
+benchmarks."""
 
 __all__ = ["Array", "Family", "Mapped", "host_cycles"]
 

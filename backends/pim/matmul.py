@@ -12,7 +12,7 @@ from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped
 from fettle.backends.pim.modes import PARK_ROW
-from fettle.backends.pim.program import Builder
+from fettle.backends.pim.program import SYNC, Builder
 from fettle.backends.pim.stream import stream
 from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import FLOATS
@@ -123,7 +123,7 @@ class MatmulFamily(Family):
             return x, _packed(inputs[1], gemv, hardware) if dynamic else constants[0]
 
         if schedule["dataflow"] == HOST_READS:
-            stream(builder, hardware, "RD", ceil_div(gemv.weight_bytes, org.channels * org.column_bytes))
+            _read_by_host(builder, gemv, hardware)
 
             def read(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
                 x, weight = operands(inputs, constants)
@@ -159,6 +159,19 @@ class MatmulFamily(Family):
 
     def pack(self, workload: Workload, hardware: Hardware, constants: Sequence[Operand]) -> tuple[Array, ...]:
         return tuple(_packed(weight, gemv_of(workload), hardware) for weight in constants)
+
+
+def _read_by_host(builder: Builder, gemv: Gemv, hardware: Hardware) -> None:
+    """The weights; on devices that keep results in their banks also x, and y written, both twice: the benchmark with
+    which PIMSimulator compares its kernels does so."""
+    width = hardware.organisation.channels * hardware.organisation.column_bytes
+    row = stream(builder, hardware, "RD", ceil_div(gemv.weight_bytes, width))
+    if hardware.is_global_buffer:
+        return
+    for _ in range(2):
+        for command, length in (("RD", gemv.k), ("WR", gemv.n)):
+            row = stream(builder, hardware, command, ceil_div(2 * gemv.problems * gemv.m * length, width), row)
+            builder.add(SYNC)
 
 
 def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:

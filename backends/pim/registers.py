@@ -130,7 +130,7 @@ class Plan:
     def emit(self, builder: Builder) -> None:
         """Append the commands."""
         org, width = self.org, self.org.buffer_columns
-        enter(builder, org.banks, 1)
+        enter(builder, org, 1)
         held: tuple[int, int, int] | None = None
         for number, (problem, b, tiles) in enumerate(self.passes()):
             toggle(builder)

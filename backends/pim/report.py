@@ -17,6 +17,7 @@ def time_program(program: Program, hardware: Hardware, slack: int = 0, *, record
         hardware.tables,
         hardware.organisation,
         refresh=hardware.refresh,
+        first_refresh=hardware.first_refresh,
         slack=slack,
         record=record,
     )

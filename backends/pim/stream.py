@@ -34,6 +34,11 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
     blocks: list[tuple[Indices, ...]] = [
         (0, halves[phase % 2, at % half], first_row + phase // 2, at // half, phase * span + 4 * at)
     ]
+    # the first rows open before the first columns
+    first = halves[0, : min(half, columns)]
+    if first_row > 0:
+        blocks.append((1, first, -1, 0, np.arange(len(first)) - 2 * half))
+    blocks.append((2, first, first_row, 0, np.arange(len(first)) - half))
     # the other half turns to its next row meanwhile; at first it has no row open
     phase, slot = (grid.reshape(-1) for grid in np.indices((phases - 1, half)))
     other, slot = halves[1 - phase % 2, slot], 8 + step * slot

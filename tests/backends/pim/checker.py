@@ -77,7 +77,7 @@ def _channel(commands: list[Event], hardware: Hardware, slack: int) -> list[str]
     if hardware.preset.name not in ("gddr6-aim", "upmem"):  # neither limits four activates in a window
         wrong += _four_activates(commands, timing.get("FAW", timing.get("XAW", 0)))
     if hardware.refresh:
-        wrong += _refreshes(commands, hardware.refresh, slack)
+        wrong += _refreshes(commands, hardware, slack)
     return wrong
 
 
@@ -133,13 +133,15 @@ def _four_activates(commands: list[Event], window: int) -> list[str]:
     return [f"five activates from {a} to {b}" for a, b in zip(times, times[4:], strict=False) if b - a < window]
 
 
-def _refreshes(commands: list[Event], interval: int, slack: int) -> list[str]:
+def _refreshes(commands: list[Event], hardware: Hardware, slack: int) -> list[str]:
     """The n-th refresh comes at most ``slack`` intervals, and the time to close all rows, after it is due."""
     times = [e.time for e in commands if e.command == "REF"]
     last = commands[-1].time
+    interval = hardware.preset.timing["REFI"]
+    ahead = interval // 2 if hardware.preset.name == "hbm-pim" else 0  # two ranks take turns
     late = (slack + 1) * interval
-    wrong = [f"refresh {n} at {t}" for n, t in enumerate(times, 1) if not 0 <= t - n * interval <= late]
-    if len(times) < last // interval - slack - 1:
+    wrong = [f"refresh {n} at {t}" for n, t in enumerate(times, 1) if not 0 <= t + ahead - n * interval <= late]
+    if len(times) < (last + ahead) // interval - slack - 1:
         wrong.append(f"{len(times)} refreshes in {last} cycles")
     return wrong
 

@@ -77,7 +77,7 @@ class AsyncClient:
 
     async def watch(self, job_id: str, after: int = 0, *, patience: float = 60.0) -> AsyncGenerator[JobEvent, None]:
         """Events numbered above ``after`` until the job is final, each once, across lost connections."""
-        watch = Watch(job_id, after, patience)
+        watch = Watch(job_id, after, patience, self._calls.reached)
         while True:
             call = self._calls.tuning.WatchJob(watch.request(), metadata=self._metadata)
             try:
@@ -157,9 +157,11 @@ class AsyncClient:
     async def _call(self, call: Call[T]) -> T:
         timeout = max(self._timeout, call.least_seconds)
         try:
-            return call.read(await call.method(call.request, timeout=timeout, metadata=self._metadata))
+            answer = await call.method(call.request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+        self._calls.reached = True
+        return call.read(answer)
 
 
 def connect_async(

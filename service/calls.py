@@ -89,9 +89,14 @@ class Submission:
 
 
 class Calls:
-    """The calls of one channel. Their arguments are described where the clients have methods of the same names."""
+    """The calls of one channel. Their arguments are described where the clients have methods of the same names.
+
+    Attributes:
+        reached: a call was answered, so there is a server at the address.
+    """
 
     def __init__(self, channel: Any) -> None:
+        self.reached = False
         self.tuning: Any = tuning_pb2_grpc.TuningServiceStub(channel)  # type: ignore[no-untyped-call]
         self.kernels: Any = kernels_pb2_grpc.KernelServiceStub(channel)  # type: ignore[no-untyped-call]
 

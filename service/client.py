@@ -95,13 +95,14 @@ class Client:
         Args:
             job_id: the job.
             after: number of the last event already known.
-            patience: seconds without any event for which a server that is away is waited for (5 before the first).
+            patience: seconds without any event for which a server that is away is waited for; 5 at most before the
+                first, if no call of this client was answered yet and ``after`` is 0.
 
         Raises:
             NotFound: no such job.
             Unavailable: the server stayed away.
         """
-        watch = Watch(job_id, after, patience)
+        watch = Watch(job_id, after, patience, self._calls.reached)
         while True:
             call = self._calls.tuning.WatchJob(watch.request(), metadata=self._metadata)
             try:
@@ -185,9 +186,11 @@ class Client:
     def _call(self, call: Call[T]) -> T:
         timeout = max(self._timeout, call.least_seconds)
         try:
-            return call.read(call.method(call.request, timeout=timeout, metadata=self._metadata))
+            answer = call.method(call.request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+        self._calls.reached = True
+        return call.read(answer)
 
 
 def connect(

@@ -22,14 +22,15 @@ class Watch:
     Args:
         job_id: the job.
         after: number of the last event already known.
-        patience: seconds without an event after which it gives up (5 at most before the first event ever: then the
-            address is probably wrong).
+        patience: seconds without an event after which it gives up.
+        reached: the server is known to be there. Else, and without ``after``, it gives up after 5 seconds at most
+            before the first event: the address is probably wrong.
     """
 
-    def __init__(self, job_id: str, after: int, patience: float) -> None:
+    def __init__(self, job_id: str, after: int, patience: float, reached: bool = False) -> None:
         self._job_id = job_id
         self._after = after
-        self._patience = Patience(patience)
+        self._patience = Patience(patience, patience if reached or after else 5.0)
 
     def request(self) -> tuning_pb2.WatchJobRequest:
         """Everything behind the last event taken."""
@@ -58,10 +59,10 @@ class Patience:
 
     Args:
         limit: seconds without an event after which it ends.
-        first_limit: the same before the first event ever.
+        first_limit: the same before the first event, if it is less.
     """
 
-    def __init__(self, limit: float, first_limit: float = 5.0) -> None:
+    def __init__(self, limit: float, first_limit: float) -> None:
         self._limit = limit
         self._left = min(limit, first_limit)
         self._wait = 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from fettle.graph.errors import Cancelled, InvalidArgument, NotFound, Unavailabl
 from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.client import Client, connect
 from fettle.service.server import Server, ServerOptions
+from fettle.service.streams import Watch
 from fettle.store.api import Store
 from fettle.store.values import JobState
 from fettle.v1 import tuning_pb2, tuning_pb2_grpc
@@ -146,6 +148,24 @@ async def test_watcher_gives_up_on_a_server_that_stays_away() -> None:
         with pytest.raises(Unavailable, match="cannot be reached"):
             async for _ in client.watch("job", patience=0.3):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("after", "reached", "seconds"),
+    [(0, False, 5.0), (0, True, 90.0), (3, False, 90.0)],
+    ids=["strange", "met", "goes on"],
+)
+def test_only_an_address_that_never_answered_is_given_up_early(after: int, reached: bool, seconds: float) -> None:
+    watch = Watch("job", after, patience=90.0, reached=reached)
+    waited = 0.0
+    with contextlib.suppress(Unavailable):
+        while waited < 1000.0:
+            waited += watch.seconds_to_reconnect(away())
+    assert waited == pytest.approx(seconds)
+
+
+def away() -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no route")
 
 
 # --------------------------------------------------------------------------------- the client without asyncio

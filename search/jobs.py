@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fettle.backends.api import Backend, Device, Record
 from fettle.backends.host.executor import Executor, make_executor
@@ -19,7 +19,14 @@ from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
 from fettle.search.journal import Journal
 from fettle.search.lite import FEW_TRIALS
-from fettle.search.results import cached_result, failed_result, why_no_kernel, won_kernel, won_result
+from fettle.search.results import (
+    CANCELLED_UNTRIED,
+    cached_result,
+    failed_result,
+    why_no_kernel,
+    won_kernel,
+    won_result,
+)
 from fettle.search.roofs import Roofs
 from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
 from fettle.search.scheduler import Scheduler
@@ -171,40 +178,48 @@ class _Run:
         return True
 
     def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], roofs: Roofs) -> list[WorkloadTuner]:
-        """A tuner for each workload whose space can be set up; the others get their results."""
+        """A tuner for each workload whose space can be set up; the others get their results.
+
+        A stop is obeyed in between: models of earlier trials may take a second each to fit.
+        """
         tuners = []
         for workload, count in work:
+            history = self._store.job_records(self._job.id, workload.key)
+            stop = self._watch.check()
+            if stop is Stop.PAUSE:
+                break
+            if stop is Stop.CANCEL and not history:
+                self._finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
+                continue
             try:
-                tuners.append(
-                    WorkloadTuner(
-                        backend,
-                        workload,
-                        self._spec.device,
-                        roofs.bound(workload),
-                        count=count,
-                        policy=self._spec.policy,
-                        seed=self._spec.seed,
-                        history=self._store.job_records(self._job.id, workload.key),
-                        clock=self._clock,
-                        sampler=self._sampler,
-                        known=trials_elsewhere(
-                            self._store,
-                            workload,
-                            self._spec.device,
-                            backend.space(workload, self._spec.device),
-                            self._job.id,
-                            self._spec.objectives,
-                        ),
-                        models=self._store,
-                        minimise=self._spec.objectives,
-                        few_trials=self._spec.budget.trials <= FEW_TRIALS,
-                    )
-                )
+                tuners.append(self._tuner(backend, workload, count, history, roofs))
             except _STORE_TROUBLE:
                 raise
             except FettleError as problem:
                 self._finish(WorkloadResult(workload, count, error=str(problem)))
         return tuners
+
+    def _tuner(
+        self, backend: Backend, workload: Workload, count: int, history: Sequence[Record], roofs: Roofs
+    ) -> WorkloadTuner:
+        spec = self._spec
+        space = backend.space(workload, spec.device)
+        return WorkloadTuner(
+            backend,
+            workload,
+            spec.device,
+            roofs.bound(workload),
+            count=count,
+            policy=spec.policy,
+            seed=spec.seed,
+            history=history,
+            clock=self._clock,
+            sampler=self._sampler,
+            known=trials_elsewhere(self._store, workload, spec.device, space, self._job.id, spec.objectives),
+            models=self._store,
+            minimise=spec.objectives,
+            few_trials=spec.budget.trials <= FEW_TRIALS,
+        )
 
     def _search(self, tuners: list[WorkloadTuner], sessions: Sessions) -> None:
         """Trials until the scheduler has no more turns, or a stop."""

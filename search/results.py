@@ -11,6 +11,8 @@ from fettle.search.finals import Verdict
 from fettle.search.tuner import WorkloadTuner
 from fettle.store.values import Kernel, WorkloadResult
 
+CANCELLED_UNTRIED = "cancelled before the first trial"
+
 
 def cached_result(workload: Workload, count: int, kernel: Kernel) -> WorkloadResult:
     """The result of a workload whose kernel the cache had."""
@@ -58,7 +60,7 @@ def why_no_kernel(tuner: WorkloadTuner, cancelled: bool) -> str:
     if tuner.error:
         return tuner.error
     if not tuner.records:
-        return "cancelled before the first trial" if cancelled else "the job's time was over before the first trial"
+        return CANCELLED_UNTRIED if cancelled else "the job's time was over before the first trial"
     if tuner.best_s is not None:
         return "the finalists could not be built or measured again"
     last = tuner.records[-1].measurement

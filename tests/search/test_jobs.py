@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fettle.backends.api import Backend, Device, Outcome, Schedule
+from fettle.backends.api import Backend, Device, Outcome, Schedule, Space
 from fettle.graph import codec
 from fettle.graph.errors import NotFound, StoreFull, StoreUnavailable, Unavailable
 from fettle.graph.workload import Workload
@@ -233,6 +233,24 @@ def test_a_cancel_requested_in_the_store_is_obeyed_after_the_present_trial() -> 
     assert job.state is JobState.CANCELLED
     assert len(bench.schedules()) == 3
     assert sorted(r.error for r in job.results) == ["", "cancelled before the first trial"]
+
+
+@pytest.mark.parametrize(("how", "end"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
+def test_a_stop_is_obeyed_while_searches_are_still_set_up(how: str, end: JobState) -> None:
+    stop = threading.Event()
+
+    class Impatient(SyntheticBackend):
+        def space(self, workload: Workload, device: Device) -> Space:
+            asked.append(workload["n"])
+            stop.set()
+            return super().space(workload, device)
+
+    asked: list[int] = []
+    bench = Bench(Impatient())
+    job_id = bench.submit(workload(256), workload(512), workload(1024))
+    job = bench.run(job_id, **{how: stop})
+    assert (job.state, bench.schedules(), set(asked)) == (end, [], {256})
+    assert {r.error for r in job.results} == ({"cancelled before the first trial"} if how == "cancel" else set())
 
 
 def test_a_paused_job_goes_on_as_if_it_had_never_stopped() -> None:

@@ -14,12 +14,10 @@ from fettle.graph.graph import Graph
 from fettle.graph.onnx.fuse import CONSTANT, Piece, fuse
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.match import Facts, NoWorkload, match
-from fettle.graph.onnx.protos import reads, subgraphs
+from fettle.graph.onnx.protos import is_deterministic, reads
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.tensors import TensorSpec
-
-_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
 
 _FORMATS: dict[int, str] = {
     TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "i8",
@@ -49,8 +47,7 @@ def constant_names(graph: GraphProto, weights: tuple[str, ...]) -> frozenset[str
     names = {tensor.name for tensor in graph.initializer} | set(weights)
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     for node in graph.node:
-        deterministic = not node.op_type.startswith(_RANDOM) and not any(subgraphs(node))
-        if deterministic and all(name in names for name in reads(node)):
+        if is_deterministic(node) and all(name in names for name in reads(node)):
             names.update(filter(None, node.output))
     return frozenset(names)
 

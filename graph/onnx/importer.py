@@ -12,9 +12,10 @@ from onnx import ModelProto
 from fettle.graph.graph import Graph
 from fettle.graph.onnx.cut import cut
 from fettle.graph.onnx.dims import bind
+from fettle.graph.onnx.fold import infer_folded
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.normalise import normalise
-from fettle.graph.onnx.shapes import TensorType, infer
+from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.onnx.weights import fill_weights, load_weights
 
@@ -69,5 +70,5 @@ def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int]
     model = normalise(raw)
     bind(model, dims or {})
     weight_names(model)  # refuses a malformed list before anything else is done
-    types = infer(model, folder)
+    types = infer_folded(model, folder)
     return Imported(model, cut(model, types, folder), types, folder)

@@ -13,6 +13,8 @@ MICROSOFT = "com.microsoft"
 FETTLE = "fettle"
 """Our own operator domain, for operators that a model's opset is too old to have."""
 
+_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
+
 
 def number(node: NodeProto, name: str, default: float | None = None) -> float:
     """A numeric attribute, for nodes that no checker has seen.
@@ -46,6 +48,11 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
             yield attribute.g
         elif attribute.type == AttributeProto.GRAPHS:
             yield from attribute.graphs
+
+
+def is_deterministic(node: NodeProto) -> bool:
+    """Whether the results follow from the inputs; of control flow, nothing is said."""
+    return not node.op_type.startswith(_RANDOM) and not any(subgraphs(node))
 
 
 def reads(node: NodeProto) -> list[str]:

@@ -78,7 +78,16 @@ class RMSNormalization(OpRun):
         return ((wide / root * scale).astype(x.dtype),)
 
 
-OPERATORS = (MatMulNBits, RMSNormalization)
+class GatherElements(OpRun):
+    """GatherElements; onnx's own fails where the indices are shorter than the data along the other axes."""
+
+    def _run(self, data: np.ndarray, indices: np.ndarray, axis: int = 0) -> tuple[np.ndarray]:
+        axis %= data.ndim
+        inside = tuple(slice(None) if i == axis else slice(size) for i, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[inside], indices, axis),)
+
+
+OPERATORS = (MatMulNBits, RMSNormalization, GatherElements)
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:

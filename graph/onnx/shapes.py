@@ -20,6 +20,9 @@ from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
 SMALL = 1024
 """Initializers of at most so many elements stay in the skeleton: they may be shapes that inference follows."""
 
+LARGEST_MASK = 2**22
+"""Elements of a truth-valued initializer that is kept as small ones are: it may be a mask that is recognised."""
+
 _ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
 
@@ -65,6 +68,11 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
     return types
 
 
+def is_small(tensor: TensorProto) -> bool:
+    """Whether an initializer's values may say something about the model's structure; others are weights."""
+    return math.prod(tensor.dims) <= (LARGEST_MASK if tensor.data_type == TensorProto.BOOL else SMALL)
+
+
 def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:
     graph = model.graph
     skeleton = ModelProto(ir_version=max(model.ir_version, 4), producer_name=model.producer_name)
@@ -74,7 +82,7 @@ def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:
     skeleton.graph.output.extend(graph.output)
     skeleton.graph.sparse_initializer.extend(graph.sparse_initializer)
     for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= SMALL:
+        if is_small(tensor):
             kept = skeleton.graph.initializer.add()
             kept.CopyFrom(tensor)
             if uses_external_data(kept):

@@ -22,7 +22,7 @@ from fettle.graph.onnx.load import load, read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.normalise import normalise
 from fettle.graph.onnx.protos import integer, tensors
-from fettle.graph.onnx.shapes import SMALL
+from fettle.graph.onnx.shapes import is_small
 from fettle.graph.onnx.weightlist import list_weights, weight_names
 
 
@@ -112,11 +112,11 @@ def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
     names = list(weight_names(model))
     kept = []
     for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) > SMALL:
-            names.append(tensor.name)
-            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-        else:
+        if is_small(tensor):
             kept.append(tensor)
+            continue
+        names.append(tensor.name)
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     list_weights(model, names)

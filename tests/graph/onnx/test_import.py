@@ -55,9 +55,9 @@ def test_products_become_matmuls_with_leading_axes_joined(x: str, w: str, y: str
 
 
 def test_initializers_are_weights_and_so_are_constants_and_what_follows_from_them() -> None:
-    body = "g (float[2,8] x) => (float[2,5] y) { t = Transpose(w) y = MatMul(x, t) }"
-    assert workloads(body, weights={"w": (5, 8)}) == ["matmul m=2 n=5 k=8 act=f32 weight=f32"]
-    assert reasons(body, weights={"w": (5, 8)}) == {"Transpose_0": "computed once, from constants only"}
+    body = "g (float[2,40] x) => (float[2,50] y) { t = Transpose(w) y = MatMul(x, t) }"
+    assert workloads(body, weights={"w": (50, 40)}) == ["matmul m=2 n=50 k=40 act=f32 weight=f32"]
+    assert reasons(body, weights={"w": (50, 40)}) == {"Transpose_0": "computed once, from constants only"}
     constant = "g (float[2,2] x) => (float[2,1] y) { w = Constant<value = float[2,1] {1.0, 2.0}>() y = MatMul(x, w) }"
     assert workloads(constant) == ["matmul m=2 n=1 k=2 act=f32 weight=f32"]
 

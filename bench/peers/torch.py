@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,23 +115,26 @@ def conv2d(workload: Workload, operands: Sequence[Operand], threads: int) -> lis
     """oneDNN's convolution: as called (NCHW and channels last), and with the weight reordered once before.
 
     Raises:
-        Unsupported: no torch.
+        Unsupported: no torch, or uneven padding.
     """
     if workload.operator != "conv2d":
         return []
     torch = _torch(threads)
     x, weight = (_tensor(torch, o) for o in operands[:2])
-    stride, pad = [workload["stride"]] * 2, [workload["pad"]] * 2
-    convolve = torch.nn.functional.conv2d
+    v = workload.values
+    if v["pad"][:2] != v["pad"][2:]:
+        raise Unsupported("torch's convolutions pad both sides of an axis alike")
+    stride, pad, dilation, group = list(v["stride"]), list(v["pad"][:2]), list(v["dilation"]), v["group"]
+    convolve = partial(torch.nn.functional.conv2d, stride=stride, padding=pad, dilation=dilation, groups=group)
     last_x, last_weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
-    reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, pad, stride, [1, 1], 1, list(x.shape))
+    reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, pad, stride, dilation, group, list(x.shape))
 
     def prepacked() -> Any:
-        return torch.ops.mkldnn._convolution_pointwise(x, reordered, None, pad, stride, [1, 1], 1, "none", [], "")
+        return torch.ops.mkldnn._convolution_pointwise(x, reordered, None, pad, stride, dilation, group, "none", [], "")
 
     return [
-        _rival("torch conv2d", lambda: convolve(x, weight, stride=stride, padding=pad)),
-        _rival("torch conv2d channels last", lambda: convolve(last_x, last_weight, stride=stride, padding=pad)),
+        _rival("torch conv2d", lambda: convolve(x, weight)),
+        _rival("torch conv2d channels last", lambda: convolve(last_x, last_weight)),
         _rival("torch conv2d prepacked", prepacked),
     ]
 

@@ -74,5 +74,6 @@ def _is_row(shape: tuple[int, ...], result: tuple[int, ...], workload: Workload)
     if len(shape) > len(result):
         return False
     if workload.operator == "conv2d":
-        return len(shape) >= 3 and shape[-3:] == (workload["oc"], 1, 1) and math.prod(shape) == workload["oc"]
+        channels = (workload["oc"], *(1 for _ in result[2:]))
+        return shape[-len(channels) :] == channels and math.prod(shape) == workload["oc"]
     return bool(shape) and shape[-1] == workload["n"] == result[-1] and math.prod(shape) == workload["n"]

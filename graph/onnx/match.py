@@ -15,6 +15,7 @@ from fettle.graph.onnx.chains import BINARY, UNARY, Term, is_number
 from fettle.graph.onnx.nbits import NBits
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.windows import Window
 from fettle.graph.workload import Workload
 
 
@@ -102,28 +103,29 @@ def _matmul(node: NodeProto, facts: Facts) -> Match:
 
 
 def _conv(node: NodeProto, facts: Facts) -> Match:
+    """Two axes, or one: then the image has one row."""
     x, w = facts.shape(node.input[0]), facts.shape(node.input[1])
-    if len(x) != 4:
-        raise NoWorkload(f"Conv over {len(x) - 2} axes; only two are tuned")
+    if len(x) not in (3, 4):
+        raise NoWorkload(f"Conv over {len(x) - 2} axes; only one and two are tuned")
     if any(name not in facts.constants for name in node.input[1:] if name):
         raise NoWorkload("the weight or bias of Conv is not a constant")
-    lists = {a.name: list(a.ints) for a in node.attribute}
-    texts = {a.name: a.s.decode() for a in node.attribute if a.s}
-    strides, dilations = lists.get("strides", [1]), lists.get("dilations", [1])
-    pads, kind = lists.get("pads", [0]), texts.get("auto_pad", "NOTSET")
-    if integer(node, "group", 1) != 1:
-        raise NoWorkload("Conv with groups")
-    if kind not in ("NOTSET", "VALID") or any(len(set(values)) != 1 for values in (strides, dilations, pads)):
-        raise NoWorkload("Conv with uneven strides, dilations or pads")
-    pad = pads[0] if kind == "NOTSET" else 0
+    window = Window.of(node, x[2:], w[2:])
+    one = (1,) if len(x) == 3 else ()
+    none = (0,) * len(one)
+    pads = (*none, *window.begins, *none, *window.ends)
     workload = Workload.of(
         "conv2d",
-        **dict(zip(("n", "c", "h", "w"), x, strict=True)),
-        **{"oc": w[0], "kh": w[2], "kw": w[3]},
-        **{"stride": strides[0], "pad": pad, "dilation": dilations[0], "act": "f32", "weight": "f32"},
+        **dict(zip(("n", "c", "h", "w"), (*x[:2], *one, *x[2:]), strict=True)),
+        **dict(zip(("oc", "kh", "kw"), (w[0], *one, *w[2:]), strict=True)),
+        **{"stride": _across(*one, *window.strides), "dilation": _across(*one, *window.dilations)},
+        **{"pad": _across(*pads), "group": integer(node, "group", 1), "act": "f32", "weight": "f32"},
         **({"epilogue": "y+b0"} if len(node.input) > 2 and node.input[2] else {}),
     )
     return Match(workload, tuple((name,) for name in node.input if name))
+
+
+def _across(*sizes: int) -> str:
+    return "x".join(map(str, sizes))
 
 
 def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution with a constant weight."""
+"""Two-dimensional convolution, whole or in groups of channels, with a constant weight."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import numpy as np
 from fettle.graph.epilogues import Epilogue, epilogue_operands
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.windows import Padding, Steps, padding, steps
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 
 
-def _padding(text: str) -> int:
-    return 0 if text == "0" else extent(text)
-
-
 class Conv2d(Operator):
-    """``y[n,o,i,j] = Σ_{c,r,s} x[n, c, i·stride + r·dilation - pad, j·stride + s·dilation - pad] · W[o,c,r,s]``.
+    """``y[n,o,i,j] = Σ_{c,r,s} x[n, c0 + c, i·stride + r·dilation - top, j·stride + s·dilation - left] · W[o,c,r,s]``.
 
-    x is ``[N, C, H, W]`` and zero outside; the weight ``[OC, C, KH, KW]`` is constant: packed once, untimed.
+    x is ``[N, C, H, W]`` and zero outside; the weight ``[OC, C / group, KH, KW]`` is constant: packed once, untimed.
+    Channels come in ``group`` groups: output channel o reads the C / group channels from c0 = ⌊o / (OC / group)⌋ ·
+    (C / group) on. ``stride`` and ``dilation`` are one number, or ``rows x columns``; ``pad`` see :class:`Padding`.
     ``epilogue`` as in matmul: its rows ``b0 …`` hold one number for each output channel.
     """
 
@@ -34,49 +33,51 @@ class Conv2d(Operator):
         Field("oc", extent),
         Field("kh", extent),
         Field("kw", extent),
-        Field("stride", extent, default=lambda v: 1),
-        Field("pad", _padding, default=lambda v: 0),
-        Field("dilation", extent, default=lambda v: 1),
+        Field("stride", steps, default=lambda v: Steps((1, 1))),
+        Field("pad", padding, default=lambda v: Padding((0, 0, 0, 0))),
+        Field("dilation", steps, default=lambda v: Steps((1, 1))),
+        Field("group", extent, default=lambda v: 1),
         Field("act", choice("f32")),
         Field("weight", choice("f32")),
         Field("epilogue", Epilogue.parse, optional=True),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
-        for size, taps in (("h", "kh"), ("w", "kw")):
-            if _outputs(values, size, taps) < 1:
+        for name in ("c", "oc"):
+            if values[name] % values["group"]:
+                raise InvalidWorkload(f"conv2d: {name}={values[name]} channels do not make {values['group']} groups")
+        for size, taps, outputs in zip("hw", ("kh", "kw"), _outputs(values), strict=True):
+            if outputs < 1:
                 raise InvalidWorkload(f"conv2d: a filter of {taps}={values[taps]} does not fit {size}={values[size]}")
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         v = values
         return (
             TensorSpec("x", (v["n"], v["c"], v["h"], v["w"]), v["act"]),
-            TensorSpec("weight", (v["oc"], v["c"], v["kh"], v["kw"]), v["weight"], constant=True),
+            TensorSpec("weight", (v["oc"], v["c"] // v["group"], v["kh"], v["kw"]), v["weight"], constant=True),
             *epilogue_operands(v["epilogue"], v["oc"], self.result(v)),
         )
 
     def result(self, values: Mapping[str, Any]) -> TensorSpec:
-        rows, columns = _outputs(values, "h", "kh"), _outputs(values, "w", "kw")
-        return TensorSpec("y", (values["n"], values["oc"], rows, columns), values["act"])
+        return TensorSpec("y", (values["n"], values["oc"], *_outputs(values)), values["act"])
 
     def flops(self, values: Mapping[str, Any]) -> int:
         """Two for each tap and output element, those of the padding included."""
-        return int(2 * self.result(values).size * values["c"] * values["kh"] * values["kw"])
+        return 2 * self.result(values).size * _terms(values)
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
-        """Standard normal activations; weights scaled by 1/√(C·KH·KW)."""
+        """Standard normal activations; weights scaled by 1/√(C / group · KH·KW)."""
         numbers = rng.standard_normal(tensor.shape, np.float32)
         if tensor.name == "weight":
-            numbers /= np.float32(np.sqrt(values["c"] * values["kh"] * values["kw"]))
+            numbers /= np.float32(np.sqrt(_terms(values)))
         return numbers
 
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
-        """float64, one tap after another; tolerance of a matmul with K = C·KH·KW (see there), plus 2^-125."""
+        """float64, one tap after another; tolerance of a matmul with K = C / group · KH·KW (see there), plus 2^-125."""
         x, weight, *others = (np.asarray(operand).astype(np.float64) for operand in operands)
-        k = values["c"] * values["kh"] * values["kw"]
         expected = self._correlate(values, x, weight)
         magnitude = self._correlate(values, np.abs(x), np.abs(weight))
-        tolerance = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * magnitude
+        tolerance = CONFIDENCE * np.sqrt(_terms(values)) * UNIT_ROUNDOFF * magnitude
         epilogue: Epilogue | None = values["epilogue"]
         if epilogue is not None:
             shaped = [o.reshape(-1, 1, 1) if i < epilogue.rows else o for i, o in enumerate(others)]
@@ -84,18 +85,32 @@ class Conv2d(Operator):
         return Reference(expected, tolerance + UNIT_ROUNDOFF * np.abs(expected) + 2.0**-125)
 
     def _correlate(self, values: Mapping[str, Any], x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        pad, stride, dilation = values["pad"], values["stride"], values["dilation"]
-        shape = self.result(values).shape
-        padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        total = np.zeros(shape)
+        (down, across), (rows, columns) = values["stride"], values["dilation"]
+        top, left, bottom, right = values["pad"]
+        n, oc, height, width = self.result(values).shape
+        group = values["group"]
+        padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        padded = padded.reshape(n, group, -1, *padded.shape[2:])
+        filters = weight.reshape(group, oc // group, *weight.shape[1:])
+        total = np.zeros((n, group, oc // group, height, width))
         for r, s in np.ndindex(values["kh"], values["kw"]):
-            top, left = r * dilation, s * dilation
-            window = padded[:, :, top : top + (shape[2] - 1) * stride + 1 : stride]
-            window = window[:, :, :, left : left + (shape[3] - 1) * stride + 1 : stride]
-            total += np.einsum("oc,ncij->noij", weight[:, :, r, s], window, optimize=True)
-        return total
+            window = padded[..., r * rows : r * rows + (height - 1) * down + 1 : down, :]
+            window = window[..., s * columns : s * columns + (width - 1) * across + 1 : across]
+            total += np.einsum("goc,ngcij->ngoij", filters[..., r, s], window, optimize=True)
+        return total.reshape(n, oc, height, width)
 
 
-def _outputs(values: Mapping[str, Any], size: str, taps: str) -> int:
-    reach = (values[taps] - 1) * values["dilation"] + 1
-    return int((values[size] + 2 * values["pad"] - reach) // values["stride"] + 1)
+def _terms(values: Mapping[str, Any]) -> int:
+    """Products that are summed to one output element, those of the padding included."""
+    return int(values["c"] // values["group"] * values["kh"] * values["kw"])
+
+
+def _outputs(values: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of the result."""
+    top, left, bottom, right = values["pad"]
+
+    def count(size: int, pads: int, taps: int, axis: int) -> int:
+        reach = (taps - 1) * values["dilation"][axis] + 1
+        return int((size + pads - reach) // values["stride"][axis] + 1)
+
+    return count(values["h"], top + bottom, values["kh"], 0), count(values["w"], left + right, values["kw"], 1)

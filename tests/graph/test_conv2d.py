@@ -27,6 +27,45 @@ def test_convolution_is_the_sum_over_taps_inside_the_image() -> None:
         assert right.expected[n, o, i, j] == pytest.approx(max(total + bias[o], 0.0) - residual[n, o, i, j])
 
 
+def test_groups_are_convolutions_of_their_own_and_sides_may_differ() -> None:
+    text = "conv2d n=2 c={} h=9 w=8 oc={} kh=3 kw=2 stride=2x1 pad=0x1x2x3 dilation=1x2 act=f32 weight=f32"
+    whole = Workload.parse(text.format(6, 9) + " group=3")
+    x, weight = (np.asarray(o) for o in operands(whole, 0))
+    right = reference(whole, (x, weight))
+    assert weight.shape == (9, 2, 3, 2)
+    assert whole.flops == 2 * right.expected.size * 2 * 3 * 2
+    for group in range(3):
+        part = reference(
+            Workload.parse(text.format(2, 3)), (x[:, 2 * group : 2 * group + 2], weight[3 * group : 3 * group + 3])
+        )
+        assert right.expected[:, 3 * group : 3 * group + 3] == pytest.approx(part.expected)
+    n, o, i, j = 1, 4, 0, 0
+    total = sum(
+        float(x[n, 2 + c, 2 * i + r, j + 2 * s - 1]) * float(weight[o, c, r, s])
+        for c, r, s in np.ndindex(2, 3, 2)
+        if j + 2 * s >= 1
+    )
+    assert right.expected[n, o, i, j] == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"), [("1x1", "1"), ("0x1", "0x1"), ("2x1x2x1", "2x1"), ("0x0x1x1", "0x0x1x1")]
+)
+def test_equal_paddings_have_one_text(given: str, canonical: str) -> None:
+    text = "conv2d n=1 c=3 h=9 w=9 oc=4 kh=3 kw=3 pad={} act=f32 weight=f32"
+    assert str(Workload.parse(text.format(given))) == text.format(canonical)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [("pad=1x2x3", "3 numbers"), ("stride=0", "extent 0"), ("stride=1x1x1", "3 numbers"), ("pad=-1", "whole number"),
+     ("group=2", "do not make 2 groups"), ("dilation=1x", "whole number")],
+)  # fmt: skip
+def test_windows_that_mean_nothing_are_rejected(change: str, says: str) -> None:
+    with pytest.raises(InvalidWorkload, match=says):
+        Workload.parse(f"conv2d n=1 c=3 h=9 w=9 oc=4 kh=3 kw=3 {change} act=f32 weight=f32")
+
+
 def test_a_lost_tap_is_noticed() -> None:
     workload = Workload.parse("conv2d n=1 c=64 h=8 w=8 oc=8 kh=3 kw=3 pad=1 act=f32 weight=f32")
     x, weight = (np.asarray(o) for o in operands(workload, 0))

@@ -17,7 +17,7 @@ from fettle.graph.workload import Workload
 
 
 class Conv(Family):
-    """Direct convolution of NCHW tensors in f32.
+    """Direct convolution of NCHW tensors in f32, group by group.
 
     Parameters of a schedule:
 
@@ -42,13 +42,17 @@ class Conv(Family):
         return f"filters-o{schedule['micro_oc']}-f32:1"
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        """``[OC, C, KH, KW]`` to ``[ceil(OC / micro_oc), C, KH·KW, micro_oc]``, zeros beyond OC; then the rows."""
+        """``[OC, C, KH, KW]`` to ``[panels, C, KH·KW, micro_oc]``, then the rows.
+
+        A group of g channels has ceil(g / micro_oc) panels, zeros beyond its last channel. C is that of a group.
+        """
         weight, *rows = (np.asarray(c) for c in constants)
-        micro_oc, (oc, c, kh, kw) = schedule["micro_oc"], weight.shape
+        micro_oc, (_, c, kh, kw), group = schedule["micro_oc"], weight.shape, workload["group"]
+        oc = workload["oc"] // group
         panels = math.ceil(oc / micro_oc)
-        padded = np.zeros((panels * micro_oc, c, kh * kw), np.float32)
-        padded[:oc] = weight.reshape(oc, c, kh * kw)
-        packed = padded.reshape(panels, micro_oc, c, kh * kw).transpose(0, 2, 3, 1)
+        padded = np.zeros((group, panels * micro_oc, c, kh * kw), np.float32)
+        padded[:, :oc] = weight.reshape(group, oc, c, kh * kw)
+        packed = padded.reshape(group * panels, micro_oc, c, kh * kw).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(packed), *(np.ascontiguousarray(row) for row in rows)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:

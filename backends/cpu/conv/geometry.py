@@ -16,6 +16,9 @@ from fettle.graph.workload import Workload
 class Geometry:
     """Shape of the convolution and of its tiles.
 
+    Groups of channels are images of their own: ``n`` counts both, group by group of each image, and ``c`` and ``oc``
+    are the channels of one group. Pairs are (along the height, along the width).
+
     A task copies the input rows that ``tile_h`` output rows need into planes of ``plane_rows × plane_columns``,
     padding included, one plane for each channel and each remainder (row, column) modulo the stride. In such a
     plane the input of output element (i, j) for tap (r, s) lies ``shift(r, s)`` after element i·plane_columns + j:
@@ -29,9 +32,11 @@ class Geometry:
     oc: int
     kh: int
     kw: int
-    stride: int
-    pad: int
-    dilation: int
+    group: int
+    stride: tuple[int, int]
+    top: int
+    left: int
+    dilation: tuple[int, int]
     rows: int
     columns: int
     lanes: int
@@ -49,16 +54,22 @@ class Geometry:
         """Read workload and schedule; tiles are cut to the problem's size."""
         v = workload.values
         rows, columns = workload.result.shape[2:]
+        c, oc = v["c"] // v["group"], v["oc"] // v["group"]
         return cls(
-            **{name: v[name] for name in ("n", "c", "h", "w", "oc", "kh", "kw", "stride", "pad", "dilation")},
+            **{name: v[name] for name in ("h", "w", "kh", "kw", "group", "stride", "dilation")},
+            n=v["n"] * v["group"],
+            c=c,
+            oc=oc,
+            top=v["pad"][0],
+            left=v["pad"][1],
             rows=rows,
             columns=columns,
             lanes=cpu.vector_bits(device) // 32,
             micro_oc=schedule["micro_oc"],
             vectors=schedule["vectors"],
             tile_h=min(schedule["tile_h"], rows),
-            tile_oc=min(schedule["tile_oc"], math.ceil(v["oc"] / schedule["micro_oc"])),
-            tile_c=min(schedule["tile_c"], v["c"]),
+            tile_oc=min(schedule["tile_oc"], math.ceil(oc / schedule["micro_oc"])),
+            tile_c=min(schedule["tile_c"], c),
             threads=schedule["threads"],
             weights_inside=schedule["inner"] == "weights",
             epilogue=v["epilogue"],
@@ -70,7 +81,7 @@ class Geometry:
 
     @property
     def panels(self) -> int:
-        """Panels of ``micro_oc`` output channels, the last padded with zeros."""
+        """Panels of ``micro_oc`` output channels of a group, the last padded with zeros."""
         return math.ceil(self.oc / self.micro_oc)
 
     @property
@@ -93,19 +104,19 @@ class Geometry:
     @property
     def row_phases(self) -> int:
         """Remainders of input rows modulo the stride that taps touch."""
-        return self.stride if self.dilation > 1 and self.kh > 1 else min(self.stride, self.kh)
+        return _phases(self.stride[0], self.dilation[0], self.kh)
 
     @property
     def column_phases(self) -> int:
-        return self.stride if self.dilation > 1 and self.kw > 1 else min(self.stride, self.kw)
+        return _phases(self.stride[1], self.dilation[1], self.kw)
 
     @property
     def plane_rows(self) -> int:
-        return self.tile_h + (self.kh - 1) * self.dilation // self.stride
+        return self.tile_h + (self.kh - 1) * self.dilation[0] // self.stride[0]
 
     @property
     def plane_columns(self) -> int:
-        return self.columns + (self.kw - 1) * self.dilation // self.stride
+        return self.columns + (self.kw - 1) * self.dilation[1] // self.stride[1]
 
     @property
     def plane(self) -> int:
@@ -147,3 +158,7 @@ class Geometry:
         computed = self.bands * self.groups * self.micro_n * self.panels * self.micro_oc
         shares = math.ceil(self.tasks / self.threads) * self.threads
         return self.rows * self.columns * self.oc / computed * self.tasks / shares
+
+
+def _phases(stride: int, dilation: int, taps: int) -> int:
+    return stride if dilation > 1 and taps > 1 else min(stride, taps)

@@ -1,6 +1,6 @@
 """The direct convolution as TensorIR::
 
-    for task (image × band of rows × tile of output channels)          split over threads
+    for task (image, group of channels × band of rows × tile of output channels)     split over threads
       for block of tile_c channels
         copy the band's input into padded planes
         for register tile along the run, for panel of output channels   or the other way round: ``inner``
@@ -9,7 +9,7 @@
           acc to the task's sums
       sums, finished by the epilogue, to the elements of y that exist
 
-Weights are read from ``W[panel, c, tap, micro_oc]``.
+Weights are read from ``W[panel, c, tap, micro_oc]``, the panels of one group after another.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.words import Registers, argument
+from fettle.backends.cpu.rows.arrays import viewed
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
 
@@ -35,16 +36,20 @@ _UNROLLED_TAPS = 9
 
 def emit(g: Geometry, device: Device) -> Any:
     """The ``PrimFunc`` of a geometry; parameters (x, full operands, W, rows, y)."""
-    result = (g.n, g.oc, g.rows, g.columns)
+    images, channels = g.n // g.group, g.group * g.oc
+    result = (images, channels, g.rows, g.columns)
+    by_group = (g.n, g.oc, g.rows, g.columns)
     count = (g.epilogue.rows, g.epilogue.operands) if g.epilogue else (0, 0)
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("conv2d")
         T.func_attr({"tirx.noalias": True})
-        x = argument("x", (g.n, g.c, g.h, g.w), "float32")
+        x = argument("x", (images, g.group * g.c, g.h, g.w), "float32")
         full = [argument(f"x{i}", result, "float32") for i in range(count[1])]
-        w = argument("w", (g.panels, g.c, g.taps, g.micro_oc), "float32")
-        rows = [argument(f"b{i}", (g.oc,), "float32") for i in range(count[0])]
+        w = argument("w", (g.group * g.panels, g.c, g.taps, g.micro_oc), "float32")
+        rows = [argument(f"b{i}", (channels,), "float32") for i in range(count[0])]
         y = argument("y", result, "float32")
+        x = viewed(x, (g.n, g.c, g.h, g.w), "f32")
+        y, *full = (viewed(buffer, by_group, "f32") for buffer in (y, *full))
         _Emitter(g, Vectors(device), x, w, y, rows, full).tasks()
     return builder.get()
 
@@ -73,24 +78,29 @@ class _Emitter:
                 with outer as first, inner as second:
                     group, i = (first, second) if g.weights_inside else (second, first)
                     with T.If(panel0 + i < g.panels), T.Then():
-                        self._micro_tile(planes, sums, group, i, panel0 + i, block, c0, length)
+                        panel = self._of_group(image, g.panels) + panel0 + i
+                        self._micro_tile(planes, sums, group, i, panel, block, c0, length)
             self._finish(sums, image, row0, panel0)
+
+    def _of_group(self, image: Any, count: int) -> Any:
+        """Where a group's share begins among ``count`` things of each group."""
+        return image % self.g.group * count if self.g.group > 1 else 0
 
     def _copy(self, planes: Any, image: Any, row0: Any, c0: Any, length: Any) -> None:
         """Rows of the input that the band needs, zeros where the padding is."""
-        g = self.g
+        g, stride = self.g, self.g.stride[1]
         with T.serial(0, length) as c, T.serial(0, g.row_phases) as phase, T.serial(0, g.plane_rows) as row:
-            source = (row0 + row) * g.stride + phase - g.pad
+            source = (row0 + row) * g.stride[0] + phase - g.top
             for column_phase in range(g.column_phases):
                 plane = (phase * g.column_phases + column_phase) * g.plane_rows + row
                 start = c * g.channel + plane * g.plane_columns
-                first = min(g.plane_columns, max(0, -((column_phase - g.pad) // g.stride)))
-                last = min(g.plane_columns, max(first, -((column_phase - g.pad - g.w) // g.stride)))
+                first = min(g.plane_columns, max(0, -((column_phase - g.left) // stride)))
+                last = min(g.plane_columns, max(first, -((column_phase - g.left - g.w) // stride)))
                 with T.If(T.And(source >= 0, source < g.h)):
                     with T.Then():
                         self._zeros(planes, start, 0, first)
                         with T.serial(0, last - first) as j:
-                            column = (first + j) * g.stride + (column_phase - g.pad)
+                            column = (first + j) * stride + (column_phase - g.left)
                             value = self.x[image, c0 + c, source, column]
                             T.buffer_store(planes, value, [start + first + j])
                         self._zeros(planes, start, last, g.plane_columns)
@@ -142,9 +152,9 @@ class _Emitter:
     def _shift(self, r: Any, s: Any) -> Any:
         """Where the input of tap (r, s) for the first output element lies in a channel's planes."""
         g = self.g
-        row, column = r * g.dilation, s * g.dilation
-        plane = row % g.stride * g.column_phases + column % g.stride
-        return (plane * g.plane_rows + row // g.stride) * g.plane_columns + column // g.stride
+        (down, across), row, column = g.stride, r * g.dilation[0], s * g.dilation[1]
+        plane = row % down * g.column_phases + column % across
+        return (plane * g.plane_rows + row // down) * g.plane_columns + column // across
 
     def _finish(self, sums: Any, image: Any, row0: Any, panel0: Any) -> None:
         g = self.g
@@ -175,7 +185,7 @@ class _Emitter:
         place = (image, channel, row, column)
         operands = [
             self.vectors.let(product),
-            *(self.vectors.spread(b[channel]) for b in self.rows),
+            *(self.vectors.spread(b[self._of_group(image, self.g.oc) + channel]) for b in self.rows),
             *(self.vectors.let(_FLOATS.read_first(full, place, count, self.g.lanes)) for full in self.full),
         ]
         return evaluate(self.vectors, self.g.epilogue.expression, operands)

@@ -11,7 +11,7 @@ from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "conv-1"
+VERSION = "conv-2"
 
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
@@ -46,22 +46,27 @@ def space(workload: Workload, device: Device) -> Space:
     """Every schedule worth trying."""
     v = workload.values
     rows, columns = workload.result.shape[2:]
+    c, oc = v["c"] // v["group"], v["oc"] // v["group"]
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
     l2 = cpu.cache_bytes(device, "L2") or _L2
     parameters = [
-        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r == 1 or r < v["oc"] + 4)),
-        Parameter("vectors", tuple(n for n in (1, 2, 3, 4) if n == 1 or (n - 1) * lanes < rows * columns)),
+        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r == 1 or r < oc + 4)),
+        Parameter(
+            "vectors",
+            tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
+        ),
         Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
-        Parameter("tile_oc", tuple(t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < v["oc"])),
-        Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < v["c"]), v["c"])),
+        Parameter("tile_oc", tuple(t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc)),
+        Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < c), c)),
         Parameter.categorical("inner", ("weights", "inputs")),
         Parameter("threads", tuple(sorted({1, most}))),
     ]
     widest = max(int(n) for n in parameters[1].choices)
     least = min(_LATENCY, widest * max(int(r) for r in parameters[0].choices))
-    across = v["stride"] * (columns + v["kw"] * v["dilation"])
-    band = f"(tile_h * {v['stride']} + {v['kh'] * v['dilation']}) * {across}"
+    (down, over), (tall, wide) = v["stride"], v["dilation"]
+    across = over * (columns + v["kw"] * wide)
+    band = f"(tile_h * {down} + {v['kh'] * tall}) * {across}"
     return Space(
         parameters,
         [
@@ -69,9 +74,7 @@ def space(workload: Workload, device: Device) -> Space:
                 f"(micro_oc + 1) * vectors + 1 <= {registers}", "the register tile and its inputs fit in the registers"
             ),
             Constraint(f"micro_oc * vectors >= {least}", "a register tile hides the latency of adding"),
-            Constraint(
-                f"tile_oc == 1 or tile_oc * micro_oc < {v['oc']} + 2 * micro_oc", "a tile has channels to work on"
-            ),
+            Constraint(f"tile_oc == 1 or tile_oc * micro_oc < {oc} + 2 * micro_oc", "a tile has channels to work on"),
             Constraint(
                 f"tile_h == 1 or tile_c <= 16 or 4 * tile_c * {band} <= {l2}", "a band of the input fits the L2 cache"
             ),
@@ -89,7 +92,9 @@ def default(workload: Workload, device: Device) -> Schedule:
     for rank, (micro_oc, vectors) in enumerate((*(_WIDE if wide else _NARROW), *_SMALL)):
         if micro_oc not in choices["micro_oc"] or vectors not in choices["vectors"]:
             continue
-        for schedule in _schedules_of(micro_oc, vectors, points, workload["oc"], cpu.threads(device)):
+        for schedule in _schedules_of(
+            micro_oc, vectors, points, workload["oc"] // workload["group"], cpu.threads(device)
+        ):
             found.append((Geometry.of(workload, schedule, device).efficiency, -rank, schedule))
         if found and rank == 2:
             break

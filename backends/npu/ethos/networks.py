@@ -42,9 +42,12 @@ def unsupported(workload: Workload) -> str:
     if workload.operator == "elementwise":
         return "" if _BINARY.fullmatch(str(v["expr"])) else "elementwise for Ethos-U is x0+x1, x0-x1 or x0*x1"
     if workload.operator == "conv2d":
-        same = v["stride"] == 1 and v["kh"] == v["kw"] and 2 * v["pad"] == v["kh"] - 1
-        if not (same or v["pad"] == 0) or v["n"] != 1:
+        pads, stride = set(v["pad"]), v["stride"]
+        same = set(stride) == {1} and v["kh"] == v["kw"] and pads == {(v["kh"] - 1) / 2}
+        if not (same or pads == {0}) or v["n"] != 1:
             return "convolutions for Ethos-U have one image, and no padding or what keeps its size"
+        if v["group"] != 1 or stride[0] != stride[1] or set(v["dilation"]) != {1}:
+            return "convolutions for Ethos-U have one group, no dilation, and one stride for both axes"
         return ""
     return "Ethos-U takes matmul conv2d elementwise"
 
@@ -107,7 +110,7 @@ def _conv(network: Network, workload: Workload, choice: Mapping[str, Value]) -> 
     v = workload.values
     filters = weight(workload)
     x = network.input(SCALE, 1, v["h"], v["w"], v["c"])
-    return network.conv(x, network.constant(filters, SCALE), v["stride"], v["pad"] > 0, _result_scale(filters))
+    return network.conv(x, network.constant(filters, SCALE), v["stride"][0], max(v["pad"]) > 0, _result_scale(filters))
 
 
 def _elementwise(network: Network, workload: Workload, choice: Mapping[str, Value]) -> int:

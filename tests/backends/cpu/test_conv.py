@@ -30,9 +30,12 @@ def workloads(draw: st.DrawFn, largest: int) -> Workload:
     def size(most: int) -> int:
         return draw(st.integers(1, most))
 
+    group = draw(st.sampled_from((1, 1, 2, 5)))
+    pads = "x".join(str(draw(st.integers(0, 3))) for _ in range(4))
     text = (
-        f"conv2d n={size(2)} c={size(20)} h={size(largest)} w={size(largest)} oc={size(20)} kh={size(4)} kw={size(4)}"
-        f" stride={size(3)} pad={draw(st.integers(0, 3))} dilation={size(3)} act=f32 weight=f32"
+        f"conv2d n={size(2)} c={group * size(20 // group)} h={size(largest)} w={size(largest)}"
+        f" oc={group * size(20 // group)} kh={size(4)} kw={size(4)} stride={size(3)}x{size(3)} pad={pads}"
+        f" dilation={size(3)}x{size(3)} group={group} act=f32 weight=f32"
     )
     try:
         return Workload.parse(text + draw(st.sampled_from(EPILOGUES)))
@@ -57,6 +60,8 @@ def test_every_schedule_is_right_for_every_shape(
         "n=1 c=3 h=23 w=21 oc=10 kh=7 kw=7 stride=2 pad=3",
         "n=2 c=5 h=9 w=40 oc=7 kh=1 kw=1 epilogue=relu(y+b0)+x0",
         "n=1 c=2 h=4 w=30 oc=3 kh=2 kw=12 pad=2 dilation=2",
+        "n=2 c=6 h=14 w=14 oc=6 kh=3 kw=3 stride=2 pad=0x0x1x1 group=6 epilogue=relu(y+b0)+x0",
+        "n=1 c=6 h=1 w=50 oc=9 kh=1 kw=5 pad=0x2x0x2 group=3",
     ],
 )
 def test_defaults_are_right_at_every_isa_level(any_isa: Device, error_of: Error, shape: str) -> None:
@@ -95,6 +100,16 @@ def test_packed_filters_hold_the_weight_and_zeros() -> None:
     assert packed.shape == (2, 2, 6, 4)
     for o, c, r, s in np.ndindex(8, 2, 2, 3):
         assert packed[o // 4, c, r * 3 + s, o % 4] == (weight[o, c, r, s] if o < 5 else 0.0)
+
+
+def test_each_group_of_channels_has_panels_of_its_own() -> None:
+    workload = Workload.parse("conv2d n=1 c=4 h=5 w=5 oc=6 kh=1 kw=2 group=2 act=f32 weight=f32")
+    weight = np.random.default_rng(0).standard_normal((6, 2, 1, 2), np.float32)
+    (packed,) = CONV.pack(workload, Schedule.of(micro_oc=2), [weight])
+    assert packed.shape == (4, 2, 2, 2)
+    for group, o, c, s in np.ndindex(2, 4, 2, 2):
+        expected = weight[3 * group + o, c, 0, s] if o < 3 else 0.0
+        assert packed[2 * group + o // 2, c, s, o % 2] == expected
 
 
 @pytest.mark.skipif(not cpu.LEVELS["avx512"] <= cpu.Machine.detect().features, reason="needs AVX-512")

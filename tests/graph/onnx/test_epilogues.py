@@ -70,13 +70,29 @@ def test_convolutions_take_bias_batch_normalisation_leftovers_and_residual() -> 
 
 
 @pytest.mark.parametrize(
-    ("attributes", "shape", "reason"),
-    [("group=3", "3,1,3,3", "groups"), ("pads=[0,1,0,1]", "3,3,3,3", "uneven")],
-)
-def test_other_convolutions_are_left_over_with_a_reason(attributes: str, shape: str, reason: str) -> None:
+    ("attributes", "given", "shape", "text"),
+    [
+        ("group=3", "1,3,9,9", "6,1,3,3", "c=3 h=9 w=9 oc=6 kh=3 kw=3 group=3"),
+        ("pads=[0,1,2,3], strides=[1,2]", "1,3,9,9", "3,3,3,3", "c=3 h=9 w=9 oc=3 kh=3 kw=3 stride=1x2 pad=0x1x2x3"),
+        ('auto_pad="SAME_UPPER", strides=[2,2]', "1,3,8,9", "4,3,3,3",
+         "c=3 h=8 w=9 oc=4 kh=3 kw=3 stride=2 pad=0x1x1x1"),
+        ('auto_pad="SAME_LOWER", strides=[2,2]', "1,3,8,8", "4,3,3,3",
+         "c=3 h=8 w=8 oc=4 kh=3 kw=3 stride=2 pad=1x1x0x0"),
+        ('auto_pad="VALID", dilations=[2,3]', "1,3,9,9", "4,3,3,2", "c=3 h=9 w=9 oc=4 kh=3 kw=2 dilation=2x3"),
+        ("pads=[1,2], dilations=[2], strides=[3], group=2", "1,4,20", "8,2,5",
+         "c=4 h=1 w=20 oc=8 kh=1 kw=5 stride=1x3 pad=0x1x0x2 dilation=1x2 group=2"),
+    ],
+)  # fmt: skip
+def test_any_window_over_one_or_two_axes_is_a_workload(attributes: str, given: str, shape: str, text: str) -> None:
+    symbols = ",".join("nabd"[: given.count(",") + 1])
     graph = graph_of(
-        f"g (float[1,3,9,9] x) => (float[1,3,a,b] y) {{ y = Conv<{attributes}>(x, w) }}",
+        f"g (float[{given}] x) => (float[{symbols}] y) {{ y = Conv<{attributes}>(x, w) }}",
         {"w": tuple(map(int, shape.split(",")))},
     )
+    assert str(graph.nodes[0].workload) == f"conv2d n=1 {text} act=f32 weight=f32"
+
+
+def test_a_convolution_over_three_axes_is_left_over_with_a_reason() -> None:
+    graph = graph_of("g (float[1,3,5,5,5] x) => (float[n,a,b,c,d] y) { y = Conv(x, w) }", {"w": (4, 3, 3, 3, 3)})
     assert graph.nodes[0].workload is None
-    assert reason in graph.nodes[0].reason
+    assert "only one and two" in graph.nodes[0].reason

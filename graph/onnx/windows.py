@@ -1,0 +1,47 @@
+"""How Conv, ConvTranspose and pooling nodes slide their window: attributes with ONNX's defaults filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from onnx import NodeProto, helper
+
+
+@attrs.frozen
+class Window:
+    """Of each spatial axis.
+
+    Attributes:
+        size: elements of the window that are read, ``dilations`` apart.
+        begins, ends: padding before and after the image.
+    """
+
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: NodeProto, image: Sequence[int], size: Sequence[int]) -> Window:
+        """A node's window of this size over an image.
+
+        ``auto_pad`` SAME_UPPER and SAME_LOWER pad so that an axis gives ⌈size of the image / stride⌉ results, and put
+        an odd element of padding at the end or the beginning.
+        """
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        ones = [1] * len(size)
+        strides = attributes.get("strides") or ones
+        dilations = attributes.get("dilations") or ones
+        pads = attributes.get("pads") or [0] * 2 * len(size)
+        begins, ends = list(pads[: len(size)]), list(pads[len(size) :])
+        automatic = attributes.get("auto_pad", b"NOTSET").decode()
+        if automatic == "VALID":
+            begins = ends = [0] * len(size)
+        elif automatic in ("SAME_UPPER", "SAME_LOWER"):
+            axes = zip(image, size, strides, dilations, strict=True)
+            totals = [max((-(-i // s) - 1) * s + (k - 1) * d + 1 - i, 0) for i, k, s, d in axes]
+            less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
+            begins, ends = (less, more) if automatic == "SAME_UPPER" else (more, less)
+        return cls(tuple(size), tuple(strides), tuple(dilations), tuple(begins), tuple(ends))

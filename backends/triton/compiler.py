@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from fettle.backends.triton.assembly import Loop, main_loop
+from fettle.backends.triton.constants import arguments
 from fettle.backends.triton.plan import Launch
 from fettle.backends.triton.resources import Resources, of_cubin, of_hsaco
 from fettle.backends.triton.targets import Target
@@ -52,12 +53,13 @@ def compile_launch(launch: Launch, target: Target) -> Compiled:
         BuildFailure: Triton or the assembler refuses.
     """
     import triton
+    from triton import language
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     function = template(launch)
     names = function.arg_names
-    constants = dict(launch.constants)
+    constants = arguments(names, launch.constants, language.constexpr)
     signature = {a.parameter: a.type for a in launch.arguments} | dict.fromkeys(constants, "constexpr")
     aligned = [a.parameter for a in launch.arguments if a.source or a.value % DIVISIBILITY == 0]
     source = ASTSource(

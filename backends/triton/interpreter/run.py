@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fettle.backends.triton.compiler import template
+from fettle.backends.triton.constants import arguments
 from fettle.backends.triton.plan import Launch
 from fettle.graph.errors import Unsupported
 
@@ -40,7 +41,7 @@ def launch(one: Launch, arrays: Mapping[str, np.ndarray]) -> None:
         def _restore_args_dev(self, args_dev: Any, args_hst: Any, kwargs: Any, kwargs_hst: Any) -> None:
             pass
 
-    given: dict[str, Any] = dict(one.constants)
+    given = arguments(function.arg_names, one.constants, lambda value: value)
     for argument in one.arguments:
         kind = tl.str_to_ty(argument.type, None)
         if argument.source:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fettle.backends.api import Schedule, Space
 from fettle.backends.spaces import is_valid
-from fettle.backends.triton.lowbit.spaces import Product, halfword_values, space
+from fettle.backends.triton.lowbit.product import Product
+from fettle.backends.triton.lowbit.spaces import halfword_values, space
 from fettle.backends.triton.targets import Target
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload

@@ -9,7 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Schedule, Space, Support
 from fettle.backends.triton.family import Family
-from fettle.backends.triton.lowbit import defaults, plan, spaces
+from fettle.backends.triton.lowbit import defaults, packing, plan, spaces
 from fettle.backends.triton.plan import Plan
 from fettle.backends.triton.targets import Target
 from fettle.graph.errors import InvalidArgument
@@ -35,11 +35,11 @@ class LowBit(Family):
         return plan.make(workload, schedule, target)
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:
-        return plan.layout_name(workload, schedule)
+        return packing.layout_name(workload, schedule)
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         """(codes of each plane, scales[, zero points][, the tensor's scale], the epilogue's rows)."""
         weight, *rows = constants
         if not isinstance(weight, QuantizedWeight):
             raise InvalidArgument(f"the weight of {workload} must be quantised")
-        return *plan.pack(workload, schedule, weight), *(np.ascontiguousarray(row) for row in rows)
+        return *packing.pack(workload, schedule, weight), *(np.ascontiguousarray(row) for row in rows)

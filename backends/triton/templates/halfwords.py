@@ -7,8 +7,8 @@ is the number c · 2^(p - 24) in f16 (subnormal, which tensor units multiply at 
 would leave f32's range, it is 128 + c · 2^p. Offset, powers of two and scale are taken out of the sums of each group,
 in f32::
 
-    Σ x·W = scale · (STEP · Σ_p 2^(24 - p) · Σ x·w - offset · Σ x)                                  f16
-    Σ x·W = scale · (STEP · Σ_p 2^-p · (Σ x·w - 128 Σ x) - offset · Σ x)         inner sums at place p, bf16
+    Σ x·W = scale · (step · Σ_p 2^(24 - p) · Σ x·w - offset · Σ x)                                  f16
+    Σ x·W = scale · (step · Σ_p 2^-p · (Σ x·w - 128 Σ x) - offset · Σ x)         inner sums at place p, bf16
 
 Sums of x are products with ones, so they lie as the others do. The product of 128 loses some five bits of f32's 24.
 """
@@ -16,8 +16,9 @@ Sums of x are products with ones, so they lie as the others do. The product of 1
 import triton
 import triton.language as tl
 
+from fettle.backends.triton.templates.codes import RAW
 from fettle.backends.triton.templates.scales import E4M3, HALF, folded_scale, packed_scale
-from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, zeros
+from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, origin, zeros
 
 # pairs by name: left to the assembler, halves are counted one by one, and on sm_80 bf16 has no other instructions
 F16_MULTIPLY = tl.constexpr("{ .reg .b32 z; mov.b32 z, 0x80008000; fma.rn.f16x2 $0, $1, $2, z; }")
@@ -38,14 +39,15 @@ def paired(value, other, F16_ASSEMBLY: tl.constexpr, BF16_ASSEMBLY: tl.constexpr
 
 
 @triton.jit
-def load_run(pointer, offsets, mask, MASKED: tl.constexpr, WORDS: tl.constexpr, STEP: tl.constexpr):
+def load_run(pointer, offsets, mask, C: tl.constexpr):
     """The words of each run, as a tuple of tiles."""
+    STRIDE: tl.constexpr = C.block_k // C.values if C.k_contiguous else C.block_k // C.values * C.n
     words = ()
-    for word in tl.static_range(WORDS):
-        if MASKED:
-            found = tl.load(pointer + word * STEP + offsets, mask=mask, other=0)
+    for word in tl.static_range(C.words):
+        if C.n % C.block_n != 0:
+            found = tl.load(pointer + word * STRIDE + offsets, mask=mask, other=0)
         else:
-            found = tl.load(pointer + word * STEP + offsets)
+            found = tl.load(pointer + word * STRIDE + offsets)
         words = words + (found,)  # noqa: RUF005 - Triton has no stars
     return words
 
@@ -87,130 +89,116 @@ def settled(sums):
 
 
 @triton.jit
-def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile_m, tile_n, first, last, M, N: tl.constexpr,
-            K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, WORDS: tl.constexpr, K_CONTIGUOUS: tl.constexpr,
-            STEP: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
-            STACK: tl.constexpr, IS_RAW: tl.constexpr, LATE: tl.constexpr, SWAP: tl.constexpr, BM: tl.constexpr,
-            BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr, PERIOD: tl.constexpr, FACTOR: tl.constexpr,
-            ASSEMBLY: tl.constexpr, SHAPE: tl.constexpr, SETTLE: tl.constexpr):  # fmt: skip
+def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile, first, last, M, C: tl.constexpr):
     """As :func:`fettle.backends.triton.templates.lowbit.product`."""
     T: tl.constexpr = x_ptr.dtype.element_ty
-    KS: tl.constexpr = BK // VALUES
-    SPAN: tl.constexpr = min(GROUP, BK) // KS  # runs' codes that share a scale
-    ROWS: tl.constexpr = LATE and not IS_RAW and GROUP >= K and STACK == 1  # one scale a row: applied to whole sums
-    PIECE: tl.constexpr = max(GROUP // BK, 1)  # blocks that each plane has in turn
-    FOLDED: tl.constexpr = SCALE == E4M3 and not LATE and FACTOR != 1.0
-    MASKED: tl.constexpr = N % BN != 0
-    rm = tile_m * BM + tl.arange(0, BM)
-    rn = tile_n * BN + tl.arange(0, BN)
-    rk = tl.arange(0, KS)
-    n_mask = rn < N
-    w_mask = along(n_mask, SWAP)
-    at = first_words(rn, rk, N, WORDS * KS, K_CONTIGUOUS, SWAP)
-    STRIDE: tl.constexpr = KS if K_CONTIGUOUS else KS * N
-    acc = zeros(BM, BN, SWAP)
-    for block in tl.range(first, last, num_stages=STAGES):  # with stages given, scales are loaded ahead, too
-        if STACK > 1:
-            k = (block // (STACK * PIECE) * PIECE + block % PIECE) * BK
+    KS: tl.constexpr = C.block_k // C.values
+    SPAN: tl.constexpr = min(C.group, C.block_k) // KS  # runs' codes that share a scale
+    # one scale a row is applied to whole sums
+    ROWS: tl.constexpr = C.late and C.how != RAW and C.group >= C.k and C.stack == 1
+    PIECE: tl.constexpr = max(C.group // C.block_k, 1)  # blocks that each plane has in turn
+    FOLDED: tl.constexpr = C.scale == E4M3 and not C.late and C.factor != 1.0
+    m, n = origin(tile, C)
+    rm = m + tl.arange(0, C.block_m)
+    rn = n + tl.arange(0, C.block_n)
+    n_mask = rn < C.n
+    at = first_words(rn, tl.arange(0, KS), C.words * KS, C)
+    acc = zeros(tl.float32, C)
+    for block in tl.range(first, last, num_stages=C.stages):  # with stages given, scales are loaded ahead, too
+        if C.stack > 1:
+            k = (block // (C.stack * PIECE) * PIECE + block % PIECE) * C.block_k
         else:
-            k = block * BK
-        words = load_run(word_ptr + block * (WORDS * KS * N), at, w_mask, MASKED, WORDS, STRIDE)
+            k = block * C.block_k
+        words = load_run(word_ptr + block * (C.words * KS * C.n), at, along(n_mask, C.swap), C)
         if T == tl.float16:
-            codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.float16,) * VALUES, True, 2)
+            codes = tl.inline_asm_elementwise(C.assembly, C.shape, words, (tl.float16,) * C.values, True, 2)
         else:
-            codes = tl.inline_asm_elementwise(ASSEMBLY, SHAPE, words, (tl.bfloat16,) * VALUES, True, 2)
-        if IS_RAW:
-            for j in tl.static_range(0, VALUES, SPAN):
-                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, j, M, N, K,
-                                    BITS, VALUES, STEP, OFFSET, SCALE, GROUP, ZEROS, SWAP, MASKED, BM, BN, BK, SPAN,
-                                    PERIOD)  # fmt: skip
+            codes = tl.inline_asm_elementwise(C.assembly, C.shape, words, (tl.bfloat16,) * C.values, True, 2)
+        if C.how == RAW:
+            for j in tl.static_range(0, C.values, SPAN):
+                acc += of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, M, j, C)
         else:
             groups = ()
-            for j in tl.static_range(0, VALUES, SPAN):
-                value = side_by_side(codes, j, SPAN, SWAP)
-                if ZEROS:
-                    zero = packed_scale(zero_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, HALF, SWAP,
-                                        MASKED)  # fmt: skip
+            for j in tl.static_range(0, C.values, SPAN):
+                value = side_by_side(codes, j, SPAN, C.swap)
+                if C.zeros:
+                    zero = packed_scale(zero_ptr, block, rn, n_mask, j * KS, HALF, C)
                     value = paired(value, zero, F16_SUBTRACT, BF16_SUBTRACT)
                 if FOLDED:
-                    scale = folded_scale(scale_ptr, block, rn, n_mask, j * KS, T, N, GROUP, BK, SWAP, MASKED)
+                    scale = folded_scale(scale_ptr, block, rn, n_mask, j * KS, T, C)
                 elif not ROWS:
-                    scale = packed_scale(scale_ptr, block, rn, n_mask, j * KS, N, GROUP, BK, SCALE, SWAP,
-                                         MASKED)  # fmt: skip
-                if not LATE:
+                    scale = packed_scale(scale_ptr, block, rn, n_mask, j * KS, C.scale, C)
+                if not C.late:
                     groups = groups + (paired(value, scale, F16_MULTIPLY, BF16_MULTIPLY),)  # noqa: RUF005
                 elif ROWS:
                     groups = groups + (value,)  # noqa: RUF005
                 else:
-                    x = load_x(x_ptr, rm, k + j * KS, M, K, SPAN * KS, SWAP)
-                    total = multiply(value, x, tl.zeros(acc.shape, tl.float32), SWAP)
+                    x = load_x(x_ptr, rm, k + j * KS, M, SPAN * KS, C)
+                    total = multiply(value, x, tl.zeros(acc.shape, tl.float32), C)
                     acc += total * scale
-            if ROWS or not LATE:
-                x = load_x(x_ptr, rm, k, M, K, BK, SWAP)
-                acc = multiply(side_by_side(groups, 0, VALUES // SPAN, SWAP), x, acc, SWAP)
-                if SETTLE:
+            if ROWS or not C.late:
+                x = load_x(x_ptr, rm, k, M, C.block_k, C)
+                acc = multiply(side_by_side(groups, 0, C.values // SPAN, C.swap), x, acc, C)
+                if C.settle:
                     acc = settled(acc)
     if ROWS:
-        acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, N, GROUP, BK, SCALE, SWAP, MASKED)
-    if FACTOR != 1.0:
-        acc *= FACTOR
-    if SCALE == E4M3:
+        acc *= packed_scale(scale_ptr, 0, rn, n_mask, 0, C.scale, C)
+    if C.factor != 1.0:
+        acc *= C.factor
+    if C.scale == E4M3:
         acc *= tl.load(tensor_ptr)
     return acc
 
 
 @triton.jit
-def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, FIRST: tl.constexpr, M,
-                 N: tl.constexpr, K: tl.constexpr, BITS: tl.constexpr, VALUES: tl.constexpr, STEP: tl.constexpr,
-                 OFFSET: tl.constexpr, SCALE: tl.constexpr, GROUP: tl.constexpr, ZEROS: tl.constexpr,
-                 SWAP: tl.constexpr, MASKED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-                 SPAN: tl.constexpr, PERIOD: tl.constexpr):  # fmt: skip
-    """What the codes FIRST … FIRST+SPAN-1 of a block's runs, all of one group, add to a tile; the block begins at k."""
+def of_raw_group(codes, x_ptr, scale_ptr, zero_ptr, rm, rn, n_mask, block, k, M, FIRST: tl.constexpr,
+                 C: tl.constexpr):  # fmt: skip
+    """What the codes of a block's runs from FIRST on that share a scale add to a tile; the block begins at k."""
     T: tl.constexpr = x_ptr.dtype.element_ty
-    KS: tl.constexpr = BK // VALUES
+    KS: tl.constexpr = C.block_k // C.values
+    SPAN: tl.constexpr = min(C.group, C.block_k) // KS
     WORD: tl.constexpr = 16
-    A_WORD: tl.constexpr = WORD // BITS
-    WHOLE: tl.constexpr = VALUES * BITS // WORD * A_WORD  # so many codes lie in words, the others were put together
-    nothing = zeros(BM, BN, SWAP)
+    A_WORD: tl.constexpr = WORD // C.bits
+    WHOLE: tl.constexpr = C.words * A_WORD  # so many codes lie in words, the others were put together
+    nothing = zeros(tl.float32, C)
     ones = tl.full(codes[0].shape, 1.0, T)
     sum_0, sum_1, sum_2 = nothing, nothing, nothing
     x_0, x_1, x_2 = nothing, nothing, nothing
     for j in tl.static_range(FIRST, FIRST + SPAN):
-        x = load_x(x_ptr, rm, k + j * KS, M, K, KS, SWAP)
-        if j >= WHOLE or j % A_WORD * BITS % PERIOD == 0:
-            sum_0 = multiply(codes[j], x, sum_0, SWAP)
-            x_0 = multiply(ones, x, x_0, SWAP)
-        elif j % A_WORD * BITS % PERIOD == BITS:
-            sum_1 = multiply(codes[j], x, sum_1, SWAP)
+        x = load_x(x_ptr, rm, k + j * KS, M, KS, C)
+        if j >= WHOLE or j % A_WORD * C.bits % C.period == 0:
+            sum_0 = multiply(codes[j], x, sum_0, C)
+            x_0 = multiply(ones, x, x_0, C)
+        elif j % A_WORD * C.bits % C.period == C.bits:
+            sum_1 = multiply(codes[j], x, sum_1, C)
             if T == tl.float16:
-                x_0 = multiply(ones, x, x_0, SWAP)
+                x_0 = multiply(ones, x, x_0, C)
             else:
-                x_1 = multiply(ones, x, x_1, SWAP)
+                x_1 = multiply(ones, x, x_1, C)
         else:
-            sum_2 = multiply(codes[j], x, sum_2, SWAP)
+            sum_2 = multiply(codes[j], x, sum_2, C)
             if T == tl.float16:
-                x_0 = multiply(ones, x, x_0, SWAP)
+                x_0 = multiply(ones, x, x_0, C)
             else:
-                x_2 = multiply(ones, x, x_2, SWAP)
+                x_2 = multiply(ones, x, x_2, C)
     if T == tl.float16:
         FACTOR: tl.constexpr = 16777216.0
         total = FACTOR * sum_0
     else:
         FACTOR: tl.constexpr = 1.0
         total = sum_0 - 128.0 * x_0
-    if PERIOD > BITS:
+    if C.period > C.bits:
         if T == tl.bfloat16:
             sum_1 -= 128.0 * x_1
-        total += sum_1 * (FACTOR / (1 << BITS))
-    if PERIOD > 2 * BITS:
+        total += sum_1 * (FACTOR / (1 << C.bits))
+    if C.period > 2 * C.bits:
         if T == tl.bfloat16:
             sum_2 -= 128.0 * x_2
-        total += sum_2 * (FACTOR / (1 << 2 * BITS))
+        total += sum_2 * (FACTOR / (1 << 2 * C.bits))
     sum_x = x_0 + x_1 + x_2
-    if ZEROS:
-        zero = packed_scale(zero_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, HALF, SWAP, MASKED)
+    if C.zeros:
+        zero = packed_scale(zero_ptr, block, rn, n_mask, FIRST * KS, HALF, C)
         total -= zero * sum_x
     else:
-        total = total * STEP - OFFSET * sum_x
-    return total * packed_scale(scale_ptr, block, rn, n_mask, FIRST * KS, N, GROUP, BK, SCALE, SWAP,
-                                MASKED)  # fmt: skip
+        total = total * C.step - C.offset * sum_x
+    return total * packed_scale(scale_ptr, block, rn, n_mask, FIRST * KS, C.scale, C)

@@ -15,18 +15,18 @@ E8M0_OF_64THS = tl.constexpr(3)
 
 
 @triton.jit
-def scale_of(pointer, tensor_pointer, k, rk, rn, n_mask, plane,
-             N: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, GROUP: tl.constexpr, PLANES: tl.constexpr,
-             SCALE: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
-    """Scales (or zero points) ``[groups, PLANES, N]`` of the values k … k+KS-1, to be broadcast against their tile."""
-    if GROUP % KS == 0 or GROUP >= K:  # the values share a group
-        offsets = along((k // GROUP * PLANES + plane) * N + rn, SWAP)
-    elif SWAP:
-        offsets = ((k + rk) // GROUP * PLANES + plane)[None, :] * N + rn[:, None]
+def scale_of(pointer, tensor_pointer, k, rn, n_mask, plane, PLANES: tl.constexpr, SCALE: tl.constexpr,
+             C: tl.constexpr):  # fmt: skip
+    """Scales (or zero points) ``[groups, PLANES, N]`` of a step of values from k on, to be broadcast against their
+    tile; stored as SCALE has it."""
+    KS: tl.constexpr = C.block_k // C.values
+    if C.group % KS == 0 or C.group >= C.k:  # the values share a group
+        offsets = along((k // C.group * PLANES + plane) * C.n + rn, C.swap)
     else:
-        offsets = ((k + rk) // GROUP * PLANES + plane)[:, None] * N + rn[None, :]
-    if MASKED:
-        scale = tl.load(pointer + offsets, mask=along(n_mask, SWAP), other=0)
+        rk = tl.arange(0, KS)
+        offsets = along(((k + rk) // C.group * PLANES + plane) * C.n, not C.swap) + along(rn, C.swap)
+    if C.n % C.block_n != 0:
+        scale = tl.load(pointer + offsets, mask=along(n_mask, C.swap), other=0)
     else:
         scale = tl.load(pointer + offsets)
     if SCALE == E8M0:
@@ -46,31 +46,28 @@ mov.b32 z, 0x80008000; fma.rn.bf16x2 f, $1, f, z; fma.rn.bf16x2 $0, f, g, z; }""
 
 
 @triton.jit
-def packed_word(pointer, block, rn, n_mask, FIRST: tl.constexpr, SHARED: tl.constexpr, N: tl.constexpr,
-                GROUP: tl.constexpr, BK: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+def packed_word(pointer, block, rn, n_mask, FIRST: tl.constexpr, SHARED: tl.constexpr, C: tl.constexpr):
     """The word along n that has the scale of the group that value FIRST of a block of K is in, and its place there.
 
     Words of 32 bits, which every thread can load ahead, hold those of SHARED groups of one n, ``[words, N]``; loads of
     one word become one.
     """
-    if BK % (SHARED * GROUP) == 0:
-        word = block * (BK // GROUP // SHARED) + FIRST // GROUP // SHARED
-        place = FIRST // GROUP % SHARED
+    if C.block_k % (SHARED * C.group) == 0:
+        word = block * (C.block_k // C.group // SHARED) + FIRST // C.group // SHARED
+        place = FIRST // C.group % SHARED
     else:
-        group = (block * BK + FIRST) // GROUP
+        group = (block * C.block_k + FIRST) // C.group
         word = group // SHARED
         place = group % SHARED
-    if MASKED:
-        found = tl.load(pointer + word * N + rn, mask=n_mask, other=0)
+    if C.n % C.block_n != 0:
+        found = tl.load(pointer + word * C.n + rn, mask=n_mask, other=0)
     else:
-        found = tl.load(pointer + word * N + rn)
+        found = tl.load(pointer + word * C.n + rn)
     return found, place
 
 
 @triton.jit
-def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexpr,
-                 GROUP: tl.constexpr, BK: tl.constexpr, SCALE: tl.constexpr, SWAP: tl.constexpr,
-                 MASKED: tl.constexpr):  # fmt: skip
+def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, SCALE: tl.constexpr, C: tl.constexpr):
     """The scale (or zero point) of the group that value FIRST of a block of K is in, f32, along n.
 
     One (f32), 2 (f16) or 4 (bytes) share a word. What scales the whole tensor is left out.
@@ -81,7 +78,7 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexp
         SHARED: tl.constexpr = 1
     else:
         SHARED: tl.constexpr = 2
-    found, place = packed_word(pointer, block, rn, n_mask, FIRST, SHARED, N, GROUP, BK, MASKED)
+    found, place = packed_word(pointer, block, rn, n_mask, FIRST, SHARED, C)
     if SCALE == E8M0:
         scale = power_of_two(((found >> (place * 8)) & 0xFF).to(tl.int32))
     elif SCALE == E8M0_OF_64THS:
@@ -93,20 +90,19 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, N: tl.constexp
         scale = ((found >> (place * 16)) & 0xFFFF).to(tl.uint16).to(tl.float16, bitcast=True).to(tl.float32)
     else:
         scale = found
-    return along(scale, SWAP)
+    return along(scale, C.swap)
 
 
 @triton.jit
-def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexpr, N: tl.constexpr,
-                 GROUP: tl.constexpr, BK: tl.constexpr, SWAP: tl.constexpr, MASKED: tl.constexpr):  # fmt: skip
+def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexpr, C: tl.constexpr):
     """As :func:`packed_scale`, of positive f8e4m3: 2^7 (f16) or 2^118 (bf16) times each, as T, along n.
 
     So a product with a minifloat whose bits lie where T has its own needs no other factor in the loop
     (:func:`fettle.backends.triton.lowbit.spread.folded_factor`). Two scales are made at a time, of alternate bytes.
     """
-    found, place = packed_word(pointer, block, rn, n_mask, FIRST, 4, N, GROUP, BK, MASKED)
-    if BK % (4 * GROUP) == 0:
-        PLACE: tl.constexpr = FIRST // GROUP % 4
+    found, place = packed_word(pointer, block, rn, n_mask, FIRST, 4, C)
+    if C.block_k % (4 * C.group) == 0:
+        PLACE: tl.constexpr = FIRST // C.group % 4
     else:
         PLACE: tl.constexpr = 0
         found = found >> (place * 8)
@@ -117,4 +113,4 @@ def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexp
         moved = found << 4 if PLACE % 2 == 0 else found >> 4
         pair = tl.inline_asm_elementwise(BF16_TIMES_2_238, "=r,r", [moved & 0x07F007F0], tl.uint32, True, 1)
     half = pair >> 16 if PLACE >= 2 else pair & 0xFFFF
-    return along(half.to(tl.uint16).to(T, bitcast=True), SWAP)
+    return along(half.to(tl.uint16).to(T, bitcast=True), C.swap)

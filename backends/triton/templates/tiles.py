@@ -15,32 +15,39 @@ def along(vector, SWAP: tl.constexpr):
 
 
 @triton.jit
-def first_words(rn, rk, N: tl.constexpr, ROW: tl.constexpr, K_CONTIGUOUS: tl.constexpr, SWAP: tl.constexpr):
+def origin(tile, C: tl.constexpr):
+    """The first row and the first column of a tile; tiles go along N first."""
+    TILES_N: tl.constexpr = (C.n + C.block_n - 1) // C.block_n
+    return tile // TILES_N * C.block_m, tile % TILES_N * C.block_n
+
+
+@triton.jit
+def first_words(rn, rk, ROW: tl.constexpr, C: tl.constexpr):
     """Where the first words of a block's runs lie, those of one n being ROW words if they are contiguous."""
-    n = along(rn, SWAP)
-    k = along(rk, not SWAP)
-    if K_CONTIGUOUS:
+    n = along(rn, C.swap)
+    k = along(rk, not C.swap)
+    if C.k_contiguous:
         at = n * ROW + k
     else:
-        at = k * N + n
+        at = k * C.n + n
     return at
 
 
 @triton.jit
-def load_x(x_ptr, rm, k, M, K: tl.constexpr, COUNT: tl.constexpr, SWAP: tl.constexpr):
+def load_x(x_ptr, rm, k, M, COUNT: tl.constexpr, C: tl.constexpr):
     """``x[rm, k … k+COUNT-1]``, transposed if swapped."""
-    rk = tl.arange(0, COUNT)
-    if SWAP:
-        x = tl.load(x_ptr + rm[None, :] * K + k + rk[:, None], mask=(rm < M)[None, :], other=0.0)
+    at = x_ptr + along(rm, not C.swap) * C.k + k + along(tl.arange(0, COUNT), C.swap)
+    if C.whole_rows:
+        x = tl.load(at)
     else:
-        x = tl.load(x_ptr + rm[:, None] * K + k + rk[None, :], mask=(rm < M)[:, None], other=0.0)
+        x = tl.load(at, mask=along(rm < M, not C.swap), other=0.0)
     return x
 
 
 @triton.jit
-def multiply(weight, x, total, SWAP: tl.constexpr):
+def multiply(weight, x, total, C: tl.constexpr):
     """``total`` plus the product, the weight being the left operand if swapped."""
-    if SWAP:
+    if C.swap:
         result = tl.dot(weight, x, total, out_dtype=total.dtype)
     else:
         result = tl.dot(x, weight, total, out_dtype=total.dtype)
@@ -48,10 +55,10 @@ def multiply(weight, x, total, SWAP: tl.constexpr):
 
 
 @triton.jit
-def zeros(BM: tl.constexpr, BN: tl.constexpr, SWAP: tl.constexpr, T: tl.constexpr = tl.float32):
+def zeros(T: tl.constexpr, C: tl.constexpr):
     """Sums of a tile."""
-    if SWAP:
-        result = tl.zeros((BN, BM), T)
+    if C.swap:
+        result = tl.zeros((C.block_n, C.block_m), T)
     else:
-        result = tl.zeros((BM, BN), T)
+        result = tl.zeros((C.block_m, C.block_n), T)
     return result

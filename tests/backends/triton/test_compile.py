@@ -76,7 +76,7 @@ def test_codes_multiplied_as_they_lie_take_fewer(
     assert loop["local"] == 0
     assert loop["global"] == 0, "words, activations and scales are all copied ahead"
     assert loop["convert"] == 0
-    assert dict(kernel.launch.constants)["BITS"] == bits
+    assert dict(kernel.launch.constants)["bits"] == bits
     assert loop.total * 4 * 32 / (128 * block_k) <= 2.0
 
 
@@ -87,11 +87,11 @@ def test_a_batch_takes_each_code_out_once(executor: CompileExecutor, m: int, mos
     kernel, _ = Program.of(build(executor, text)).kernels
     assert kernel.compiled is not None
     constants, loop = dict(kernel.launch.constants), sass_loop(kernel.compiled.code)
-    assert constants["BM"] == m
+    assert constants["block_m"] == m
     assert (loop["local"], loop["global"], kernel.compiled.resources.spills) == (0, 0, 0)
     warps = kernel.launch.warps
-    assert loop["wgmma"] == constants["BN"] // (16 * warps) * constants["BK"] // 16, "no product twice"
-    assert loop.total * warps * 32 / (constants["BN"] * constants["BK"]) <= most
+    assert loop["wgmma"] == constants["block_n"] // (16 * warps) * constants["block_k"] // 16, "no product twice"
+    assert loop.total * warps * 32 / (constants["block_n"] * constants["block_k"]) <= most
     assert waits_for_products(kernel.compiled.code) <= 2, "one a pass, not one an instruction"
 
 

@@ -167,7 +167,7 @@ def _tiling(p: Product, schedule: Schedule, share: int) -> Tiling:
         block_m=schedule["block_m"],
         block_n=schedule["block_n"],
         block_k=schedule["block_k"],
-        whole_rows=False,
+        whole_rows=p.m % schedule["block_m"] == 0,
         stages=schedule["stages"],
         settle=schedule["settle"],
         parts=schedule["split"],

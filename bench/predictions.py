@@ -29,7 +29,7 @@ RECORDED = Path(__file__).parent / "results" / "h200"
 
 _LOOP = "code_loop_"
 _BEFORE: dict[str, dict[str, Value]] = {
-    "lowbit": {"reduce": "launch", "settle": False},
+    "lowbit": {"reduce": "launch", "settle": False, "overlap": False},
     "attention": {"queries": "shared"},
 }
 """What schedules of spaces that had no such parameter did."""

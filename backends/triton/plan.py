@@ -82,6 +82,7 @@ class Launch:
         grid: programs along x, y, z.
         warps: warps of a program.
         stages: depth of the software pipeline.
+        dependent: it may begin while the launch before it ends; its kernel waits for that one itself.
     """
 
     template: str
@@ -91,6 +92,7 @@ class Launch:
     work: Work
     warps: int = 4
     stages: int = 3
+    dependent: bool = False
 
     @property
     def programs(self) -> int:

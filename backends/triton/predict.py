@@ -15,7 +15,9 @@ and a launch takes, ``rounds`` being the programs a multiprocessor gets::
     rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE + gathered · ⌈tiles / multiprocessors⌉ / GATHER cycles
     + LAUNCH seconds
 
-``gathered`` are the bytes of all parts of a tile, which its last program adds, where no launch of its own does.
+``gathered`` are the bytes of all parts of a tile, which its last program adds, where no launch of its own does. A
+dependent launch begins while the one before it ends, so that neither its PROLOGUE nor its LAUNCH is added; nobody has
+measured one.
 
 The constants are a fit to all recorded trials of low-bit products on an H200 (``bench/results/h200``), each workload of
 a folder counting the same and schedules within twice the best's time double; docs/triton.md says how well they rank.
@@ -96,12 +98,15 @@ def predict(program: Program, target: Target, constants: Constants = FITTED) -> 
         if fits.blocks == 0:
             return fits.limiter
         parts = launch_terms(kernel, target, fits.blocks, constants)
-        alone = parts["prologue"] + parts["gather"] + constants.launch
+        if kernel.launch.dependent:
+            parts["prologue"] = 0.0
+        alone = parts["prologue"] + parts["gather"] + (0.0 if kernel.launch.dependent else constants.launch)
         seconds = _norm([parts[name] for name in _OVERLAPPING], constants.norm) + alone
         total += seconds
         if seconds > longest:
             longest, terms, main = seconds, parts, fits
-    terms = terms | {"launch": constants.launch * len(program.kernels)}
+    launches = sum(not kernel.launch.dependent for kernel in program.kernels)
+    terms = terms | {"launch": constants.launch * launches}
     return Prediction(total, max(terms, key=lambda name: terms[name]), main.blocks, tuple(sorted(terms.items())))
 
 

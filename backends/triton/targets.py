@@ -64,6 +64,11 @@ class Target:
         return int(self.name.removeprefix("sm_")) if self.kind == "cuda" else self.name
 
     @property
+    def has_dependent_launches(self) -> bool:
+        """Whether a launch may begin while the one before it ends."""
+        return self.kind == "cuda" and int(self.arch) >= 90
+
+    @property
     def has_fp8(self) -> bool:
         return self.fp8 > 0.0
 

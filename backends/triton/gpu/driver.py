@@ -59,9 +59,15 @@ class Driver(Protocol):
     def copy(self, target: Address, source: Address, size: int) -> None: ...
 
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, arguments: Sequence[Address | int]
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        arguments: Sequence[Address | int],
+        dependent: bool = False,
     ) -> None:
-        """Enqueue. Numbers are 32-bit integers."""
+        """Enqueue; ``dependent``: it may begin while the launch before it ends. Numbers are 32-bit integers."""
 
     def elapsed(self, enqueue: Callable[[], None]) -> float:
         """Seconds on the device of what ``enqueue`` enqueues, as it is enqueued."""
@@ -147,13 +153,29 @@ class CudaDriver:
         self._call(self._cuda.cuMemcpyDtoDAsync, target.value, source.value, size, self._stream)
 
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, arguments: Sequence[Address | int]
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        arguments: Sequence[Address | int],
+        dependent: bool = False,
     ) -> None:
         import ctypes
 
+        cuda = self._cuda
         values = tuple(a.value if isinstance(a, Address) else a for a in arguments)
         kinds = tuple(ctypes.c_void_p if isinstance(a, Address) else ctypes.c_int32 for a in arguments)
-        self._call(self._cuda.cuLaunchKernel, function, *grid, threads, 1, 1, shared, self._stream, (values, kinds), 0)
+        config = cuda.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = grid
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes, config.hStream = shared, self._stream
+        if dependent:
+            overlap = cuda.CUlaunchAttribute()
+            overlap.id = cuda.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            overlap.value.programmaticStreamSerializationAllowed = 1
+            config.attrs, config.numAttrs = [overlap], 1
+        self._call(cuda.cuLaunchKernelEx, config, function, (values, kinds), 0)
 
     def elapsed(self, enqueue: Callable[[], None]) -> float:
         with self._event() as start, self._event() as end:

@@ -72,7 +72,7 @@ class GpuKernel:
             assert compiled is not None
             arguments = [memory[a.source] if a.source else a.value for a in launch.arguments]
             arguments += [Address(0)] * _SCRATCH_POINTERS
-            self.driver.launch(function, launch.grid, compiled.threads, compiled.shared, arguments)
+            self.driver.launch(function, launch.grid, compiled.threads, compiled.shared, arguments, launch.dependent)
 
 
 class Buffers:

@@ -100,6 +100,8 @@ def create_inline_asm(
     Which elements a GPU packs depends on the layout; assembly whose outputs keep the places of its inputs, as ours
     does, gives the same result whichever they are.
     """
+    if assembly.startswith("griddepcontrol"):  # launches follow one another here
+        return _Results([_Handle(np.zeros(1, np.int32), tl.int32)])
     shape = values[0].data.shape
     registers: list[NDArray[np.uint32]] = []
     for value in values:

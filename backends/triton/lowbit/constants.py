@@ -92,6 +92,7 @@ class Tiling:
         parts: of K, each summed by a program of its own.
         last: whether the program that is last of a tile's adds its parts.
         share: blocks of K of a stream's program; 0 for tiles.
+        awaits, releases: whether it begins while the launch before it ends, and lets the one after it do so.
     """
 
     n: int
@@ -106,6 +107,8 @@ class Tiling:
     parts: int
     last: bool
     share: int
+    awaits: bool
+    releases: bool
 
 
 def constants(p: Product, schedule: Schedule, layout: WeightLayout, share: int) -> tuple[tuple[str, Value], ...]:
@@ -117,6 +120,16 @@ def constants(p: Product, schedule: Schedule, layout: WeightLayout, share: int) 
 def is_whole(schedule: Schedule) -> bool:
     """Whether a program has all of a tile's sum."""
     return bool(schedule["order"] == "tiles" and schedule["split"] == 1)
+
+
+def rounds_activations(schedule: Schedule) -> bool:
+    """Whether a launch before the product's rounds activations to bytes."""
+    return bool(schedule["algorithm"] != "float")
+
+
+def adds_parts(schedule: Schedule) -> bool:
+    """Whether a launch after the product's adds its parts."""
+    return not is_whole(schedule) and schedule["reduce"] == "launch"
 
 
 def _codes(p: Product, schedule: Schedule, layout: WeightLayout) -> Codes:
@@ -173,6 +186,8 @@ def _tiling(p: Product, schedule: Schedule, share: int) -> Tiling:
         parts=schedule["split"],
         last=schedule["reduce"] == "last",
         share=share,
+        awaits=schedule["overlap"] and rounds_activations(schedule),
+        releases=schedule["overlap"] and adds_parts(schedule),
     )
 
 

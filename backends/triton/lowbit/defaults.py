@@ -71,6 +71,7 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
             "order": "tiles",
             "planes": "one",
             "settle": False,
+            "overlap": False,
         }
         schedule = Schedule.of(**(common | {"split": split, "reduce": reduce} | tile))
         if is_valid(whole, schedule):

@@ -7,7 +7,7 @@ import attrs
 from fettle.backends.api import Schedule
 from fettle.backends.triton.epilogue import epilogue_arguments, epilogue_bytes
 from fettle.backends.triton.finish import finish
-from fettle.backends.triton.lowbit.constants import constants, is_whole
+from fettle.backends.triton.lowbit.constants import adds_parts, constants, is_whole, rounds_activations
 from fettle.backends.triton.lowbit.layouts import WeightLayout
 from fettle.backends.triton.lowbit.packing import layout_name, stack, weight_layout
 from fettle.backends.triton.lowbit.product import Product
@@ -26,20 +26,21 @@ def make(workload: Workload, schedule: Schedule, target: Target) -> Plan:
     """Activations to bytes, if the algorithm wants them so; the product; the sum of its parts, if K is split."""
     p = Product.of(workload)
     layout = weight_layout(p, schedule)
-    rounded = _ROUNDED.get(schedule["algorithm"])
+    overlap = schedule["overlap"]
     launches = [_product(workload, p, schedule, layout, target)]
     scratch = []
-    if rounded:
-        launches.insert(0, _quantise(p, rounded))
+    if rounds_activations(schedule):
+        rounded = _ROUNDED[schedule["algorithm"]]
+        launches.insert(0, _quantise(p, rounded, overlap))
         groups = p.weight.groups(p.k)
         scratch += [Scratch("x", rounded, p.m * p.k), Scratch("x_scale", "fp32", groups * p.m)]
     if not is_whole(schedule):
         parts = schedule["split"]
         scratch.append(Scratch("parts", "fp32", parts * p.m * p.n, zeroed=schedule["order"] == "stream"))
-        if schedule["reduce"] == "last":
-            scratch.append(Scratch("counts", "i32", launches[-1].grid[0], kept=True))
+        if adds_parts(schedule):
+            launches.append(finish(p.m * p.n, parts, ELEMENT[p.out], dependent=overlap))
         else:
-            launches.append(finish(p.m * p.n, parts, ELEMENT[p.out]))
+            scratch.append(Scratch("counts", "i32", launches[-1].grid[0], kept=True))
     return Plan(tuple(launches), tuple(scratch), layout_name(workload, schedule))
 
 
@@ -69,6 +70,7 @@ def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightL
         ),
         warps=schedule["warps"],
         stages=schedule["stages"],
+        dependent=schedule["overlap"] and rounds_activations(schedule),
     )
 
 
@@ -104,7 +106,7 @@ def _epilogue(workload: Workload, p: Product, layout: WeightLayout) -> list[Argu
     return epilogue_arguments(workload, 1, weight)
 
 
-def _quantise(p: Product, rounded: str) -> Launch:
+def _quantise(p: Product, rounded: str, releases: bool) -> Launch:
     groups = p.weight.groups(p.k)
     block = 1 << (p.group - 1).bit_length()
     return Launch(
@@ -115,7 +117,7 @@ def _quantise(p: Product, rounded: str) -> Launch:
             Argument("scale_ptr", "*fp32", "scratch:x_scale"),
             Argument("M", "i32", value=p.m),
         ),
-        (("K", p.k), ("GROUP", p.group), ("BLOCK", block)),
+        (("K", p.k), ("GROUP", p.group), ("BLOCK", block), ("RELEASES", releases)),
         (p.m, groups, 1),
         Work(bytes=3.0 * p.m * p.k),
         warps=1 if block <= 256 else 4,

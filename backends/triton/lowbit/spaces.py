@@ -10,7 +10,7 @@ from fettle.backends.triton.targets import Target
 from fettle.graph.formats import MINIFLOATS, Format
 from fettle.graph.workload import Workload
 
-SPACE_VERSION = "triton-lowbit-4"
+SPACE_VERSION = "triton-lowbit-5"
 
 LOW_PLANE = {3: 2, 5: 4, 6: 4}
 """Bits of the low plane of a width that is no power of two but the sum of two (FP6-LLM's 4 + 2; 2312.08583)."""
@@ -119,6 +119,7 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter("block_k", blocks),
             Parameter("split", splits),
             Parameter.categorical("reduce", ("launch", "last")),
+            Parameter.categorical("overlap", (False, True) if target.has_dependent_launches else (False,)),
             Parameter("warps", (2, 4, 8)),
             Parameter("stages", (2, 3, 4, 5)),
             Parameter.categorical("settle", (False, True)),
@@ -146,6 +147,10 @@ def _tile_constraints(p: Product, target: Target) -> tuple[Constraint, ...]:
         Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
         Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
         Constraint("reduce == 'launch' or split > 1", "only parts have a last one"),
+        Constraint(
+            "not overlap or algorithm != 'float' or (reduce == 'launch' and (split > 1 or order == 'stream'))",
+            "only launches that follow one another overlap",
+        ),
         Constraint(f"split * block_k <= {p.k}", "every part of K has a block"),
         Constraint(
             f"stages * block_k * (2 * block_m + {p.weight.bits} * block_n // 8) <= {target.shared_block}",

@@ -13,6 +13,7 @@ import triton.language as tl
 
 from fettle.backends.triton.templates import converted, halfwords
 from fettle.backends.triton.templates.codes import PTX
+from fettle.backends.triton.templates.launches import let_next_begin, wait_for_previous
 from fettle.backends.triton.templates.tiles import along, origin
 
 
@@ -48,6 +49,10 @@ def run(x_ptr, x_scale_ptr, low_ptr, high_ptr, scale_ptr, zero_ptr, tensor_ptr, 
     :mod:`fettle.backends.triton.lowbit.stacking` has it.
     """
     BLOCKS: tl.constexpr = C.k // C.block_k * C.stack
+    if C.releases:
+        let_next_begin()
+    if C.awaits:
+        wait_for_previous()
     if C.share == 0:
         tile = tl.program_id(0)
         part = tl.program_id(1)
@@ -120,8 +125,11 @@ def add(acc, out_ptr, tile, M, C: tl.constexpr):
 
 
 @triton.jit
-def quantise(x_ptr, code_ptr, scale_ptr, M, K: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr):
+def quantise(x_ptr, code_ptr, scale_ptr, M, K: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr,
+             RELEASES: tl.constexpr):  # fmt: skip
     """Activations [M, K] as int8 or fp8, one scale per row and GROUP of k, scales [groups, M]: x ≈ code · scale."""
+    if RELEASES:
+        let_next_begin()
     row = tl.program_id(0)
     group = tl.program_id(1)
     k = tl.arange(0, BLOCK)

@@ -159,12 +159,16 @@ def test_activations_rounded_to_bytes_are_multiplied_by_warpgroups(
 
 
 def test_a_split_product_is_two_launches_that_go_through_the_store(executor: CompileExecutor) -> None:
-    artifact = build(executor, FOUR_BITS, split=4, reduce="launch")
+    artifact = build(executor, FOUR_BITS, split=4, reduce="launch", overlap=True)
     store = MemoryStore()
     program = Program.of(store.get_artifact(store.put_artifact(artifact)))
     assert program == Program.of(artifact)
     assert [k.launch.template for k in program.kernels] == ["lowbit:matmul", "sums:finish"]
     assert [s.name for s in program.scratch] == ["parts"]
+    assert [k.launch.dependent for k in program.kernels] == [False, True]
+    codes = [disassemble(k.compiled.code) for k in program.kernels if k.compiled is not None]
+    assert ["PREEXIT" in code for code in codes] == [True, False], "the first lets the second begin"
+    assert ["ACQBULK" in code for code in codes] == [False, True], "which waits for it"
     assert '"threads": 128' in program.abi_json()
     assert '"code"' not in program.abi_json()
 

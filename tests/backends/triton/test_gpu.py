@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from fettle.backends.api import Basis, Candidate, Device, DeviceText, MeasurePolicy, Schedule
 from fettle.backends.triton import TritonBackend
 from fettle.backends.triton.backend import target_of
-from fettle.backends.triton.gpu.driver import Address, Facts, open_gpu
+from fettle.backends.triton.gpu.driver import Address, CudaDriver, Facts, open_gpu
 from fettle.backends.triton.plan import Argument, Scratch
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
@@ -25,6 +27,7 @@ SCALE = Workload.parse("elementwise shape=4x8 act=f32 expr=x0*0.125")
 
 CALLS = (Argument("x", "*fp32", "input:0"), Argument("o", "*fp32", "scratch:sum"), Argument("n", "i32", value=7))
 """What a kernel is called with that sums into scratch."""
+SUM = Scratch("sum", "fp32", 32)
 
 
 class FakeDriver:
@@ -34,6 +37,7 @@ class FakeDriver:
         self.facts = FACTS
         self.memory: dict[int, np.ndarray] = {}
         self.launches: list[tuple[Any, ...]] = []
+        self.dependent: list[bool] = []
         self.zeroed: list[int] = []
         self._next = 256
 
@@ -62,8 +66,15 @@ class FakeDriver:
         self.memory[target.value][:size] = self.memory[source.value][:size]
 
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, arguments: Sequence[Address | int]
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        arguments: Sequence[Address | int],
+        dependent: bool = False,
     ) -> None:
+        self.dependent.append(dependent)
         self.launches.append((function, grid, threads, shared, tuple(arguments)))
         source, target = arguments[:2]
         assert isinstance(source, Address)
@@ -141,6 +152,51 @@ def test_scratch_that_calls_leave_zero_is_zeroed_once(backend: TritonBackend, dr
     backend.measure(found, [x], np.empty_like(x), MeasurePolicy(mode="hot", min_sample=1e-4, samples=3))
     assert len(driver.launches) > 100
     assert len(driver.zeroed) == 1
+
+
+def test_the_driver_is_told_which_launches_may_overlap(backend: TritonBackend, driver: FakeDriver) -> None:
+    device = backend.device(DeviceText.parse("triton:0"))
+    first = kernel(arguments=CALLS)
+    second = attrs.evolve(first, launch=attrs.evolve(first.launch, dependent=True))
+    found = backend.load(artifact(candidate(device, backend), program(first, second, scratch=[SUM])))
+    x = np.ones((4, 8), np.float32)
+    found.run([x], (), np.empty_like(x))
+    assert driver.dependent == [False, True]
+
+
+class FakeCuda:
+    """As much of cuda-bindings' ``driver`` as a launch needs; keeps the configurations of launches."""
+
+    CUstream_flags = types.SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
+    CUlaunchConfig = types.SimpleNamespace
+    CUlaunchAttributeID = types.SimpleNamespace(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION=6)
+
+    def __init__(self) -> None:
+        self.configurations: list[tuple[Any, Any]] = []
+
+    def CUlaunchAttribute(self) -> Any:  # noqa: N802 - CUDA's name
+        return types.SimpleNamespace(id=0, value=types.SimpleNamespace())
+
+    def cuLaunchKernelEx(self, config: Any, function: Any, parameters: Any, extra: int) -> tuple[int]:  # noqa: N802
+        self.configurations.append((config, parameters))
+        return (0,)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: (0, name)
+
+
+def test_an_overlapping_launch_is_one_with_an_attribute() -> None:
+    cuda = FakeCuda()
+    driver = CudaDriver(cuda, 0)
+    for dependent in (False, True):
+        driver.launch("function", (3, 2, 1), 128, 4096, [Address(1 << 40), 7], dependent)
+    (apart, parameters), (overlapping, _) = cuda.configurations
+    assert (apart.gridDimX, apart.gridDimY, apart.gridDimZ) == (3, 2, 1)
+    assert (apart.blockDimX, apart.sharedMemBytes, apart.hStream) == (128, 4096, "cuStreamCreate")
+    assert parameters == ((1 << 40, 7), (ctypes.c_void_p, ctypes.c_int32))
+    assert not hasattr(apart, "attrs")
+    (attribute,) = overlapping.attrs
+    assert (attribute.id, attribute.value.programmaticStreamSerializationAllowed, overlapping.numAttrs) == (6, 1, 1)
 
 
 @pytest.mark.parametrize(("mode", "buffers"), [("hot", 1), ("cold", 256)])

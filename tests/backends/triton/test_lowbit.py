@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 import pytest
 
-from fettle.backends.api import Value
+from fettle.backends.api import Schedule, Value
 from fettle.backends.host.executor import TrialResult
 from fettle.backends.registry import resolve_device
-from fettle.backends.spaces import enumerate_space
+from fettle.backends.spaces import enumerate_space, is_valid
 from fettle.backends.triton.backend import target_of
 from fettle.backends.triton.lowbit import defaults
 from fettle.backends.triton.lowbit.layouts import values_in
@@ -152,6 +152,29 @@ def test_f16_is_not_scaled_by_what_it_has_not(prove: Prove) -> None:
 def test_parts_of_k_add_up(prove: Prove, split: int, reduce: str) -> None:
     changes = {"block_n": 64, "split": split, "block_k": 128, "reduce": reduce}
     assert prove("matmul m=3 n=40 k=512 act=bf16 weight=u4:64", **changes).verified
+
+
+def test_launches_that_overlap_are_as_many_and_as_right(prove: Prove) -> None:
+    """Three: activations to bytes, the product, the sum of its parts; sixteen rows fill the tile."""
+    changes = {"algorithm": "integer", "method": "convert", "scale": "late", "values": 4, "block_k": 128,
+               "block_m": 16, "block_n": 32, "warps": 2, "split": 2, "reduce": "launch", "overlap": True}  # fmt: skip
+    text = "matmul m=16 n=32 k=256 act=bf16 weight=u8:64"
+    assert prove(text, **changes).verified
+    backend, device = resolve_device("triton:interpreter")
+    workload = Workload.parse(text)
+    schedule = Schedule.of(**backend.default(workload, device).as_dict() | changes)
+    plan = backend.family(workload, device).plan(workload, schedule, target_of(device))
+    assert [launch.dependent for launch in plan.launches] == [False, True, True]
+
+
+@pytest.mark.parametrize(("target", "overlaps"), [("sm_80", False), ("sm_90", True), ("sm_120", True)])
+def test_launches_overlap_where_the_gpu_lets_them(target: str, overlaps: bool) -> None:
+    backend, device = resolve_device(f"triton:{target}")
+    workload = Workload.parse("matmul m=16 n=4096 k=4096 act=bf16 weight=u4:128 compute=bf16")
+    space = backend.space(workload, device)
+    split = backend.default(workload, device).as_dict() | {"split": 2, "reduce": "launch", "overlap": True}
+    assert is_valid(space, Schedule.of(**split)) is overlaps
+    assert not is_valid(space, Schedule.of(**split | {"reduce": "last"})), "one launch overlaps with none"
 
 
 @pytest.mark.parametrize("weight", ["u4:64", "u3:row"])

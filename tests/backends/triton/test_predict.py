@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from fettle.backends.triton.predict import FITTED, Prediction, predict
@@ -53,6 +54,17 @@ def test_every_launch_counts() -> None:
     found = predict(program(kernel(), kernel()), H200)
     assert isinstance(found, Prediction)
     assert found.seconds == pytest.approx(2 * seconds())
+
+
+def test_a_dependent_launch_begins_before_the_one_before_it_ends() -> None:
+    first, second = kernel(), kernel()
+    dependent = attrs.evolve(second, launch=attrs.evolve(second.launch, dependent=True))
+    apart, overlapping = (predict(program(first, one), H200) for one in (second, dependent))
+    assert isinstance(apart, Prediction)
+    assert isinstance(overlapping, Prediction)
+    waves = -(-1320 // (132 * apart.occupancy))
+    hidden = FITTED.launch + waves * FITTED.prologue / H200.clock
+    assert apart.seconds - overlapping.seconds == pytest.approx(hidden)
 
 
 def test_programs_beside_each_other_hide_latency() -> None:

@@ -10,23 +10,25 @@ import abc
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, text
-
 from fettle.graph.errors import Conflict, StoreFull, StoreUnavailable
-from fettle.store.sql.failures import translated
-
-_KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
-"""Seconds, seconds, probes: a server notices within a minute that a claimant's machine is gone."""
 
 Held = Callable[[], None]
 """Asks whether a claim still holds; raises StoreUnavailable once it is lost. For the thread that made the claim."""
+
+
+def taken(job_id: str) -> Conflict:
+    """The error of a claim that another holds."""
+    return Conflict(
+        f"job {job_id} is being run by another process",
+        hint=f"follow it with: fettle jobs watch {job_id}",
+        details={"job": job_id},
+    )
 
 
 class Claims(abc.ABC):
@@ -53,7 +55,7 @@ class MemoryClaims(Claims):
     def claim(self, job_id: str) -> Iterator[Held]:
         with self._mutex:
             if job_id in self._held:
-                raise _taken(job_id)
+                raise taken(job_id)
             self._held.add(job_id)
         try:
             yield _always
@@ -74,7 +76,7 @@ class FileClaims(Claims):
         try:
             descriptor = self._lock(path)
         except BlockingIOError:
-            raise _taken(job_id) from None
+            raise taken(job_id) from None
         except OSError as error:
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreUnavailable
             raise kind(
@@ -104,37 +106,6 @@ class FileClaims(Claims):
             os.close(descriptor)  # its last holder removed it between our open and our lock
 
 
-class ServerClaims(Claims):
-    """Between all clients of a PostgreSQL server: advisory locks, each held by a connection of its own.
-
-    The connection must reach the server itself: a pooler that shares sessions (pgbouncer's transaction mode) would
-    share the claim as well.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @contextmanager
-    def claim(self, job_id: str) -> Iterator[Held]:
-        key = int.from_bytes(hashlib.sha256(f"fettle.job {job_id}".encode()).digest()[:8], "big", signed=True)
-        where = self._engine.url.render_as_string(hide_password=True)
-        with ExitStack() as stack:
-            with translated(where):
-                connection = stack.enter_context(self._engine.connect())
-                stack.callback(connection.invalidate)  # closes the session, and with it the lock
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                for name, value in _KEEPALIVE.items():
-                    connection.execute(text(f"SET {name} = {value}"))
-                if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
-                    raise _taken(job_id)
-
-            def held() -> None:
-                with translated(where):  # the lock lives as long as the session that took it
-                    connection.execute(text("SELECT 1"))
-
-            yield held
-
-
 def _always() -> None:
     """Holds as long as its holder lives: of a claim that nobody else can take away."""
 
@@ -144,11 +115,3 @@ def _is_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _taken(job_id: str) -> Conflict:
-    return Conflict(
-        f"job {job_id} is being run by another process",
-        hint=f"follow it with: fettle jobs watch {job_id}",
-        details={"job": job_id},
-    )

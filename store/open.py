@@ -15,8 +15,9 @@ from sqlalchemy.exc import ArgumentError
 from fettle.graph.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from fettle.store.api import Store
 from fettle.store.artifacts import ArtifactFiles
-from fettle.store.claims import Claims, FileClaims, ServerClaims
+from fettle.store.claims import Claims, FileClaims
 from fettle.store.sql import schema
+from fettle.store.sql.claims import ServerClaims
 from fettle.store.sql.engine import connect_engine
 from fettle.store.sql.failures import translated
 from fettle.store.sql.store import SqlStore

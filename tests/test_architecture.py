@@ -61,5 +61,9 @@ def test_resolving_the_cpu_device_needs_neither_tvm_nor_service_nor_store() -> N
     assert not loaded & {"tvm", "grpc", "sqlalchemy", "torch", "optuna", "onnx"}
 
 
+def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
+    assert not loaded_after("import fettle.cli.app") & {"grpc", "sqlalchemy", "tvm", "optuna", "torch", "onnx", "numba"}
+
+
 def test_no_folder_of_the_repository_shadows_the_package() -> None:
     assert not (ROOT / "fettle").exists()

@@ -1,6 +1,7 @@
 """The command line. One file per command; ``app.main`` maps errors to exit codes."""
 
 import gc
+import os
 import sys
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ third of a second of a command that tunes a simulated device."""
 def main() -> NoReturn:
     """Entry point of the ``fettle`` command. An interrupt exits with 130, even while modules are still loading."""
     gc.set_threshold(_ALLOCATIONS)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its core prints is in our errors, said once
     try:
         from fettle.cli.app import main as run
 

@@ -132,6 +132,7 @@ def cancel(
     server: ServerOption = None,
     token: TokenOption = None,
     tls_ca: CaOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Cancel a job; it keeps the best kernels found so far.
 
@@ -139,6 +140,9 @@ def cancel(
     """
     with open_jobs(store, server, token, tls_ca) as known:
         job = known.cancel(job_id)
+    if json:
+        print_json(job_json(job))
+        return
     stdout.print(f"job {job.id}: {job.state.value if job.state.is_final else 'cancelling'}", highlight=False)
 
 

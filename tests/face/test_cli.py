@@ -180,7 +180,7 @@ def test_second_interrupt_exits_at_once_and_tuning_again_goes_on(profiled_folder
 
 def test_job_of_a_process_that_is_gone_can_be_cancelled_and_keeps_its_best(profiled_folder: Path) -> None:
     _, job = interrupted(profiled_folder, 2)
-    assert "cancelled" in run_fettle(["jobs", "cancel", job["job"]], profiled_folder).stdout
+    assert parsed(run_fettle(["jobs", "cancel", job["job"], "--json"], profiled_folder))["state"] == "cancelled"
     (row,) = parsed(run_fettle(["jobs", "show", job["job"], "--json"], profiled_folder))["workloads"]
     assert row["verified"] is True
 

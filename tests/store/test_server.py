@@ -10,8 +10,8 @@ from sqlalchemy import Engine, make_url
 
 from fettle.store.api import Store
 from fettle.store.artifacts import ArtifactFiles
-from fettle.store.claims import ServerClaims
 from fettle.store.sql import schema
+from fettle.store.sql.claims import ServerClaims
 from fettle.store.sql.engine import connect_engine
 from fettle.store.sql.models import Base
 from fettle.store.sql.store import SqlStore

@@ -138,7 +138,9 @@ def issue(  # type: ignore[no-untyped-def]
                                 channel_last[k], group_last[k], bank_last[k],
                             )  # fmt: skip
                             time = max(now[k] + 1, due[k], first)
-                            if step == refresh_command:
+                            if register_mode[k] == 1:
+                                step, place = mod, -1  # rows close and refresh in the array's mode
+                            elif step == refresh_command:
                                 due[k] += interval
                     elif eager:
                         # Rows nobody wants are closed in cycles the request leaves free.

@@ -45,6 +45,13 @@ def test_a_refresh_closes_the_row_waits_and_opens_it_again() -> None:
     assert backend.simulate_trace(device, lines).cycles == aim(*lines) + instead_of_a_column_interval
 
 
+def test_a_refresh_among_register_commands_changes_the_mode_and_back() -> None:
+    backend, device = resolve_device("pim:gddr6-aim,refresh=on")
+    lines = [f"AiM WR_GB 64 0 {ALL}"] * 60
+    two_refreshes = 2 * (32 + 1 + 32)  # no row is open
+    assert backend.simulate_trace(device, lines).cycles == aim(*lines) + two_refreshes == 7845
+
+
 def test_the_same_open_row_twenty_times() -> None:
     assert aim(*[f"AiM MAC_ABK 64 {ALL} 0"] * 20) == 2617
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from fettle.graph.onnx.chains import VIEWS
+
 Call = Callable[[], object]
 """Writes the result into an array that was given before."""
-
-_VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
@@ -26,7 +26,7 @@ def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
     if node.op_type == "Transpose":
         moved = [axis for axis in _permutation(node, len(source)) if source[axis] != 1]
         return moved == sorted(moved)
-    return node.op_type in _VIEWS
+    return node.op_type in VIEWS
 
 
 def prepare(

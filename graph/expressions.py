@@ -30,6 +30,13 @@ def _sigmoid(x: Array) -> Array:
     return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
 
 
+def _erf(x: Array) -> Array:
+    from scipy.special import erf
+
+    value: Array = erf(x)
+    return value
+
+
 def _one(x: Array) -> Array:
     return np.ones_like(x)
 
@@ -47,6 +54,7 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(_sigmoid, lambda x: np.full_like(x, 0.25)),
     "silu": Function(lambda x: x * _sigmoid(x), lambda x: np.full_like(x, 1.1)),
     "tanh": Function(np.tanh, _one),
+    "erf": Function(_erf, lambda x: np.full_like(x, 1.13)),
     "exp": Function(np.exp, np.exp),
     "abs": Function(np.abs, _one),
 }

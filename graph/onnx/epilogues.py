@@ -7,10 +7,8 @@ import math
 from onnx import NodeProto
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.expressions import FUNCTIONS
-from fettle.graph.onnx.chains import BINARY, UNARY, is_number
+from fettle.graph.onnx.chains import Term, is_number, term_of
 from fettle.graph.onnx.match import Facts, Match, NoWorkload
-from fettle.graph.onnx.protos import number
 from fettle.graph.workload import Workload
 
 
@@ -23,50 +21,53 @@ def takes_epilogue(match: Match | None) -> bool:
     return match.workload.operator == "matmul" and str(match.workload["weight"] or match.workload["rhs"]) == "f32"
 
 
-def extend(product: Match, output: str, node: NodeProto, facts: Facts) -> Match | None:
-    """The product with ``node``, which reads its ``output``, done in the epilogue; None if that cannot be.
+def node_term(node: NodeProto, facts: Facts) -> Term | None:
+    """What a node computes elementwise of tensors of any shapes; None if it does not."""
+    if any(not name for name in node.input):
+        return None
 
-    Another argument may be a number, a constant row, or a tensor of the result's shape.
+    def argument(name: str) -> str | float:
+        return facts.scalars[name] if name in facts.scalars and is_number(facts.scalars[name]) else name
+
+    return term_of(node, [argument(name) for name in node.input])
+
+
+def extend(product: Match, output: str, term: Term, result: str, facts: Facts) -> Match | None:
+    """The product with ``term``, which reads its ``output``, done in the epilogue; None if that cannot be.
+
+    Other tensors may be constant rows, or have the result's shape.
+
+    Args:
+        output: the product's result, or a view of it.
+        result: what the term computes.
     """
-    operation = BINARY.get(node.op_type) or UNARY.get(node.op_type)
-    if operation is None or node.domain or (node.op_type == "Swish" and number(node, "alpha", 1.0) != 1.0):
-        return None
-    if list(node.input).count(output) != 1:
-        return None
     workload = product.workload
     epilogue = workload["epilogue"]
+    if epilogue is not None and term.count(output) > 1 and "(" in epilogue.text:
+        return None  # perhaps a function, which would be called twice
     count = {"b": epilogue.rows, "x": epilogue.operands} if epilogue else {"b": 0, "x": 0}
     first, rows = product.inputs[:2], list(product.inputs[2 : 2 + count["b"]])
     full = list(product.inputs[2 + count["b"] :])
-    arguments = []
+    words = {output: f"({epilogue or 'y'})"}
     try:
-        result = facts.shape(output)
-        if facts.shape(node.output[0]) != result:
+        shape = facts.shape(output)
+        if facts.shape(result) != shape:
             return None
-        for name in node.input:
+        for name in term.tensors():
             if name == output:
-                arguments.append(f"({epilogue or 'y'})")
-            elif name in facts.scalars and is_number(facts.scalars[name]):
-                arguments.append(repr(facts.scalars[name]))
-            elif name in facts.constants and _is_row(facts.shape(name), result, workload):
-                arguments.append(f"b{len(rows)}")
+                continue
+            if name in facts.constants and _is_row(facts.shape(name), shape, workload):
+                words[name] = f"b{len(rows)}"
                 rows.append((name,))
-            elif facts.shape(name) == result:
-                arguments.append(f"x{len(full)}")
+            elif facts.shape(name) == shape:
+                words[name] = f"x{len(full)}"
                 full.append((name,))
             else:
                 return None
-        text = _text(operation, arguments)
-        fields = {**dict(workload.fields), "epilogue": text}
+        fields = {**dict(workload.fields), "epilogue": term.written(words)}
         return Match(Workload.of(workload.operator, **fields), (*first, *rows, *full))
     except (NoWorkload, InvalidWorkload):
         return None
-
-
-def _text(operation: str, arguments: list[str]) -> str:
-    if operation in FUNCTIONS:
-        return f"{operation}({arguments[0]})"
-    return f"-{arguments[0]}" if operation == "neg" else operation.join(arguments)
 
 
 def _is_row(shape: tuple[int, ...], result: tuple[int, ...], workload: Workload) -> bool:

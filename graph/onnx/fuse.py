@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 import attrs
 from onnx import GraphProto, NodeProto
 
 from fettle.graph.graph import GraphNode
-from fettle.graph.onnx.chains import Term
-from fettle.graph.onnx.epilogues import extend, takes_epilogue
+from fettle.graph.onnx.chains import VIEWS, Term
+from fettle.graph.onnx.epilogues import extend, node_term, takes_epilogue
 from fettle.graph.onnx.match import Facts, Match, elementwise
 from fettle.graph.onnx.protos import reads
 
@@ -63,48 +62,75 @@ class _Fusion:
     def __init__(self, graph: GraphProto, facts: Facts) -> None:
         self.pieces: dict[str, Piece] = {}
         self._facts = facts
-        self._readers = Counter(name for node in graph.node for name in reads(node))
+        self._readers: dict[str, set[str]] = {}
+        for node in graph.node:
+            for name in reads(node):
+                self._readers.setdefault(name, set()).add(node.name)
         self._outputs = {value.name for value in graph.output}
-        self._products: dict[str, Piece] = {}  # may still get an epilogue; by the tensor they produce
-        self._chains: dict[str, Piece] = {}  # may still be absorbed; likewise
+        self._made: dict[str, Piece] = {}  # may still be absorbed; by the tensor they produce
+        self._views: dict[str, NodeProto] = {}  # nodes that only give a tensor another shape; likewise
 
     def add(self, piece: Piece) -> None:
         """Take in the next piece, fused with those before it."""
-        piece = self._with_product(piece)
-        output = piece.last.output[0] if piece.last.output else ""
-        private = self._readers[output] == 1 and output not in self._outputs
-        if private and takes_epilogue(piece.match):
-            self._products[output] = piece
+        if len(piece.nodes) == 1 and piece.reason != CONSTANT:
+            piece = self._with_product(piece, node_term(piece.last, self._facts))
         if piece.match is not None and piece.match.term is not None:
             piece = self._with_chains(piece, piece.match.term)
-            if private:
-                self._chains[output] = piece
+            piece = self._with_product(piece, piece.match.term if piece.match is not None else None)
+        if piece.last.output and piece.last.output[0] not in self._outputs:
+            if takes_epilogue(piece.match) or (piece.match is not None and piece.match.term is not None):
+                self._made[piece.last.output[0]] = piece
+            elif piece.match is None and not piece.last.domain and piece.last.op_type in VIEWS:
+                self._views[piece.last.output[0]] = piece.last
         self.pieces[piece.last.name] = piece
 
-    def _with_product(self, piece: Piece) -> Piece:
+    def _absorbable(self, name: str, nodes: Iterable[NodeProto]) -> Piece | None:
+        """The piece that makes a tensor which these nodes alone read, with the views between them."""
+        inside = {node.name for node in nodes}
+        between: list[NodeProto] = []
+        while self._readers.get(name, set()) <= inside and name not in self._outputs:
+            if name in self._made:
+                made = self._made[name]
+                return attrs.evolve(made, nodes=(*made.nodes, *between))
+            if name not in self._views:
+                return None
+            between.insert(0, self._views[name])
+            inside, name = {between[0].name}, between[0].input[0]
+        return None
+
+    def _absorb(self, found: Piece) -> None:
+        """Forget a piece and the views after it: another one stands for them now."""
+        for node in found.nodes:
+            self.pieces.pop(node.name, None)
+            for name in node.output:
+                self._made.pop(name, None)
+                self._views.pop(name, None)
+
+    def _with_product(self, piece: Piece, term: Term | None) -> Piece:
         """The piece as the epilogue of a product it reads, if it can be that."""
-        if len(piece.nodes) > 1 or piece.reason == CONSTANT:
-            return piece
-        for name in piece.last.input:
-            product = self._products.get(name)
-            if product is not None and product.match is not None:
-                match = extend(product.match, name, piece.last, self._facts)
+        for name in () if term is None else term.tensors():
+            product = self._absorbable(name, piece.nodes)
+            if term is not None and product is not None and product.match is not None and product.match.term is None:
+                match = extend(product.match, name, term, piece.last.output[0], self._facts)
                 if match is not None:
-                    del self.pieces[product.last.name], self._products[name]
+                    self._absorb(product)
                     return Piece((*product.nodes, *piece.nodes), match)
         return piece
 
     def _with_chains(self, piece: Piece, term: Term) -> Piece:
         """An elementwise piece with those that it alone reads, as far as one expression holds them."""
         nodes = piece.nodes
-        for name in term.tensors():
-            chain = self._chains.get(name)
+        names = list(term.tensors())
+        while names:
+            name = names.pop(0)
+            chain = self._absorbable(name, nodes)
             if chain is None or chain.match is None or chain.match.term is None:
                 continue
             longer = term.substitute(name, chain.match.term)
-            if longer.fits:
+            if longer.fits and (term.count(name) == 1 or chain.match.term.is_arithmetic):
                 term, nodes = longer, (*chain.nodes, *nodes)
-                del self.pieces[chain.last.name], self._chains[name]
+                self._absorb(chain)
+                names = list(term.tensors())  # what others read before, these nodes alone may read now
         if nodes == piece.nodes:
             return piece
         return Piece(nodes, elementwise(term, self._facts.shape(piece.last.output[0])))

@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
-from fettle.graph.onnx.chains import BINARY, UNARY, Term, is_number
+from fettle.graph.onnx.chains import OPERATORS, Term, is_number, term_of
 from fettle.graph.onnx.nbits import NBits
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.shapes import TensorType
@@ -225,8 +225,6 @@ def _shortest(value: float) -> str:
 
 def _elementwise(node: NodeProto, facts: Facts) -> Match:
     result = facts.shape(node.output[0])
-    if node.op_type == "Swish" and number(node, "alpha", 1.0) != 1.0:
-        raise NoWorkload("Swish with alpha other than 1")
     arguments: list[str | float] = []
     for name in node.input:
         shape = facts.shape(name)
@@ -238,8 +236,10 @@ def _elementwise(node: NodeProto, facts: Facts) -> Match:
             arguments.append(name)
         else:
             raise NoWorkload(f"operand {name!r} of shape {list(shape)} is broadcast to {list(result)}")
-    operation = BINARY.get(node.op_type) or UNARY[node.op_type]
-    return elementwise(Term(operation, tuple(arguments)).simplified(), result)
+    term = term_of(node, arguments)
+    if term is None:
+        raise NoWorkload(f"{node.op_type} with these attributes or constants")
+    return elementwise(term, result)
 
 
 def elementwise(term: Term, shape: Sequence[int]) -> Match:
@@ -258,5 +258,7 @@ _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     ("", "LayerNormalization"): _layer_normalization,
     ("", "RMSNormalization"): _rms_normalization,
     (FETTLE, "RMSNormalization"): _rms_normalization,
-    **{("", operator): _elementwise for operator in (*BINARY, *UNARY)},
+    **{("", operator): _elementwise for operator in OPERATORS},
+    (FETTLE, "Gelu"): _elementwise,
+    (FETTLE, "Swish"): _elementwise,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ F32_FUNCTIONS = {
     "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x)),
     "silu": lambda x: x / (np.float32(1) + np.exp(-x)),
     "tanh": np.tanh,
+    "erf": np.vectorize(math.erf),
     "exp": np.exp,
     "abs": np.abs,
 }

@@ -68,7 +68,7 @@ def expm1_negative(v: Vectors, x: Any, degree: int) -> Any:
     else:
         rounded, f = _reduce_by_bits(v, x, precise=True)
         power = v.let(v.from_bits(v.integer(127 << 23) + v.shift_left(rounded, 23)))
-    beyond_one = v.let(f * _horner(v, f, COEFFICIENTS[degree][1:]))
+    beyond_one = v.let(f * horner(v, f, COEFFICIENTS[degree][1:]))
     return v.let(v.multiply_add(power, beyond_one, power - v.constant(1.0)))
 
 
@@ -101,10 +101,11 @@ def _fraction(v: Vectors, x: Any, n: Any, precise: bool) -> Any:
 
 
 def _polynomial(v: Vectors, f: Any, degree: int) -> Any:
-    return _horner(v, f, COEFFICIENTS[degree])
+    return horner(v, f, COEFFICIENTS[degree])
 
 
-def _horner(v: Vectors, f: Any, coefficients: tuple[float, ...]) -> Any:
+def horner(v: Vectors, f: Any, coefficients: tuple[float, ...]) -> Any:
+    """The polynomial in f with these coefficients, the constant one first."""
     value = v.constant(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         value = v.let(v.multiply_add(value, f, v.constant(coefficient)))

@@ -51,6 +51,11 @@ def tanh(x):
     return tl.where(tl.abs(x) < 0.1, near, tl.where(x < 0.0, -far, far))
 
 
+@triton.jit
+def erf(x):
+    return tl.erf(x)
+
+
 def source(expression: Expression) -> str:
     """The kernel's text."""
     names = [f"x{i}" for i in range(expression.arity)]
@@ -80,7 +85,7 @@ def written(expression: Expression, names: Sequence[str]) -> str:
 def kernel_of(text: str, file: str, entry: str, **functions: object) -> object:
     """The kernel ``entry`` of a text, which may call functions of expressions and those given."""
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    known = {"tl": tl, "relu": relu, "exp": exp, "sigmoid": sigmoid, "silu": silu, "tanh": tanh}
+    known = {"tl": tl, "relu": relu, "exp": exp, "sigmoid": sigmoid, "silu": silu, "tanh": tanh, "erf": erf}
     names = {**known, **functions, "__name__": __name__}
     exec(compile(text, file, "exec"), names)
     return triton.jit(names[entry])

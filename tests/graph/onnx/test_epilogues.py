@@ -39,7 +39,9 @@ def test_bias_activation_and_residual_join_the_product() -> None:
 
 def test_a_product_that_others_read_too_keeps_its_result() -> None:
     graph = graph_of(
-        "g (float[2,8] x) => (float[2,5] y) { p = MatMul(x, w)  a = Sigmoid(p)  y = Mul(p, a) }", {"w": (8, 5)}
+        "g (float[2,8] x) => (float[2,5] y, float[5,2] z) "
+        "{ p = MatMul(x, w)  a = Sigmoid(p)  y = Mul(p, a)  z = Transpose(p) }",
+        {"w": (8, 5)},
     )
     assert texts(graph) == ["matmul m=2 n=5 k=8 act=f32 weight=f32", "elementwise shape=2x5 act=f32 expr=silu(x0)"]
 
@@ -67,6 +69,44 @@ def test_convolutions_take_bias_batch_normalisation_leftovers_and_residual() -> 
         "conv2d n=1 c=3 h=9 w=9 oc=4 kh=3 kw=3 stride=2 pad=1 act=f32 weight=f32 epilogue=relu((y+b0)*b1+x0)"
     ]
     assert graph.nodes[0].inputs == (("x",), ("w",), ("b",), ("k",), ("r",))
+
+
+def test_an_activation_that_reads_the_product_often_joins_it() -> None:
+    graph = graph_of(
+        "g (float[2,3,8] x) => (float[2,3,5] y) <float root = {2.0}, float one = {1.0}, float half = {0.5}> "
+        "{ p = MatMul(x, w)  q = Add(c, p)  d = Div(q, root)  e = Erf(d)  f = Add(e, one)  g = Mul(q, f) "
+        "  y = Mul(g, half) }",
+        {"w": (8, 5), "c": (5,)},
+    )
+    assert texts(graph) == [
+        "matmul m=6 n=5 k=8 act=f32 weight=f32 epilogue=(b0+y)*(erf((b0+y)/2.0)+1.0)*0.5",
+    ]
+    (node,) = graph.nodes
+    assert node.covers == tuple(
+        n + "_" + str(i) for i, n in enumerate(["MatMul", "Add", "Div", "Erf", "Add", "Mul", "Mul"])
+    )
+
+
+def test_a_function_of_the_product_is_not_computed_twice() -> None:
+    graph = graph_of(
+        "g (float[2,8] x) => (float[2,5] y) { p = MatMul(x, w)  t = Tanh(p)  e = Exp(t)  y = Mul(e, t) }", {"w": (8, 5)}
+    )
+    assert texts(graph) == [
+        "matmul m=2 n=5 k=8 act=f32 weight=f32 epilogue=tanh(y)",
+        "elementwise shape=2x5 act=f32 expr=exp(x0)*x0",
+    ]
+
+
+def test_a_residual_behind_a_reshape_joins_the_product() -> None:
+    """As PyTorch's exporter writes GPT-2: products of matrices between tensors of three axes."""
+    graph = graph_of(
+        "g (float[2,3,8] x, float[2,3,5] r) => (float[2,3,5] y) <int64[2] flat = {6, 8}, int64[3] deep = {2, 3, 5}> "
+        "{ f = Reshape(x, flat)  p = MatMul(f, w)  d = Reshape(p, deep)  y = Add(r, d) }",
+        {"w": (8, 5)},
+    )
+    assert texts(graph) == ["matmul m=6 n=5 k=8 act=f32 weight=f32 epilogue=x0+y"]
+    reshape, product = graph.nodes
+    assert (reshape.covers, product.inputs) == (("Reshape_0",), (("f",), ("w",), ("r",)))
 
 
 @pytest.mark.parametrize(

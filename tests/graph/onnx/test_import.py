@@ -166,10 +166,17 @@ def test_simplified_layer_normalisation_is_rms_normalisation_at_every_opset(opse
         ("a = Add(x, x) y = Mul(a, z)", "(x0+x0)*x1"),
         ("y = Sub(two, x)", "2.0-x0"),
         ("y = Mul(x, tenth)", "x0*0.10000000149011612"),
+        ("y = Swish<alpha=0.5>(x)", "x0*sigmoid(0.5*x0)"),
+        ("a = Reciprocal(x) y = Add(a, z)", "1.0/x0+x1"),
+        ("a = Pow(x, three) y = Pow(a, two)", "x0*x0*x0*(x0*x0*x0)"),
+        ("a = Add(x, z) y = Gelu(a)", "(x0+x1)*0.5*(erf((x0+x1)*0.7071067811865476)+1.0)"),
+        ('y = Gelu<approximate="tanh">(x)', "x0*0.5*(tanh((x0+x0*x0*x0*0.044715)*0.7978845608028654)+1.0)"),
+        ("s = Unsqueeze(x, first) t = Neg(s) u = Squeeze(t, first) y = Mul(u, z)", "-x0*x1"),
     ],
 )
 def test_chains_fuse_into_one_expression(nodes: str, expected: str) -> None:
-    body = "g (float[2,3,4] x, float[2,3,4] z) => (float[2,3,4] y) <float two = {2.0}, float[1] tenth = {0.1}> "
+    body = "g (float[2,3,4] x, float[2,3,4] z) => (float[2,3,4] y) "
+    body += "<float two = {2.0}, float three = {3.0}, float[1] tenth = {0.1}, int64[1] first = {0}> "
     assert workloads(f"{body} {{ {nodes} }}") == [f"elementwise shape=6x4 act=f32 expr={expected}"]
 
 
@@ -178,6 +185,10 @@ def test_values_that_others_need_are_not_fused_away() -> None:
     assert [w.split("expr=")[1] for w in workloads(body)] == ["relu(x0)", "-x0"]
     twice = "g (float[4] x) => (float[4] y) { a = Relu(x) b = Neg(a) y = Add(b, a) }"
     assert [w.split("expr=")[1] for w in workloads(twice)] == ["relu(x0)", "-x0+x0"]
+    viewed = (
+        "g (float[4] x) => (float[4] y, float[1,4] a) <int64[1] i = {0}> { b = Relu(x) a = Unsqueeze(b, i) y = Neg(b) }"
+    )
+    assert [w.split("expr=")[1] for w in workloads(viewed)] == ["relu(x0)", "-x0"]
     captured = (
         "g (float[4] x, bool c) => (float[4] y, float[4] r) { a = Relu(x) y = Neg(a) "
         "r = If<then_branch = t () => (float[4] o) { o = Identity(a) },"
@@ -207,7 +218,8 @@ def test_a_fused_chain_covers_its_nodes_in_order() -> None:
         ("g (float16[2,4] x) => (float16[2,4] y) { [n] y = Relu(x) }", "FLOAT16"),
         ("g (int64[2,4] x) => (int64[2,4] y) { [n] y = Neg(x) }", "INT64"),
         ("g (float[2,4] x) => (float[4,2] y) { [n] y = Transpose(x) }", "Transpose"),
-        ("g (float[2,4] x) => (float[2,4] y) { [n] y = Swish<alpha=1.7>(x) }", "alpha"),
+        ("g (float[2,4] x, float z) => (float[2,4] y) { [n] y = Pow(x, z) }", "broadcast"),
+        ("g (float[2,4] x) => (float[2,4] y) <float z = {2.5}> { [n] y = Pow(x, z) }", "Pow with"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = RMSNormalization(x, s) }", "not a constant"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = LayerNormalization(x, s) }", "without a bias"),
         (

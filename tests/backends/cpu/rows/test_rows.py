@@ -168,7 +168,7 @@ EVERYWHERE = np.concatenate(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh", "exp", "abs"])
+@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh", "erf", "exp", "abs"])
 def test_function_is_within_tolerance_everywhere(level: str, function: str) -> None:
     x = EVERYWHERE
     if function == "exp":
@@ -182,6 +182,7 @@ LIMITS = {
     "sigmoid": (0, 1),
     "silu": (np.nan, np.inf),  # -inf * 0, as IEEE and NumPy have it
     "tanh": (-1, 1),
+    "erf": (-1, 1),
     "exp": (0, np.inf),
     "abs": (np.inf, np.inf),
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from fettle import arithmetic
 from fettle.graph.onnx.chains import VIEWS
 
 Call = Callable[[], object]
@@ -133,4 +134,5 @@ _MAKERS: Mapping[str, Callable[..., Call | None]] = {
     "Gather": _gather,
     "Slice": _slice,
     "RotaryEmbedding": _rotary,
+    **arithmetic.MAKERS,
 }

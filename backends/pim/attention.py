@@ -22,6 +22,7 @@ from fettle.backends.pim.mapping import Array, Family, Mapped
 from fettle.backends.pim.matmul import refresh_parameter
 from fettle.backends.pim.program import HOST, SYNC, Builder
 from fettle.backends.pim.softmax import HOST_SOFTMAX, places, softmax, softmax_cycles
+from fettle.graph.operators.attention import is_usual
 from fettle.graph.workload import Workload
 
 SCORE, VALUE = "score_", "value_"
@@ -38,6 +39,8 @@ class AttentionFamily(Family):
             return f"{hardware.preset.name} has no mapping of attention"
         if v["act"].kind != "bf16" or v["kvcache"].kind != "bf16":
             return "units take bf16 and bf16 caches"
+        if not is_usual(v):
+            return "neither masks as operands nor scales other than 1 / √dim"
         if v["q"] > _MOST_QUERIES:
             return f"at most {_MOST_QUERIES} query positions: this is for decoding"
         base = Schedule.of(**self.textbook(workload, hardware, {}))

@@ -12,6 +12,7 @@ import numpy as np
 
 from fettle.bench.peers.rival import Rival
 from fettle.graph.errors import Unsupported
+from fettle.graph.operators.attention import is_usual
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -164,7 +165,7 @@ def attention(workload: Workload, operands: Sequence[Operand], threads: int) -> 
     if not all(isinstance(o, np.ndarray) for o in operands):
         raise Unsupported("torch SDPA has no quantised cache")
     torch = _torch(threads)
-    q, k, v = (_tensor(torch, o) for o in operands[:3])
+    q, k, v, *mask = (_tensor(torch, o) for o in operands)
     if k.dtype != q.dtype:
         raise Unsupported("torch SDPA needs a cache in the activations' format")
     attend = torch.nn.functional.scaled_dot_product_attention
@@ -173,8 +174,11 @@ def attention(workload: Workload, operands: Sequence[Operand], threads: int) -> 
     causal = bool(workload["causal"]) and queries > 1  # one query sees all that came before
     if causal and queries != k.shape[2]:
         raise Unsupported("torch SDPA aligns its causal mask to the first key")
-    rivals = [_rival("torch SDPA", lambda: attend(q, k, v, is_causal=causal, enable_gqa=group > 1))]
-    if queries == 1 and group > 1:
+    if causal and mask:
+        raise Unsupported("torch SDPA is causal or has a mask")
+    scale, added = workload["scale"], mask[0] if mask else None
+    rivals = [_rival("torch SDPA", lambda: attend(q, k, v, added, 0.0, causal, scale=scale, enable_gqa=group > 1))]
+    if is_usual(workload.values) and queries == 1 and group > 1:
         folded = q.reshape(batch, heads // group, group, dim)
         rivals.append(_rival("torch SDPA, group as queries", lambda: attend(folded, k, v), shape=tuple(q.shape)))
     return rivals

@@ -22,6 +22,8 @@ from fettle.graph.operators.base import (
     choice,
     extent,
     flag,
+    positive_float,
+    shape,
 )
 from fettle.graph.patterns import Pattern
 from fettle.graph.quantized import Operand
@@ -42,12 +44,15 @@ def cache_format(text: str) -> Format:
 
 
 class Attention(Operator):
-    """``y[b,h,i] = Σ_j p[j] · v[b,g,j]`` with ``p = softmax_j(q[b,h,i] · k[b,g,j] / √dim)``, ``g = h·kv_heads/heads``.
+    """``y[b,h,i] = Σ_j p[j] · v[b,g,j]`` with ``p = softmax_j(scale·q[b,h,i]·k[b,g,j])``, ``g = h·kv_heads/heads``.
 
     The heads of one group of ``heads / kv_heads`` share keys and values. ``causal`` aligns the queries with the
     end of the keys: query i sees the keys j ≤ kv - q + i. ``pattern`` leaves out blocks of keys
-    (:mod:`fettle.graph.patterns`), with queries at the same positions. Where ``act`` is bf16 or f16, probabilities may
-    be rounded to it before they meet the values, and so may elements of a quantised cache once they are numbers.
+    (:mod:`fettle.graph.patterns`), with queries at the same positions. ``mask=1x1x8x64`` is the shape of a last
+    operand in f32, which is broadcast to ``[batch, heads, q, kv]`` and added to the logits: 0 for keys that are seen,
+    -inf for others, or any bias. A query that sees no key at all gives 0. ``scale`` is 1 / √dim by default.
+    Where ``act`` is bf16 or f16, probabilities may be rounded to it before they meet the values, and so may elements
+    of a quantised cache once they are numbers.
 
     A quantised cache (``kvcache=u8:64/f32``; KIVI, 2402.02750) holds codes, and an element is
     ``code · scale + zero``: of keys per channel and group of that many positions, of values per position. Two
@@ -66,6 +71,8 @@ class Attention(Operator):
         Field("kvcache", cache_format, default=lambda v: v["act"]),
         Field("causal", flag, default=lambda v: Flag(0)),
         Field("pattern", Pattern.parse, optional=True),
+        Field("scale", positive_float, default=lambda v: 1.0 / math.sqrt(v["dim"])),
+        Field("mask", shape, optional=True),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -78,14 +85,23 @@ class Attention(Operator):
             raise InvalidWorkload("with causal=true and fewer keys than queries, some queries see no key")
         if values["pattern"] is not None and values["kv"] < values["q"]:
             raise InvalidWorkload("with a pattern and fewer keys than queries, some queries have no position")
+        if values["mask"] is not None:
+            most = (values["batch"], values["heads"], values["q"])
+            *lead, kv = values["mask"]
+            if len(lead) != 3 or kv != values["kv"] or any(a not in (1, b) for a, b in zip(lead, most, strict=False)):
+                raise InvalidWorkload(
+                    f"mask={values['mask']} is not broadcast to the logits",
+                    hint=f"each of the first three extents is 1 or as in {'x'.join(map(str, (*most, values['kv'])))}",
+                )
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         batch, heads, kv_heads, dim = values["batch"], values["heads"], values["kv_heads"], values["dim"]
         cache: Format = values["kvcache"]
+        mask = () if values["mask"] is None else (TensorSpec("mask", tuple(values["mask"]), F32),)
         q = TensorSpec("q", (batch, heads, values["q"], dim), values["act"])
         if cache.group is None:
             rows = (batch, kv_heads, values["kv"], dim)
-            return q, TensorSpec("k", rows, cache), TensorSpec("v", rows, cache)
+            return q, TensorSpec("k", rows, cache), TensorSpec("v", rows, cache), *mask
         codes = (batch, kv_heads, values["kv"], dim * cache.bits // 8)
         per_channel, per_position = (
             (batch, kv_heads, cache.groups(values["kv"]), dim),
@@ -99,6 +115,7 @@ class Attention(Operator):
             TensorSpec("v", codes, Format("u8")),
             TensorSpec("v_scale", per_position, F32),
             TensorSpec("v_zero", per_position, F32),
+            *mask,
         )
 
     def result(self, values: Mapping[str, Any]) -> TensorSpec:
@@ -114,7 +131,13 @@ class Attention(Operator):
         return int(4 * values["batch"] * values["heads"] * values["dim"] * pairs)
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
-        """Standard normal keys and values; queries, hence logits, of deviation 3: few keys carry most of the weight."""
+        """Standard normal keys and values; queries, hence logits, of deviation 3: few keys carry most of the weight.
+
+        A mask hides a quarter of the keys, and is standard normal elsewhere.
+        """
+        if tensor.name == "mask":
+            bias = rng.standard_normal(tensor.shape, np.float32)
+            return np.where(rng.random(tensor.shape) < 0.25, np.float32(-np.inf), bias)
         if not tensor.format.is_float:
             return rng.integers(0, 256, tensor.shape, np.uint8)
         if tensor.name.endswith(("_scale", "_zero")):  # codes spread evenly become values of deviation 1
@@ -125,9 +148,9 @@ class Attention(Operator):
         return (data * np.float32(3.0 if tensor.name == "q" else 1.0)).astype(tensor.format.dtype)
 
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
-        """float64, with the tolerance (p the probabilities, s = q·k/√dim, u = 2^-24, λ = ``CONFIDENCE``)::
+        """float64, with the tolerance (p the probabilities, s = scale·q·k + mask, u = 2^-24, λ = ``CONFIDENCE``)::
 
-            Σ_j p_j·E_j·(|v_j| + |y|)              E_j = u·(c + 2·|s_j - max s| + 2λ√kv + λ√dim·‖q‖·‖k_j‖/√dim)
+            Σ_j p_j·E_j·(|v_j| + |y|)              E_j = u·(c + 2·|s_j - max s| + 2λ√kv + λ√dim·‖q‖·‖k_j‖·scale + m)
           + λ·ρ·√(Σ p_j²·v_j²)                     ρ = 2^-9 for bf16, 2^-12 for f16: probabilities rounded
           + λ·ρ·√(Σ p_j²·(v_j² + 2(v_j² + y²)·‖q ∘ k_j‖²/dim))    quantised cache only: its numbers rounded
           + r·|y|                                  r: roundoff of the result's format
@@ -135,10 +158,17 @@ class Attention(Operator):
 
         E_j is what may be wrong with the weight of key j, relatively: c for the exponential and the division
         (16; 64 for bf16 and f16), the rounding of its argument, the sums over keys, and the sum over ``dim`` in the
-        logit, with Σ|q||k| bounded by the norms. An error common to all weights cancels, hence |v_j| + |y|.
+        logit, with Σ|q||k| bounded by the norms; m = 2·|s_j| where a mask was added, else 0. An error common to all
+        weights cancels, hence |v_j| + |y|.
         Of a quantised cache, |k| and |v| stand for |code·scale| + |zero|: what may be rounded before it cancels.
         """
         q = np.asarray(operands[0]).astype(np.float64)
+        if values["mask"] is None:
+            mask = np.zeros((1, 1, 1, 1))
+        else:
+            *operands, last = operands
+            mask = np.asarray(last).astype(np.float64)
+        mask = np.broadcast_to(mask, (*q.shape[:3], values["kv"]))
         half = (len(operands) + 1) // 2
         k, key_sizes = plain_cache(values, [np.asarray(o) for o in operands[1:half]])
         v, value_sizes = plain_cache(values, [np.asarray(o) for o in operands[half:]])
@@ -151,11 +181,14 @@ class Attention(Operator):
                 for start in range(0, values["q"], _ROW_BLOCK):
                     rows = slice(start, min(start + _ROW_BLOCK, values["q"]))
                     hidden = hidden_keys(values, np.arange(rows.start, rows.stop))
-                    result = _attend(
-                        q[b, head, rows], *cache, hidden, values["act"].kind, values["kvcache"].is_quantised
-                    )
+                    result = _attend(values, q[b, head, rows], *cache, hidden, mask[b, head, rows])
                     expected[b, head, rows], tolerance[b, head, rows] = result
         return Reference(expected, tolerance)
+
+
+def is_usual(values: Mapping[str, Any]) -> bool:
+    """No mask among the operands, and logits scaled by 1 / √dim, as most hardware has it."""
+    return values["mask"] is None and values["scale"] == 1.0 / math.sqrt(values["dim"])
 
 
 def plain_cache(
@@ -188,26 +221,31 @@ def hidden_keys(values: Mapping[str, Any], queries: NDArray[np.int64]) -> NDArra
 
 
 def _attend(
+    values: Mapping[str, Any],
     q: NDArray[np.float64],
     k: NDArray[np.float64],
     key_sizes: NDArray[np.float64],
     v: NDArray[np.float64],
     value_sizes: NDArray[np.float64],
     hidden: NDArray[np.bool_] | None,
-    act: str,
-    quantised: bool,
+    mask: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Result and tolerance of some rows ``[rows, dim]``; ``hidden[rows, kv]`` are the keys a row does not see."""
+    act, quantised, scale = values["act"].kind, values["kvcache"].is_quantised, values["scale"]
     kv, dim = k.shape
-    logits = q @ k.T / math.sqrt(dim)
+    logits = scale * (q @ k.T) + mask
     if hidden is not None:
         logits[hidden] = -np.inf
-    logits -= logits.max(axis=1, keepdims=True)
+    seen = logits > -np.inf
+    sizes_of_masked = np.where(seen & (mask != 0.0), np.abs(logits), 0.0)  # what rounding the sum with the mask costs
+    logits -= np.maximum(logits.max(axis=1, keepdims=True), -np.finfo(np.float64).max)
     weights = np.exp(logits)
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     expected = weights @ v
     relative = np.linalg.norm(q, axis=1)[:, None] * np.linalg.norm(key_sizes, axis=1) * CONFIDENCE
+    relative *= scale * math.sqrt(dim)
     relative -= 2.0 * np.where(weights > 0.0, logits, 0.0)
+    relative += 2.0 * sizes_of_masked
     relative += (16.0 if act == "f32" else 64.0) + 2.0 * CONFIDENCE * math.sqrt(kv)
     relative *= weights
     tolerance = UNIT_ROUNDOFF * (relative @ value_sizes + relative.sum(axis=1, keepdims=True) * np.abs(expected))
@@ -215,7 +253,7 @@ def _attend(
     variance = (weights * weights) @ (v * v)
     if quantised:
         sizes = key_sizes * key_sizes
-        shares = weights * weights * ((q * q) @ sizes.T) / dim
+        shares = weights * weights * ((q * q) @ sizes.T) * scale**2
         variance += (weights * weights) @ (value_sizes * value_sizes)
         variance += 2.0 * (shares @ (v * v) + shares.sum(axis=1, keepdims=True) * expected * expected)
     tolerance += CONFIDENCE * rounding * np.sqrt(variance)

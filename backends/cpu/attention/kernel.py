@@ -14,6 +14,7 @@ from fettle.backends.cpu.attention.integers import Integers
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.split import Split
 from fettle.backends.cpu.attention.tiles import Tiles
+from fettle.backends.cpu.attention.weighing import Mask
 from fettle.backends.cpu.attention.words import Words
 
 _DTYPES = {"f32": ("float32", 4), "bf16": ("bfloat16", 2), "u8": ("uint8", 1), "u4": ("uint8", 1)}
@@ -21,7 +22,10 @@ _DTYPES = {"f32": ("float32", 4), "bf16": ("bfloat16", 2), "u8": ("uint8", 1), "
 
 
 def kernel(plan: Plan, device: Device) -> Any:
-    """``(q, k, v, y)``, or ``(q, k, k_scale, k_zero, v, v_scale, v_zero, y)``; arrays of any alignment."""
+    """``(q, k, v, y)``, or ``(q, k, k_scale, k_zero, v, v_scale, v_zero, y)``; arrays of any alignment.
+
+    A mask comes before y.
+    """
     queries, heads = (plan.batch, plan.heads, plan.q, plan.dim), (plan.batch, plan.kv_heads)
     rows = ((*heads, plan.kv, plan.cache_columns), plan.cache)
     per_channel, per_key = ((*heads, plan.cache_groups, plan.dim), "f32"), ((*heads, plan.kv, 1), "f32")
@@ -29,6 +33,8 @@ def kernel(plan: Plan, device: Device) -> Any:
         tensors = [(queries, plan.act), rows, per_channel, per_channel, rows, per_key, per_key, (queries, plan.act)]
     else:
         tensors = [(queries, plan.act), rows, rows, (queries, plan.act)]
+    if plan.mask is not None:
+        tensors.insert(-1, (plan.mask, "f32"))
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("attention")
         arguments = [
@@ -46,10 +52,11 @@ def kernel(plan: Plan, device: Device) -> Any:
             for argument, (shape, kind) in zip(arguments, tensors, strict=True)
         ]
         words = Words(plan, device)
+        mask = None if plan.mask is None else Mask(plan, words, cache.pop())
         half = len(cache) // 2
         k, v = Cache(plan, words, *cache[:half]), Cache(plan, words, *cache[half:])
         if plan.algorithm == "tiles":
-            Tiles(plan, words, q, k, v, y).emit()
+            Tiles(plan, words, q, k, v, mask, y).emit()
         else:
-            (Integers if plan.i8 else Split)(plan, words, q, k, v, y).emit()
+            (Integers if plan.i8 else Split)(plan, words, q, k, v, mask, y).emit()
     return builder.get()

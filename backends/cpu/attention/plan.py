@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import attrs
 
 from fettle.backends.api import Device, Schedule
@@ -40,6 +38,7 @@ class Plan:
         bf16: products are bf16 dot products, two at a time.
         i8: products are those of bytes, four at a time, with codes as they lie; otherwise f32.
         cache_group: keys that share scales and zeros, where keys are quantised.
+        mask: extents of what is added to the scaled scores, broadcast to batch, heads, q, kv.
         chunk: keys of one task (split) or of one block (tiles).
         block: query rows of one task (tiles).
         tile_rows, tile_vectors: the register tile of both products.
@@ -56,6 +55,8 @@ class Plan:
     cache: str
     cache_group: int
     causal: bool
+    scale: float
+    mask: tuple[int, ...] | None
     algorithm: str
     bf16: bool
     i8: bool
@@ -82,6 +83,8 @@ class Plan:
             cache=values["kvcache"].kind,
             cache_group=values["kvcache"].group or 1,
             causal=bool(values["causal"]) and values["q"] > 1,
+            scale=values["scale"],
+            mask=None if values["mask"] is None else tuple(values["mask"]),
             algorithm=schedule["algorithm"],
             bf16=schedule["dot"] == "bf16",
             i8=schedule["dot"] == "i8",
@@ -103,10 +106,6 @@ class Plan:
     def cache_groups(self) -> int:
         """Groups of keys of a head, the last possibly short."""
         return -(-self.kv // self.cache_group)
-
-    @property
-    def scale(self) -> float:
-        return 1.0 / math.sqrt(self.dim)
 
     @property
     def group(self) -> int:

@@ -64,6 +64,8 @@ def _takes_codes(workload: Workload, device: Device) -> bool:
     """Whether codes fill registers of bytes and sums of their products fit 32 bits, in chunks of whole groups of keys,
     or groups of whole chunks."""
     cache, dim = workload["kvcache"], workload["dim"]
+    if workload["mask"] is not None:
+        return False
     if not cache.is_quantised or workload["act"].kind != "bf16" or not cpu.features(device) >= DOTS_I8:
         return False
     fills = dim * cache.bits % (8 * CODE_BYTES) == 0

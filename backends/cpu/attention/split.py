@@ -20,7 +20,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
 from fettle.backends.cpu.attention.plan import Plan
-from fettle.backends.cpu.attention.weighing import Weighing
+from fettle.backends.cpu.attention.weighing import Mask, Weighing
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.rows.exp import exp
@@ -30,8 +30,8 @@ from fettle.backends.cpu.rows.vectors import Registers
 class Split:
     """Emits the kernel; all buffers are matrices of rows of ``dim``."""
 
-    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, y: Any) -> None:
-        self.plan, self.v = plan, words
+    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, mask: Mask | None, y: Any) -> None:
+        self.plan, self.v, self.mask = plan, words, mask
         self.q, self.k, self.values, self.y = q, k, v, y
         self.padded = -(-min(plan.chunk, plan.kv) // plan.lanes) * plan.lanes
 
@@ -150,7 +150,10 @@ class Split:
         masked = plan.causal or plan.kv % n or plan.chunk % n
         groups = v.let(T.floordiv(count + (n - 1), T.int64(n)))
 
-        weighing = Weighing(plan, v, scores, row, groups, visible if masked else None)
+        mask = None
+        if self.mask is not None:  # ``at`` counts the rows of all chunks of all heads
+            mask = self.mask.row(v.let(T.floordiv(at, T.int64(plan.chunks * plan.rows))), row, start)
+        weighing = Weighing(plan, v, scores, row, groups, visible if masked else None, mask)
         top = v.let(weighing.top())
         total = weighing.store(weights, top)
         T.buffer_store(maxima, top, [at])
@@ -236,7 +239,10 @@ class Split:
             total[0] = v.multiply_add(weight, T.Broadcast(sums[at], n), total[0])
             for slot, start in enumerate(starts):
                 totals[slot] = v.multiply_add(weight, v.load(partials, [at, T.int64(start)]), totals[slot])
-        share = v.let(v.constant(1.0) / total[0])
+        share = v.constant(1.0) / total[0]
+        if self.mask is not None:  # it may hide all keys from a query
+            share = v.where(total[0] > v.constant(0.0), share, v.constant(0.0))
+        share = v.let(share)
         act = Floats(plan.act)
         for slot, start in enumerate(starts):
             act.store(self.y, (row, T.int64(start)), v.let(totals[slot] * share), n)

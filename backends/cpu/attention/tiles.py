@@ -24,7 +24,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.packing import Packing
 from fettle.backends.cpu.attention.plan import Plan
-from fettle.backends.cpu.attention.weighing import Weighing
+from fettle.backends.cpu.attention.weighing import Mask, MaskRow, Weighing
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.rows.exp import exp
@@ -34,9 +34,9 @@ from fettle.backends.cpu.rows.vectors import Registers
 class Tiles:
     """Emits the kernel; all buffers are matrices of rows of ``dim``."""
 
-    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, y: Any) -> None:
+    def __init__(self, plan: Plan, words: Words, q: Any, k: Cache, v: Cache, mask: Mask | None, y: Any) -> None:
         self.plan, self.v = plan, words
-        self.q, self.y = q, y
+        self.q, self.mask, self.y = q, mask, y
         self.packing = Packing(plan, self.v, k, v)
 
     def emit(self) -> None:
@@ -180,18 +180,26 @@ class _Block:
         if plan.causal:
             seen = v.let(T.max(T.int64(0), T.min(count, self._visible(self.first + row) - start)))
         if not plan.causal and plan.kv % n == 0:
-            self._weigh(row, groups, None)
+            self._weigh(row, start, groups, None)
             return
         with T.If(seen == groups * n):
             with T.Then():
-                self._weigh(row, groups, None)
+                self._weigh(row, start, groups, None)
             with T.Else():
-                self._weigh(row, groups, seen)
+                self._weigh(row, start, groups, seen)
 
-    def _weigh(self, row: Any, groups: Any, seen: Any) -> None:
+    def _mask(self, row: Any, start: Any) -> MaskRow | None:
+        """The mask's row for a row of the block."""
+        if self.kernel.mask is None:
+            return None
+        at = self.v.let(T.min(self.first + row, T.int64(self.plan.rows - 1)))
+        position, inner = T.floordiv(at, T.int64(self.plan.group)), T.floormod(at, T.int64(self.plan.group))
+        return self.kernel.mask.row(self.head, self.v.let(inner * self.plan.q + position), start)
+
+    def _weigh(self, row: Any, start: Any, groups: Any, seen: Any) -> None:
         """:meth:`_softmax` where all keys, or the first ``seen``, are visible."""
         plan, v, n = self.plan, self.v, self.plan.lanes
-        weighing = Weighing(plan, v, self.scores, row, groups, seen)
+        weighing = Weighing(plan, v, self.scores, row, groups, seen, self._mask(row, start))
         highest = weighing.top()
         before = v.let(self.maxima[row])
         top = v.let(T.max(before, highest))
@@ -209,7 +217,11 @@ class _Block:
         """y of one row."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         at = self._memory_row(row)
-        share = v.spread(T.float32(1) / self.sums[row])
+        total = v.let(self.sums[row])
+        share = T.float32(1) / total
+        if self.kernel.mask is not None:  # it may hide all keys from a query
+            share = T.Select(total > T.float32(0), share, T.float32(0))
+        share = v.spread(share)
         for start in plan.lines:
             for at_dim in range(start, start + plan.line, n):
                 value = v.let(v.load(self.results, [row, T.int64(at_dim)]) * share)

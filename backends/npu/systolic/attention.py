@@ -13,6 +13,7 @@ from fettle.backends.npu.systolic.hardware import MAC, Systolic
 from fettle.backends.npu.systolic.scratchpad import SUM_BYTES
 from fettle.backends.npu.systolic.walker import attend
 from fettle.graph.errors import Unsupported
+from fettle.graph.operators.attention import is_usual
 from fettle.graph.workload import Workload
 
 
@@ -22,6 +23,8 @@ class AttentionFamily(Family):
     def unsupported(self, workload: Workload, hardware: Systolic) -> str:
         if hardware.pe != MAC:
             return "attention is mapped on arrays of pe=mac"
+        if not is_usual(workload.values):
+            return "neither masks as operands nor scales other than 1 / √dim"
         return "" if workload["kvcache"].group is None else "the npu maps attention over caches that are not quantised"
 
     def space(self, workload: Workload, hardware: Systolic) -> Space:

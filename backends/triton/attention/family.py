@@ -11,6 +11,7 @@ from fettle.backends.triton.family import Family
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.errors import Unsupported
+from fettle.graph.operators.attention import is_usual
 from fettle.graph.patterns import KINDS, Pattern
 from fettle.graph.workload import Workload
 
@@ -31,6 +32,8 @@ class Attention(Family):
         act, cache = workload["act"].kind, workload["kvcache"]
         if act not in ("f16", "bf16"):
             return Support.no("activations are f16 or bf16")
+        if not is_usual(workload.values):
+            return Support.no("neither masks as operands nor scales other than 1 / √dim")
         if not cache.is_quantised and cache.kind != act:
             return Support.no("a cache is of the activations' format, or quantised")
         if workload["dim"] > _LARGEST_DIM:

@@ -76,12 +76,17 @@ def workloads(draw: st.DrawFn) -> Workload:
     kv, causal = draw(st.integers(1, 200)), draw(st.booleans())
     dim = draw(st.sampled_from([8, 9, 16, 24, 31, 32, 33, 40, 64, 80, 96, 100, 128]))
     caches = ["f32", "bf16", "u8:8/f32", "u8:64/f32", *([] if dim % 2 else ["u4:32/f32"])]
+    q = draw(st.one_of(st.integers(1, 4), st.integers(1, 60)).filter(lambda q: q <= kv or not causal))
+    batch, heads = draw(st.integers(1, 2)), kv_heads * group
+    extents = [draw(st.sampled_from([1, extent])) for extent in (batch, heads, q)]
+    masks = {"mask": "x".join(map(str, (*extents, kv))), "scale": 0.25}
     return Workload.of(
         "attention",
-        batch=draw(st.integers(1, 2)),
-        heads=kv_heads * group,
+        **(draw(st.sampled_from([{}, masks]))),
+        batch=batch,
+        heads=heads,
         kv_heads=kv_heads,
-        q=draw(st.one_of(st.integers(1, 4), st.integers(1, 60)).filter(lambda q: q <= kv or not causal)),
+        q=q,
         kv=kv,
         dim=dim,
         act=draw(st.sampled_from(["f32", "bf16"])),
@@ -114,6 +119,37 @@ def test_any_schedule_of_any_shape_is_within_tolerance(workload: Workload, level
 def test_default_is_within_tolerance(text: str, level: str) -> None:
     workload, device = Workload.parse(text), device_of(level)
     assert error_ratio(workload, device, FAMILY.default(workload, device)) <= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "attention batch=2 heads=4 kv_heads=2 q=2 kv=67 dim=64 act=f32 mask=2x1x2x67",
+        "attention batch=2 heads=6 kv_heads=2 q=20 kv=300 dim=32 act=f32 mask=1x6x20x300 scale=0.5",
+        "attention batch=2 heads=2 q=20 kv=64 dim=48 act=bf16 mask=2x1x1x64 causal=true",
+    ],
+)
+def test_masks_are_added_to_the_logits_they_are_broadcast_to(text: str) -> None:
+    workload, device = Workload.parse(text), device_of("")
+    assert error_ratio(workload, device, FAMILY.default(workload, device)) <= 1
+
+
+@pytest.mark.parametrize("level", [FLOAT_LEVELS[0], FLOAT_LEVELS[-1]])
+@pytest.mark.parametrize("q", [3, 30])
+def test_masks_that_hide_all_keys_leave_nothing_and_lowest_numbers_all_keys_alike(q: int, level: str) -> None:
+    workload = Workload.parse(f"attention heads=2 q={q} kv=600 dim=16 act=f32 mask=1x1x{q}x600")
+    queries, k, v, mask = sampled(workload)
+    mask[...] = 0.0
+    mask[0, 0, 0] = -np.inf
+    mask[0, 0, 1] = np.finfo(np.float32).min  # how PyTorch's older models hide keys
+    device = device_of(level)
+    y = run(workload, device, schedule_of(workload, device), [queries, k, v, mask])
+    assert (y[:, :, 0] == 0.0).all()
+    np.testing.assert_allclose(y[:, :, 1], v.astype(np.float64).mean(axis=2), atol=1e-5)
+    logits = np.einsum("bhqd,bhkd->bhqk", queries, k)[:, :, 2:].astype(np.float64) / 4.0
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    expected = (weights / weights.sum(axis=-1, keepdims=True)) @ v.astype(np.float64)
+    np.testing.assert_allclose(y[:, :, 2:], expected, atol=1e-4)
 
 
 CASES = {

@@ -1,7 +1,7 @@
 """Elementwise expressions: ``silu(x0)*x1``. Parsed with Python's own parser, restricted to arithmetic.
 
-Grammar: ``x0 … x15``, numbers, ``+ - * /``, unary minus, parentheses, and the functions of
-:data:`FUNCTIONS`. The canonical text is Python's own unparsing without spaces.
+Grammar: ``x0 … x15``, numbers, ``+ - * /``, unary minus, parentheses, the functions of :data:`FUNCTIONS`, and
+``min(a, b)`` and ``max(a, b)``. The canonical text is Python's own unparsing without spaces.
 """
 
 from __future__ import annotations
@@ -57,7 +57,15 @@ FUNCTIONS: dict[str, Function] = {
     "erf": Function(_erf, lambda x: np.full_like(x, 1.13)),
     "exp": Function(np.exp, np.exp),
     "abs": Function(np.abs, _one),
+    "round": Function(np.rint, _one),
 }
+"""Of one argument. ``round`` is to the nearest whole number, halves to the even one."""
+
+EXTREMES: dict[str, Callable[[Array, Array], Array]] = {"min": np.minimum, "max": np.maximum}
+"""Of two arguments."""
+
+NAMES = frozenset((*FUNCTIONS, *EXTREMES))
+"""Every function an expression may call."""
 
 _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
@@ -102,7 +110,7 @@ class Expression:
     @property
     def arity(self) -> int:
         """Number of operands."""
-        return 1 + max(int(n.id[1:]) for n in ast.walk(self.tree) if isinstance(n, ast.Name) and n.id not in FUNCTIONS)
+        return 1 + max(int(n.id[1:]) for n in ast.walk(self.tree) if isinstance(n, ast.Name) and n.id not in NAMES)
 
     @property
     def operations(self) -> int:
@@ -115,7 +123,7 @@ class Expression:
         Args:
             leaf: operand index -> value.
             number: constant -> value.
-            apply: (``+ - * /``, ``neg`` or a function name, values …) -> value.
+            apply: (``+ - * /``, ``neg`` or a name of :data:`NAMES`, values …) -> value.
         """
         return _fold(self.tree, leaf, number, apply)
 
@@ -130,10 +138,15 @@ class Expression:
             a, da = args[0]
             if op == "neg":
                 return -a, da
+            if op == "round":  # it steps: what matters is where the ends of the interval go
+                value = np.rint(a)
+                return value, np.maximum(np.rint(a + da) - value, value - np.rint(a - da))
             if op in FUNCTIONS:
                 value = FUNCTIONS[op].value(a)
                 return value, FUNCTIONS[op].slope(a) * da + _FUNCTION_ULPS * _U * np.abs(value)
             b, db = args[1]
+            if op in EXTREMES:
+                return EXTREMES[op](a, b), np.maximum(da, db)
             if op in "+-":
                 value = a + b if op == "+" else a - b
                 return value, da + db + _U * np.abs(value)
@@ -160,10 +173,12 @@ def _check(node: ast.expr, used: set[int]) -> None:
         _check(node.right, used)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, used)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
-        if len(node.args) != 1 or node.keywords:
-            raise InvalidWorkload(f"function {node.func.id} takes one argument")
-        _check(node.args[0], used)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in NAMES:
+        count = 2 if node.func.id in EXTREMES else 1
+        if len(node.args) != count or node.keywords:
+            raise InvalidWorkload(f"function {node.func.id} takes {'two arguments' if count == 2 else 'one argument'}")
+        for argument in node.args:
+            _check(argument, used)
     elif (
         isinstance(node, ast.Name)
         and node.id[:1] == "x"
@@ -180,7 +195,7 @@ def _check(node: ast.expr, used: set[int]) -> None:
     else:
         raise InvalidWorkload(
             f"{ast.unparse(node)[:64]!r} is not allowed in an expression",
-            hint=f"allowed: x0…x15, numbers, + - * /, {' '.join(FUNCTIONS)}",
+            hint=f"allowed: x0…x15, numbers, + - * /, {' '.join([*FUNCTIONS, *EXTREMES])}",
         )
 
 
@@ -193,7 +208,7 @@ def _fold(node: ast.expr, leaf: Callable[[int], Any], number: Callable[[float], 
         return apply("neg", _fold(node.operand, leaf, number, apply))
     if isinstance(node, ast.Call):
         assert isinstance(node.func, ast.Name)
-        return apply(node.func.id, _fold(node.args[0], leaf, number, apply))
+        return apply(node.func.id, *(_fold(argument, leaf, number, apply) for argument in node.args))
     if isinstance(node, ast.Name):
         return leaf(int(node.id[1:]))
     assert isinstance(node, ast.Constant)

@@ -130,6 +130,10 @@ def followed(torch: Any, peer: GpuRival, workload: Workload, others: Sequence[An
     epilogue: Epilogue = workload["epilogue"]
     count = len(peer.tensors)
     named = {"silu": torch.nn.functional.silu, "+": torch.add, "-": torch.sub, "*": torch.mul, "/": torch.div}
+    named |= {
+        name: lambda *values, choose=choose: choose(*map(torch.as_tensor, values))
+        for name, choose in (("min", torch.minimum), ("max", torch.maximum))
+    }
 
     def apply(*tensors: Any) -> Any:
         own, rest = tensors[:count], tensors[count:]

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
-from onnx import NodeProto
 
-from fettle.graph.expressions import FUNCTIONS, MAX_OPERANDS
-from fettle.graph.onnx.protos import FETTLE, number
+from fettle.graph.expressions import FUNCTIONS, MAX_OPERANDS, NAMES
 
 MAX_OPERATIONS = 32
 """Longer chains are cut: an expression may have at most 64 nodes."""
-
-BINARY = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/"}
-UNARY = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Swish": "silu", "Tanh": "tanh", "Erf": "erf", "Exp": "exp", "Abs": "abs",
-    "Neg": "neg",
-}  # fmt: skip
-
-OPERATORS = (*BINARY, *UNARY, "Reciprocal", "Pow", "Gelu")
-"""ONNX operators that :func:`term_of` knows, as far as it does."""
 
 VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 """Operators whose result has the elements of the first input, in their order."""
@@ -87,7 +76,7 @@ class Term:
         return self.written({name: f"x{i}" for i, name in enumerate(self.tensors())})
 
     def written(self, operands: Mapping[str, str]) -> str:
-        """Expression text with other words for the tensor names."""
+        """Expression text, of these texts in place of tensors."""
         parts = []
         for argument in self.arguments:
             if isinstance(argument, Term):
@@ -96,37 +85,9 @@ class Term:
                 parts.append(operands[argument])
             else:
                 parts.append(repr(argument))
-        if self.operation in FUNCTIONS:
-            return f"{self.operation}({parts[0]})"
+        if self.operation in NAMES:
+            return f"{self.operation}({','.join(parts)})"
         return f"-{parts[0]}" if self.operation == "neg" else f"{parts[0]}{self.operation}{parts[1]}"
-
-
-def term_of(node: NodeProto, arguments: Sequence[str | float]) -> Term | None:
-    """What an elementwise node computes of these arguments; None if no term says it."""
-    if node.domain not in ("", FETTLE):
-        return None
-    match node.op_type:
-        case "Swish" if number(node, "alpha", 1.0) != 1.0:
-            return Term("*", (arguments[0], Term("sigmoid", (Term("*", (number(node, "alpha"), arguments[0])),))))
-        case "Gelu":
-            return _gelu(arguments[0], any(a.name == "approximate" and a.s == b"tanh" for a in node.attribute))
-        case "Reciprocal":
-            return Term("/", (1.0, arguments[0]))
-        case "Pow" if arguments[1] in (2.0, 3.0):
-            square = Term("*", (arguments[0], arguments[0]))
-            return square if arguments[1] == 2.0 else Term("*", (square, arguments[0]))
-    operation = BINARY.get(node.op_type) or UNARY.get(node.op_type)
-    return Term(operation, tuple(arguments)).simplified() if operation is not None else None
-
-
-def _gelu(x: str | float, approximate: bool) -> Term:
-    """x·Φ(x), Φ the normal distribution function (Hendrycks & Gimpel, 1606.08415), or their approximation of it."""
-    if approximate:
-        cubed = Term("*", (Term("*", (Term("*", (x, x)), x)), 0.044715))
-        inner = Term("tanh", (Term("*", (Term("+", (x, cubed)), math.sqrt(2.0 / math.pi))),))
-    else:
-        inner = Term("erf", (Term("*", (x, math.sqrt(0.5))),))
-    return Term("*", (Term("*", (x, 0.5)), Term("+", (inner, 1.0))))
 
 
 def is_number(value: float) -> bool:

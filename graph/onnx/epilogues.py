@@ -7,7 +7,8 @@ import math
 from onnx import NodeProto
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.onnx.chains import Term, is_number, term_of
+from fettle.graph.onnx.activations import term_of
+from fettle.graph.onnx.chains import Term
 from fettle.graph.onnx.match import Facts, Match, NoWorkload
 from fettle.graph.workload import Workload
 
@@ -23,13 +24,7 @@ def takes_epilogue(match: Match | None) -> bool:
 
 def node_term(node: NodeProto, facts: Facts) -> Term | None:
     """What a node computes elementwise of tensors of any shapes; None if it does not."""
-    if any(not name for name in node.input):
-        return None
-
-    def argument(name: str) -> str | float:
-        return facts.scalars[name] if name in facts.scalars and is_number(facts.scalars[name]) else name
-
-    return term_of(node, [argument(name) for name in node.input])
+    return term_of(node, [facts.scalars.get(name, name) if name else None for name in node.input])
 
 
 def extend(product: Match, output: str, term: Term, result: str, facts: Facts) -> Match | None:

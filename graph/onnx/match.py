@@ -11,7 +11,8 @@ from onnx import NodeProto, TensorProto
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
-from fettle.graph.onnx.chains import OPERATORS, Term, is_number, term_of
+from fettle.graph.onnx.activations import ELEMENTWISE, term_of
+from fettle.graph.onnx.chains import Term
 from fettle.graph.onnx.nbits import NBits
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.shapes import TensorType
@@ -225,11 +226,13 @@ def _shortest(value: float) -> str:
 
 def _elementwise(node: NodeProto, facts: Facts) -> Match:
     result = facts.shape(node.output[0])
-    arguments: list[str | float] = []
+    arguments: list[str | float | None] = []
     for name in node.input:
-        shape = facts.shape(name)
-        if name in facts.scalars and shape != result:
-            if not is_number(facts.scalars[name]):
+        shape = facts.shape(name) if name else ()
+        if not name:
+            arguments.append(None)
+        elif name in facts.scalars and shape != result:
+            if not math.isfinite(facts.scalars[name]):
                 raise NoWorkload(f"constant {name!r} is not finite")
             arguments.append(facts.scalars[name])
         elif shape == result:
@@ -237,8 +240,8 @@ def _elementwise(node: NodeProto, facts: Facts) -> Match:
         else:
             raise NoWorkload(f"operand {name!r} of shape {list(shape)} is broadcast to {list(result)}")
     term = term_of(node, arguments)
-    if term is None:
-        raise NoWorkload(f"{node.op_type} with these attributes or constants")
+    if term is None or not term.tensors():
+        raise NoWorkload(f"no expression says this {node.op_type}")
     return elementwise(term, result)
 
 
@@ -258,7 +261,7 @@ _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     ("", "LayerNormalization"): _layer_normalization,
     ("", "RMSNormalization"): _rms_normalization,
     (FETTLE, "RMSNormalization"): _rms_normalization,
-    **{("", operator): _elementwise for operator in OPERATORS},
+    **{("", operator): _elementwise for operator in ELEMENTWISE},
     (FETTLE, "Gelu"): _elementwise,
     (FETTLE, "Swish"): _elementwise,
 }

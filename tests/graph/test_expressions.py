@@ -17,7 +17,8 @@ def _combine(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     binary = st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})")
     unary = inner.map(lambda a: f"-({a})")
     called = st.tuples(st.sampled_from(sorted(set(FUNCTIONS) - {"exp"})), inner).map(lambda t: f"{t[0]}({t[1]})")
-    return binary | unary | called
+    extreme = st.tuples(st.sampled_from(["min", "max"]), inner, inner).map(lambda t: f"{t[0]}({t[1]}, {t[2]})")
+    return binary | unary | called | extreme
 
 
 LEAVES = st.sampled_from(["x0", "x1", "2", "0.5", "-1.25"])
@@ -30,12 +31,14 @@ F32_FUNCTIONS = {
     "erf": np.vectorize(math.erf),
     "exp": np.exp,
     "abs": np.abs,
+    "round": np.rint,
 }
 
 
 def in_float32(expression: Expression, operands: list[np.ndarray]) -> np.ndarray:
     """Every step rounded to float32."""
     arithmetic = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "neg": np.negative, **F32_FUNCTIONS}
+    arithmetic |= {"min": np.minimum, "max": np.maximum}
     result: np.ndarray = expression.fold(
         lambda i: operands[i], np.float32, lambda op, *args: arithmetic[op](*args).astype(np.float32)
     )
@@ -56,6 +59,7 @@ def test_canonical_text_is_a_fixed_point(text: str) -> None:
         ("((x0+x1))", "x0+x1", 2, 1),
         ("x0 * 1e-2", "x0*0.01", 1, 1),
         ("-x0/(x1-2)", "-x0/(x1-2)", 2, 3),
+        ("min(max(x0, 0), x1)", "min(max(x0,0),x1)", 2, 2),
     ],
 )
 def test_spellings_meet_in_one_text(text: str, canonical: str, arity: int, operations: int) -> None:

@@ -98,6 +98,12 @@ def evaluate(v: Vectors, expression: Expression, operands: list[Any]) -> Any:
                 value = _magnitude(v, a)
             case "relu":
                 value = v.where(v.constant(0.0) > a, v.constant(0.0), a)
+            case "min":
+                value = v.where(a > args[1], args[1], a)
+            case "max":
+                value = v.where(args[1] > a, args[1], a)
+            case "round":
+                value = v.round(a) if v.scales else _rounded(v, a)
             case "exp":
                 value = exp(v, a, DEGREE)
             case "sigmoid":
@@ -117,6 +123,14 @@ def evaluate(v: Vectors, expression: Expression, operands: list[Any]) -> Any:
 
 def _magnitude(v: Vectors, x: Any) -> Any:
     return v.from_bits(T.bitwise_and(v.bits(x), v.integer(_MAGNITUDE)))
+
+
+def _rounded(v: Vectors, x: Any) -> Any:
+    """To the nearest whole number: float32 holds whole numbers alone from 2^23 on."""
+    size, whole = v.let(_magnitude(v, x)), v.constant(2.0**23)
+    near = v.let(v.let(size + whole) - whole)
+    sign = T.bitwise_and(v.bits(x), v.integer(-(2**31)))
+    return v.where(whole > size, v.from_bits(T.bitwise_or(v.bits(near), sign)), x)
 
 
 def _logistic_denominator(v: Vectors, x: Any) -> Any:

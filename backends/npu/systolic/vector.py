@@ -21,7 +21,7 @@ from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-_SIMPLE = frozenset("+-*/") | {"neg", "abs", "min", "max", "relu"}
+_SIMPLE = frozenset("+-*/") | {"neg", "abs", "min", "max", "relu", "round"}
 
 
 class VectorFamily(Family):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import triton
 import triton.language as tl
 
-from fettle.graph.expressions import Expression
+from fettle.graph.expressions import EXTREMES, Expression
 
 _HEADER = """def chain({pointers}, out_ptr, COUNT: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -56,6 +56,14 @@ def erf(x):
     return tl.erf(x)
 
 
+@triton.jit
+def round(x):
+    """To the nearest whole number: float32 holds whole numbers alone from 2^23 on."""
+    size = tl.abs(x)
+    near = (size + 8388608.0) - 8388608.0
+    return tl.where(size < 8388608.0, tl.where(x < 0.0, -near, near), x)
+
+
 def source(expression: Expression) -> str:
     """The kernel's text."""
     names = [f"x{i}" for i in range(expression.arity)]
@@ -75,6 +83,8 @@ def written(expression: Expression, names: Sequence[str]) -> str:
             return f"(-{arguments[0]})"
         if operation == "abs":
             return f"tl.abs({arguments[0]})"
+        if operation in EXTREMES:
+            return f"tl.{operation}imum({', '.join(arguments)})"
         if len(arguments) == 1:
             return f"{operation}({arguments[0]})"
         return f"({arguments[0]} {operation} {arguments[1]})"
@@ -85,7 +95,16 @@ def written(expression: Expression, names: Sequence[str]) -> str:
 def kernel_of(text: str, file: str, entry: str, **functions: object) -> object:
     """The kernel ``entry`` of a text, which may call functions of expressions and those given."""
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    known = {"tl": tl, "relu": relu, "exp": exp, "sigmoid": sigmoid, "silu": silu, "tanh": tanh, "erf": erf}
+    known = {
+        "tl": tl,
+        "relu": relu,
+        "exp": exp,
+        "sigmoid": sigmoid,
+        "silu": silu,
+        "tanh": tanh,
+        "erf": erf,
+        "round": round,
+    }
     names = {**known, **functions, "__name__": __name__}
     exec(compile(text, file, "exec"), names)
     return triton.jit(names[entry])

@@ -23,7 +23,15 @@ def test_rows_longer_than_a_block_are_right(prove: Prove, operator: str) -> None
 
 
 @pytest.mark.parametrize(
-    "expression", ["silu(x0)*x1", "relu(x0-x1)+abs(x2)/2", "tanh(x0)", "erf(x0)", "-sigmoid(x0)*exp(x1)", "x0*0.125"]
+    "expression",
+    [
+        "silu(x0)*x1",
+        "relu(x0-x1)+abs(x2)/2",
+        "tanh(x0)",
+        "erf(x0)",
+        "-sigmoid(x0)*exp(x1)",
+        "max(min(round(3*x0),2),-1)",
+    ],
 )
 @pytest.mark.parametrize("act", ["f16", "bf16", "f32"])
 def test_elementwise_chains_are_right(prove: Prove, expression: str, act: str) -> None:

@@ -219,7 +219,7 @@ def test_a_fused_chain_covers_its_nodes_in_order() -> None:
         ("g (int64[2,4] x) => (int64[2,4] y) { [n] y = Neg(x) }", "INT64"),
         ("g (float[2,4] x) => (float[4,2] y) { [n] y = Transpose(x) }", "Transpose"),
         ("g (float[2,4] x, float z) => (float[2,4] y) { [n] y = Pow(x, z) }", "broadcast"),
-        ("g (float[2,4] x) => (float[2,4] y) <float z = {2.5}> { [n] y = Pow(x, z) }", "Pow with"),
+        ("g (float[2,4] x) => (float[2,4] y) <float z = {2.5}> { [n] y = Pow(x, z) }", "Pow"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = RMSNormalization(x, s) }", "not a constant"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = LayerNormalization(x, s) }", "without a bias"),
         (

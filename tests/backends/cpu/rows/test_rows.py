@@ -84,7 +84,16 @@ WORKLOADS = st.one_of(
         st.integers(1, 9),
         st.integers(1, 3000),
         FORMATS,
-        st.sampled_from(["silu(x0)*x1", "tanh(x0)-0.5*x0", "-sigmoid(x1)/exp(x0)", "relu(x0)+abs(x1)", "x0"]),
+        st.sampled_from(
+            [
+                "silu(x0)*x1",
+                "tanh(x0)-0.5*x0",
+                "-sigmoid(x1)/exp(x0)",
+                "relu(x0)+abs(x1)",
+                "x0",
+                "round(8*min(x0,max(x1,0.5)))",
+            ]
+        ),
     ),
 ).filter(lambda text: "x1" not in text or "x0" in text)
 
@@ -168,7 +177,7 @@ EVERYWHERE = np.concatenate(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh", "erf", "exp", "abs"])
+@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh", "erf", "exp", "abs", "round"])
 def test_function_is_within_tolerance_everywhere(level: str, function: str) -> None:
     x = EVERYWHERE
     if function == "exp":
@@ -185,6 +194,7 @@ LIMITS = {
     "erf": (-1, 1),
     "exp": (0, np.inf),
     "abs": (np.inf, np.inf),
+    "round": (-np.inf, np.inf),
 }
 
 

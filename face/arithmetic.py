@@ -1,120 +1,148 @@
-"""Arithmetic, logic, casts and look-ups between the kernels of a model, as NumPy calls on fixed arrays.
-
-What transformers do with masks, positions and rotations: small arrays, broadcast, of any type. Each function makes the
-call of one operator, or gives None for a form of it that is left to the reference evaluator.
-"""
+"""Arithmetic that no kernel is made for, in NumPy: broadcast operands, reductions, conversions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 
-from fettle.graph.onnx.protos import integer
-
-Call = Callable[[], object]
-Arrays = Sequence[np.ndarray]
-Constants = Mapping[str, np.ndarray]
+from fettle.calls import Call, Constants, Maker, attributes, in_turn, known
 
 _UFUNCS: Mapping[str, np.ufunc] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Neg": np.negative, "Abs": np.abs, "And": np.logical_and,
-    "Or": np.logical_or, "Xor": np.logical_xor, "Not": np.logical_not, "Equal": np.equal, "Less": np.less,
-    "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal, "IsNaN": np.isnan,
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Min": np.minimum, "Max": np.maximum, "Abs": np.abs,
+    "Neg": np.negative, "Sign": np.sign, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
+    "Not": np.logical_not, "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal, "IsNaN": np.isnan,
 }  # fmt: skip
-"""Exact for every type of NumPy's own."""
+"""Those that mean the same in ONNX, for every type of NumPy's own."""
 
 _FLOAT_UFUNCS: Mapping[str, np.ufunc] = {
-    "Div": np.divide, "Pow": np.power, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Exp": np.exp, "Cos": np.cos,
-    "Sin": np.sin, "Tanh": np.tanh, "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint,
+    "Div": np.divide, "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Cos": np.cos, "Sin": np.sin, "Tanh": np.tanh,
+    "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint,
 }  # fmt: skip
-"""As ONNX has them where all operands are floats of one type: ONNX rounds quotients of integers towards zero."""
+"""The same where all operands are floats of one type: ONNX rounds quotients of integers towards zero."""
+
+_REDUCTIONS: Mapping[str, Callable[..., Any]] = {
+    "ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod,
+}  # fmt: skip
 
 
 def _is_plain(*arrays: np.ndarray) -> bool:
-    """Whether types are NumPy's own: its ufuncs know no bfloat16."""
+    """Whether types are NumPy's own: its functions know no bfloat16."""
     return all(array.dtype.kind in "biuf" for array in arrays)
 
 
-def _ufunc(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
-    return partial(_UFUNCS[node.op_type], *inputs, out=out) if _is_plain(*inputs, out) else None
+def _is_float(*arrays: np.ndarray) -> bool:
+    """Whether all are floats of one type of NumPy's own."""
+    return arrays[0].dtype.kind == "f" and all(array.dtype == arrays[0].dtype for array in arrays)
 
 
-def _float_ufunc(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
-    if any(array.dtype != out.dtype for array in inputs) or out.dtype.kind != "f":
+def _ufunc(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    function = _UFUNCS[node.op_type]
+    return partial(function, *inputs, out=out) if len(inputs) == function.nin and _is_plain(*inputs, out) else None
+
+
+def _float_ufunc(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    return partial(_FLOAT_UFUNCS[node.op_type], *inputs, out=out) if _is_float(*inputs, out) else None
+
+
+def _power(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    base, exponent = inputs
+    if not _is_float(base, out):
         return None
-    return partial(_FLOAT_UFUNCS[node.op_type], *inputs, out=out)
+    value = constants.get(node.input[1])
+    if value is not None and value.size == 1 and value.reshape(()) == 2:
+        return partial(np.multiply, base, base, out=out) if base.shape == out.shape else None
+    if value is not None:
+        return partial(np.power, base, value.astype(base.dtype), out=out)
+    return partial(np.power, base, exponent, out=out) if exponent.dtype == base.dtype else None
 
 
-def _cast(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
+def _reciprocal(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    return partial(np.divide, out.dtype.type(1), inputs[0], out=out) if out.dtype.kind == "f" else None
+
+
+def _erf(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    from scipy.special import erf
+
+    return partial(erf, inputs[0], out=out)
+
+
+def _relu(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    return partial(np.maximum, inputs[0], out.dtype.type(0), out=out)
+
+
+def _parametric_relu(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
+    """max(x, 0) + slope · min(x, 0)."""
+    x, slope = inputs
+    zero, below = out.dtype.type(0), np.empty_like(out)
+    return in_turn(
+        [
+            partial(np.minimum, x, zero, out=below),
+            partial(np.multiply, below, slope, out=below),
+            partial(np.maximum, x, zero, out=out),
+            partial(np.add, out, below, out=out),
+        ]
+    )
+
+
+def _clip(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    bounds = [known(node, constants, 1, "min"), known(node, constants, 2, "max")]
+    low, high = (None if bound is None else bound.astype(out.dtype) for bound in bounds)
+    return partial(np.clip, inputs[0], low, high, out=out) if low is not None or high is not None else None
+
+
+def _cast(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """Between C's own types: a float is cut towards zero."""
     return partial(np.copyto, out, inputs[0], casting="unsafe") if _is_plain(inputs[0], out) else None
 
 
-def _where(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call:
-    condition, then, otherwise = inputs
-
-    def call() -> None:
-        np.copyto(out, otherwise)
-        np.copyto(out, then, where=condition)
-
-    return call
+def _where(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    condition, yes, no = (np.broadcast_to(array, out.shape) for array in inputs)
+    return in_turn([partial(np.copyto, out, no), partial(np.copyto, out, yes, where=condition)])
 
 
-def _gather_nd(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
-    """Positions in the flattened data, computed once where the indices are constant."""
-    data, indices = inputs
-    depth = indices.shape[-1]
-    if integer(node, "batch_dims", 0) or not data.flags.c_contiguous:
+def _reduce(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    x, given = inputs[0], attributes(node)
+    if node.op_type == "ReduceMean" and x.dtype.kind != "f":
         return None
-    lead = data.shape[:depth]
-    flat = data.reshape(-1, *data.shape[depth:])
-
-    def positions() -> np.ndarray:
-        wrapped = [np.where(at < 0, at + size, at) for at, size in zip(np.moveaxis(indices, -1, 0), lead, strict=True)]
-        return np.asarray(np.ravel_multi_index(tuple(wrapped), lead))
-
-    if node.input[1] in constants:
-        return partial(np.take, flat, positions(), axis=0, out=out)
-    return lambda: np.take(flat, positions(), axis=0, out=out)
+    axes = known(node, constants, 1, "axes")
+    if axes is None or not axes.size:
+        if given.get("noop_with_empty_axes", 0):
+            return partial(np.copyto, out, x)
+        axes = np.arange(x.ndim)
+    return _reduced(_REDUCTIONS[node.op_type], x, axes.tolist(), out)
 
 
-def _gather_elements(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call:
-    data, indices = inputs
-    axis = integer(node, "axis", 0) % data.ndim
-    inside = data[tuple(slice(None) if i == axis else slice(size) for i, size in enumerate(indices.shape))]
-    return lambda: np.copyto(out, np.take_along_axis(inside, indices, axis))
+def _global_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    function = np.max if node.op_type == "GlobalMaxPool" else np.mean
+    return _reduced(function, inputs[0], range(2, inputs[0].ndim), out)
 
 
-def _cumsum(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
-    if node.input[1] not in constants or integer(node, "exclusive", 0) or integer(node, "reverse", 0):
-        return None
-    return partial(np.cumsum, inputs[0], axis=int(constants[node.input[1]].reshape(())), out=out)
+def _reduced(function: Callable[..., Any], x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call:
+    """A reduction; axes at the end are taken as one, over which NumPy sums in pairs."""
+    reduced = sorted(axis % x.ndim for axis in axes)
+    kept = x.ndim - len(reduced)
+    if reduced == list(range(kept, x.ndim)):
+        return partial(function, x.reshape(*x.shape[:kept], -1), axis=-1, out=out.reshape(x.shape[:kept]))
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in reduced)
+    return partial(function, x, axis=tuple(reduced), out=out.reshape(shape))
 
 
-def _trilu(node: NodeProto, inputs: Arrays, constants: Constants, out: np.ndarray) -> Call | None:
-    if len(node.input) > 1 and node.input[1] and node.input[1] not in constants:
-        return None
-    offset = int(constants[node.input[1]].reshape(())) if len(node.input) > 1 and node.input[1] else 0
-    upper = integer(node, "upper", 1)
-    kept = ~np.tri(*out.shape[-2:], offset - 1, np.bool_) if upper else np.tri(*out.shape[-2:], offset, np.bool_)
-
-    def call() -> None:
-        np.copyto(out, 0)
-        np.copyto(out, inputs[0], where=kept)
-
-    return call
-
-
-MAKERS: Mapping[str, Callable[..., Call | None]] = {
+ARITHMETIC: Mapping[str, Maker] = {
     **dict.fromkeys(_UFUNCS, _ufunc),
     **dict.fromkeys(_FLOAT_UFUNCS, _float_ufunc),
+    **dict.fromkeys(_REDUCTIONS, _reduce),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global_pool),
+    "Pow": _power,
+    "Reciprocal": _reciprocal,
+    "Erf": _erf,
+    "Relu": _relu,
+    "PRelu": _parametric_relu,
+    "Clip": _clip,
     "Cast": _cast,
     "Where": _where,
-    "GatherND": _gather_nd,
-    "GatherElements": _gather_elements,
-    "CumSum": _cumsum,
-    "Trilu": _trilu,
 }
-"""By the operator, all of the default domain. Arguments: the node, its inputs (None for those left out), constants by
-name, and the array for the result."""

@@ -1,23 +1,24 @@
 """Nodes that no kernel is made for, as NumPy calls on fixed arrays: what lies between the kernels of a model.
 
 ONNX's reference evaluator takes tens of microseconds for a node, however small. The operators that move or rotate
-elements are done here instead; whatever is not known here is left to it.
+elements are done here instead, others in ``arithmetic``, ``lookups``, ``pools`` and
+``resizing``; the rest is left to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
-from fettle import arithmetic
+from fettle.arithmetic import ARITHMETIC
+from fettle.calls import Call, Constants, Maker, NotConstant, attributes, in_turn, known
 from fettle.graph.onnx.chains import VIEWS
-
-Call = Callable[[], object]
-"""Writes the result into an array that was given before."""
+from fettle.lookups import LOOKUPS
+from fettle.pools import POOLS
+from fettle.resizing import RESIZES
 
 
 def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
@@ -31,60 +32,54 @@ def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
 
 
 def prepare(
-    node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Mapping[str, np.ndarray], out: np.ndarray
+    node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Constants, outs: Sequence[np.ndarray]
 ) -> Call | None:
-    """A call that computes a node's only output from arrays that stay where they are; None for an unknown operator.
+    """A call that computes a node's outputs from arrays that stay where they are; None for an unknown operator.
 
     Args:
         inputs: arrays in the node's order, None for those it leaves out.
         constants: values that never change, by name.
-        out: the array for the result.
+        outs: an array for each result.
     """
-    make = None if node.domain else _MAKERS.get(node.op_type)
-    return make(node, inputs, constants, out) if make is not None else None
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.domain:
+        return None
+    if node.op_type == "Split":
+        return _split(node, inputs, outs)
+    make = _MAKERS.get(node.op_type)
+    if make is None or len(outs) != 1:
+        return None
+    try:
+        return make(node, inputs, constants, outs[0])
+    except NotConstant:
+        return None
 
 
 def _permutation(node: NodeProto, rank: int) -> Sequence[int]:
-    found: Sequence[int] = _attributes(node).get("perm", range(rank)[::-1])
+    found: Sequence[int] = attributes(node).get("perm", range(rank)[::-1])
     return found
 
 
-def _transpose(
-    node: NodeProto, inputs: Sequence[np.ndarray], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call:
+def _transpose(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
     return partial(np.copyto, out, inputs[0].transpose(_permutation(node, inputs[0].ndim)))
 
 
-def _expand(
-    node: NodeProto, inputs: Sequence[np.ndarray], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call:
+def _expand(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
     return partial(np.copyto, out, np.broadcast_to(inputs[0], out.shape))
 
 
-def _concat(
-    node: NodeProto, inputs: Sequence[np.ndarray], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call:
-    return partial(np.concatenate, inputs, axis=_attributes(node)["axis"], out=out)
+def _concat(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
+    return partial(np.concatenate, inputs, axis=attributes(node)["axis"], out=out)
 
 
-def _gather(
-    node: NodeProto, inputs: Sequence[np.ndarray], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call:
-    return partial(np.take, inputs[0], inputs[1], axis=_attributes(node).get("axis", 0), out=out)
+def _gather(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
+    return partial(np.take, inputs[0], inputs[1], axis=attributes(node).get("axis", 0), out=out)
 
 
-def _slice(
-    node: NodeProto, inputs: Sequence[np.ndarray], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call | None:
+def _slice(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     """Slices whose bounds are constants: NumPy clamps and counts from the end as ONNX does."""
-    if any(name and name not in constants for name in node.input[1:]):
-        return None
-    starts, ends, *rest = (constants[name].tolist() if name else [] for name in node.input[1:])
-    axes, steps = [*rest, [], []][:2]
+    names = ("starts", "ends", "axes", "steps")
+    found = [known(node, constants, index, name) for index, name in enumerate(names, 1)]
+    starts, ends, axes, steps = ([] if value is None else value.tolist() for value in found)
     where = [slice(None)] * inputs[0].ndim
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         where[axes[number] if axes else number] = slice(start, end, steps[number] if steps else 1)
@@ -92,9 +87,52 @@ def _slice(
     return partial(np.copyto, out, source) if source.shape == out.shape else None
 
 
-def _rotary(
-    node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Mapping[str, np.ndarray], out: np.ndarray
-) -> Call | None:
+def _split(node: NodeProto, inputs: Sequence[np.ndarray | None], outs: Sequence[np.ndarray]) -> Call | None:
+    """Parts in order; how long they are is known from the results."""
+    x, axis = inputs[0], attributes(node).get("axis", 0)
+    if x is None or sum(out.shape[axis] for out in outs) != x.shape[axis]:
+        return None
+    ends = np.cumsum([out.shape[axis] for out in outs])[:-1]
+    parts = np.split(x, ends, axis=axis)
+    return in_turn([partial(np.copyto, out, part) for out, part in zip(outs, parts, strict=True)])
+
+
+def _pad(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """Constant pads. Negative ones, which cut, are not known."""
+    x, given = inputs[0], attributes(node)
+    pads, value, axes = (known(node, constants, i, name) for i, name in enumerate(("pads", "value", "axes"), 1))
+    mode = given.get("mode", b"constant").decode()
+    if pads is None or (pads < 0).any():
+        return None
+    widths = [(0, 0)] * x.ndim
+    count = len(pads) // 2
+    for number, axis in enumerate(range(x.ndim) if axes is None else axes.tolist()):
+        widths[axis] = (int(pads[number]), int(pads[count + number]))
+    if mode != "constant":
+        return lambda: np.copyto(out, np.pad(x, widths, mode))
+    inside = out[tuple(slice(first, first + size) for (first, _), size in zip(widths, x.shape, strict=True))]
+    return in_turn([partial(out.fill, 0 if value is None else value.item()), partial(np.copyto, inside, x)])
+
+
+def _depth_to_space(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
+    """Channels become blocks of the image: ``[n, c·b², h, w]`` to ``[n, c, h·b, w·b]``."""
+    (n, c, h, w), block = inputs[0].shape, attributes(node)["blocksize"]
+    depth = c // block**2
+    if attributes(node).get("mode", b"DCR") == b"DCR":
+        blocks = inputs[0].reshape(n, block, block, depth, h, w).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        blocks = inputs[0].reshape(n, depth, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return partial(np.copyto, out.reshape(blocks.shape), blocks)
+
+
+def _space_to_depth(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
+    """The way back, block positions first: ``[n, c, h·b, w·b]`` to ``[n, b²·c, h, w]``."""
+    (n, c, h, w), block = inputs[0].shape, attributes(node)["blocksize"]
+    blocks = inputs[0].reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
+    return partial(np.copyto, out.reshape(blocks.shape), blocks)
+
+
+def _rotary(node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Constants, out: np.ndarray) -> Call | None:
     """Pairs of elements (a, b) turn by the angle of their position: (a·cos − b·sin, a·sin + b·cos).
 
     x is ``[batch, heads, sequence, size]``, the tables ``[positions, size / 2]``, the positions
@@ -102,13 +140,13 @@ def _rotary(
     """
     x, cos, sin, *rest = inputs
     positions = rest[0] if rest else None
-    attributes = _attributes(node)
-    whole = not attributes.get("rotary_embedding_dim", 0)
+    given = attributes(node)
+    whole = not given.get("rotary_embedding_dim", 0)
     if x is None or cos is None or sin is None or positions is None or x.ndim != 4 or not whole or x.shape[3] % 2:
         return None
     half = x.shape[3] // 2
     first, second = slice(0, half), slice(half, None)
-    if attributes.get("interleaved", 0):
+    if given.get("interleaved", 0):
         first, second = slice(0, None, 2), slice(1, None, 2)
     (a, b), (out_a, out_b) = ((array[..., first], array[..., second]) for array in (x, out))
     c, s = np.empty((2, *positions.shape, half), x.dtype)
@@ -127,12 +165,18 @@ def _rotary(
     return call
 
 
-_MAKERS: Mapping[str, Callable[..., Call | None]] = {
+_MAKERS: Mapping[str, Maker] = {
+    **ARITHMETIC,
+    **LOOKUPS,
+    **POOLS,
+    **RESIZES,
     "Transpose": _transpose,
     "Expand": _expand,
     "Concat": _concat,
     "Gather": _gather,
     "Slice": _slice,
+    "Pad": _pad,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
     "RotaryEmbedding": _rotary,
-    **arithmetic.MAKERS,
 }

@@ -18,7 +18,7 @@ from onnx.external_data_helper import uses_external_data
 from fettle import glue
 from fettle.arena import Kind, lay_out
 from fettle.backends.cpu.views import empty
-from fettle.glue import Call
+from fettle.calls import Call
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
@@ -195,11 +195,11 @@ class GraphRuntime:
             out = tensors[node.outputs[0]].reshape(node.workload.result.shape)
             return step.kernel.prepare(*operands(node, tensors), out=out)
         check_known(node, step.covered)
-        if len(step.covered) == 1 and len(node.outputs) == 1 and node.outputs[0] in tensors:
-            names = step.covered[0].input
-            if all(name in tensors for name in names if name):
+        if len(step.covered) == 1:
+            names, results = step.covered[0].input, step.covered[0].output
+            if all(name in tensors for name in (*filter(None, names), *results)):
                 arrays = [tensors[name] if name else None for name in names]
-                call = glue.prepare(step.covered[0], arrays, constants, tensors[node.outputs[0]])
+                call = glue.prepare(step.covered[0], arrays, constants, [tensors[name] for name in results])
                 if call is not None:
                     return call
         self.slow.append(node.name)

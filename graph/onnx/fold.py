@@ -52,7 +52,8 @@ class _Folding:
     def step(self, types: Mapping[str, TensorType]) -> bool:
         """Fold what can be folded with these types; whether that may have made more shapes known."""
         graph = self._model.graph
-        kept, made = [], {}
+        kept: list[NodeProto] = []
+        made: dict[str, np.ndarray] = {}
         for node in graph.node:
             found = self._folded(node, types)
             if found is None:

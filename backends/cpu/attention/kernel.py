@@ -29,10 +29,10 @@ def kernel(plan: Plan, device: Device) -> Any:
     queries, heads = (plan.batch, plan.heads, plan.q, plan.dim), (plan.batch, plan.kv_heads)
     rows = ((*heads, plan.kv, plan.cache_columns), plan.cache)
     per_channel, per_key = ((*heads, plan.cache_groups, plan.dim), "f32"), ((*heads, plan.kv, 1), "f32")
+    tensors: list[tuple[tuple[int, ...], str]] = [(queries, plan.act), rows, rows, (queries, plan.act)]
     if plan.is_quantised:
-        tensors = [(queries, plan.act), rows, per_channel, per_channel, rows, per_key, per_key, (queries, plan.act)]
-    else:
-        tensors = [(queries, plan.act), rows, rows, (queries, plan.act)]
+        tensors[2:2] = [per_channel, per_channel]
+        tensors[-1:-1] = [per_key, per_key]
     if plan.mask is not None:
         tensors.insert(-1, (plan.mask, "f32"))
     with IRBuilder() as builder, T.prim_func(s_tir=True):

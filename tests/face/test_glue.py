@@ -1,0 +1,200 @@
+"""NumPy between kernels: the same numbers as onnxruntime, for any attributes, and no node left to the evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from fettle.graph.onnx_import import import_model
+from fettle.runtime import GraphRuntime
+
+FEW = settings(max_examples=30, deadline=None, derandomize=True)
+
+
+def check(
+    operator: str,
+    x: np.ndarray,
+    *constants: np.ndarray | None,
+    opset: int = 21,
+    outputs: int = 1,
+    slow: int = 0,
+    **attributes: Any,
+) -> None:
+    """One node beside onnxruntime; x is an input, other operands are constants."""
+    names = ["x", *("" if c is None else f"c{i}" for i, c in enumerate(constants))]
+    results = [f"y{i}" for i in range(outputs)]
+    node = helper.make_node(operator, names, results, **attributes)
+    element = helper.np_dtype_to_tensor_dtype(x.dtype)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", element, x.shape)],
+        [helper.make_tensor_value_info(name, element, None) for name in results],
+        [numpy_helper.from_array(c, f"c{i}") for i, c in enumerate(constants) if c is not None],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": x})
+    for declared, right in zip(model.graph.output, expected, strict=True):
+        declared.CopyFrom(helper.make_tensor_value_info(declared.name, element, right.shape))
+    runtime = GraphRuntime(import_model(model.SerializeToString()), lambda workload: None)
+    assert len(runtime.slow) == slow
+    found = runtime({"x": x})
+    for name, right in zip(results, expected, strict=True):
+        assert found[name].dtype == right.dtype
+        np.testing.assert_allclose(found[name], right, rtol=2e-5, atol=2e-6)
+    again = runtime({"x": x})
+    assert all((again[name] == found[name]).all() for name in results)
+
+
+def numbers(*shape: int, dtype: str = "f4") -> np.ndarray:
+    return (4.0 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any]]:
+    axes = draw(st.integers(1, 2))
+
+    def each(least: int, most: int) -> list[int]:
+        return [draw(st.integers(least, most)) for _ in range(axes)]
+
+    size, dilations = each(1, 4), each(1, 2)
+    attributes: dict[str, Any] = {"kernel_shape": size, "strides": each(1, 3), "dilations": dilations}
+    automatic = draw(st.sampled_from(["NOTSET", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
+    if automatic == "NOTSET":
+        attributes["pads"] = [draw(st.integers(0, k - 1)) for k in size * 2]
+        attributes["ceil_mode"] = draw(st.integers(0, 1)) if attributes["strides"] == [1] * axes else 0
+    else:
+        strides = [min(s, k) for s, k in zip(attributes["strides"], size, strict=True)]  # others fail in onnxruntime
+        attributes |= {"auto_pad": automatic, "dilations": [1] * axes, "strides": strides}
+    return (2, 3, *each(7, 12)), attributes
+
+
+@FEW
+@given(windows())
+def test_the_largest_of_each_window(drawn: tuple[tuple[int, ...], dict[str, Any]]) -> None:
+    shape, attributes = drawn
+    check("MaxPool", numbers(*shape), **attributes)
+
+
+@FEW
+@given(windows(), st.integers(0, 1))
+def test_the_mean_of_each_window(drawn: tuple[tuple[int, ...], dict[str, Any]], padded: int) -> None:
+    shape, attributes = drawn
+    check("AveragePool", numbers(*shape), count_include_pad=padded, **attributes)
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+def test_the_last_window_may_be_cut_off(operator: str) -> None:
+    check(operator, numbers(1, 2, 8, 9), kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 0, 0], ceil_mode=1)
+
+
+def test_whole_numbers_are_pooled_too() -> None:
+    check("MaxPool", numbers(1, 2, 6, 5, dtype="i1"), kernel_shape=[3, 2], pads=[1, 1, 1, 0])
+
+
+@FEW
+@given(
+    st.sampled_from(["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric"]),
+    st.sampled_from(["linear", "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
+    st.tuples(st.integers(1, 13), st.integers(1, 13)),
+)
+def test_images_are_resized_to_any_size(coordinates: str, mode: str, sizes: tuple[int, int]) -> None:
+    attributes: dict[str, Any] = {"coordinate_transformation_mode": coordinates, "mode": "linear"}
+    if mode != "linear":
+        attributes |= {"mode": "nearest", "nearest_mode": mode}
+    check("Resize", numbers(2, 3, 5, 6), None, None, np.array([2, 3, *sizes]), **attributes)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0, 2.0, 3.0), (1.0, 1.0, 0.6, 1.7), (1.0, 1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_images_are_resized_by_any_factor(scales: tuple[float, ...], mode: str) -> None:
+    x, factors = numbers(2, 3, 5, 7), np.array(scales, np.float32)
+    check("Resize", x, None, factors, mode=mode)
+    if min(scales) >= 1:
+        check("Resize", x, factors, mode=mode, opset=10)
+        check("Upsample", x, factors, mode=mode, opset=9)
+
+
+def test_a_cubic_resize_is_left_to_the_evaluator() -> None:
+    check("Resize", numbers(1, 1, 4, 4), None, np.array([1, 1, 2, 2], np.float32), mode="cubic", slow=1)
+
+
+PADS = np.array([0, 1, 2, 0, 0, 0, 1, 3])
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_images_are_padded(mode: str) -> None:
+    check("Pad", numbers(2, 3, 4, 5), PADS, mode=mode)
+
+
+def test_pads_of_some_axes_hold_the_value_given() -> None:
+    check("Pad", numbers(2, 3, 4), np.array([1, 2]), np.array(0.5, np.float32), np.array([-1]))
+    check("Pad", numbers(2, 3, 4), pads=[0, 0, 1, 0, 2, 0], value=-1.5, opset=9)
+
+
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"])
+@pytest.mark.parametrize("axes", [[2, 3], [-1], [0, 2], [1], []])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_axes_are_reduced(operator: str, axes: list[int], keep: int) -> None:
+    check(operator, 0.25 * numbers(2, 3, 4, 5), np.array(axes, np.int64), keepdims=keep)
+
+
+def test_axes_of_old_reductions_are_attributes() -> None:
+    check("ReduceMean", numbers(2, 3, 4), axes=[1, 2], keepdims=0, opset=11)
+    check("ReduceSum", numbers(2, 3, 4), np.array([], np.int64), noop_with_empty_axes=1)
+
+
+@pytest.mark.parametrize("operator", ["GlobalAveragePool", "GlobalMaxPool"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 7)])
+def test_whole_images_are_pooled(operator: str, shape: tuple[int, ...]) -> None:
+    check(operator, numbers(*shape))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_parts_of_a_split_are_copied(axis: int) -> None:
+    check(
+        "Split",
+        numbers(4, 5, 3),
+        np.array([1, 2] if axis % 3 == 2 else [2, 2] if axis == 0 else [1, 4]),
+        axis=axis,
+        outputs=2,
+    )
+    check("Split", numbers(4, 7), axis=1, num_outputs=3, outputs=3)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_channels_become_blocks(mode: str) -> None:
+    check("DepthToSpace", numbers(2, 12, 3, 5), blocksize=2, mode=mode)
+
+
+def test_blocks_become_channels() -> None:
+    check("SpaceToDepth", numbers(2, 3, 4, 6), blocksize=2)
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div", "Min", "Max", "PRelu"])
+def test_operands_are_broadcast(operator: str) -> None:
+    check(operator, numbers(2, 3, 4), numbers(3, 1))
+
+
+@pytest.mark.parametrize(
+    "operator", ["Sqrt", "Exp", "Erf", "Floor", "Ceil", "Round", "Reciprocal", "Sin", "Relu", "Neg"]
+)
+def test_functions_of_one_tensor(operator: str) -> None:
+    check(operator, np.abs(numbers(2, 30)) + np.float32(0.5) if operator == "Sqrt" else numbers(2, 30))
+
+
+@pytest.mark.parametrize("exponent", [2.0, 0.5, 3.0])
+def test_powers(exponent: float) -> None:
+    check("Pow", np.abs(numbers(2, 30)), np.array(exponent, np.float32))
+
+
+def test_bounds_of_whole_numbers() -> None:
+    check("Clip", numbers(40, dtype="i4"), np.array(-2, np.int32), np.array(3, np.int32))
+    check("Clip", numbers(40, dtype="i4"), None, np.array(3, np.int32))

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: geometric means and errors."""
+"""Figures of a benchmark: geometric means, errors, areas."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def normalised_error(got: np.ndarray, expected: np.ndarray) -> float:
     energy = float((expected**2).sum())
     error = float((difference**2).sum())
     return error / energy if math.isfinite(error) and energy else 0.0 if error == 0.0 else math.inf
+
+
+def dominated_area(found: Sequence[tuple[float, float]], corner: tuple[float, float]) -> float:
+    """Area that a front of two objectives dominates below a corner (its hypervolume)."""
+    total, height = 0.0, corner[1]
+    for one, two in sorted(found):
+        if one < corner[0] and two < height:
+            total += (corner[0] - one) * (height - two)
+            height = two
+    return total

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import typer
 
-from fettle.cli.benches import compiling, cpu, decoding, gpu, lottery, predictions, proxy, quick, scheduling, search
+from fettle.cli.benches import (
+    compiling,
+    cpu,
+    decoding,
+    fronts,
+    gpu,
+    lottery,
+    predictions,
+    proxy,
+    quick,
+    scheduling,
+    search,
+)
 
 app = typer.Typer(help="Benchmarks against peers.", no_args_is_help=True)
 app.command(name="cpu")(cpu.cpu)
 app.command(name="gemv")(cpu.gemv)
 app.command(name="search")(search.search)
 app.command(name="lottery")(lottery.lottery)
+app.command(name="fronts")(fronts.fronts)
 app.command(name="quick")(quick.quick)
 app.command(name="schedule")(scheduling.schedule)
 app.command(name="gpu")(gpu.gpu)

@@ -46,16 +46,6 @@ def chance(*parts: object) -> float:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") / 2.0**64
 
 
-def dominated_area(found: Sequence[tuple[float, float]], corner: tuple[float, float]) -> float:
-    """Area that a front of two objectives dominates below a corner (its hypervolume)."""
-    total, height = 0.0, corner[1]
-    for one, two in sorted(found):
-        if one < corner[0] and two < height:
-            total += (corner[0] - one) * (height - two)
-            height = two
-    return total
-
-
 class SyntheticBackend(Backend):
     """About 10^4 valid schedules; the best algorithm, and the best tiles of each algorithm, depend on ``variant``.
 

@@ -15,6 +15,7 @@ from fettle.backends.api import DeviceText, Record
 from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.files import read_recording
 from fettle.backends.spaces import enumerate_space
+from fettle.bench.metrics import dominated_area
 from fettle.bench.predictions import RECORDED, TRIALS
 from fettle.costmodel.transfer import Trials
 from fettle.graph import codec
@@ -23,7 +24,6 @@ from fettle.search.explore import explore
 from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem
 from fettle.search.samplers.joined import make_front_prior
 from fettle.search.samplers.pareto import for_several
-from tests.search.synthetic import dominated_area
 
 SEEDS = range(5)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fettle.backends.api import Schedule
 from fettle.backends.replay.files import read_recording
 from fettle.backends.spaces import enumerate_space
+from fettle.bench.metrics import dominated_area
 from fettle.cli.app import main
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
@@ -25,7 +26,7 @@ from fettle.search.samplers.optunas import Nsga2Sampler
 from fettle.search.samplers.pareto import ParetoSampler, chebyshev, for_several
 from fettle.store.values import JobSpec, JobState
 from tests.backends.replay.samples import large, write
-from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, dominated_area, workload
+from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
 from tests.search.test_jobs import Bench
 from tests.store.samples import spec
 

@@ -32,13 +32,14 @@ class BoostedTrees:
         self._boosters = tuple(boosters)
 
     @classmethod
-    def fit(cls, features: Array, targets: Array, seed: int) -> BoostedTrees:
-        """Learn from [trials, columns] (NaN is missing) and [trials]; the first bag is all of them."""
+    def fit(cls, features: Array, targets: Array, seed: int, bags: int = _BAGS) -> BoostedTrees:
+        """Learn from [trials, columns] (NaN is missing) and [trials]; the first bag is all of them. With one bag there
+        is no spread."""
         import lightgbm
 
         rng = np.random.default_rng(seed)
         boosters = []
-        for bag in range(_BAGS):
+        for bag in range(bags):
             rows = np.sort(rng.integers(0, len(targets), len(targets))) if bag else np.arange(len(targets))
             data = lightgbm.Dataset(features[rows], targets[rows])
             boosters.append(lightgbm.train(_OPTIONS | {"seed": seed + bag}, data, num_boost_round=_ROUNDS))

@@ -180,7 +180,8 @@ class TreeSurrogate(Surrogate):
         self._feasible: Array | float = 1.0
         failed = ~np.isfinite(values)
         if failed.any():
-            expected, _ = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed).predict(columns(pool))
+            share = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed, bags=1)
+            expected, _ = share.predict(columns(pool))
             self._feasible = np.clip(1.0 - expected, LEAST, 1.0)
 
     def add(self, trials: Places, values: Array) -> None:

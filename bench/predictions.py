@@ -29,7 +29,7 @@ RECORDED = Path(__file__).parent / "results" / "h200"
 
 _LOOP = "code_loop_"
 _BEFORE: dict[str, dict[str, Value]] = {
-    "lowbit": {"reduce": "launch", "settle": False, "overlap": False},
+    "lowbit": {"reduce": "launch", "settle": False, "overlap": False, "registers": 0},
     "attention": {"queries": "shared"},
 }
 """What schedules of spaces that had no such parameter did."""
@@ -69,7 +69,7 @@ def bench_predictions(folders: list[Path]) -> tuple[PredictionRow, ...]:
     rows = []
     for folder in folders:
         pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for record in _records(folder / TRIALS):
+        for record in verified_trials(folder / TRIALS):
             program = _program(backend, record)
             found = predict(program, target_of(record.candidate.device))
             if isinstance(found, Prediction):
@@ -90,7 +90,13 @@ def mean_spearman(rows: list[PredictionRow]) -> float:
     return statistics.fmean(row.spearman for row in rows)
 
 
-def _records(path: Path) -> Iterator[Record]:
+def verified_trials(path: Path) -> Iterator[Record]:
+    """What a campaign measured of right kernels.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidArgument: it is malformed.
+    """
     try:
         text = gzip.decompress(path.read_bytes()).decode()
     except FileNotFoundError:
@@ -106,13 +112,17 @@ def _records(path: Path) -> Iterator[Record]:
             yield record
 
 
+def todays_schedule(backend: TritonBackend, record: Record) -> Schedule:
+    """A trial's schedule with the parameters that spaces have got since."""
+    family = backend.family(record.candidate.workload, record.candidate.device)
+    return Schedule.of(**_BEFORE.get(family.name, {}) | record.candidate.schedule.as_dict())
+
+
 def _program(backend: TritonBackend, record: Record) -> Program:
     """The launches of a trial with what its features say of the main one's machine code."""
     candidate, features = record.candidate, dict(record.features)
-    schedule = candidate.schedule.as_dict()
     family = backend.family(candidate.workload, candidate.device)
-    schedule = _BEFORE.get(family.name, {}) | schedule
-    plan = family.plan(candidate.workload, Schedule.of(**schedule), target_of(candidate.device))
+    plan = family.plan(candidate.workload, todays_schedule(backend, record), target_of(candidate.device))
     main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
     kernels = tuple(Kernel(launch, _compiled(launch, features if launch is main else {})) for launch in plan.launches)
     return Program("sm_90", kernels, plan.scratch)

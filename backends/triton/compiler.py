@@ -69,6 +69,8 @@ def compile_launch(launch: Launch, target: Target) -> Compiled:
         attrs={(names.index(name),): [["tt.divisibility", DIVISIBILITY]] for name in aligned},
     )
     options: dict[str, Any] = {"num_warps": launch.warps, "num_stages": launch.stages}
+    if launch.registers:
+        options["maxnreg"] = launch.registers
     try:
         kernel = triton.compile(source, target=GPUTarget(target.kind, target.arch, target.warp), options=options)
     except Exception as error:  # Triton raises whatever it likes

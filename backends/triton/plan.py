@@ -82,6 +82,8 @@ class Launch:
         grid: programs along x, y, z.
         warps: warps of a program.
         stages: depth of the software pipeline.
+        registers: most that a thread may have, so that more programs fit beside each other; 0 for as many as the
+            assembler likes.
         dependent: it may begin while the launch before it ends; its kernel waits for that one itself.
     """
 
@@ -92,6 +94,7 @@ class Launch:
     work: Work
     warps: int = 4
     stages: int = 3
+    registers: int = 0
     dependent: bool = False
 
     @property

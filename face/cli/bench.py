@@ -8,6 +8,7 @@ from fettle.cli.benches import (
     compiling,
     cpu,
     decoding,
+    defaults,
     fronts,
     gpu,
     lottery,
@@ -30,4 +31,5 @@ app.command(name="gpu")(gpu.gpu)
 app.command(name="compile")(compiling.compile_candidates)
 app.command(name="decoding")(decoding.decoding)
 app.command(name="proxy")(proxy.proxy)
+app.command()(defaults.defaults)
 app.command()(predictions.predictions)

@@ -27,8 +27,9 @@ _LARGE_BATCH = 512
 """Rows from which tiles of 128 of them fill the multiprocessors."""
 _LARGEST_SUM = 4096
 """Results of a tile whose parts its last program adds."""
-_MOST_PROGRAMS = 12
+_MOST_PROGRAMS = 16
 """Programs a multiprocessor gets, at most, by splitting K."""
+_FEW_REGISTERS = 96
 
 
 def default(workload: Workload, target: Target) -> Schedule:
@@ -42,6 +43,8 @@ def default(workload: Workload, target: Target) -> Schedule:
     tiles = list(_halfword_tiles(p, whole))
     # two warp groups beside each other, so that one takes codes out while the other multiplies
     small = [tile for tile in tiles if 8 * _shared(p, tile) <= tile["warps"] * target.shared_multiprocessor]
+    if small and small[0]["block_m"] >= 64:  # a shallow pipeline costs less than reading all rows twice as often
+        small.sort(key=lambda tile: (tile["scale"] != tiles[0]["scale"], -tile["block_n"]))
     return _first_legal(workload, whole, (*small, *tiles), target) or converted(workload, target)
 
 
@@ -62,7 +65,7 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
         allowed = [s for s in splits if s * tile["block_k"] <= p.k]
-        split = tile.get("split") or _split(p, count, tile["warps"], allowed, target)
+        split = tile.get("split") or _split(p, tile, count, allowed, target)
         # the program that is last adds all parts of its tile alone, which takes longer than a launch if tiles are large
         reduce = "last" if split > 1 and tile["block_m"] * tile["block_n"] <= largest else "launch"
         common: dict[str, Any] = {
@@ -72,6 +75,7 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
             "planes": "one",
             "settle": False,
             "overlap": False,
+            "registers": _registers(p, tile, count * split, target),
         }
         schedule = Schedule.of(**(common | {"split": split, "reduce": reduce} | tile))
         if is_valid(whole, schedule):
@@ -79,27 +83,51 @@ def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any
     return None
 
 
-def _split(p: Product, tiles: int, warps: int, splits: Iterable[int], target: Target) -> int:
-    """Parts of K that fill whole rounds of programs, some beside each other, and whose sums cost little.
+def _split(p: Product, tile: dict[str, Any], count: int, splits: Iterable[int], target: Target) -> int:
+    """Parts of K that fill whole rounds of ``count`` programs a part, and whose sums cost little.
 
-    A round of all multiprocessors takes 1/split; what is added a part (f32, written and read) is weighed against
-    the weight's bytes; a warp group alone on its multiprocessor waits for some of its time.
+    Programs that fit beside each other share a multiprocessor; where more come, the last of them leave some of it
+    idle. Where parts are uneven, passes are half as many as the most and half as the mean. What is added a part (f32,
+    written and read) is weighed against the weight's bytes; a warp group alone waits for some of its time.
     """
+    resident, blocks = _resident(p, tile, target), p.k // tile["block_k"]
 
     def cost(split: int) -> float:
-        rounds = -(-tiles * split // target.multiprocessors)
+        rounds = -(-count * split // target.multiprocessors)
         if split > 1 and rounds > _MOST_PROGRAMS:
             return math.inf
+        full, rest = divmod(rounds, resident)
+        busy = full * resident + (math.sqrt(rest * resident) if full else rest)
         sums = max(0.02, 8.0 * p.m / (p.k * p.weight.bits))
-        return rounds / split * (1.0 + sums * (split - 1)) * (1.0 + 0.2 * 4 / (warps * rounds))
+        alone = 0.2 * 4 / (tile["warps"] * min(rounds, resident))
+        passes = (blocks / split - (-blocks // split)) / 2
+        return busy * passes * (1.0 + sums * (split - 1)) * (1.0 + alone)
 
     return min(splits, key=cost, default=1)
 
 
+def _resident(p: Product, tile: dict[str, Any], target: Target) -> int:
+    """Programs that fit on a multiprocessor, if threads take 128 registers."""
+    by_registers = target.registers // (128 * target.warp * tile["warps"])
+    return max(1, min(int(target.shared_multiprocessor // _shared(p, tile)), by_registers))
+
+
+def _registers(p: Product, tile: dict[str, Any], programs: int, target: Target) -> int:
+    """Few where more programs come to a multiprocessor than fit if the assembler takes what it likes (137 for four
+    bits and K in even parts), and none go to local memory."""
+    few = tile["method"] == "ptx" and tile["block_m"] <= _SMALL_BATCH and p.weight.bits < 8
+    return _FEW_REGISTERS if few and programs > 4 * target.multiprocessors and target.kind == "cuda" else 0
+
+
 def _shared(p: Product, tile: dict[str, Any]) -> float:
-    """Bytes of shared memory that a tile's pipeline takes; of the weight, one stage is in registers."""
-    stages, block_k = tile["stages"], tile["block_k"]
-    return float(block_k * (stages * 2 * tile["block_m"] + (stages - 1) * p.weight.bits * tile["block_n"] / 8))
+    """Bytes of shared memory that a tile's pipeline takes; of the weight, one stage is in registers.
+
+    So is one of the activations where small instructions multiply them, those of eight rows.
+    """
+    stages, block_k, block_n = tile["stages"], tile["block_k"], tile["block_n"]
+    rows = tile["block_m"] * (stages - 1 if tile["block_m"] <= 8 else stages)
+    scales = 4 * stages * block_n * (1 + p.weight.zero_points)
+    return float(block_k * (2 * rows + (stages - 1) * p.weight.bits * block_n / 8) + scales)
 
 
 def _byte_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
@@ -131,7 +159,7 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
     if block_m <= _SMALL_BATCH:
         blocks = (256, 512, 128, 64, 32)
     elif block_m >= 128:
-        blocks = (64, 128, 32, 256)
+        blocks = (128, 64, 32, 256)
     values = halfword_values(p)
     # an early scale is a product for two weights, a late one a sum for each result of each group, and registers
     late_first = p.group >= max(64, 2 * block_m) and block_m * values < 1024

@@ -70,6 +70,7 @@ def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightL
         ),
         warps=schedule["warps"],
         stages=schedule["stages"],
+        registers=schedule["registers"],
         dependent=schedule["overlap"] and rounds_activations(schedule),
     )
 

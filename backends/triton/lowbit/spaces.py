@@ -122,6 +122,7 @@ def space(workload: Workload, target: Target) -> Space:
             Parameter.categorical("overlap", (False, True) if target.has_dependent_launches else (False,)),
             Parameter("warps", (2, 4, 8)),
             Parameter("stages", (2, 3, 4, 5)),
+            Parameter("registers", (0, 96, 128) if target.kind == "cuda" else (0,)),
             Parameter.categorical("settle", (False, True)),
         ),
         (
@@ -147,6 +148,10 @@ def _tile_constraints(p: Product, target: Target) -> tuple[Constraint, ...]:
         Constraint("algorithm == 'float' or (scale == 'late' and method == 'convert')", "bytes are scaled last"),
         Constraint("split == 1 or order == 'tiles'", "a stream splits by itself"),
         Constraint("reduce == 'launch' or split > 1", "only parts have a last one"),
+        Constraint(
+            f"registers == 0 or (method in {HALFWORDS} and block_m * block_n <= 1024 * warps)",
+            "fewer registers than the assembler likes suffice for small sums",
+        ),
         Constraint(
             "not overlap or algorithm != 'float' or (reduce == 'launch' and (split > 1 or order == 'stream'))",
             "only launches that follow one another overlap",

@@ -11,6 +11,7 @@ from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.backends.triton.executor import CompileExecutor
 from fettle.backends.triton.program import Program
+from fettle.backends.triton.resources import occupancy
 from fettle.backends.triton.targets import TARGETS
 from fettle.graph.workload import Workload
 from fettle.store.memory import MemoryStore
@@ -80,7 +81,7 @@ def test_codes_multiplied_as_they_lie_take_fewer(
     assert loop.total * 4 * 32 / (128 * block_k) <= 2.0
 
 
-@pytest.mark.parametrize(("m", "most"), [(64, 3.1), (128, 4.3)])
+@pytest.mark.parametrize(("m", "most"), [(64, 3.1), (128, 3.3)])
 def test_a_batch_takes_each_code_out_once(executor: CompileExecutor, m: int, most: float) -> None:
     """The default's tile has all rows; its loop multiplies by warpgroups and waits for nothing in device memory."""
     text = f"matmul m={m} n=11008 k=4096 act=bf16 weight=u4:128 compute=bf16"
@@ -93,6 +94,17 @@ def test_a_batch_takes_each_code_out_once(executor: CompileExecutor, m: int, mos
     assert loop["wgmma"] == constants["block_n"] // (16 * warps) * constants["block_k"] // 16, "no product twice"
     assert loop.total * warps * 32 / (constants["block_n"] * constants["block_k"]) <= most
     assert waits_for_products(kernel.compiled.code) <= 2, "one a pass, not one an instruction"
+
+
+def test_more_programs_fit_beside_each_other_if_threads_take_few_registers(executor: CompileExecutor) -> None:
+    """K in two even parts: left alone, the assembler takes 137 registers, so that three fit."""
+    text = "matmul m=16 n=28672 k=8192 act=bf16 weight=u4:128 compute=bf16"
+    (kernel,) = Program.of(build(executor, text)).kernels
+    assert kernel.compiled is not None
+    assert dict(kernel.launch.constants)["parts"] == 2
+    assert (kernel.compiled.resources.registers, kernel.compiled.resources.spills) == (96, 0)
+    fits = occupancy(kernel.compiled.resources, kernel.compiled.threads, kernel.compiled.shared, TARGETS["sm_90"])
+    assert fits.blocks == 5
 
 
 def waits_for_products(cubin: bytes) -> int:

@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.dense.geometry import Geometry
-from fettle.backends.cpu.dense.operands import full_or_rest
+from fettle.backends.cpu.dense.operands import first_column, full_or_rest
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.words import Registers
 from fettle.backends.cpu.rows.elementwise import evaluate
@@ -41,13 +41,13 @@ class Finish:
     def tile(self, acc: Registers, b: Any, row: Any, panel: Any, count: int) -> None:
         """Emit the stores of the first ``count`` rows of ``acc``."""
         g = self.g
-        full, rest = divmod(g.n, g.micro_n)
+        full, rest = g.whole_panels
         vectors = list(itertools.product(range(count), range(g.vectors)))
 
         def columns(width: int) -> None:
             if self.is_plain and width == g.micro_n:
                 for r, v in vectors:
-                    column = panel * g.micro_n + v * g.lanes
+                    column = first_column(g, panel) + v * g.lanes
                     where = g.at(b, row * g.micro_m + r, T.ramp(column, 1, g.lanes))
                     T.buffer_store(self.y, acc[r * g.vectors + v], list(where))
                 return
@@ -59,13 +59,13 @@ class Finish:
 
     def buffered(self, b: Any, row: Any, panel: Any, count: int) -> None:
         """Emit the stores of the first ``count`` rows of ``tile_buffer``."""
-        full, rest = divmod(self.g.n, self.g.micro_n)
+        full, rest = self.g.whole_panels
         widths = (self.g.micro_n, rest)
         full_or_rest(panel, full, rest, *(partial(self._rows, b, row, panel, count, width) for width in widths))
 
     def _rows(self, b: Any, row: Any, panel: Any, count: int, width: int) -> None:
         with T.serial(0, count) as r:
-            self._row(b, row * self.g.micro_m + r, r, panel * self.g.micro_n, width)
+            self._row(b, row * self.g.micro_m + r, r, first_column(self.g, panel), width)
 
     def _row(self, b: Any, m: Any, r: Any, n0: Any, width: int) -> None:
         lanes = self.g.lanes

@@ -131,6 +131,12 @@ class Geometry:
         return math.ceil(self.tile_k / self.pairs / self.depth) * self.depth
 
     @property
+    def whole_panels(self) -> tuple[int, int]:
+        """(panels that are written as a whole, columns of the last one that exist or 0). Where rhs is read in place
+        there is nothing behind its last column: the last panel ends there, and begins in the one before."""
+        return (self.panels, 0) if self.rhs == "direct" else divmod(self.n, self.micro_n)
+
+    @property
     def m_tiles(self) -> int:
         return math.ceil(self.micro_rows / self.tile_m)
 

@@ -34,7 +34,7 @@ from fettle.backends.cpu.dense.loops import Emitter
 from fettle.backends.cpu.dense.operands import full_or_rest, pack_panels
 from fettle.backends.cpu.dense.tiles import TileEmitter
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Registers, argument
+from fettle.backends.cpu.gemv.words import Registers, argument, read
 
 
 def emit(g: Geometry, device: Device) -> Any:
@@ -116,22 +116,25 @@ class VectorEmitter(Emitter):
         """acc += x · W over one block of k."""
         g = self.g
 
-        def right(k: Any, column: Any) -> Any:
+        in_place = Floats(g.right)  # of a rhs that nothing converted before
+
+        def right(k: Any, column: Any, lanes: int) -> Any:
             buffer, place = self.weights(b, panel, j, k0, k, column)
-            return buffer[place]
+            return in_place.read(buffer, place, lanes) if g.rhs == "direct" else read(buffer, place, lanes)
 
         def step(k: Any) -> None:
             if g.prefetch:
                 for v in range(0, g.micro_n, 16):
-                    ahead = T.address_of(right(k + g.prefetch, v))
+                    buffer, place = self.weights(b, panel, j, k0, k + g.prefetch, v)
+                    ahead = T.address_of(buffer[place])
                     T.evaluate(T.call_intrin("void", "tirx.prefetch", ahead, 0, 3, 1))
+            weights = [right(k, v * g.lanes, g.lanes) for v in range(g.vectors)]
             for r in range(count):
                 m = row * g.micro_m + r
                 value = self.copy[i * g.micro_m + r, k] if g.copies_x else self.x[g.at(b, m, k0 + k)]
                 for v in range(g.vectors):
                     number = r * g.vectors + v
-                    weights = right(k, T.ramp(v * g.lanes, 1, g.lanes))
-                    acc[number] = dots.multiply_add(acc[number], value, weights, g.lanes, g.pairs)
+                    acc[number] = dots.multiply_add(acc[number], value, weights[v], g.lanes, g.pairs)
 
         whole = length // g.unroll_k
         with T.serial(0, whole) as outer:

@@ -10,7 +10,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.dense.finish import Finish
 from fettle.backends.cpu.dense.geometry import Geometry
-from fettle.backends.cpu.dense.operands import copy_x, pack_block, parallel_or_serial
+from fettle.backends.cpu.dense.operands import copy_x, first_column, pack_block, parallel_or_serial
 
 ROW_PADDING = 16
 """Elements between the rows of a copied x tile: powers of two would collide in the L1 cache."""
@@ -68,7 +68,7 @@ class Emitter(abc.ABC):
         if g.rhs == "blocks":
             return self.block, (j, k, column)
         if g.rhs == "direct":
-            return self.w, g.at(b, k0 + k, panel * g.micro_n + column)
+            return self.w, g.at(b, k0 + k, first_column(g, panel) + column)
         return self.w, (b, panel, k0 + k, column)
 
     @abc.abstractmethod

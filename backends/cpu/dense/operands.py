@@ -17,6 +17,12 @@ def parallel_or_serial(extent: int, threads: int) -> Any:
     return T.parallel(0, extent) if threads > 1 and extent > 1 else T.serial(0, extent)
 
 
+def first_column(g: Geometry, panel: Any) -> Any:
+    """Column of y at which a panel begins."""
+    column = panel * g.micro_n
+    return T.min(column, g.n - g.micro_n) if g.rhs == "direct" and g.n % g.micro_n else column
+
+
 def full_or_rest(index: Any, full: int, rest: int, on_full: Callable[[], None], on_rest: Callable[[], None]) -> None:
     """Emit ``on_full`` for indices below ``full``, ``on_rest`` for the one after; beyond it nothing."""
     if full:

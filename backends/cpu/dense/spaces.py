@@ -16,7 +16,7 @@ from fettle.backends.cpu.dense.limits import Limits
 from fettle.backends.cpu.dense.untuned import untuned
 from fettle.graph.workload import Workload
 
-VERSION = "dense-5"
+VERSION = "dense-6"
 
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
@@ -26,6 +26,12 @@ _TILES = (1, 2, 4, 8, 16, 32, 64)
 
 _BLOCKS = (128, 256, 512, 1024)
 """Elements of k in a block, where that is not all of k."""
+
+_SHORT_BLOCKS = (8, 32)
+"""The same where rhs is read in place: few of its rows at a time, each in a long run."""
+
+_ROWS_IN_PLACE = 32
+"""Rows of x up to which it may pay to read rhs in place, in short blocks."""
 
 _LATENCY = 8
 """Multiply-adds in flight that keep two units with a latency of four cycles busy."""
@@ -78,12 +84,14 @@ def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Para
     m, n, k = limits.m, limits.n, limits.k
     whole_tiles = shapes.heights(m) if limits.has_tiles else ()
     threads = _thread_counts(device) if workload.flops < _SMALL else (limits.threads,)
+    reads_in_place = workload["rhs"] is not None and m <= _ROWS_IN_PLACE
+    blocks = (*_SHORT_BLOCKS, *_BLOCKS) if reads_in_place else _BLOCKS
     parameters = [
         Parameter("micro_m", tuple(sorted({*limits.vector_rows, *whole_tiles}))),
         Parameter("micro_n", limits.widths),
         Parameter("tile_m", _up_to(m, _TILES)),
         Parameter("tile_n", _up_to(math.ceil(n / limits.lanes), _TILES)),
-        Parameter("tile_k", (*(block for block in _BLOCKS if block < k), k)),
+        Parameter("tile_k", (*(block for block in blocks if block < k), k)),
         Parameter("unroll_k", tuple(steps for steps in (1, 2) if steps <= k)),
         Parameter.categorical("order", ("rows", "columns")),
         Parameter.categorical("inner", ("rows", "panels")),
@@ -92,11 +100,13 @@ def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Para
         Parameter("threads", threads),
     ]
     if limits.is_narrow:
-        multiply = "pairs" if limits.has_pairs else "single"
-        parameters.append(Parameter.categorical("multiply", (multiply, "tiles") if limits.has_tiles else (multiply,)))
+        pairs = ("pairs",) if limits.has_pairs else ()
+        tiles = ("tiles",) if limits.has_tiles else ()
+        single = ("single",) if reads_in_place or not limits.has_pairs else ()
+        parameters.append(Parameter.categorical("multiply", (*pairs, *tiles, *single)))
     if workload["rhs"] is not None:
-        direct = () if limits.is_narrow else ("direct",)
-        parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *direct)))
+        in_place = reads_in_place or not limits.is_narrow
+        parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *(("direct",) if in_place else ()))))
     return parameters
 
 
@@ -207,9 +217,15 @@ def _tile_constraints(limits: Limits) -> list[Constraint]:
 
 def _rhs_constraints(limits: Limits) -> list[Constraint]:
     """How a dynamic right-hand side may be read."""
-    return [
-        Constraint(f"rhs != 'direct' or {limits.n} % micro_n == 0", "rows of rhs are read in whole register tiles"),
+    constraints = [
+        Constraint(f"rhs != 'direct' or micro_n <= {limits.n}", "rows of rhs are read in whole register tiles"),
         Constraint(
             f"rhs != 'blocks' or tile_m * micro_m >= {limits.reusing_rows}", "a packed block must be used often"
         ),
+        Constraint(
+            f"rhs == 'direct' or tile_k >= {min(limits.k, _BLOCKS[0])}", "what is packed need not be read in short blocks"
+        ),
     ]
+    if limits.has_pairs:
+        constraints.append(Constraint("(rhs == 'direct') == (multiply == 'single')", "pairs of rows are packed"))
+    return constraints

@@ -19,6 +19,12 @@ _DEEPEST = 1024
 """Elements of k in a block at most."""
 
 
+_FEW = {False: 8, True: 16}
+_FEW_NARROW = {False: 4, True: 8}
+"""Rows of x up to which a dynamic rhs is read in place, by whether it is larger than a core's cache. Of bfloat16 it is
+multiplied in f32 then: pairs of its rows would have to be packed."""
+
+
 def untuned(limits: Limits, space: Space) -> Schedule:
     """A point of the space."""
     choices = {parameter.name: parameter.choices for parameter in space.parameters}
@@ -62,8 +68,28 @@ def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dic
         wish["multiply"] = choices["multiply"][0]
     if "rhs" in choices:
         wish["rhs"] = "blocks" if tile_m * micro_m >= limits.reusing_rows else "packed"
-        if m <= 8 and n % micro_n == 0 and "direct" in choices["rhs"]:
-            wish["rhs"] = "direct"
+        if "direct" in choices["rhs"] and micro_n <= n:
+            wish |= _in_place_wish(limits, choices, micro_n)
+    return wish
+
+
+def _in_place_wish(limits: Limits, choices: Mapping[str, Sequence[Value]], micro_n: int) -> dict[str, Value]:
+    """What differs where few rows of x make packing rhs cost more than it saves.
+
+    A rhs that no core's cache holds is read a few rows at a time, each in as long a run as there is: down a panel, every
+    line would be in another page.
+    """
+    m, n, k = limits.m, limits.n, limits.k
+    is_large = k * n * limits.element_bytes > limits.l2
+    if m > (_FEW_NARROW[is_large] if limits.is_narrow else _FEW[is_large]):
+        return {}
+    wish: dict[str, Value] = {"rhs": "direct"}
+    if "multiply" in choices:
+        wish["multiply"] = "single"
+    if is_large:
+        sharers = limits.threads if limits.batch == 1 else 1
+        wish["tile_k"] = min(int(block) for block in choices["tile_k"])
+        wish["tile_n"] = _largest(choices["tile_n"], math.ceil(n / micro_n / sharers))
     return wish
 
 

@@ -34,7 +34,7 @@ _LARGEST_DIM = 256
 _LARGEST_CHUNK = 512
 """Elements and keys of which products of a byte and 15 bits add up in 31."""
 
-_FEW = 16
+_FEW = 32
 """Up to so many queries with the same keys, splitting the keys is the default."""
 
 _MOST_SPLIT = 64

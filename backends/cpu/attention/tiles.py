@@ -17,6 +17,7 @@ and at the end ``y = O / l``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
@@ -58,12 +59,15 @@ class Tiles:
 
 
 class _Block:
-    """One block of query rows, from ``first`` on, of one head of keys and values."""
+    """One block of query rows, from ``first`` on, of one head of keys and values: as many register tiles as there are
+    rows for."""
 
     def __init__(self, kernel: Tiles, head: Any, first: Any) -> None:
         plan, self.v = kernel.plan, kernel.v
         self.plan, self.kernel, self.head, self.first = plan, kernel, head, first
         n = plan.lanes
+        rows = T.min(T.int64(plan.block), plan.rows - first)
+        self.tiles = self.v.let(T.floordiv(rows + (plan.tile_rows - 1), T.int64(plan.tile_rows)))
         self.queries = T.alloc_buffer((plan.block, plan.dim_units), self.v.register)
         self.scores = T.alloc_buffer((plan.block, plan.chunk), "float32")
         self.weights = T.alloc_buffer((plan.block, plan.chunk // 2), "int32") if plan.bf16 else self.scores
@@ -73,7 +77,7 @@ class _Block:
 
     def emit(self) -> None:
         plan, v = self.plan, self.v
-        with T.serial(T.int64(0), T.int64(plan.block)) as row:
+        with T.serial(T.int64(0), self.tiles * plan.tile_rows) as row:
             self._begin(row)
         visible: Any = T.int64(plan.kv)
         if plan.causal:
@@ -83,7 +87,7 @@ class _Block:
             start = v.let(index * plan.chunk)
             count = v.let(T.min(T.int64(plan.chunk), visible - start))
             self._multiply_keys(start, count)
-            with T.serial(T.int64(0), T.int64(plan.block)) as row:
+            with T.serial(T.int64(0), self.tiles * plan.tile_rows) as row:
                 self._softmax(row, start, count)
             self._multiply_values(start, count)
         with T.serial(T.int64(0), v.let(T.min(T.int64(plan.block), plan.rows - self.first))) as row:
@@ -135,7 +139,7 @@ class _Block:
                         place = T.Ramp((panel * wide + i) * n, T.int64(1), n)
                         T.buffer_store(self.scores, totals[r * wide + i], [row + r, place])
 
-            until(plan.block, plan.tile_rows, tile)
+            self._each_tile(tile)
 
     def _multiply_values(self, start: Any, count: Any) -> None:
         """O += P · V of a chunk, by panels of ``tile_vectors`` vectors of dim."""
@@ -159,9 +163,15 @@ class _Block:
                     for i in range(wide):
                         T.buffer_store(self.results, totals[r * wide + i], [row + r, places[i]])
 
-            until(plan.block, plan.tile_rows, tile)
+            self._each_tile(tile)
 
         until(plan.dim_vectors, plan.tile_vectors, panel)
+
+    def _each_tile(self, body: Callable[[Any, int], None]) -> None:
+        """Call ``body(first row, rows)`` for the register tiles of the block."""
+        rows = self.plan.tile_rows
+        with T.serial(T.int64(0), self.tiles) as tile:
+            body(tile * rows, rows)
 
     def _outer(self, totals: Registers, registers: list[Any], left: Any, row: Any, rows: int, unit: Any) -> None:
         """totals[r, i] += left[row + r, unit] · registers[i]."""

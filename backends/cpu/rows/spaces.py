@@ -106,18 +106,20 @@ def _softmax(workload: Workload, device: Device, threads: Parameter) -> tuple[li
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """Every thread that gets work, of a softmax enough of it; four vectors a step where rows are long enough; stores
-    through the caches."""
+    """Every thread that gets work, of a softmax enough of it; four vectors a step where rows are long enough. Results
+    are written past the caches where all tensors together fill more than half of the last one, which others share."""
     found = space(workload, device)
     values: dict[str, Value] = {parameter.name: parameter.choices[0] for parameter in found.parameters}
     choices = {
         parameter.name: [int(c) for c in parameter.choices if isinstance(c, int)] for parameter in found.parameters
     }
     values["unroll"] = max(unroll for unroll in choices["unroll"] if unroll <= 4)
+    is_large = workload.nbytes > cpu.last_level_bytes(device) // 2
+    values["stream"] = is_large and True in _stream(workload).choices
     tasks = -(-workload.result.size // choices["chunk"][0]) if workload.operator == "elementwise" else workload["rows"]
     if workload.operator == "softmax":
         algorithms = next(parameter.choices for parameter in found.parameters if parameter.name == "algorithm")
-        values |= _untuned_softmax(workload, device, algorithms, choices)
+        values |= _untuned_softmax(workload, bool(values["stream"]), algorithms, choices)
         split = int(values["split"])
         tasks = tasks * split if split > 1 else min(tasks, max(1, workload.result.size // _GOOD_SHARE))
     values["threads"] = max(threads for threads in choices["threads"] if threads <= tasks)
@@ -125,14 +127,11 @@ def default(workload: Workload, device: Device) -> Schedule:
 
 
 def _untuned_softmax(
-    workload: Workload, device: Device, algorithms: Sequence[Value], choices: Mapping[str, list[int]]
+    workload: Workload, streams: bool, algorithms: Sequence[Value], choices: Mapping[str, list[int]]
 ) -> dict[str, Value]:
-    """Pipelined where every thread has two rows, and written past the caches where x and y fill more than half of the
-    last one, which others share. Of fewer rows than threads, long ones are split."""
+    """Pipelined where every thread has two rows. Of fewer rows than threads, long ones are split."""
     rows, most = workload["rows"], choices["threads"][-1]
-    is_large = 2 * workload.result.nbytes > cpu.last_level_bytes(device) // 2
-    streams = is_large and True in _stream(workload).choices
-    values: dict[str, Value] = {"degree": 5, "stream": streams}
+    values: dict[str, Value] = {"degree": 5}
     if rows < most:
         long = [parts for parts in choices["split"] if parts == 1 or workload["cols"] >= parts * _GOOD_PART]
         return values | {"split": max(long), "algorithm": "two_pass"}

@@ -110,6 +110,13 @@ class VectorEmitter(Emitter):
         for number, place in self._partial(i, j, count):
             T.buffer_store(self.partial, acc[number], list(place))
 
+    def _left(self, b: Any, m: Any, k: Any) -> Any:
+        """What step ``k`` multiplies of a row of x that was not copied: a number, or the bits of a pair."""
+        g = self.g
+        if g.pairs == 1:
+            return Floats(g.act).read(self.x, g.at(b, m, k), 1)
+        return T.reinterpret("int32", self.x[g.at(b, m, T.ramp(2 * k, 1, 2))])
+
     def _accumulate(
         self, acc: Registers, b: Any, row: Any, i: Any, panel: Any, j: Any, k0: Any, length: Any, count: int
     ) -> None:
@@ -131,7 +138,7 @@ class VectorEmitter(Emitter):
             weights = [right(k, v * g.lanes, g.lanes) for v in range(g.vectors)]
             for r in range(count):
                 m = row * g.micro_m + r
-                value = self.copy[i * g.micro_m + r, k] if g.copies_x else self.x[g.at(b, m, k0 + k)]
+                value = self.copy[i * g.micro_m + r, k] if g.copies_x else self._left(b, m, k0 + k)
                 for v in range(g.vectors):
                     number = r * g.vectors + v
                     acc[number] = dots.multiply_add(acc[number], value, weights[v], g.lanes, g.pairs)

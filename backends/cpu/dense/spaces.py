@@ -69,6 +69,8 @@ def space(workload: Workload, device: Device) -> Space:
         constraints += _thread_constraints(limits)
     if limits.has_tiles:
         constraints += _tile_constraints(limits)
+    if limits.has_pairs and limits.k % 2:
+        constraints.append(Constraint("copy_x or multiply == 'single'", "the last number of a row is paired with zero"))
     if workload["rhs"] is not None:
         constraints += _rhs_constraints(limits)
     return Space(parameters, constraints, version=VERSION)
@@ -111,10 +113,8 @@ def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Para
 
 
 def _copies(limits: Limits) -> tuple[bool, ...]:
-    """Whether x may be read where it is: as f32, or as tiles that K is whole in."""
-    if not limits.is_narrow:
-        return (False, True) if limits.m > 1 else (False,)
-    return (False, True) if limits.has_tiles and limits.k % (2 * TILE_DEPTH) == 0 else (True,)
+    """Whether x is copied; a single row lies as a copy would, unless its last number has to be paired with zero."""
+    return (False, True) if limits.m > 1 or limits.has_pairs else (False,)
 
 
 def _up_to(extent: int, choices: tuple[int, ...]) -> tuple[int, ...]:
@@ -211,7 +211,10 @@ def _tile_constraints(limits: Limits) -> list[Constraint]:
             f"multiply != 'tiles' or {shapes.fits('micro_m', columns)}", "sums, x and W must fit in the tile registers"
         ),
         Constraint("multiply != 'tiles' or unroll_k == 1 and prefetch == 0", "a product of tiles is 16 steps"),
-        Constraint(f"copy_x or multiply == 'tiles' and {m} % micro_m == 0", "tiles of x are whole, or copied"),
+        Constraint(
+            f"copy_x or multiply != 'tiles' or {m} % micro_m == 0 and {limits.k} % {2 * TILE_DEPTH} == 0",
+            "tiles of x are whole, or copied",
+        ),
     ]
 
 
@@ -223,7 +226,8 @@ def _rhs_constraints(limits: Limits) -> list[Constraint]:
             f"rhs != 'blocks' or tile_m * micro_m >= {limits.reusing_rows}", "a packed block must be used often"
         ),
         Constraint(
-            f"rhs == 'direct' or tile_k >= {min(limits.k, _BLOCKS[0])}", "what is packed need not be read in short blocks"
+            f"rhs == 'direct' or tile_k >= {min(limits.k, _BLOCKS[0])}",
+            "what is packed need not be read in short blocks",
         ),
     ]
     if limits.has_pairs:

@@ -36,13 +36,14 @@ def untuned(limits: Limits, space: Space) -> Schedule:
 def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dict[str, Value]:
     """All rows that a task may have pass over a few panels, which stay in L2, while each strip of x stays in L1.
 
-    Up to four rows read W once, one panel after the other.
+    Up to four rows read W once, one panel after the other. More have panels of two vectors, or three where fewer
+    columns are padded then.
     """
     m, n, k, lanes = limits.m, limits.n, limits.k, limits.lanes
-    wide = 4 * lanes if m <= 4 else 2 * lanes
-    micro_n = _largest(choices["micro_n"], max(lanes, min(wide, n)))
+    vectors = min((2, 3), key=lambda wide: math.ceil(n / lanes / wide) * wide) if m > 4 else 4
+    micro_n = _largest(choices["micro_n"], max(lanes, min(vectors * lanes, n)))
     most_rows = (limits.registers - limits.x_registers) // (micro_n // lanes) - 1
-    micro_m = max(rows for rows in limits.vector_rows if rows <= min(most_rows, 8))
+    micro_m = max(rows for rows in limits.vector_rows if rows <= min(most_rows, 14 if micro_n == lanes else 8))
     tile_m = tile_n = 1
     tile_k = k
     if m > 4:
@@ -60,7 +61,7 @@ def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dic
         "unroll_k": 1,
         "order": "columns",
         "inner": "panels",
-        "copy_x": limits.is_narrow,
+        "copy_x": limits.has_pairs and limits.k % 2 == 1,
         "prefetch": 0,
         "threads": limits.threads,
     }
@@ -76,8 +77,8 @@ def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dic
 def _in_place_wish(limits: Limits, choices: Mapping[str, Sequence[Value]], micro_n: int) -> dict[str, Value]:
     """What differs where few rows of x make packing rhs cost more than it saves.
 
-    A rhs that no core's cache holds is read a few rows at a time, each in as long a run as there is: down a panel, every
-    line would be in another page.
+    A rhs that no core's cache holds is read a few rows at a time, each in as long a run as there is: down a panel,
+    every line would be in another page.
     """
     m, n, k = limits.m, limits.n, limits.k
     is_large = k * n * limits.element_bytes > limits.l2
@@ -85,7 +86,7 @@ def _in_place_wish(limits: Limits, choices: Mapping[str, Sequence[Value]], micro
         return {}
     wish: dict[str, Value] = {"rhs": "direct"}
     if "multiply" in choices:
-        wish["multiply"] = "single"
+        wish |= {"multiply": "single", "copy_x": False}
     if is_large:
         sharers = limits.threads if limits.batch == 1 else 1
         wish["tile_k"] = min(int(block) for block in choices["tile_k"])

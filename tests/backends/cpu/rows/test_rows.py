@@ -389,6 +389,16 @@ def test_a_large_softmax_is_written_past_the_caches_by_default() -> None:
     assert choice(64, (1 << 17) + 1) == ("two_pass", True)  # a row of exponentials would not fit beside x
 
 
+@pytest.mark.parametrize(
+    "text", ["rmsnorm rows={} cols=4096 act=f32", "elementwise shape={}x4096 act=f32 expr=exp(x0)"]
+)
+def test_what_fills_half_of_the_last_cache_is_written_past_it_by_default(text: str) -> None:
+    device = cpu.default_device(attrs.evolve(cpu.Machine.detect(), caches=(("L2", 1 << 20), ("L3", 32 << 20))))
+    streams = [ROWS.default(Workload.parse(text.format(rows)), device)["stream"] for rows in (500, 520)]
+    assert streams == [False, True]
+    assert not ROWS.default(Workload.parse(text.format(2000).replace("f32", "bf16")), device)["stream"]
+
+
 @pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
 def test_only_long_rows_are_split_by_default_and_take_two_parallel_regions() -> None:
     device = device_of(LEVELS[-1], 2)

@@ -13,6 +13,7 @@ from fettle.graph.errors import DataLoss, InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.service.convert.kernels import kernel_to_proto, lookup_to_proto, stats_to_proto
 from fettle.service.convert.values import mode_from_proto, selector_from_proto
+from fettle.service.devices import RecentDevices
 from fettle.service.tuning import Resolve
 from fettle.store.api import Store
 from fettle.store.lookup import LookupResult, lookup_all
@@ -31,7 +32,7 @@ class KernelServicer(kernels_pb2_grpc.KernelServiceServicer):
 
     def __init__(self, store: Store, resolve: Resolve) -> None:
         self._store = store
-        self._resolve = resolve
+        self._devices = RecentDevices(resolve)
 
     async def Lookup(  # noqa: N802
         self, request: pb.LookupRequest, context: grpc.aio.ServicerContext[pb.LookupRequest, pb.LookupResponse]
@@ -96,7 +97,7 @@ class KernelServicer(kernels_pb2_grpc.KernelServiceServicer):
 
     def _device(self, selector: common_pb2.DeviceSelector) -> Device:
         device = selector_from_proto(selector)
-        return self._resolve(device)[1] if isinstance(device, str) else device
+        return self._devices(device) if isinstance(device, str) else device
 
     def _lookup(self, texts: list[str], selector: common_pb2.DeviceSelector, mode: int) -> tuple[LookupResult, ...]:
         workloads = [Workload.parse(text) for text in texts]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact
@@ -16,6 +17,12 @@ from fettle.store.sql.models import ArtifactRow, KernelRow
 from fettle.store.values import KERNEL_VERSION, Kernel
 
 _log = logging.getLogger(__name__)
+
+_READ = select(KernelRow.key, KernelRow.version, KernelRow.workload_key, KernelRow.device_key, KernelRow.data)
+"""What a kernel is read from: columns, not objects, since look-ups are what a server does most."""
+
+_BY_KEY = _READ.where(KernelRow.key.in_(bindparam("keys", expanding=True)))
+"""Made once: making it takes longer than SQLite does to answer it."""
 
 
 def put_artifact(session: Session, artifact: Artifact, sha256: str, size: int, now: float) -> None:
@@ -68,7 +75,7 @@ def get(session: Session, catalogue: Catalogue, keys: Sequence[str]) -> dict[str
     """The kernels of cache keys, as far as this version can read them."""
     found: dict[str, Kernel] = {}
     for some in batches(set(keys)):
-        rows = session.scalars(select(KernelRow).where(KernelRow.key.in_(some))).all()
+        rows = session.connection().execute(_BY_KEY, {"keys": some}).all()
         found.update((kernel.key, kernel) for kernel in _load(session, catalogue, rows))
     return found
 
@@ -77,16 +84,16 @@ def select_kernels(
     session: Session, catalogue: Catalogue, device_key: str | None, operator: str | None, limit: int
 ) -> tuple[Kernel, ...]:
     """Kernels, newest first."""
-    query = select(KernelRow).where(KernelRow.version == KERNEL_VERSION)
+    query = _READ.where(KernelRow.version == KERNEL_VERSION)
     if device_key is not None:
         query = query.where(KernelRow.device_key == device_key)
     if operator is not None:
         query = query.where(KernelRow.operator == operator)
     query = query.order_by(KernelRow.created.desc(), KernelRow.key).limit(limit)
-    return _load(session, catalogue, session.scalars(query).all())
+    return _load(session, catalogue, session.connection().execute(query).all())
 
 
-def _load(session: Session, catalogue: Catalogue, rows: Sequence[KernelRow]) -> tuple[Kernel, ...]:
+def _load(session: Session, catalogue: Catalogue, rows: Sequence[Row[Any]]) -> tuple[Kernel, ...]:
     known = [row for row in rows if row.version == KERNEL_VERSION]
     catalogue.load(session, {row.workload_key for row in known}, {row.device_key for row in known})
     kernels = []

@@ -15,9 +15,13 @@ from fettle.graph.onnx.fuse import CONSTANT, Piece, fuse
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.match import Facts, NoWorkload, match
 from fettle.graph.onnx.protos import is_deterministic, reads
+from fettle.graph.onnx.sdpa import find_attention
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.tensors import TensorSpec
+
+_HIDDEN = -1e30
+"""Below, a number added to a logit hides its key: exp of it is 0 in float32 beside any other key's."""
 
 _FORMATS: dict[int, str] = {
     TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "i8",
@@ -30,8 +34,10 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None)
     graph = model.graph
     weights = weight_names(model)
     constants = constant_names(graph, weights)
-    facts = Facts(types, constants, _scalars(graph, folder))
-    pieces = [_piece(node, facts) for node in graph.node]
+    facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph))
+    found = find_attention(graph, facts)
+    inside = {node.name for piece in found.values() for node in piece.nodes} - found.keys()
+    pieces = [found.get(node.name) or _piece(node, facts) for node in graph.node if node.name not in inside]
     nodes = tuple(piece.graph_node() for piece in fuse(graph, pieces, facts))
     free = [value.name for value in graph.input if value.name not in weights]
     return Graph(
@@ -62,6 +68,25 @@ def _scalars(graph: GraphProto, folder: Path | None) -> dict[str, float]:
                 read_external(copy, folder)
             result[tensor.name] = float(np.asarray(numpy_helper.to_array(copy)).reshape(()))
     return result
+
+
+def _causal_masks(graph: GraphProto) -> frozenset[str]:
+    """Matrices of 0 up to the diagonal and -inf, or what models write for it, beyond."""
+    names = set()
+    for tensor in graph.initializer:
+        *lead, rows, columns = (0, 0, *tensor.dims)
+        plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
+        if plain and rows == columns > 1 and all(size in (0, 1) for size in lead):
+            array = numpy_helper.to_array(tensor).reshape(rows, columns)
+            if (
+                array[0, 0] == 0.0
+                and array[0, 1] < _HIDDEN
+                and np.array_equal(array == 0.0, np.tri(rows, dtype=np.bool_))
+            ):
+                later = array[~np.tri(rows, dtype=np.bool_)]
+                if (later < _HIDDEN).all():
+                    names.add(tensor.name)
+    return frozenset(names)
 
 
 def _piece(node: NodeProto, facts: Facts) -> Piece:

@@ -16,6 +16,7 @@ from fettle.graph.onnx.fold import infer_folded
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.normalise import normalise
 from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.tidy import tidy
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.onnx.weights import fill_weights, load_weights
 
@@ -71,4 +72,5 @@ def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int]
     bind(model, dims or {})
     weight_names(model)  # refuses a malformed list before anything else is done
     types = infer_folded(model, folder)
+    tidy(model, types)
     return Imported(model, cut(model, types, folder), types, folder)

@@ -46,11 +46,13 @@ class Facts:
         types: element type and shape by name.
         constants: names of tensors that do not change between runs.
         scalars: values of the constants with one element.
+        causal: constants that hide from each position those after it, when they are added to logits.
     """
 
     types: Mapping[str, TensorType]
     constants: frozenset[str]
     scalars: Mapping[str, float]
+    causal: frozenset[str] = frozenset()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a float32 tensor; raises NoWorkload for an unknown shape or another type."""
@@ -176,26 +178,45 @@ def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
 
 def _attention(node: NodeProto, facts: Facts) -> Match:
     names = [*node.input, *[""] * 7][:7]
-    if any(names[3:]):
-        raise NoWorkload("Attention with a mask, a past or padded keys; only plain and causal attention is tuned")
+    if any(names[4:]):
+        raise NoWorkload("Attention with a past or padded keys")
     if sum(bool(name) for name in node.output) != 1:
         raise NoWorkload("Attention with more results than one")
     if number(node, "softcap", 0.0):
         raise NoWorkload("Attention with softcap")
-    shapes = [facts.shape(name) for name in names[:3]]
-    if any(len(shape) != 4 for shape in shapes):
+    if any(len(facts.shape(name)) != 4 for name in names[:3]):
         raise NoWorkload("Attention over [batch, sequence, heads * dim]; only [batch, heads, sequence, dim] is tuned")
-    (batch, heads, q, dim), (_, kv_heads, kv, _), v = shapes
-    if shapes[1] != v:
-        raise NoWorkload(f"Attention with keys {list(shapes[1])} and values {list(v)}")
-    if abs(number(node, "scale", dim**-0.5) - dim**-0.5) > 1e-6 * dim**-0.5:
-        raise NoWorkload("Attention with another scale than 1 / sqrt(dim)")
-    causal = bool(integer(node, "is_causal", 0))
-    if causal and q != kv:  # ONNX aligns the mask with the first key, a workload with the last
+    scale = number(node, "scale", facts.shape(names[0])[3] ** -0.5)
+    return attention(names[:4], scale, bool(integer(node, "is_causal", 0)), facts)
+
+
+def attention(names: Sequence[str], scale: float, causal: bool, facts: Facts) -> Match:
+    """Attention as a workload.
+
+    Args:
+        names: queries, keys and values ``[batch, heads, sequence, dim]``; and what is added to the logits, or nothing.
+        scale: factor of the logits.
+        causal: as ONNX has it, aligned with the first key.
+
+    Raises:
+        NoWorkload: it is none.
+    """
+    (batch, heads, q, dim), (_, kv_heads, kv, _), v = (facts.shape(name) for name in names[:3])
+    if facts.shape(names[1]) != v:
+        raise NoWorkload(f"Attention with keys {list(facts.shape(names[1]))} and values {list(v)}")
+    if causal and q != kv:  # a workload aligns the last query with the last key
         raise NoWorkload(f"causal Attention of {q} queries over {kv} keys, aligned with the first key")
-    extents = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q": q, "kv": kv, "dim": dim}
-    workload = Workload.of("attention", **extents, act="f32", causal="true" if causal else "false")
-    return Match(workload, tuple((name,) for name in names[:3]))
+    mask = names[3]
+    if mask in facts.causal and q == kv:
+        causal, mask = True, ""
+    fields: dict[str, object] = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q": q, "kv": kv, "dim": dim}
+    if abs(scale - dim**-0.5) > 1e-6 * dim**-0.5:
+        fields["scale"] = scale
+    if mask:
+        shape = facts.shape(mask)
+        fields["mask"] = "x".join(map(str, (*[1] * (4 - len(shape)), *shape)))
+    workload = Workload.of("attention", **fields, act="f32", causal="true" if causal else "false")
+    return Match(workload, tuple((name,) for name in (*names[:3], mask) if name))
 
 
 def _layer_normalization(node: NodeProto, facts: Facts) -> Match:

@@ -1,0 +1,86 @@
+"""Rewrites that need the types of tensors: fewer ways to write the same thing, before patterns are looked for."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from fettle.graph.onnx.protos import subgraphs
+from fettle.graph.onnx.shapes import TensorType
+
+_KEYS_TRANSPOSED = [0, 2, 3, 1]
+
+
+def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
+    """Rewrite a model in place, by standard operators only, and add the types of new tensors.
+
+    * Identity, and Cast to the type a tensor has, are passed by.
+    * Truth-valued masks of Attention are added instead: 0 where a key is seen, -inf where not.
+    * Keys that go from ``[batch, position, head, element]`` to the right of a product at once do so in two steps, so
+      that they are at hand as ``[batch, head, position, element]``.
+    """
+    graph = model.graph
+    if not any(any(subgraphs(node)) for node in graph.node):  # bodies may read any name
+        _pass_by(graph, types)
+    nodes: list[NodeProto] = []
+    masks: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type == "Attention" and not node.domain and len(node.input) > 3 and node.input[3]:
+            nodes += _additive(node, graph, types, masks)
+        elif node.op_type == "Transpose" and not node.domain:
+            nodes += _in_two_steps(node, types)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:
+    outputs = {value.name for value in graph.output}
+    source: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = source.get(name, name)
+        before, after = (types.get(names[0]) if names else None for names in (node.input, node.output))
+        same = before is not None and after is not None and before.element == after.element
+        copies = not node.domain and (node.op_type == "Identity" or (node.op_type == "Cast" and same))
+        if copies and len(node.output) == 1 and node.output[0] not in outputs and before is not None:
+            source[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _additive(
+    node: NodeProto, graph: GraphProto, types: dict[str, TensorType], masks: dict[str, str]
+) -> list[NodeProto]:
+    """The node that makes an additive mask of a truth-valued one, unless another Attention has it already."""
+    mask, kind = node.input[3], types.get(node.input[3])
+    if kind is None or kind.element != TensorProto.BOOL or types[node.input[0]].element != TensorProto.FLOAT:
+        return []
+    made = mask not in masks
+    if made:
+        masks[mask] = f"{mask}/additive"
+        types[masks[mask]] = TensorType(TensorProto.FLOAT, kind.shape)
+        for name, value in (("seen", 0.0), ("hidden", -np.inf)):
+            graph.initializer.append(numpy_helper.from_array(np.float32(value), f"{mask}/{name}"))
+            types[f"{mask}/{name}"] = TensorType(TensorProto.FLOAT, ())
+    node.input[3] = masks[mask]
+    where = [mask, f"{mask}/seen", f"{mask}/hidden"]
+    return [helper.make_node("Where", where, [masks[mask]], name=f"{mask}/additive")] if made else []
+
+
+def _in_two_steps(node: NodeProto, types: dict[str, TensorType]) -> list[NodeProto]:
+    """The first of two transpositions; the node becomes the second."""
+    (perm,) = [list(a.ints) for a in node.attribute if a.name == "perm"] or [[]]
+    kind = types.get(node.input[0])
+    if perm != _KEYS_TRANSPOSED or kind is None or kind.shape is None:
+        return []
+    between = f"{node.output[0]}/heads"
+    batch, positions, heads, size = kind.shape
+    types[between] = TensorType(kind.element, (batch, heads, positions, size))
+    first = helper.make_node("Transpose", [node.input[0]], [between], name=f"{node.name}/heads", perm=[0, 2, 1, 3])
+    second = helper.make_node("Transpose", [between], node.output, name=node.name, perm=[0, 1, 3, 2])
+    node.CopyFrom(second)
+    return [first]

@@ -1,0 +1,141 @@
+"""Attention in the ways exporters write it: one workload each, and the model's results stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, numpy_helper, parser
+
+from fettle.differences import compare
+from fettle.graph.onnx.reference import evaluate
+from fettle.graph.onnx_import import import_model
+from fettle.runtime import GraphRuntime
+from tests.face.test_runtime import NumpyKernel
+
+
+def build(body: str, arrays: dict[str, Any], opset: int) -> ModelProto:
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> {body}')
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items())
+    return proto
+
+
+def workloads_of(model: ModelProto, inputs: dict[str, np.ndarray]) -> list[str]:
+    """Workloads, after the runtime computed with them what the reference evaluator computes of the model as it is."""
+    imported = import_model(model.SerializeToString())
+    runtime = GraphRuntime(imported, NumpyKernel)
+    for difference in compare(runtime(inputs), evaluate(model, inputs)).values():
+        assert difference.nrmse < 1e-6
+    return [str(node.workload) for node in imported.graph.nodes if node.workload is not None]
+
+
+KEYS = {
+    "at once": "kt = Transpose <perm = [0, 2, 3, 1]> (k)",
+    "heads first": "kh = Transpose <perm = [0, 2, 1, 3]> (k)  kt = Transpose <perm = [0, 1, 3, 2]> (kh)",
+    "as matrices": "kh = Transpose <perm = [0, 2, 1, 3]> (k)  kf = Reshape (kh, flat)"
+    "  kg = Transpose <perm = [0, 2, 1]> (kf)  kt = Reshape (kg, turned)",
+}
+LOGITS = {
+    "factors before": "qs = Mul (qh, r)  ks = Mul (r, kt)  l = MatMul (qs, ks)",
+    "factor after": "p = MatMul (qh, kt)  l = Mul (p, c)",
+    "quotient after": "p = MatMul (qh, kt)  l = Div (p, d)",
+    "another factor": "p = MatMul (qh, kt)  l = Mul (p, r)",
+}
+MASKS = {
+    "none": ("a = Identity (l)", ""),
+    "causal": ("a = Add (l, later)", " causal=true"),
+    "chosen": ("m = Where (seen, zero, hidden)  a = Add (l, m)", " mask=1x1x{n}x{n}"),
+    "of batches": ("m = Where (rows, zero, hidden)  a = Add (m, l)", " mask={b}x1x1x{n}"),
+}
+GUARDS = {
+    "plain": "s = Softmax <axis = -1> (a)",
+    "guarded": "t = Softmax <axis = -1> (a)  bad = IsNaN (t)  s = Where (bad, zero, t)",
+}
+
+
+def attention(
+    b: int, n: int, h: int, d: int, keys: str, logits: str, mask: str, guard: str
+) -> tuple[str, dict[str, Any]]:
+    tensors = ", ".join(f"float[{b},{n},{h},{d}] {name}" for name in "qkv")
+    body = f"""g ({tensors}, bool[{n},{n}] seen, bool[{b},1,1,{n}] rows) => (float[{b},{n},{h},{d}] y) {{
+        qh = Transpose <perm = [0, 2, 1, 3]> (q)  vh = Transpose <perm = [0, 2, 1, 3]> (v)
+        {KEYS[keys]} {LOGITS[logits]} {MASKS[mask][0]} {GUARDS[guard]}
+        o = MatMul (s, vh)  y = Transpose <perm = [0, 2, 1, 3]> (o)
+    }}"""
+    f32 = np.float32
+    arrays = {
+        "r": f32(d**-0.25), "c": f32(d**-0.5), "d": f32(d**0.5), "zero": f32(0.0), "hidden": f32(-np.inf),
+        "later": np.where(np.tri(n), f32(0.0), f32(-3.4e38)), "flat": [b * h, n, d], "turned": [b, h, d, n],
+    }  # fmt: skip
+    return body, arrays
+
+
+def inputs_of(b: int, n: int, h: int, d: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    made: dict[str, np.ndarray] = {name: rng.standard_normal((b, n, h, d), np.float32) for name in "qkv"}
+    seen, rows = rng.random((n, n)) < 0.5, rng.random((b, 1, 1, n)) < 0.5
+    seen[:, 0] = rows[..., 0] = True  # softmax of nothing is NaN in ONNX
+    return made | {"seen": seen, "rows": rows}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 2), st.integers(2, 9), st.integers(1, 3), st.sampled_from([8, 12])),
+    st.sampled_from(sorted(KEYS)),
+    st.sampled_from(sorted(LOGITS)),
+    st.sampled_from(sorted(MASKS)),
+    st.sampled_from(sorted(GUARDS)),
+    st.integers(0, 2**32 - 1),
+)
+def test_pieces_of_attention_are_one_workload(
+    extents: tuple[int, int, int, int], keys: str, logits: str, mask: str, guard: str, seed: int
+) -> None:
+    b, n, h, d = extents
+    model = build(*attention(b, n, h, d, keys, logits, mask, guard), 17)
+    found = workloads_of(model, inputs_of(*extents, np.random.default_rng(seed)))
+    fields = {f"heads={h}", f"q={n}", f"kv={n}", f"dim={d}", *MASKS[mask][1].format(b=b, n=n).split()}
+    fields |= {f"scale={float(np.float32(d**-0.25))}"} if logits == "another factor" else set()
+    (text,) = [t for t in found if t.startswith("attention")]
+    assert fields <= set(text.split())
+    assert not any(t.startswith(("softmax", "matmul")) for t in found)
+
+
+GROUPS = "{x}u = Unsqueeze ({x}, two)  {x}e = Expand ({x}u, wide)  {x}h = Reshape ({x}e, whole)"
+
+
+@pytest.mark.parametrize("mask", ["", ", seen"])
+def test_heads_that_share_keys_get_no_copies(mask: str) -> None:
+    body = f"""g (float[2,6,5,8] q, float[2,2,7,8] k, float[2,2,7,8] v, bool[5,7] seen) => (float[2,6,5,8] y) {{
+        {GROUPS.format(x="k")} {GROUPS.format(x="v")}
+        y = Attention (q, kh, vh{mask})
+    }}"""
+    arrays = {"two": [2], "wide": [2, 2, 3, 7, 8], "whole": [2, 6, 7, 8]}
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, 6, 5, 8), "k": (2, 2, 7, 8), "v": (2, 2, 7, 8)}
+    inputs: dict[str, np.ndarray] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    inputs["seen"] = rng.random((5, 7)) < 0.5
+    inputs["seen"][:, 3] = True
+    (text,) = workloads_of(build(body, arrays, 23), inputs)
+    expected = "attention batch=2 heads=6 kv_heads=2 q=5 kv=7 dim=8 act=f32"
+    assert text == (expected + " mask=1x1x5x7" if mask else expected)
+
+
+WHOLE = "o = MatMul (s, vh)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<axis = -1>", "<axis = 2>"),
+        (WHOLE, f"z = Exp (s)  zy = MatMul (z, vh)  {WHOLE}  _ = Add (zy, o)"),  # others read the probabilities
+        ("Add (l, later)", "Add (l, column)"),
+    ],
+)
+def test_what_only_looks_like_attention_keeps_its_pieces(before: str, after: str) -> None:
+    body, arrays = attention(1, 8, 2, 8, "at once", "factor after", "causal", "plain")
+    assert before in body
+    model = build(body.replace(before, after), arrays | {"column": np.ones((8, 1), np.float32)}, 17)
+    found = workloads_of(model, inputs_of(1, 8, 2, 8, np.random.default_rng(0)))
+    assert not any(text.startswith("attention") for text in found)

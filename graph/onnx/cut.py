@@ -14,6 +14,7 @@ from fettle.graph.graph import Graph
 from fettle.graph.onnx.fuse import CONSTANT, Piece, fuse
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.match import Facts, NoWorkload, match
+from fettle.graph.onnx.norms import find_norms
 from fettle.graph.onnx.protos import is_deterministic, reads
 from fettle.graph.onnx.sdpa import find_attention
 from fettle.graph.onnx.shapes import TensorType
@@ -35,7 +36,7 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None)
     weights = weight_names(model)
     constants = constant_names(graph, weights)
     facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph))
-    found = find_attention(graph, facts)
+    found = {**find_attention(graph, facts), **find_norms(graph, facts)}
     inside = {node.name for piece in found.values() for node in piece.nodes} - found.keys()
     pieces = [found.get(node.name) or _piece(node, facts) for node in graph.node if node.name not in inside]
     nodes = tuple(piece.graph_node() for piece in fuse(graph, pieces, facts))

@@ -172,7 +172,7 @@ def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
     if math.prod(scale) != cols:
         raise NoWorkload(f"scale of shape {list(scale)} is broadcast over {cols} columns")
     epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
-    workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=_shortest(epsilon))
+    workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
     return Match(workload, ((node.input[0],), (node.input[1],)))
 
 
@@ -236,11 +236,11 @@ def _layer_normalization(node: NodeProto, facts: Facts) -> Match:
         if math.prod(facts.shape(name)) != cols:
             raise NoWorkload(f"{name!r} of shape {list(facts.shape(name))} is broadcast over {cols} columns")
     epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
-    workload = Workload.of("layernorm", rows=rows, cols=cols, act="f32", eps=_shortest(epsilon))
+    workload = Workload.of("layernorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
     return Match(workload, ((node.input[0],), (constants[0],), (constants[1],)))
 
 
-def _shortest(value: float) -> str:
+def shortest(value: float) -> str:
     """The shortest decimal that is this float32: ONNX stores 1e-5 as 9.99999974e-06."""
     return repr(float(str(np.float32(value))))
 

@@ -1,4 +1,4 @@
-"""Attention in the ways exporters write it: one workload each, and the model's results stay."""
+"""Attention and normalisations in the ways exporters write them: one workload each, and the results stay."""
 
 from __future__ import annotations
 
@@ -139,3 +139,48 @@ def test_what_only_looks_like_attention_keeps_its_pieces(before: str, after: str
     model = build(body.replace(before, after), arrays | {"column": np.ones((8, 1), np.float32)}, 17)
     found = workloads_of(model, inputs_of(1, 8, 2, 8, np.random.default_rng(0)))
     assert not any(text.startswith("attention") for text in found)
+
+
+ROOT = "m = ReduceMean <axes = [-1]> (p)  a = Add (m, eps)  r = Sqrt (a)"
+NORMS = {
+    "rms, by a reciprocal": f"p = Pow (x, two) {ROOT} i = Reciprocal (r)  n = Mul (x, i)  y = Mul (w, n)",
+    "rms, by one over": f"p = Mul (x, x) {ROOT} i = Div (one, r)  n = Mul (x, i)  y = Mul (n, w)",
+    "rms, by a quotient": f"p = Pow (x, two) {ROOT} n = Div (x, r)  y = Mul (w, n)",
+    "layer": f"c = ReduceMean <axes = [-1]> (x)  d = Sub (x, c)  p = Pow (d, two) {ROOT} n = Div (d, r)"
+    "  s = Mul (n, w)  y = Add (s, b)",
+}
+
+
+def norm(body: str, shape: tuple[int, ...]) -> tuple[ModelProto, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    kind = f"float[{','.join(map(str, shape))}]"
+    f32 = np.float32
+    arrays = {"two": f32(2.0), "four": f32(4.0), "one": f32(1.0), "eps": f32(1e-3)}
+    arrays |= {name: rng.standard_normal(shape[-1:], f32) for name in "wb"}
+    model = build(f"g ({kind} x) => ({kind} y) {{ {body} }}", arrays, 17)
+    return model, {"x": rng.standard_normal(shape, f32)}
+
+
+@pytest.mark.parametrize("written", NORMS)
+@pytest.mark.parametrize("shape", [(2, 3, 8), (5, 40), (1, 7)])
+def test_pieces_of_a_normalisation_are_one_workload(written: str, shape: tuple[int, ...]) -> None:
+    operator = "layernorm" if written == "layer" else "rmsnorm"
+    rows = np.prod(shape[:-1])
+    assert workloads_of(*norm(NORMS[written], shape)) == [f"{operator} rows={rows} cols={shape[-1]} act=f32 eps=0.001"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Mul (w, n)", "Mul (n, n)"),
+        ("y = Mul (w, n)", "s = Mul (w, n)  y = Add (s, n)"),  # the quotient is needed, too
+        ("axes = [-1]", "axes = [0]"),
+        ("Pow (x, two)", "Pow (x, four)"),
+        ("Div (x, r)", "Div (p, r)"),
+    ],
+)
+def test_what_only_looks_like_a_normalisation_keeps_its_pieces(before: str, after: str) -> None:
+    body = NORMS["rms, by a quotient"]
+    assert before in body
+    found = workloads_of(*norm(body.replace(before, after), (4, 8)))
+    assert not any(text.startswith(("rmsnorm", "layernorm")) for text in found)

@@ -78,6 +78,31 @@ class RMSNormalization(OpRun):
         return ((wide / root * scale).astype(x.dtype),)
 
 
+class Gelu(OpRun):
+    """Gelu for models whose opset is too old to have it."""
+
+    op_domain = FETTLE
+
+    def _run(self, x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray]:
+        from scipy.special import ndtr
+
+        wide = x.astype(np.float64)
+        if approximate == "tanh":
+            share = 0.5 * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (wide + 0.044715 * wide**3)))
+        else:
+            share = ndtr(wide)
+        return ((wide * share).astype(x.dtype),)
+
+
+class Swish(OpRun):
+    """Swish for models whose opset is too old to have it."""
+
+    op_domain = FETTLE
+
+    def _run(self, x: np.ndarray, alpha: float = 1.0) -> tuple[np.ndarray]:
+        return ((x / (1.0 + np.exp(-alpha * x.astype(np.float64)))).astype(x.dtype),)
+
+
 class GatherElements(OpRun):
     """GatherElements; onnx's own fails where the indices are shorter than the data along the other axes."""
 
@@ -87,7 +112,7 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
-OPERATORS = (MatMulNBits, RMSNormalization, GatherElements)
+OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, GatherElements)
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:

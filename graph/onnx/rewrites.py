@@ -8,6 +8,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
+from fettle.graph.onnx import contrib
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number, opset
 
@@ -37,7 +38,10 @@ def rewrite(model: ModelProto) -> None:
     domain = "" if opset(model) >= _RMS_NORMALIZATION_SINCE else FETTLE
     nodes: list[NodeProto] = []
     for node in graph.node:
-        if node.op_type in _SIMPLIFIED and node.domain in ("", MICROSOFT):
+        found = contrib.rewritten(node, fresh, opset(model))
+        if found is not None:
+            nodes += found
+        elif node.op_type in _SIMPLIFIED and node.domain in ("", MICROSOFT):
             nodes += _rms_normalisation(node, fresh, domain)
         elif node.op_type == "Gemm" and node.domain == "":
             nodes += _gemm(node, graph, fresh)

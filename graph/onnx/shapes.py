@@ -113,7 +113,7 @@ def _stand_in(node: NodeProto, elements: Mapping[str, int], skeleton: ModelProto
         yield helper.make_node("MatMul", [node.input[0], weight], node.output[:1], name=node.name)
     elif node.op_type == "RMSNormalization" and node.domain == FETTLE:
         yield helper.make_node("Mul", list(node.input[:2]), node.output[:1], name=node.name)
-    elif node.op_type == "RotaryEmbedding" and node.domain == MICROSOFT:
+    elif (node.domain, node.op_type) in ((MICROSOFT, "RotaryEmbedding"), (FETTLE, "Gelu"), (FETTLE, "Swish")):
         yield helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
 
 

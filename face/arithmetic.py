@@ -105,6 +105,20 @@ def _where(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, 
     return in_turn([partial(np.copyto, out, no), partial(np.copyto, out, yes, where=condition)])
 
 
+def _batch_normalisation(
+    node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray
+) -> Call | None:
+    """By statistics that do not change: a factor and an offset for each channel."""
+    if attributes(node).get("training_mode", 0) or not attributes(node).get("spatial", 1):
+        return None
+    found = [known(node, constants, 1 + i, name) for i, name in enumerate(("scale", "offset", "mean", "variance"))]
+    scale, offset, mean, variance = (np.asarray(v, np.float64) for v in found)
+    factor = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+    shape = (-1, *(1 for _ in out.shape[2:]))
+    by, plus = (value.astype(out.dtype).reshape(shape) for value in (factor, offset - mean * factor))
+    return in_turn([partial(np.multiply, inputs[0], by, out=out), partial(np.add, out, plus, out=out)])
+
+
 def _reduce(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     x, given = inputs[0], attributes(node)
     if node.op_type == "ReduceMean" and x.dtype.kind != "f":
@@ -145,4 +159,5 @@ ARITHMETIC: Mapping[str, Maker] = {
     "Clip": _clip,
     "Cast": _cast,
     "Where": _where,
+    "BatchNormalization": _batch_normalisation,
 }

@@ -52,7 +52,7 @@ def _clip(node: NodeProto, given: Sequence[Argument | None]) -> Term | None:
     for index, name in enumerate(("min", "max")):
         if any(attribute.name == name for attribute in node.attribute):
             bounds[index] = _attribute(node, name, 0.0)
-    result: Term | Argument | None = given[0]
+    result: Argument | Term | None = given[0]
     for operation, bound in zip(("max", "min"), bounds, strict=True):
         if result is not None and bound is not None and (isinstance(bound, str) or is_number(bound)):
             result = Term(operation, (result, bound))

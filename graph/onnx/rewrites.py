@@ -1,4 +1,4 @@
-"""Rewrites of single nodes that leave fewer kinds of nodes to understand; the model's meaning stays."""
+"""Rewrites of nodes that leave fewer kinds of nodes to understand; the model's meaning stays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx import contrib
+from fettle.graph.onnx.constants import Workbench
 from fettle.graph.onnx.nbits import NBits, is_nbits
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number, opset
+from fettle.graph.onnx.normalisations import fold_normalisations
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
+from fettle.graph.onnx.transposed import as_convolution
 
 _RMS_NORMALIZATION_SINCE = 23
 """The opset that has RMSNormalization; before, it is written in a domain of ours."""
@@ -24,27 +27,20 @@ def rewrite(model: ModelProto) -> None:
     Raises:
         InvalidGraph: an operator without its inputs, or with results nobody here understands.
     """
-    graph = model.graph
-    taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    taken |= {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
-
-    def fresh(stem: str) -> str:
-        name, count = stem, 0
-        while name in taken:
-            name, count = f"{stem}_{count}", count + 1
-        taken.add(name)
-        return name
-
-    domain = "" if opset(model) >= _RMS_NORMALIZATION_SINCE else FETTLE
+    graph, bench = model.graph, Workbench(model)
+    fresh = bench.fresh
+    domain = "" if bench.opset >= _RMS_NORMALIZATION_SINCE else FETTLE
     nodes: list[NodeProto] = []
-    for node in graph.node:
-        found = contrib.rewritten(node, fresh, opset(model))
+    for node in fold_normalisations(graph.node, bench):
+        found = contrib.rewritten(node, fresh, bench.opset)
         if found is not None:
             nodes += found
         elif node.op_type in _SIMPLIFIED and node.domain in ("", MICROSOFT):
             nodes += _rms_normalisation(node, fresh, domain)
         elif node.op_type == "Gemm" and node.domain == "":
             nodes += _gemm(node, graph, fresh)
+        elif node.op_type == "ConvTranspose" and node.domain == "":
+            nodes += as_convolution(node, bench)
         elif is_nbits(node) and len(node.input) == 6 and node.input[5]:
             nodes += _nbits_bias(node, fresh)
         else:

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from fettle.graph.onnx_import import import_model
 from fettle.runtime import GraphRuntime
@@ -195,6 +195,31 @@ def test_powers(exponent: float) -> None:
     check("Pow", np.abs(numbers(2, 30)), np.array(exponent, np.float32))
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5)])
+def test_batches_are_normalised(shape: tuple[int, ...]) -> None:
+    scale, offset, mean = numbers(3, 3)
+    check("BatchNormalization", numbers(*shape), scale, offset, mean, np.abs(mean), epsilon=0.01)
+
+
 def test_bounds_of_whole_numbers() -> None:
     check("Clip", numbers(40, dtype="i4"), np.array(-2, np.int32), np.array(3, np.int32))
     check("Clip", numbers(40, dtype="i4"), None, np.array(3, np.int32))
+
+
+def test_values_that_change_are_left_to_the_evaluator() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Pad", ["x", "pads"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3]),
+            helper.make_tensor_value_info("pads", TensorProto.INT64, [4]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=8)
+    runtime = GraphRuntime(import_model(model.SerializeToString()), lambda workload: None)
+    assert runtime.slow == ["Pad_0"]
+    x = numbers(2, 3)
+    for pads in ([0, 1, 0, 0], [1, 0, 2, 1]):
+        found = runtime({"x": x, "pads": np.array(pads)})["y"]
+        assert np.array_equal(found, np.pad(x, (pads[::2], pads[1::2])))

@@ -8,10 +8,11 @@ all others is a regression whose weights vary over the space (Gelfand et al., 20
 ``f_s`` are the known devices, as normal scores of their times; ``w_s`` varies slowly about an equal share, since a new
 device may value one corner of the space as one known device does and another corner as another; ``g`` is what none of
 them has. All are Gaussian, so ten points are enough to condition on. How fast ``g`` varies along each parameter is
-learned on the known devices, from many points.
+learned from many points: as the known devices vary, or as what each of them has that the others have not.
 
-A known device that is nothing like the new one is worse than none. So the model is fitted for several subsets of the
-known devices, and the fits are averaged by how probable they make the references.
+A known device that is nothing like the new one is worse than none, and one that is nearly the same is better than ten
+measurements. So the model is fitted for several subsets of the known devices, for each with much and with little that
+is the new device's own and with both ways to vary, and the fits are averaged by how probable they make the references.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Indices = Sequence[int] | NDArray[np.int64]
 REFERENCES = 10
 
 _LEARNED_FROM = 300
-"""Points of a known device from which length scales are learned."""
+"""Points from which length scales are learned."""
 
 _POOL = 800
 """Random points among which references are chosen."""
@@ -40,11 +41,16 @@ _POOL = 800
 _WEIGHT_VARIANCE = 0.25
 """Of a device's weight everywhere, and as much again of its variation over the space."""
 
+_OWN = (1.0, 0.1)
+"""How much is the new device's own: factors of the variances of ``g`` and of how weights vary over the space."""
+
 _ROUGH, _SMOOTH = 0.6, 0.7
-"""Variances of the two parts of ``g``: as rough as the known devices, and slow in all parameters."""
+"""Variances of the two parts of ``g``: at scales that are learned, and slow in all parameters."""
 
 _NOISE = 0.05
 _LEAST_TRIALS = 8
+_LEAST_DEVIATION = 1e-3
+"""Of what a device has that others have not; less than that is rounding, as of two recordings of one device."""
 
 
 @attrs.frozen(eq=False)
@@ -55,19 +61,27 @@ class _Kin:
         features: [points, columns].
         scores: [points, kin].
         rough, smooth: kernels of the parts of ``g``.
+        own: one of :data:`_OWN`.
     """
 
     features: Array
     scores: Array
     rough: Hyperparameters
     smooth: Hyperparameters
+    own: float
+
+    @classmethod
+    def of(cls, features: Array, scores: Array, log_scales: Array, own: float = 1.0) -> _Kin:
+        """With a rough part at scales that are geometric means of these, [any, columns]."""
+        rough = Hyperparameters(np.exp(log_scales.mean(axis=0)), _ROUGH, 0.0)
+        return cls(features, scores, rough, Hyperparameters.initial(features.shape[1]), own)
 
     def covariance(self, one: Indices, two: Indices) -> Array:
         """Prior covariance, [len(one), len(two)]."""
         trend = _WEIGHT_VARIANCE * (self.scores[one] @ self.scores[two].T)
         smooth = self.smooth.kernel(self.features[one], self.features[two])
         rough = self.rough.kernel(self.features[one], self.features[two])
-        return 1.0 + trend + trend * smooth + _SMOOTH * smooth + rough
+        return 1.0 + trend + self.own * (trend * smooth + _SMOOTH * smooth + rough)
 
 
 def says_something(log_times: Array) -> bool:
@@ -94,10 +108,17 @@ class KnownDevices:
         measured = np.isfinite(known)
         completed = [_completed(features, *column) for column in zip(known.T, measured.T, strict=True)]
         scores = np.stack([column for column, _ in completed], axis=1)
-        logs = np.stack([scales for _, scales in completed])
-        self._kin = [
-            _Kin(features, scores[:, kin], _rough(logs[kin]), Hyperparameters.initial(features.shape[1]))
-            for kin in _subsets(known.shape[1])
+        varying = np.stack([scales for _, scales in completed])
+        everywhere = measured.all(axis=1)
+        rows = np.flatnonzero(everywhere if everywhere.sum() >= _LEAST_TRIALS else measured.any(axis=1))
+        differing = _differences(features[rows], scores[rows]) if known.shape[1] > 1 else varying
+        subsets = list(_subsets(known.shape[1]))
+        self._choosing = [_Kin.of(features, scores[:, kin], varying[kin]) for kin in subsets]
+        self._predicting = [
+            _Kin.of(features, scores[:, kin], scales, own)
+            for own in _OWN
+            for kin in subsets
+            for scales in (varying[kin], differing)
         ]
         tried = measured.sum(axis=1)
         self._candidates = np.flatnonzero(tried == tried.max())
@@ -105,11 +126,12 @@ class KnownDevices:
     def choose_references(self, rng: np.random.Generator, count: int = REFERENCES) -> list[int]:
         """Points to measure on the new device.
 
-        They are chosen one by one, each so that the least uncertainty is left over the space, in the sum over all
-        suppositions (greedy A-optimality). Points that failed on a known device are left out.
+        They are chosen one by one, each so that the least uncertainty is left over the space, in the sum over the
+        subsets of devices (greedy A-optimality), where much is the new device's own and varies as the known devices
+        do. Points that failed on a known device are left out.
         """
         pool = rng.permutation(self._candidates)[:_POOL]
-        left = [kin.covariance(pool, pool) for kin in self._kin]
+        left = [kin.covariance(pool, pool) for kin in self._choosing]
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):
             removed = sum(((c**2).sum(axis=0) / (np.diag(c) + _NOISE) for c in left), np.zeros(len(pool)))
@@ -132,7 +154,7 @@ class KnownDevices:
         _check(log_times)
         offset, scale = float(log_times.mean()), float(log_times.std())
         everything = np.arange(len(self._features))
-        priors = [(kin.scores.mean(axis=1), kin.covariance(references, everything)) for kin in self._kin]
+        priors = [(kin.scores.mean(axis=1), kin.covariance(references, everything)) for kin in self._predicting]
         return _averaged(priors, references, (log_times - offset) / scale) * scale + offset
 
 
@@ -163,7 +185,7 @@ def _completed(features: Array, times: Array, measured: NDArray[np.bool_]) -> tu
     rows = np.flatnonzero(measured)
     scores = np.zeros(len(times))
     scores[rows] = normal_scores(times[rows])
-    some = np.random.default_rng(0).permutation(rows)[:_LEARNED_FROM]
+    some = _some(rows)
     hyper = learn(features[some], scores[some])
     if not measured.all():
         process = GaussianProcess(hyper, features[~measured])
@@ -172,9 +194,25 @@ def _completed(features: Array, times: Array, measured: NDArray[np.bool_]) -> tu
     return scores, np.log(hyper.scales)
 
 
-def _rough(log_scales: Array) -> Hyperparameters:
-    """As known devices vary, in the geometric mean; [devices, columns]."""
-    return Hyperparameters(np.exp(log_scales.mean(axis=0)), _ROUGH, 0.0)
+def _differences(features: Array, scores: Array) -> Array:
+    """Logarithms of the scales, [devices, columns], at which each device less its regression on the others varies.
+
+    Args:
+        scores: [points, devices], at least two.
+    """
+    some = _some(np.arange(len(features)))
+    found = []
+    for number, column in enumerate(scores.T):
+        others = np.column_stack([np.ones(len(scores)), np.delete(scores, number, axis=1)])
+        own = column - others @ np.linalg.lstsq(others, column)[0]
+        own = own if own.std() > _LEAST_DEVIATION else column
+        found.append(np.log(learn(features[some], own[some] / own.std()).scales))
+    return np.stack(found)
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Random ones, always the same."""
+    return np.random.default_rng(0).permutation(rows)[:_LEARNED_FROM]
 
 
 def _subsets(count: int) -> Iterator[list[int]]:

@@ -91,3 +91,26 @@ def test_too_little_knowledge_is_refused() -> None:
         KnownDevices(x, known[:, :0])
     with pytest.raises(ValueError, match="too few"):
         KnownDevices(x, np.full((len(x), 1), 2.0))
+
+
+def test_a_device_that_is_nearly_a_known_one_is_ranked_nearly_as_that_one_is() -> None:
+    """Ten measurements say little beside times of nearly the same device: its many small differences stay."""
+    x, known, _ = devices()
+    rng = np.random.default_rng(5)
+    new = 1.0 + known[:, 1] + 0.15 * rng.standard_normal(len(x))
+    model = KnownDevices(x, known)
+    ours = []
+    for seed in range(3):
+        references = model.choose_references(np.random.default_rng(seed))
+        ours.append(rank(model.predict(references, new[references]), new, references))
+    assert np.mean(ours) > rank(known[:, 1], new, []) - 0.003
+
+
+def test_two_recordings_of_one_device_are_as_good_as_one() -> None:
+    """What each has beyond the other is nothing, of which nothing can be learned."""
+    x, known, new = devices()
+    model = KnownDevices(x, known[:, [0, 0]])
+    references = model.choose_references(np.random.default_rng(0))
+    predicted = model.predict(references, new[references])
+    assert np.isfinite(predicted).all()
+    assert rank(predicted, new, references) > rank(known[:, 0], new, references)

@@ -38,6 +38,9 @@ _LEARNED_FROM = 300
 _POOL = 800
 """Random points among which references are chosen."""
 
+_CHOICE = 5
+"""Points for each reference that must be left to choose from."""
+
 _WEIGHT_VARIANCE = 0.25
 """Of a device's weight everywhere, and as much again of its variation over the space."""
 
@@ -120,17 +123,18 @@ class KnownDevices:
             for kin in subsets
             for scales in (varying[kin], differing)
         ]
-        tried = measured.sum(axis=1)
-        self._candidates = np.flatnonzero(tried == tried.max())
+        self._tried = measured.sum(axis=1)
 
     def choose_references(self, rng: np.random.Generator, count: int = REFERENCES) -> list[int]:
         """Points to measure on the new device.
 
         They are chosen one by one, each so that the least uncertainty is left over the space, in the sum over the
         subsets of devices (greedy A-optimality), where much is the new device's own and varies as the known devices
-        do. Points that failed on a known device are left out.
+        do. Points that failed, or were not tried, on a known device are left out as long as five times as many as are
+        asked for remain.
         """
-        pool = rng.permutation(self._candidates)[:_POOL]
+        least = np.sort(self._tried)[-_CHOICE * count :][0]
+        pool = rng.permutation(np.flatnonzero(self._tried >= least))[:_POOL]
         left = [kin.covariance(pool, pool) for kin in self._choosing]
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):

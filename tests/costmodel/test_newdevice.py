@@ -114,3 +114,14 @@ def test_two_recordings_of_one_device_are_as_good_as_one() -> None:
     predicted = model.predict(references, new[references])
     assert np.isfinite(predicted).all()
     assert rank(predicted, new, references) > rank(known[:, 0], new, references)
+
+
+def test_ten_are_chosen_though_the_known_devices_tried_different_points() -> None:
+    x, known, new = devices()
+    tried = np.full_like(known, np.nan)
+    tried[:200, 0], tried[197:400, 1] = known[:200, 0], known[197:400, 1]
+    model = KnownDevices(x, tried)
+    references = model.choose_references(np.random.default_rng(0))
+    assert len(set(references)) == 10
+    assert all(at < 400 for at in references)
+    assert rank(model.predict(references, new[references]), new, references) > 0.5

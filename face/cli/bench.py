@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fettle.cli.benches import (
+    agenda,
     compiling,
     cpu,
     decoding,
@@ -31,5 +32,6 @@ app.command(name="gpu")(gpu.gpu)
 app.command(name="compile")(compiling.compile_candidates)
 app.command(name="decoding")(decoding.decoding)
 app.command(name="proxy")(proxy.proxy)
+app.command()(agenda.agenda)
 app.command()(defaults.defaults)
 app.command()(predictions.predictions)

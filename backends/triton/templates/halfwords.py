@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from fettle.backends.triton.templates.codes import RAW
-from fettle.backends.triton.templates.scales import E4M3, HALF, folded_scale, packed_scale
+from fettle.backends.triton.templates.scales import E4M3, E8M0, HALF, folded_scale, packed_scale
 from fettle.backends.triton.templates.tiles import along, first_words, load_x, multiply, origin, zeros
 
 # pairs by name: left to the assembler, halves are counted one by one, and on sm_80 bf16 has no other instructions
@@ -97,7 +97,9 @@ def product(x_ptr, word_ptr, scale_ptr, zero_ptr, tensor_ptr, tile, first, last,
     # one scale a row is applied to whole sums
     ROWS: tl.constexpr = C.late and C.how != RAW and C.group >= C.k and C.stack == 1
     PIECE: tl.constexpr = max(C.group // C.block_k, 1)  # blocks that each plane has in turn
-    FOLDED: tl.constexpr = C.scale == E4M3 and not C.late and C.factor != 1.0
+    FOLDED: tl.constexpr = not C.late and (
+        (C.scale == E4M3 and C.factor != 1.0) or (C.scale == E8M0 and T == tl.bfloat16)
+    )
     m, n = origin(tile, C)
     rm = m + tl.arange(0, C.block_m)
     rn = n + tl.arange(0, C.block_n)

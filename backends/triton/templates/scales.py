@@ -95,10 +95,12 @@ def packed_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, SCALE: tl.cons
 
 @triton.jit
 def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexpr, C: tl.constexpr):
-    """As :func:`packed_scale`, of positive f8e4m3: 2^7 (f16) or 2^118 (bf16) times each, as T, along n.
+    """As :func:`packed_scale`, as T, along n; two scales are made at a time, of alternate bytes.
 
-    So a product with a minifloat whose bits lie where T has its own needs no other factor in the loop
-    (:func:`fettle.backends.triton.lowbit.spread.folded_factor`). Two scales are made at a time, of alternate bytes.
+    Of powers of two, a byte is the exponent of a bf16 (but 2^-127, which the product with a weight makes smaller than
+    anything f32 tells from zero). Of positive f8e4m3, 2^7 (f16) or 2^118 (bf16) times each, so that a product with a
+    minifloat whose bits lie where T has its own needs no other factor in the loop
+    (:func:`fettle.backends.triton.lowbit.spread.folded_factor`).
     """
     found, place = packed_word(pointer, block, rn, n_mask, FIRST, 4, C)
     if C.block_k % (4 * C.group) == 0:
@@ -106,7 +108,10 @@ def folded_scale(pointer, block, rn, n_mask, FIRST: tl.constexpr, T: tl.constexp
     else:
         PLACE: tl.constexpr = 0
         found = found >> (place * 8)
-    if T == tl.float16:
+    if C.scale == E8M0:
+        moved = found << 7 if PLACE % 2 == 0 else found >> 1
+        pair = moved & 0x7F807F80
+    elif T == tl.float16:
         moved = found << 7 if PLACE % 2 == 0 else found >> 1
         pair = tl.inline_asm_elementwise(F16_TIMES_2_15, "=r,r", [moved & 0x3F803F80], tl.uint32, True, 1)
     else:

@@ -36,26 +36,28 @@ def full_or_rest(index: Any, full: int, rest: int, on_full: Callable[[], None], 
 def copy_x(g: Geometry, x: Any, copy: Any, b: Any, m0: Any, k0: Any, length: Any) -> None:
     """Rows of x from ``m0``, steps of k from ``k0``; an odd last element is paired with zero."""
     floats = Floats(g.act)
-    with T.serial(0, g.tile_m * g.micro_m) as i, T.If(m0 + i < g.m), T.Then():
-        if g.pairs == 1:
-            with T.serial(0, length) as k:
-                T.buffer_store(copy, floats.read(x, g.at(b, m0 + i, k0 + k), 1), [i, k])
-            return
-
-        def pair(k: Any) -> None:
-            low = _raw(x[g.at(b, m0 + i, 2 * (k0 + k))])
-            high = _raw(x[g.at(b, m0 + i, 2 * (k0 + k) + 1)])
-            T.buffer_store(copy, T.bitwise_or(low, T.shift_left(high, 16)), [i, k])
-
+    with T.serial(0, T.min(g.tile_m * g.micro_m, g.m - m0)) as i:
         if g.has_tiles:
             _copy_whole_tiles(g, x, copy, b, m0, k0, length, i)
             return
-        if g.k % 2 == 0:
-            with T.serial(0, length) as k:
-                pair(k)
+
+        def steps(k: Any, count: int) -> None:
+            if g.pairs == 1:
+                value = floats.read(x, g.at(b, m0 + i, k0 + k), count)
+            else:
+                elements = x[g.at(b, m0 + i, T.ramp(2 * (k0 + k), 1, 2 * count))]
+                value = T.reinterpret("int32" if count == 1 else f"int32x{count}", elements)
+            T.buffer_store(copy, value, [i, T.ramp(k, 1, count) if count > 1 else k])
+
+        # vectors written out: LLVM unrolls short loops over rows, and takes long to vectorise what is in each copy
+        paired = length if g.k % g.pairs == 0 else T.min(length, g.k // 2 - k0)
+        whole = paired // g.lanes
+        with T.serial(0, whole) as vector:
+            steps(vector * g.lanes, g.lanes)
+        with T.serial(0, paired - whole * g.lanes) as left:
+            steps(whole * g.lanes + left, 1)
+        if g.k % g.pairs == 0:
             return
-        with T.serial(0, T.min(length, g.k // 2 - k0)) as k:
-            pair(k)
         with T.If(k0 + length == g.steps), T.Then():
             T.buffer_store(copy, _raw(x[g.at(b, m0 + i, g.k - 1)]), [i, g.steps - 1 - k0])
 

@@ -258,7 +258,8 @@ def test_integer_products_are_offered_where_they_are_right() -> None:
         space = FAMILY.space(Workload.parse(f"attention heads=4 kv_heads=2 kv=128 {text}"), device_of(level))
         return next(p.choices for p in space.parameters if p.name == "dot")
 
-    assert dots("q=1 dim=64 act=bf16 kvcache=u8:64/f32") == ("i8", "f32")
+    assert dots("q=1 dim=64 act=bf16 kvcache=u8:64/f32") == ("i8",)
+    assert dots("q=16 dim=64 act=bf16 kvcache=u8:64/f32") == ("i8", "f32")  # tiles decode
     for text in (
         "q=1 dim=64 act=f32 kvcache=u8:64/f32",  # a result that is held to float32
         "q=1 dim=64 act=bf16 kvcache=u4:64/f32",  # half a register of codes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from fettle.backends.api import Backend, Bound, Device, Profile, Roof
 from fettle.backends.host.executor import Executor
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
 
@@ -30,8 +32,18 @@ class Roofs:
         self.profile = stored or self._measure()
 
     def bound(self, workload: Workload) -> Bound:
-        """The time no schedule can beat, as far as is known."""
-        return self._backend.bound(workload, self._device, self.profile)
+        """The time no schedule can beat, as far as is known.
+
+        Raises:
+            InvalidArgument: the backend's is no time; the search compares logarithms with it.
+        """
+        bound = self._backend.bound(workload, self._device, self.profile)
+        if not 0 < bound.seconds < math.inf:
+            raise InvalidArgument(
+                f"the bound of {workload} on {self._device} is {bound.seconds} s",
+                hint='it must be a positive time: Bound(1e-9, "tick") where the backend knows no roof',
+            )
+        return bound
 
     def bound_below(self, workload: Workload, seconds: float) -> Bound:
         """The bound, after measuring the roofs again (once a job) if ``seconds`` were measured and are below it."""

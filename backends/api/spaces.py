@@ -116,7 +116,13 @@ def _parameters(values: Iterable[Parameter]) -> tuple[Parameter, ...]:
 
 
 def _constraints(values: Iterable[Constraint]) -> tuple[Constraint, ...]:
-    return tuple(values)
+    constraints = tuple(values)
+    for value in constraints:
+        if not isinstance(value, Constraint):  # a text, most likely
+            raise InvalidArgument(
+                f"a constraint is a Constraint, not {type(value).__name__}", hint=f"write Constraint({value!r})"
+            )
+    return constraints
 
 
 @attrs.frozen

@@ -132,7 +132,7 @@ class Bench:
             started = time.perf_counter()
             verified.kernel.run(session.inputs, packed, output)
             taken = time.perf_counter() - started
-            measure = partial(self._backend.measure, verified.kernel, session.operands, output)
+            measure = partial(self._timed, verified, output)
             limit = max(hopeless, policy.min_sample)
             once = taken > limit
             measurement = measure(attrs.evolve(policy, warmup=0, samples=1) if once else policy)
@@ -145,6 +145,12 @@ class Bench:
         if measurement.ok and not afterwards.ok:
             return _evaluated(Measurement.failure(afterwards.outcome, afterwards.message), afterwards)
         return _evaluated(measurement, verdict)
+
+    def _timed(self, verified: VerifiedKernel, output: np.ndarray, policy: MeasurePolicy) -> Measurement:
+        measurement = self._backend.measure(verified.kernel, verified.session.operands, output, policy)
+        if not isinstance(measurement, Measurement):  # plugins return anything
+            raise TypeError(f"not a Measurement but {type(measurement).__name__} was returned")
+        return measurement
 
     def _packer(
         self, session: OpenSession, artifact: Artifact, kernel: LoadedKernel

@@ -135,7 +135,10 @@ def tune(
             found["peers"] = [peer_json(workload, peer) for workload, peer in peers.items()]
         print_json(job_json(job) | found)
     else:
-        print_results(job, peers, is_pass=request.is_model and not ways)
+        if job.results:
+            print_results(job, peers, is_pass=request.is_model and not ways)
+        if len(job.results) < len(job.spec.workloads) and job.error:  # else the table says it
+            stdout.print(f"job {job.id}: {job.error}", style="red", highlight=False)
         if server is None and request.mode == "hot" and job.state is JobState.DONE and job.spec.device.backend == "cpu":
             stdout.print(next_step(target, request.is_model, device, dims), highlight=False, soft_wrap=True)
         for comparison in sharing:

@@ -106,6 +106,12 @@ def declared_spaces(draw: st.DrawFn) -> Space:
     return Space(parameters, [Constraint(e) for e in expressions])
 
 
+def test_a_text_is_no_constraint_and_the_error_says_what_is() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        Space((Parameter("a", (1, 2)),), ["a > 1"])  # type: ignore[list-item]
+    assert refused.value.hint == "write Constraint('a > 1')"
+
+
 @settings(max_examples=300, deadline=None)
 @given(declared_spaces())
 def test_enumeration_is_what_plain_python_accepts(space: Space) -> None:

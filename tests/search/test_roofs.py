@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
+import pytest
 
 from fettle.backends.api import Bound, Device, MeasurePolicy, Profile, Roof
 from fettle.backends.host.executor import Executor, Session
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.roofs import Roofs, higher
 from fettle.store.memory import MemoryStore
@@ -57,6 +61,17 @@ def test_a_kernel_that_beats_a_stored_bound_has_the_roofs_measured_again() -> No
     stored = store.get_profile(DEVICE.key)
     assert stored is not None
     assert stored.roofs == (Roof("peak:f32", 4e9),)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])
+def test_a_bound_that_is_no_time_is_refused_by_name(seconds: float) -> None:
+    class Boundless(SyntheticBackend):
+        def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
+            return Bound(seconds, "none")
+
+    found = Roofs(MemoryStore(), Boundless(), DEVICE, ProfilingExecutor([1e9]), lambda: None)
+    with pytest.raises(InvalidArgument, match="the bound of matmul"):
+        found.bound(GEMM)
 
 
 def test_a_slower_second_profile_lowers_no_roof() -> None:

@@ -53,6 +53,12 @@ def test_a_right_kernel_is_verified_and_measured(session: Session) -> None:
     assert result.error_ratio == (np.abs(kernel - exact) / tolerance).max()
 
 
+def test_a_backend_that_returns_a_bare_time_is_told_so(session: Session) -> None:
+    measurement = evaluate(session, run="seconds").measurement
+    assert measurement.outcome is Outcome.RUN_ERROR
+    assert "not a Measurement but float was returned" in measurement.message
+
+
 def test_a_kernel_far_slower_than_the_fastest_is_sampled_once(session: Session) -> None:
     assert len(evaluate(session, run="slow").measurement.samples) == POLICY.samples
     assert len(evaluate(session).measurement.samples) == POLICY.samples

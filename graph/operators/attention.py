@@ -24,6 +24,7 @@ from fettle.graph.operators.base import (
     flag,
     positive_float,
     shape,
+    storing,
 )
 from fettle.graph.patterns import Pattern
 from fettle.graph.quantized import Operand
@@ -257,6 +258,6 @@ def _attend(
         variance += (weights * weights) @ (value_sizes * value_sizes)
         variance += 2.0 * (shares @ (v * v) + shares.sum(axis=1, keepdims=True) * expected * expected)
     tolerance += CONFIDENCE * rounding * np.sqrt(variance)
-    tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[act] * np.abs(expected)
-    tolerance += (2.0**-24 if act == "f16" else 2.0**-125) * (1.0 + value_sizes.sum(axis=0))
+    stored, smallest = storing(values["act"])
+    tolerance += max(UNIT_ROUNDOFF, stored) * np.abs(expected) + smallest * (1.0 + value_sizes.sum(axis=0))
     return expected, tolerance

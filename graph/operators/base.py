@@ -29,6 +29,13 @@ CONFIDENCE = 8.0
 probability at least 1 - 2n·exp(-λ²/2) (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019): 1 - 10⁻⁹ for n = 10⁵."""
 
 
+def storing(format: Format) -> tuple[float, float]:
+    """Errors of storing a float32 number in a result's format: relative (none in f32), and absolute, of what is
+    flushed to zero or subnormal there."""
+    relative = {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[format.kind]
+    return relative, 2.0**-24 if format.kind == "f16" else 2.0**-125
+
+
 @attrs.frozen(eq=False)
 class Reference:
     """The right answer of one call, and how far a kernel may be from it.

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fettle.graph.expressions import Expression
-from fettle.graph.operators.base import Field, Operator, Reference, choice, shape
+from fettle.graph.operators.base import UNIT_ROUNDOFF, Field, Operator, Reference, choice, shape, storing
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 
@@ -43,6 +43,5 @@ class Elementwise(Operator):
         """float64, with a running first-order error bound through the expression (Higham, ASNA §3.3)."""
         expression: Expression = values["expr"]
         expected, tolerance = expression.evaluate_with_bound([np.asarray(o).astype(np.float64) for o in operands])
-        rounding = {"f32": 2.0**-24, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
-        smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
-        return Reference(expected, tolerance + rounding * np.abs(expected) + smallest)
+        rounding, smallest = storing(values["act"])
+        return Reference(expected, tolerance + max(UNIT_ROUNDOFF, rounding) * np.abs(expected) + smallest)

@@ -16,6 +16,7 @@ from fettle.graph.operators.base import (
     choice,
     extent,
     positive_float,
+    storing,
 )
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
@@ -73,5 +74,5 @@ class LayerNorm(Operator):
         off = UNIT_ROUNDOFF * (chain * np.abs(x).mean(axis=1, keepdims=True) + 2.0 * np.abs(mean))
         tolerance = np.abs(weight) * off / root
         tolerance += np.abs(scaled) * (UNIT_ROUNDOFF * (9.0 + chain) + (off / root) ** 2) + UNIT_ROUNDOFF * np.abs(bias)
-        tolerance += {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind] * np.abs(expected)
-        return Reference(expected, tolerance + (2.0**-24 if values["act"].kind == "f16" else 2.0**-125))
+        rounding, smallest = storing(values["act"])
+        return Reference(expected, tolerance + rounding * np.abs(expected) + smallest)

@@ -21,6 +21,7 @@ from fettle.graph.operators.base import (
     choice,
     extent,
     flag,
+    storing,
 )
 from fettle.graph.operators.products import dense_products, quantised_product
 from fettle.graph.operators.weights import random_weight
@@ -188,7 +189,7 @@ class Matmul(Operator):
         if values["epilogue"] is not None:
             others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
             expected, tolerance = values["epilogue"].evaluate(expected, tolerance, others)
-        tolerance += {"f32": UNIT_ROUNDOFF, "bf16": 2.0**-8, "f16": 2.0**-11}[values["out"].kind] * np.abs(expected)
+        tolerance += max(UNIT_ROUNDOFF, storing(values["out"])[0]) * np.abs(expected)
         if values["out"].kind == "f16":
             tolerance += 2.0**-25
         return Reference(expected, tolerance)

@@ -16,6 +16,7 @@ from fettle.graph.operators.base import (
     choice,
     extent,
     positive_float,
+    storing,
 )
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
@@ -61,6 +62,5 @@ class RmsNorm(Operator):
         root = np.sqrt((x * x).mean(axis=1, keepdims=True) + values["eps"])
         expected = x / root * weight
         relative = UNIT_ROUNDOFF * (8.0 + CONFIDENCE * np.sqrt(values["cols"]))
-        relative += {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
-        smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
-        return Reference(expected, np.abs(expected) * relative + smallest)
+        rounding, smallest = storing(values["act"])
+        return Reference(expected, np.abs(expected) * (relative + rounding) + smallest)

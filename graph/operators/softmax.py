@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent, storing
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
 
@@ -48,6 +48,5 @@ class Softmax(Operator):
         expected = exponentials / exponentials.sum(axis=1, keepdims=True)
         argument = np.where(expected > 0.0, np.abs(shifted), 0.0)  # a masked logit is -inf
         relative = UNIT_ROUNDOFF * (16.0 + 2.0 * argument + CONFIDENCE * np.sqrt(values["cols"]))
-        relative += {"f32": 0.0, "bf16": 2.0**-8, "f16": 2.0**-11}[values["act"].kind]
-        smallest = 2.0**-24 if values["act"].kind == "f16" else 2.0**-125
-        return Reference(expected, expected * relative + smallest)
+        rounding, smallest = storing(values["act"])
+        return Reference(expected, expected * (relative + rounding) + smallest)

@@ -10,8 +10,8 @@ from rich.table import Table
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
 from fettle.cli.output import print_json, stdout
+from fettle.cli.simulate import parse_workload
 from fettle.graph.errors import InvalidArgument
-from fettle.graph.workload import Workload
 from fettle.search.buckets import length_buckets
 
 _MOST_LENGTHS = 256
@@ -35,9 +35,8 @@ def buckets(
     """
     backend, resolved = resolve_device(device)
     wanted = _numbers(lengths)
-    found = length_buckets(
-        backend, resolved, Workload.parse(workload), field, wanted, loss=loss, samples=samples, seed=seed
-    )
+    parsed = parse_workload(workload, resolved.backend)
+    found = length_buckets(backend, resolved, parsed, field, wanted, loss=loss, samples=samples, seed=seed)
     if json:
         rows = [{"lengths": b.lengths, "loss": b.loss, "schedule": b.schedule.as_dict()} for b in found]
         print_json({"device": str(resolved), "workload": workload, "field": field, "loss": loss, "buckets": rows})

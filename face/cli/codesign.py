@@ -12,8 +12,8 @@ from rich.table import Table
 
 from fettle.cli.options import JsonOption
 from fettle.cli.output import joules, print_json, seconds, stdout
+from fettle.cli.simulate import parse_workload
 from fettle.graph.errors import InvalidArgument, Unsupported
-from fettle.graph.workload import Workload
 
 if TYPE_CHECKING:
     from fettle.search.codesign.front import Design
@@ -34,7 +34,7 @@ def codesign(
     """
     from fettle.search.codesign.front import front, search
 
-    designs = search([Workload.parse(w) for w in workloads], trials, fixed=_fixed(fixed), seed=seed)
+    designs = search([parse_workload(w, "npu") for w in workloads], trials, fixed=_fixed(fixed), seed=seed)
     best = front(designs)
     result = {
         "workloads": workloads,

@@ -19,8 +19,12 @@ _RANKINGS = ("twa", "wat", "taw", "at")
 their lifetime, (a) width times size. Which one works differs from instance to instance."""
 
 _FIRST_NODES = 3000
-_SEARCH_SHARE = 0.5
-"""Of the time, what the search gets before the fallback starts."""
+_SEARCH_SHARE, _EXACT_SHARE = 0.5, 0.35
+"""Of the time, what the search gets before the fallback starts, and what that gets; the rest is for lowering the peak
+of a plan that does not fit."""
+
+_MOST_EXACT = 1000
+"""Buffers of a piece that CP-SAT is asked about; with more, presolving alone exceeds its time."""
 
 
 @attrs.frozen
@@ -58,7 +62,8 @@ def plan(
     """Offsets within ``capacity`` bytes if they can be found in time; else the lowest peak found.
 
     Args:
-        seconds: wall time that the search, and then the fallback, may take together.
+        seconds: wall time that the search, the fallback and lowering the peak may take together. Where Numba has not
+            compiled the search before, that comes on top: some ten seconds.
 
     Raises:
         InvalidArgument: no buffers, or a capacity below 1.
@@ -69,13 +74,16 @@ def plan(
     best, method = _first_fit(buffers), FIRST_FIT
     proved = lower_bound(buffers) > capacity
     if peak(buffers, best) > capacity and not proved:
-        attempt = _Attempt(begun + _SEARCH_SHARE * seconds, begun + seconds, clock)
+        _compile()
+        fallback = clock() + _SEARCH_SHARE * seconds
+        attempt = _Attempt(fallback, fallback + _EXACT_SHARE * seconds, clock)
         found = attempt.solve(buffers, capacity)
         proved = attempt.proved
         if found is not None:
             best, method = found, attempt.method
-    if proved:
-        best, method = _improved(buffers, best, clock() + (1.0 - _SEARCH_SHARE) * seconds, clock)
+    if peak(buffers, best) > capacity:
+        until = clock() + (1.0 - _SEARCH_SHARE - _EXACT_SHARE) * seconds
+        best, method = _improved(buffers, best, max(capacity, lower_bound(buffers)), until, clock)
     return MemoryPlan(capacity, peak(buffers, best), best, method, clock() - begun, proved)
 
 
@@ -107,12 +115,21 @@ class _Attempt:
 
     def _solve(self, piece: Piece) -> dict[str, int] | None:
         found, self.proved = _search(piece.buffers, piece.capacity, self._fallback, self._clock)
-        if found is None and not self.proved and self._until > self._fallback:
+        late = self._clock() >= self._until
+        if found is None and not self.proved and not late and len(piece.buffers) <= _MOST_EXACT:
             from fettle.graph.memory.exact import solve
 
             found = solve(piece.buffers, piece.capacity, max(self._until - self._clock(), 1.0))
             self.method = EXACT
         return found
+
+
+def _compile() -> None:
+    """Compile the search, or load it from Numba's cache."""
+    from fettle.graph.memory import search
+
+    one = np.ones(1, np.int64)
+    search.place(search.state_of(0 * one, one, one, 0 * one, 1), 1)
 
 
 def _search(
@@ -145,11 +162,10 @@ def _search(
 
 
 def _improved(
-    buffers: Sequence[Buffer], best: dict[str, int], until: float, clock: Callable[[], float]
+    buffers: Sequence[Buffer], best: dict[str, int], low: int, until: float, clock: Callable[[], float]
 ) -> tuple[dict[str, int], str]:
-    """Lower the peak of a plan by bisection between it and the lower bound, while time lasts."""
-    method = FIRST_FIT
-    low, high = lower_bound(buffers), peak(buffers, best)
+    """Lower the peak of a plan by bisection between it and ``low``, while time lasts."""
+    method, high = FIRST_FIT, peak(buffers, best)
     while low < high and clock() < until:
         middle = (low + high) // 2
         soon = min(until, clock() + 1.0)

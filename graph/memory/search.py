@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 FITS, NONE_FITS, GAVE_UP = 1, 0, -1
 
+_MOST_LOOKS = 1_000_000
+"""Buffers looked at in sections, for each node allowed: thousands of buffers would otherwise take minutes."""
+
 Ints = NDArray[np.int64]
 
 
@@ -35,7 +38,7 @@ class State(NamedTuple):
         load: ``[s]`` bytes to come in a section.
         starts, members: buffers of section *i* are ``members[starts[i]:starts[i + 1]]``.
         order: ``[n]`` placed buffers, the latest last.
-        counts: nodes visited, nodes allowed, buffers placed.
+        counts: nodes visited, nodes allowed, buffers placed, buffers looked at in sections.
     """
 
     first: Ints
@@ -64,7 +67,7 @@ class State(NamedTuple):
             np.concatenate([[0], np.cumsum(alive.sum(axis=1))]).astype(np.int64),
             np.nonzero(alive)[1].astype(np.int64),
             np.zeros(count, np.int64),
-            np.array([0, nodes, 0], np.int64),
+            np.array([0, nodes, 0, 0], np.int64),
         )
 
 
@@ -112,6 +115,7 @@ def _sections_fit(state: State, begin: int, end: int, floor: int, capacity: int)
         if state.load[section] == 0:
             continue
         lowest = capacity
+        state.counts[3] += state.starts[section + 1] - state.starts[section]
         for at in range(state.starts[section], state.starts[section + 1]):
             buffer = state.members[at]
             if state.offset[buffer] < 0:
@@ -169,7 +173,7 @@ def _choices(
 def _solve(state: State, begin: int, end: int, floor: int, rank: int, capacity: int) -> int:  # pragma: no cover
     """Place what is left in sections ``begin … end``, after a buffer of that rank at ``floor``."""
     state.counts[0] += 1
-    if state.counts[0] > state.counts[1]:
+    if state.counts[0] > state.counts[1] or state.counts[3] > _MOST_LOOKS * state.counts[1]:
         return GAVE_UP
     low = state.low.copy()
     depth = state.counts[2]

@@ -88,7 +88,8 @@ def search(
     study = optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler)
     tried: dict[tuple[tuple[str, int | str], ...], Design | None] = {}
 
-    def objective(trial: optuna.Trial) -> tuple[float, ...]:
+    for _ in range(trials):
+        trial = study.ask()
         values = dict(fixed or {})
         for name, choices in CHOICES.items():
             if name not in values:
@@ -99,8 +100,7 @@ def search(
             tried[key] = evaluate(workloads, values)
         design = tried[key]
         if design is None:
-            raise optuna.TrialPruned
-        return design.seconds, design.mm2, design.joules
-
-    study.optimize(objective, n_trials=trials)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, (design.seconds, design.mm2, design.joules))
     return [design for design in tried.values() if design is not None]

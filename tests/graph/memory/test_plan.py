@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -62,6 +63,39 @@ def test_public_instances_fit_their_capacity(name: str) -> None:
     assert overlapping(buffers, dict(found.offsets)) == []
     assert min(found.offsets.values()) >= 0
     assert found.method == SEARCH
+
+
+def cut_up(count: int, moments: int, seed: int) -> list[Buffer]:
+    """A memory of ``CAPACITY`` bytes over ``moments``, cut into buffers: they fit, without a byte to spare."""
+    draw = random.Random(seed)
+    pieces = [(0, moments, CAPACITY)]  # from, until, bytes
+    while len(pieces) < count:
+        lower, upper, size = pieces.pop(draw.randrange(len(pieces)))
+        if draw.random() < 0.5 and upper - lower > 1:
+            cut = draw.randint(lower + 1, upper - 1)
+            pieces += [(lower, cut, size), (cut, upper, size)]
+        elif size > 1:
+            cut = draw.randint(1, size - 1)
+            pieces += [(lower, upper, cut), (lower, upper, size - cut)]
+        else:
+            pieces.append((lower, upper, size))
+    return [Buffer(str(i), *piece) for i, piece in enumerate(draw.sample(pieces, count))]
+
+
+def test_a_memory_cut_into_buffers_is_put_together_again() -> None:
+    buffers = cut_up(30, 20, seed=1)
+    found = plan(buffers, CAPACITY)
+    assert found.fits
+    assert overlapping(tuple(buffers), dict(found.offsets)) == []
+
+
+def test_a_plan_that_is_not_found_in_time_is_nearer_than_first_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "_MOST_EXACT", 0)
+    buffers = cut_up(150, 80, seed=1)
+    found = plan(buffers, CAPACITY, seconds=1.0)
+    first_fit = peak(buffers, planner._first_fit(buffers))
+    assert CAPACITY <= found.peak < CAPACITY + (first_fit - CAPACITY) // 2
+    assert overlapping(tuple(buffers), dict(found.offsets)) == []
 
 
 small = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 6)), min_size=1, max_size=6).map(

@@ -11,7 +11,7 @@ import pytest
 
 from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.cli.app import main
-from fettle.graph.errors import Unsupported
+from fettle.graph.errors import InvalidDevice, Unsupported
 from fettle.graph.workload import Workload
 from fettle.search.codesign import front as codesign
 from fettle.search.codesign.area import square_millimetres
@@ -55,6 +55,12 @@ def test_area_grows_with_what_there_is() -> None:
 def test_a_workload_that_no_design_runs_is_named() -> None:
     with pytest.raises(Unsupported, match="layernorm"):
         search([Workload.parse("layernorm rows=8 cols=8 act=f32")], 4)
+
+
+def test_a_fixed_value_out_of_range_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidDevice, match="bandwidth=0"):
+        search([Workload.parse("matmul m=8 n=8 k=8 act=i8 weight=i8")], 4, fixed={"bandwidth": 0})
+    assert capfd.readouterr().err == ""
 
 
 def test_the_command_saves_and_draws(

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from fettle.graph.errors import InvalidGraph, Unsupported
-from fettle.graph.onnx.protos import FETTLE, MICROSOFT
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset
 from fettle.graph.quantized import QuantizedWeight, unpack_bits
 
 
@@ -112,6 +112,24 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
+class DequantizeLinear(OpRun):
+    """DequantizeLinear before opset 19, which onnx's own reference leaves out. Later attributes have their defaults."""
+
+    def _run(
+        self, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None, axis: int = 1, **later: Any
+    ) -> tuple[np.ndarray]:
+        def along(values: np.ndarray) -> np.ndarray:
+            if values.ndim == 0 or x.ndim == 0:
+                return values.reshape(())
+            return values.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+        centred = x.astype(np.int64) - (0 if zero_point is None else along(zero_point).astype(np.int64))
+        return (centred.astype(scale.dtype) * along(scale),)
+
+
+_WITH_DEQUANTIZE_LINEAR = 19
+"""The first opset whose DequantizeLinear onnx's reference has."""
+
 OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, GatherElements)
 
 
@@ -122,7 +140,8 @@ def evaluator(model: ModelProto) -> ReferenceEvaluator:
         Unsupported: an operator has no reference implementation.
     """
     try:
-        return ReferenceEvaluator(model, new_ops=list(OPERATORS))
+        old = opset(model) < _WITH_DEQUANTIZE_LINEAR
+        return ReferenceEvaluator(model, new_ops=[*OPERATORS, DequantizeLinear] if old else list(OPERATORS))
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise Unsupported(f"no reference implementation: {error}") from None
 

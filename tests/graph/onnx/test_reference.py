@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.reference import evaluate
@@ -152,3 +152,24 @@ def test_weights_of_unknown_shape_or_type_are_refused() -> None:
     model.graph.input[2].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(Unsupported, match="STRING"):
         fill_weights(model, 0)
+
+
+@pytest.mark.parametrize("opset", [13, 18, 19])
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_dequantize_linear_of_every_opset(axis: int | None, opset: int) -> None:
+    """onnx's own reference has none before opset 19."""
+    size = 1 if axis is None else (3, 4)[axis]
+    scale, zero = np.linspace(0.5, 2.0, size, dtype=np.float32), np.arange(size, dtype=np.uint8) + 100
+    x = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    shape = "" if axis is None else f"[{size}]"
+    attribute = "" if axis is None else f"<axis = {axis}>"
+    proto = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]>'
+        f"g (uint8[3,4] x, float{shape} s, uint8{shape} z) => (float[3,4] y)"
+        f"{{ y = DequantizeLinear {attribute} (x, s, z) }}"
+    )
+    shaped = (lambda a: a.reshape(())) if axis is None else (lambda a: a)
+    found = evaluate(proto, {"x": x, "s": shaped(scale), "z": shaped(zero)})["y"]
+    for (i, j), code in np.ndenumerate(x):
+        at = 0 if axis is None else (i, j)[axis]
+        assert found[i, j] == np.float32(int(code) - int(zero[at])) * scale[at]

@@ -1,7 +1,7 @@
 """Nodes that no kernel is made for, as NumPy calls on fixed arrays: what lies between the kernels of a model.
 
 ONNX's reference evaluator takes tens of microseconds for a node, however small. The operators that move or rotate
-elements are done here instead, others in ``arithmetic``, ``lookups``, ``pools`` and
+elements are done here instead, others in ``arithmetic``, ``lookups``, ``pools``, ``quantised`` and
 ``resizing``; the rest is left to it.
 """
 
@@ -18,6 +18,7 @@ from fettle.calls import Call, Constants, Maker, NotConstant, attributes, in_tur
 from fettle.graph.onnx.chains import VIEWS
 from fettle.lookups import LOOKUPS
 from fettle.pools import POOLS
+from fettle.quantised import QUANTISED, quantise_dynamically
 from fettle.resizing import RESIZES
 
 
@@ -45,6 +46,8 @@ def prepare(
         return None
     if node.op_type == "Split":
         return _split(node, inputs, outs)
+    if node.op_type == "DynamicQuantizeLinear":
+        return quantise_dynamically(inputs, outs)
     make = _MAKERS.get(node.op_type)
     if make is None or len(outs) != 1:
         return None
@@ -169,6 +172,7 @@ _MAKERS: Mapping[str, Maker] = {
     **ARITHMETIC,
     **LOOKUPS,
     **POOLS,
+    **QUANTISED,
     **RESIZES,
     "Transpose": _transpose,
     "Expand": _expand,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.onnx.protos import opset
 from fettle.graph.onnx.weightlist import weight_names
@@ -42,6 +44,11 @@ class Workbench:
         self._taken.add(name)
         return name
 
+    def value(self, name: str) -> np.ndarray | None:
+        """An initializer that lies in memory; None for anything else."""
+        tensor = next((tensor for tensor in self.graph.initializer if tensor.name == name), None)
+        return None if tensor is None or uses_external_data(tensor) else numpy_helper.to_array(tensor)
+
     def constant(self, stem: str, values: Sequence[int] | np.ndarray) -> str:
         """The name of a new initializer; of int64 unless an array says otherwise."""
         name = self.fresh(stem)
@@ -57,7 +64,7 @@ class Chain:
         self.tensor = tensor
         self._bench, self._stem = bench, stem
 
-    def then(self, operator: str, *others: str, **attributes: object) -> Chain:
+    def then(self, operator: str, *others: str, **attributes: Any) -> Chain:
         """One step more."""
         result = self._bench.fresh(f"{self._stem}_{operator.lower()}")
         self.nodes.append(helper.make_node(operator, [self.tensor, *others], [result], **attributes))

@@ -13,6 +13,7 @@ from fettle.graph.onnx.constants import Workbench
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.normalisations import fold_normalisations
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
+from fettle.graph.onnx.quantisation import in_float32
 from fettle.graph.onnx.transposed import as_convolution
 
 _RMS_NORMALIZATION_SINCE = 23
@@ -31,7 +32,7 @@ def rewrite(model: ModelProto) -> None:
     fresh = bench.fresh
     domain = "" if bench.opset >= _RMS_NORMALIZATION_SINCE else FETTLE
     nodes: list[NodeProto] = []
-    for node in fold_normalisations(graph.node, bench):
+    for node in fold_normalisations(in_float32(graph.node, bench), bench):
         found = contrib.rewritten(node, fresh, bench.opset)
         if found is not None:
             nodes += found

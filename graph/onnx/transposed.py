@@ -22,12 +22,13 @@ def as_convolution(node: NodeProto, bench: Workbench) -> list[NodeProto]:
     channels, DepthToSpace interleaves them, and Slice drops what the padding drops.
     """
     weight = bench.constants.get(node.input[1] if len(node.input) > 1 else "")
-    names = {attribute.name for attribute in node.attribute}
-    if weight is None or len(weight[1]) != 4 or bench.opset < _SINCE or names & {"output_shape", "auto_pad"}:
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    explicit = "output_shape" not in attributes and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    if weight is None or len(weight[1]) != 4 or bench.opset < _SINCE or not explicit:
         return [node]
     (c, m, *size), group = weight[1], integer(node, "group", 1)
     window = Window.of(node, (), size)
-    extra = next((list(a.ints) for a in node.attribute if a.name == "output_padding"), [0, 0])
+    extra = attributes.get("output_padding", [0, 0])
     if (
         len(set(window.strides)) != 1
         or set(window.dilations) != {1}

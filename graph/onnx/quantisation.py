@@ -1,0 +1,127 @@
+"""Models whose tensors are quantised to 8 bits, as arithmetic in float32 that rounds where they round.
+
+Whole numbers of 8 bits, and sums of their products up to 2^24, are exact in float32. So a product of quantised tensors
+is one of their values, and QuantizeLinear with DequantizeLinear after it are a division, a rounding, bounds and a
+multiplication, which kernels do in passing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from fettle.graph.onnx.constants import Chain, Workbench
+from fettle.graph.onnx.protos import reads
+
+_SINCE = 11
+"""The opset that has Round, and Clip with bounds as inputs."""
+
+_COPIED = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
+
+
+def in_float32(nodes: Iterable[NodeProto], bench: Workbench) -> list[NodeProto]:
+    """The nodes without operators over quantised tensors, and without round trips through 8 bits."""
+    if bench.opset < _SINCE:
+        return list(nodes)
+    plain: list[NodeProto] = []
+    for node in nodes:
+        if node.op_type in ("QLinearConv", "QLinearMatMul") and not node.domain:
+            plain += _of_values(node, bench)
+        elif node.op_type in ("ConvInteger", "MatMulInteger") and not node.domain:
+            plain += _of_codes(node, bench)
+        else:
+            plain.append(node)
+    return _without_round_trips(plain, bench)
+
+
+def _of_values(node: NodeProto, bench: Workbench) -> list[NodeProto]:
+    """QLinearConv, QLinearMatMul -> DequantizeLinear (each operand) -> Conv, MatMul -> QuantizeLinear."""
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, *bias = node.input
+    channels = 0 if node.op_type == "QLinearConv" else 1
+    several = len(bench.constants.get(w_scale, (0, ()))[1]) > 0
+    left = Chain(bench, x, node.name).then("DequantizeLinear", x_scale, x_zero)
+    right = Chain(bench, w, node.name)
+    right.then("DequantizeLinear", w_scale, w_zero, **({"axis": channels} if several else {}))
+    nodes, operands = [*left.nodes, *right.nodes], [left.tensor, right.tensor]
+    if bias and bias[0]:
+        step = Chain(bench, w_scale, node.name).then("Mul", x_scale)
+        offset = Chain(bench, bias[0], node.name)
+        offset.then("DequantizeLinear", step.tensor, **({"axis": 0} if several else {}))
+        nodes += [*step.nodes, *offset.nodes]
+        operands.append(offset.tensor)
+    product = _product(node, operands, bench.fresh(f"{node.name}_product"))
+    return [*nodes, product, helper.make_node("QuantizeLinear", [product.output[0], y_scale, y_zero], node.output)]
+
+
+def _of_codes(node: NodeProto, bench: Workbench) -> list[NodeProto]:
+    """ConvInteger, MatMulInteger -> (code - zero point) of each operand -> Conv, MatMul -> Round -> Cast to int32."""
+    x, w, x_zero, w_zero = [*node.input, "", ""][:4]
+    operands: list[str] = []
+    nodes: list[NodeProto] = []
+    for code, zero in ((x, x_zero), (w, w_zero)):
+        value = Chain(bench, code, node.name).then("Cast", to=TensorProto.FLOAT)
+        if zero:
+            offset = Chain(bench, zero, node.name).then("Cast", to=TensorProto.FLOAT)
+            if code == w and node.op_type == "ConvInteger" and bench.constants.get(zero, (0, ()))[1]:
+                offset.reshaped([-1, *(1 for _ in bench.constants[w][1][1:])])
+            value.then("Sub", offset.tensor)
+            nodes += offset.nodes
+        nodes += value.nodes
+        operands.append(value.tensor)
+    product = _product(node, operands, bench.fresh(f"{node.name}_product"))
+    whole = Chain(bench, product.output[0], node.name).then("Round").then("Cast", to=TensorProto.INT32)
+    whole.nodes[-1].output[0] = node.output[0]
+    return [*nodes, product, *whole.nodes]
+
+
+def _product(node: NodeProto, operands: Sequence[str], result: str) -> NodeProto:
+    kind = "Conv" if "Conv" in node.op_type else "MatMul"
+    product = helper.make_node(kind, operands, [result], name=node.name)
+    product.attribute.extend(attribute for attribute in node.attribute if attribute.name in _COPIED)
+    return product
+
+
+def _without_round_trips(nodes: Sequence[NodeProto], bench: Workbench) -> list[NodeProto]:
+    """QuantizeLinear that DequantizeLinear with the same step reads -> Div -> Round -> Clip -> Mul.
+
+    ``round(x / s) + z`` between two bounds, minus z, is ``round(x / s)`` between the bounds minus z. QuantizeLinear
+    itself stays for readers that want codes.
+    """
+    writers = {node.output[0]: node for node in nodes if node.op_type == "QuantizeLinear" and not node.domain}
+    wanted = Counter(name for node in nodes for name in reads(node))
+    wanted.update(value.name for value in bench.graph.output)
+    values: dict[str, str] = {}
+    result: list[NodeProto] = []
+    for node in nodes:
+        writer = writers.get(node.input[0]) if node.op_type == "DequantizeLinear" and not node.domain else None
+        chain = None if writer is None else _round_trip(writer, node, bench)
+        if chain is None:
+            result.append(node)
+            continue
+        code = node.input[0]
+        wanted[code] -= 1
+        if code in values:  # the same round trip once more
+            result.append(helper.make_node("Identity", [values[code]], node.output))
+            continue
+        chain.nodes[-1].output[0] = values[code] = node.output[0]
+        result += chain.nodes
+    return [node for node in result if not (node.output[0] in writers and wanted[node.output[0]] == 0)]
+
+
+def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain | None:
+    """None where the two differ in their step, or it is not one number that is known."""
+    scale, zero = [*writer.input, ""][1:3]
+    if [scale, zero] != [*reader.input, ""][1:3]:
+        return None
+    step, offset = bench.value(scale), bench.value(zero) if zero else np.zeros((), np.uint8)
+    if step is None or step.dtype != np.float32 or step.size != 1 or offset is None or offset.dtype.kind not in "iu":
+        return None
+    limits, point = np.iinfo(offset.dtype), int(offset.reshape(()))
+    by = bench.constant(f"{reader.name}_step", step.reshape(()))
+    bounds = [bench.constant(f"{reader.name}_bound", np.float32(limit - point)) for limit in (limits.min, limits.max)]
+    return (
+        Chain(bench, writer.input[0], reader.name).then("Div", by).then("Round").then("Clip", *bounds).then("Mul", by)
+    )

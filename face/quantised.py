@@ -71,4 +71,7 @@ def quantise_dynamically(inputs: Sequence[np.ndarray | None], outs: Sequence[np.
     return call
 
 
-QUANTISED: Mapping[str, Maker] = {"QuantizeLinear": _quantise, "DequantizeLinear": _dequantise}
+QUANTISED: Mapping[str, Maker] = {
+    "QuantizeLinear": _quantise,
+    "DequantizeLinear": _dequantise,
+}

@@ -78,3 +78,50 @@ def test_statistics_and_other_operators_are_named() -> None:
 def test_an_operator_without_its_inputs_is_refused() -> None:
     with pytest.raises(InvalidGraph, match="lacks inputs"):
         import_model(build("y = com.microsoft.SkipLayerNormalization (x, skip)", 17).SerializeToString())
+
+
+MASKS = {
+    "none": (", ", "", 0),
+    "causal": (", ", "", 1),
+    "lengths": (", m", ", int32[2] m", 0),
+    "positions": (", m", ", int32[2,5] m", 0),
+    "pairs": (", m", ", int32[2,5,5] m", 0),
+}
+
+
+def attention(mask: str, more: str = "") -> onnx.ModelProto:
+    name, declared, causal = MASKS[mask]
+    given = f"num_heads = 2, unidirectional = {causal}{more}"
+    proto = parser.parse_model(
+        f"<ir_version: 8, opset_import: {OPSETS.format(opset=17)}>"
+        f"g (float[2,5,8] x{declared}) => (float[2,5,8] y)"
+        f"{{ a = com.microsoft.Attention <{given}> (x, w, b{name.rstrip(', ')})"
+        f"  y = com.microsoft.Attention <{given}> (a, w, b{name.rstrip(', ')}) }}"
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in {"w": (8, 24), "b": (24,)}.items():
+        proto.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape, np.float32), name))
+    return proto
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("more", ["", ", scale = 0.3, mask_filter_value = -7.5"])
+def test_attention_that_projects_itself_computes_what_onnxruntime_computes(mask: str, more: str) -> None:
+    model, rng = attention(mask, more), np.random.default_rng(1)
+    inputs: dict[str, np.ndarray] = {"x": rng.standard_normal((2, 5, 8), np.float32)}
+    if MASKS[mask][1]:
+        shape = {"lengths": (2,), "positions": (2, 5), "pairs": (2, 5, 5)}[mask]
+        inputs["m"] = rng.integers(0, 2, shape, np.int32) if mask != "lengths" else np.array([3, 5], np.int32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, inputs)
+    imported = import_model(model.SerializeToString())
+    assert compare(GraphRuntime(imported, NumpyKernel)(inputs), {"y": theirs})["y"].nrmse < 5e-6
+    operators = [node.workload.operator for node in imported.graph.nodes if node.workload is not None]
+    assert operators == ["matmul", "attention"] * 2
+
+
+def test_forms_of_attention_that_are_not_understood_are_named() -> None:
+    imported = import_model(attention("none", ", do_rotary = 1").SerializeToString())
+    assert {node.reason for node in imported.graph.unsupported()} == {
+        "no workload for operator com.microsoft.Attention"
+    }

@@ -7,6 +7,7 @@ the sum and the normalisation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from onnx import NodeProto, helper
 
@@ -38,7 +39,7 @@ def rewritten(node: NodeProto, fresh: Fresh, opset: int) -> list[NodeProto] | No
     return make(node, fresh, opset)
 
 
-def _activation(node: NodeProto, x: str, operator: str, opset: int, **attributes: str | float) -> NodeProto:
+def _activation(node: NodeProto, x: str, operator: str, opset: int, **attributes: Any) -> NodeProto:
     domain = "" if opset >= SINCE[operator] else FETTLE
     return helper.make_node(operator, [x], node.output[:1], name=node.name, domain=domain, **attributes)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -107,7 +108,7 @@ class _Writer:
         self._graph = graph
         self._names: Iterator[str] = (f"{node.name}/{number}" for number in range(1 << 30))
 
-    def add(self, operator: str, *inputs: str, **attributes: int | list[int]) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node of the default domain; returns the name of its result."""
         name = next(self._names)
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))

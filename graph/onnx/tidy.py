@@ -64,7 +64,7 @@ def _additive(
         masks[mask] = f"{mask}/additive"
         types[masks[mask]] = TensorType(TensorProto.FLOAT, kind.shape)
         for name, value in (("seen", 0.0), ("hidden", -np.inf)):
-            graph.initializer.append(numpy_helper.from_array(np.float32(value), f"{mask}/{name}"))
+            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{mask}/{name}"))
             types[f"{mask}/{name}"] = TensorType(TensorProto.FLOAT, ())
     node.input[3] = masks[mask]
     where = [mask, f"{mask}/seen", f"{mask}/hidden"]

@@ -59,6 +59,8 @@ def read_work(
     if isinstance(target, Workload):
         return Work(str(target), ((target, 1),))
     if isinstance(target, Sequence) and not isinstance(target, str):
+        if not target:
+            raise InvalidArgument("there is nothing to tune: no workload is given")
         if not all(isinstance(workload, Workload) for workload in target):
             raise InvalidArgument(
                 "a sequence to tune holds Workloads", hint="fettle.Workload.parse makes one of a text"
@@ -108,7 +110,7 @@ def plan(
     work = read_work(target, dims, share)
     _, resolved = resolve_device(device)
     spec = JobSpec(
-        work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title, tuple(objectives)
+        work.workloads, resolved, device, budget, policy or MeasurePolicy(), seed, force, work.title, objectives
     )
     return spec, work
 

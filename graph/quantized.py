@@ -37,10 +37,16 @@ class QuantizedWeight:
     tensor_scale: NDArray[np.float32] | None = None
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.format, Format):  # Python callers pass anything
+            raise InvalidArgument(
+                f"a format is a Format, not {type(self.format).__name__}", hint="a workload has it: workload['weight']"
+            )
         if not self.format.is_quantised:
             raise InvalidArgument(f"{self.format} is not a quantised format")
         if self.codes.ndim != 2 or self.codes.dtype != np.uint8:
             raise InvalidArgument(f"codes must be a uint8 matrix [N, K], not {self.codes.dtype} {self.codes.shape}")
+        if self.codes.size and (largest := int(self.codes.max())) >= self.format.levels:
+            raise InvalidArgument(f"codes of {self.format} are 0 … {self.format.levels - 1}, but there is a {largest}")
         expected: tuple[int, ...] = (self.codes.shape[0], self.format.groups(self.codes.shape[1]))
         if self.format.is_binary_coded:
             expected = (*expected, self.format.scale_planes)

@@ -71,6 +71,8 @@ class Budget:
 
 def _canonical_objectives(names: Iterable[str]) -> tuple[str, ...]:
     """In the order of :data:`OBJECTIVES`, so that equal requests have equal keys."""
+    if isinstance(names, str):  # Python callers pass anything
+        raise InvalidArgument(f"objectives are several names, not the text {names!r}", hint=f"write [{names!r}]")
     given = list(names)
     if unknown := [name for name in given if name not in OBJECTIVES]:
         raise InvalidArgument(

@@ -34,6 +34,9 @@ def state_from_proto(number: int, field: str = "state") -> JobState:
 
 
 def workloads_to_proto(workloads: Counted) -> list[tuning_pb2.WorkloadCount]:
+    """Raises InvalidArgument if one has no count."""
+    if any(isinstance(pair, Workload) for pair in workloads):  # Python callers pass anything
+        raise InvalidArgument("a workload is submitted with its count", hint="write workloads=[(workload, 1)]")
     return [tuning_pb2.WorkloadCount(workload=str(workload), count=count) for workload, count in workloads]
 
 

@@ -35,6 +35,25 @@ def test_low_bits_come_first(codes: list[int], bits: int, packed: list[int]) -> 
     assert pack_bits(np.array([codes], np.uint8), bits).tolist() == [packed]
 
 
+@pytest.mark.parametrize(("text", "most"), [("u4:32", 15), ("u8:32", 255), ("tern:32", 2), ("u3:32", 7)])
+def test_a_code_that_the_format_lacks_is_refused(text: str, most: int) -> None:
+    w = weight(text, 2, 32)
+    codes = w.codes.copy()
+    codes[1, 5] = most
+    QuantizedWeight(w.format, codes, w.scales)
+    if most < 255:
+        codes[1, 5] = most + 1
+        with pytest.raises(InvalidArgument, match=rf"0 … {most}, but there is a {most + 1}"):
+            QuantizedWeight(w.format, codes, w.scales)
+
+
+def test_a_text_is_no_format_and_the_error_says_where_to_get_one() -> None:
+    w = weight("u4:32", 2, 32)
+    with pytest.raises(InvalidArgument) as refused:
+        QuantizedWeight("u4:32", w.codes, w.scales)  # type: ignore[arg-type]
+    assert "workload['weight']" in refused.value.hint
+
+
 def test_a_binary_coded_weight_is_a_sum_of_scaled_signs() -> None:
     scales = np.array([[[4.0, 2.0, 1.0], [8.0, 0.5, 0.25]]], np.float16)
     weight = QuantizedWeight(Format.parse("bcq3:8"), np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 7, 5, 2]], np.uint8), scales)

@@ -10,7 +10,7 @@ from fettle.backends.api import Basis, Device, MeasurePolicy, Schedule
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
 from fettle.service.convert.events import event_from_proto, event_to_proto
-from fettle.service.convert.jobs import job_from_proto, job_to_proto
+from fettle.service.convert.jobs import job_from_proto, job_to_proto, workloads_to_proto
 from fettle.service.convert.kernels import kernel_from_proto, kernel_to_proto
 from fettle.service.convert.results import result_from_proto
 from fettle.service.convert.values import (
@@ -212,6 +212,12 @@ def test_absent_policy_means_the_default() -> None:
 def test_absurd_policies_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument):
         policy_from_request(common_pb2.MeasurePolicy(**changes))
+
+
+def test_a_workload_without_its_count_is_refused_with_the_right_spelling() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        workloads_to_proto((matmul(),))  # type: ignore[arg-type]
+    assert refused.value.hint == "write workloads=[(workload, 1)]"
 
 
 def test_integers_beyond_64_bits_are_refused() -> None:

@@ -31,12 +31,6 @@ class AsyncClient:
     """A connection to a server; for one event loop. Use with ``async with``, or call :meth:`close`."""
 
     def __init__(self, target: Target, timeout: float = 30.0) -> None:
-        """Connects on first use.
-
-        Args:
-            target: where and how.
-            timeout: deadline of a call in seconds; watching and fetching artifacts have none.
-        """
         self._channel = target.channel(grpc.aio)
         self._calls = Calls(self._channel)
         self._metadata = target.metadata
@@ -172,17 +166,5 @@ def connect_async(
     tls_ca: Path | str | None = None,
     timeout: float = 30.0,
 ) -> AsyncClient:
-    """An asyncio client of the server at ``HOST:PORT``; connects on first use.
-
-    Args:
-        address: ``HOST:PORT``.
-        token: bearer token, if the server wants one.
-        tls: encrypt, and check the server against the system's certificate authorities.
-        tls_ca: encrypt, and check the server against this certificate file instead.
-        timeout: deadline of a call in seconds.
-
-    Raises:
-        InvalidArgument: malformed address, or a file without a certificate.
-        NotFound: the certificate file cannot be read.
-    """
+    """An asyncio client; see :func:`fettle.service.client.connect`."""
     return AsyncClient(Target(address, token, tls, tls_ca), timeout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
@@ -93,7 +92,7 @@ def select_kernels(
     return _load(session, catalogue, session.connection().execute(query).all())
 
 
-def _load(session: Session, catalogue: Catalogue, rows: Sequence[Row[Any]]) -> tuple[Kernel, ...]:
+def _load(session: Session, catalogue: Catalogue, rows: Sequence[Row[str, int, str, str, str]]) -> tuple[Kernel, ...]:
     known = [row for row in rows if row.version == KERNEL_VERSION]
     catalogue.load(session, {row.workload_key for row in known}, {row.device_key for row in known})
     kernels = []

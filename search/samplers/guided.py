@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fettle.costmodel.columns import ScheduleColumns
 from fettle.costmodel.model import single_threaded
+from fettle.costmodel.transfer import Prior
 from fettle.search.geometry import Geometry
 from fettle.search.samplers.base import Problem, Proposal, Sampler, random_points
 from fettle.search.samplers.covering import covering
@@ -32,14 +33,19 @@ TREES_FROM = 320
 _PICKS = 7
 """Of the prior, tried before its model is asked."""
 
+_PRIOR_UNTIL = 32
+"""Trials from which on the prior is not asked: they say more of what is fast here than sources do, which kept searches
+away from the best where they were wrong."""
+
 _LEAST_DIFFERENCE = 2
 """Parameters in which two points of one batch differ, where possible."""
 
 
 @attrs.define(eq=False)
 class _Stage:
-    """A fit to the first trials, and how many it knows by now."""
+    """A fit to the first trials, what it knows from elsewhere, and how many trials it knows by now."""
 
+    prior: Prior | None
     pool: list[int]
     places: Places
     position: dict[int, int]
@@ -65,7 +71,7 @@ class GuidedSampler(Sampler):
         self._geometry = Geometry(problem.points)
         self._columns = ScheduleColumns(problem.points.space)
         self._reach = CHEAP if problem.features is None else DEAR
-        self._whole: Places | None = None
+        self._whole: tuple[Prior | None, Places] | None = None
         self._stage: _Stage | None = None
         self._gain: float | None = None
 
@@ -88,9 +94,9 @@ class GuidedSampler(Sampler):
         """What is left of the first trials."""
         rng = np.random.default_rng((self._seed, 0))
         chosen = [self._problem.default]
-        if self._problem.prior is not None:
+        if (prior := self._problem.prior) is not None:
             pool = self._pool({}, rng)
-            picks = self._problem.prior.picks(self._locate_pool(pool).trend, _PICKS)
+            picks = prior.picks(self._locate_pool(pool, prior).trend, _PICKS)
             chosen = list(dict.fromkeys([*chosen, *(pool[at] for at in picks)]))
         wanted = max(START, len(chosen), len(self._told) + count)
         chosen = covering(self._points, chosen, wanted, rng, self._problem.lite)
@@ -116,9 +122,9 @@ class GuidedSampler(Sampler):
         # analysing points takes time, so of a large space it is the same random ones again and again
         rng = np.random.default_rng((self._seed, fitted if self._problem.features is None else 0))
         pool = self._pool(told, rng)
-        places = self._locate_pool(pool)
-        trials = self._locate(list(told))
-        prior = self._problem.prior
+        prior = self._problem.prior if fitted < _PRIOR_UNTIL else None
+        places = self._locate_pool(pool, prior)
+        trials = self._locate(list(told), prior)
         with single_threaded():
             if fitted >= TREES_FROM:
                 surrogate: Surrogate = TreeSurrogate(trials, values, places, self._seed)
@@ -126,13 +132,13 @@ class GuidedSampler(Sampler):
                 surrogate = ProcessSurrogate(trials, values, places, prior.fast, prior.scale)
             else:
                 surrogate = ProcessSurrogate(trials, values, places)
-        return _Stage(pool, places, {index: at for at, index in enumerate(pool)}, surrogate, fitted, fitted)
+        return _Stage(prior, pool, places, {index: at for at, index in enumerate(pool)}, surrogate, fitted, fitted)
 
     def _extend(self, stage: _Stage, count: int) -> None:
         """One by one, so that rounding does not depend on how often proposals were asked for."""
         for index in list(self._told)[stage.known : count]:
             with single_threaded():
-                stage.surrogate.add(self._locate([index]), np.array([self._told[index]]))
+                stage.surrogate.add(self._locate([index], stage.prior), np.array([self._told[index]]))
         stage.known = count
 
     def _most_promising(self, stage: _Stage, count: int) -> list[Proposal]:
@@ -170,17 +176,17 @@ class GuidedSampler(Sampler):
         lite = self._problem.lite
         return candidates(self._points, told, rng, self._reach) if lite is None else list(lite)
 
-    def _locate_pool(self, pool: list[int]) -> Places:
+    def _locate_pool(self, pool: list[int], prior: Prior | None) -> Places:
         """As :meth:`_locate`; a pool that is the whole space stays the same."""
         if len(pool) < self._points.size:
-            return self._locate(pool)
-        if self._whole is None:
-            self._whole = self._locate(pool)
-        return self._whole
+            return self._locate(pool, prior)
+        if self._whole is None or self._whole[0] is not prior:
+            self._whole = prior, self._locate(pool, prior)
+        return self._whole[1]
 
-    def _locate(self, indices: Sequence[int]) -> Places:
+    def _locate(self, indices: Sequence[int], prior: Prior | None) -> Places:
         columns = self._columns.matrix(self._points, indices)
-        prior, features = self._problem.prior, self._problem.features
+        features = self._problem.features
         return Places(
             columns if features is None else features(indices),
             np.empty((len(indices), 0)) if prior is None else prior.trend(columns),

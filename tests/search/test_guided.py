@@ -144,6 +144,26 @@ def test_a_misleading_prior_is_unlearned() -> None:
     assert min(o.value for o in search(backend, 0, 64, sampler)) < np.quantile(values, 0.02)
 
 
+def test_many_trials_here_say_all_that_trials_elsewhere_could() -> None:
+    """From then on the sampler proposes as one that never heard of them."""
+    backend = SyntheticBackend(variant=3)
+    points, _ = setup(backend)
+    sample = points.sample(np.random.default_rng(0), 300)
+    values = np.array([measure(backend, points, i).value for i in sample])
+    prior = make_prior(points, [Trials(tuple(points[i] for i in sample), values)])
+    samplers = [GuidedSampler(Problem(points, points.index(DEFAULT) or 0, p), 0) for p in (prior, None)]
+
+    def proposed(trials: int) -> list[list[int]]:
+        for sampler in samplers:
+            sampler.tell([measure(backend, points, i) for i in sample[:trials]])
+        return [[proposal.index for proposal in sampler.propose(4)] for sampler in samplers]
+
+    warm, cold = proposed(16)
+    assert warm != cold
+    warm, cold = proposed(48)
+    assert warm == cold
+
+
 def test_expected_gain_shrinks_as_the_best_is_found() -> None:
     backend = SyntheticBackend(small=True, rugged=0.0)
     points, sampler = setup(backend)

@@ -165,13 +165,15 @@ def _read_by_host(builder: Builder, gemv: Gemv, hardware: Hardware) -> None:
     """The weights; on devices that keep results in their banks also x, and y written, both twice: the benchmark with
     which PIMSimulator compares its kernels does so."""
     width = hardware.organisation.channels * hardware.organisation.column_bytes
-    row = stream(builder, hardware, "RD", ceil_div(gemv.weight_bytes, width))
+    weights = ceil_div(gemv.weight_bytes, width)
     if hardware.is_global_buffer:
+        stream(builder, hardware, "RD", weights)
         return
-    for _ in range(2):
-        for command, length in (("RD", gemv.k), ("WR", gemv.n)):
-            row = stream(builder, hardware, command, ceil_div(2 * gemv.problems * gemv.m * length, width), row)
-            builder.add(SYNC)
+    x, y = (ceil_div(2 * gemv.problems * gemv.m * length, width) for length in (gemv.k, gemv.n))
+    row = 0
+    for command, columns in (("RD", weights + x), ("WR", y), ("RD", x), ("WR", y)):
+        row = stream(builder, hardware, command, columns, row)
+        builder.add(SYNC)
 
 
 def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:

@@ -83,7 +83,10 @@ class Builder:
         numbers = np.array([self._names.setdefault(name, len(self._names)) for name in names])
         mask = self._everyone if channels is None else channels
         fields = (numbers[which], bank, row, column, count, -1, mask)
-        self._blocks.append(np.stack(np.broadcast_arrays(*fields), axis=1).astype(np.int64))
+        block = np.empty((len(which), len(fields)), np.int64)
+        for part, field in zip(block.T, fields, strict=True):
+            part[:] = field
+        self._blocks.append(block)
 
     def __len__(self) -> int:
         """Instructions so far."""

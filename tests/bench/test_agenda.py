@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,7 @@ from fettle.backends.triton.results import read_finals, read_trials
 from fettle.backends.triton.shortlist import Shortlist
 from fettle.backends.triton.targets import TARGETS
 from fettle.bench.agenda import QUESTIONS, agenda, schedules
+from fettle.bench.gpu import WORKLOADS
 from fettle.cli.app import app
 from fettle.graph.workload import Workload
 from tests.backends.triton.scripted import ScriptedExecutor
@@ -61,6 +63,16 @@ def test_a_campaign_works_the_agenda_off(tmp_path: Path) -> None:
     assert len(read_finals(tmp_path / "results")) == 4
     asked = sum(len(schedules(question, backend, device)) for question in QUESTIONS[:4])
     assert [r.measurement.ok for r in read_trials(tmp_path / "results")] == [True] * asked
+
+
+def test_the_session_that_the_documentation_plans_is_one_of_commands_that_exist() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
+    chosen = re.findall(r'fettle bench gpu --only (?:"([^"]+)"|(\S+))', documented)
+    assert len(chosen) >= 5
+    for quoted, plain in chosen:
+        assert any((quoted or plain) in workload for workload in WORKLOADS), quoted or plain
+    minutes = [float(m) for m in re.findall(r"^\| (\d+) \| `fettle ", documented, re.MULTILINE)]
+    assert 8 < sum(minutes) <= 15, "device time of one session"
 
 
 def test_the_command_compiles_and_writes_a_shortlist(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ QUESTIONS = (
 def schedules(question: Question, backend: Backend, device: Device) -> tuple[Schedule, ...]:
     """The default and its changes, each once."""
     default = backend.default(Workload.parse(question.workload), device)
-    changed = (Schedule.of(**default.as_dict() | changes) for changes in question.changes)
+    changed = (Schedule.of(**{**default.as_dict(), **changes}) for changes in question.changes)
     return tuple(dict.fromkeys((default, *changed)))
 
 

@@ -101,14 +101,14 @@ def _split(p: Product, tile: dict[str, Any], count: int, splits: Iterable[int], 
         sums = max(0.02, 8.0 * p.m / (p.k * p.weight.bits))
         alone = 0.2 * 4 / (tile["warps"] * min(rounds, resident))
         passes = (blocks / split - (-blocks // split)) / 2
-        return busy * passes * (1.0 + sums * (split - 1)) * (1.0 + alone)
+        return float(busy * passes * (1.0 + sums * (split - 1)) * (1.0 + alone))
 
     return min(splits, key=cost, default=1)
 
 
 def _resident(p: Product, tile: dict[str, Any], target: Target) -> int:
     """Programs that fit on a multiprocessor, if threads take 128 registers."""
-    by_registers = target.registers // (128 * target.warp * tile["warps"])
+    by_registers = target.registers // (128 * target.warp * int(tile["warps"]))
     return max(1, min(int(target.shared_multiprocessor // _shared(p, tile)), by_registers))
 
 

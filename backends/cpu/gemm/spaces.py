@@ -36,7 +36,7 @@ from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "gemm-4"
+VERSION = "gemm-5"
 
 LEAST_ROWS = 8
 """Fewer rows of x are the family ``gemv``'s."""
@@ -60,6 +60,12 @@ _LEAST_SHARE = 4
 
 _REGISTERS = 28
 """Sums in flight; the other four registers hold codes and activations."""
+
+_ROWS_AT_ONCE = 16
+"""Rows of x up to which one vector of W at a time is the untuned choice, where two do not fit."""
+
+_SELDOM = 128
+"""Elements of K with one scale from which on."""
 
 _LARGEST_BODY = 160
 """Dot products of one unrolled loop body, which bounds the time LLVM takes."""
@@ -148,7 +154,8 @@ def space(workload: Workload, device: Device) -> Space:
 def _steps_of(order: str, plan: Plan) -> Constraint:
     return Constraint(
         f"algorithm == 'amx' or order != '{order}' or ({plan.steps} % unroll == 0 and"
-        f" (unroll == 1 or unroll * rows * vectors * {plan.step_k // 4} <= {_LARGEST_BODY}))",
+        f" (unroll == 1 and rows <= {_REGISTERS // 2} or"
+        f" unroll * rows * vectors * {plan.step_k // 4} <= {_LARGEST_BODY}))",
         "whole steps, a loop body of bounded size",
     )
 
@@ -177,28 +184,48 @@ def _tile_constraints(m: int, plans: dict[str, Plan]) -> list[Constraint]:
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """What one would write first: panels of 32, all threads; the largest square of tiles where there are tiles, else
-    register tiles of up to 8 rows by 2 vectors."""
+    """What one would write first: all threads; the largest square of tiles where there are tiles, else register tiles.
+
+    Codes that are bytes already are read again for each block of rows, and come to the cache early enough unasked.
+    """
     m, n = workload["m"], workload["n"]
-    panel, order = 32, orders(workload, device)[0]
+    order = orders(workload, device)[0]
+    packed = packed_plan(workload, order, _TILES[0])
     algorithm = algorithms(workload, device)[-1 if m >= LEAST_ROWS else 0]
-    heights = _tile_rows(m) if algorithm == "amx" else _rows(m)
-    rows = max(r for r in heights if r <= (2 * shapes.ROWS if algorithm == "amx" else 8))
-    is_decoded_often = m > rows and packed_plan(workload, order, _TILES[0]).field < 8
+    rows, vectors = _untuned_tile(m, packed, algorithm)
+    is_decoded_often = m > rows and packed.field < 8
+    is_read_often = algorithm == "vnni" and m > rows and packed.field == 8
+    tile = max(t for t in _tiles(n) if t <= 64)
+    panel = min(tile, 64) if is_read_often else min(tile, 32)
     return Schedule.of(
         algorithm=algorithm,
         order=order,
-        tile=max(t for t in _tiles(n) if t <= 64),
-        interleave=panel // LANES,
+        tile=tile,
+        interleave=min(2, panel // LANES),
         panel=panel,
         rows=rows,
-        vectors=2,
+        vectors=min(vectors, panel // LANES),
         unroll=1,
-        ahead=2,
+        ahead=0 if is_read_often else 2,
         zeros="codes" if algorithm == "amx" and is_decoded_often else "sums",
         threads=max(t for t in cpu.thread_counts(device) if panel * (t - 1) < n),
         row_threads=1,
     )
+
+
+def _untuned_tile(m: int, packed: Plan, algorithm: str) -> tuple[int, int]:
+    """Rows of x and vectors of W of a register tile.
+
+    All rows at once where they fit: every code is decoded once then, into registers. By one vector this pays only where
+    scales are applied seldom.
+    """
+    if algorithm == "amx":
+        return max(r for r in _tile_rows(m) if r <= 2 * shapes.ROWS), 2
+    if algorithm == "vnni" and 2 * m <= _REGISTERS:
+        return m, 2
+    if algorithm == "vnni" and m <= _ROWS_AT_ONCE and packed.field < 8 and packed.group >= _SELDOM:
+        return m, 1
+    return max(r for r in _rows(m) if r <= 8), 2
 
 
 def _tile_rows(m: int) -> tuple[int, ...]:
@@ -208,7 +235,7 @@ def _tile_rows(m: int) -> tuple[int, ...]:
 
 def _rows(m: int) -> tuple[int, ...]:
     """Heights of register tiles that cut M into equal blocks; low ones only for small M."""
-    heights = {balanced_rows(m, rows) for rows in range(1, 15)}
+    heights = {balanced_rows(m, rows) for rows in range(1, _REGISTERS + 1)}
     return tuple(sorted(h for h in heights if h >= min(4, max(heights))))
 
 

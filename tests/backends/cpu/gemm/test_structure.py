@@ -49,3 +49,20 @@ def test_one_block_of_rows_decodes_in_registers(build: Any) -> None:
     direct = dict(build("matmul m=8 n=64 k=128 act=f32 weight=u2:128", "cpu,isa=avx512vnni", rows=8).artifact.facts)
     assert staged["vpdpbusd"] == direct["vpdpbusd"] == 8 * 2 * 4
     assert direct["instructions"] < staged["instructions"]
+
+
+@pytest.mark.parametrize(
+    ("m", "weight", "tile"),
+    [
+        (12, "u4:32", (12, 2)),
+        (16, "u4:128", (16, 1)),  # by two vectors, 32 sums would leave no register for codes
+        (16, "u4:32", (8, 2)),
+        (64, "u4:128", (8, 2)),
+    ],
+)
+def test_few_rows_are_one_register_tile_by_default(
+    backend: CpuBackend, m: int, weight: str, tile: tuple[int, int]
+) -> None:
+    device = backend.device(DeviceText.parse("cpu,isa=avx512vnni"))
+    schedule = backend.default(Workload.parse(f"matmul m={m} n=64 k=256 act=f32 weight={weight}"), device)
+    assert (schedule["rows"], schedule["vectors"]) == tile

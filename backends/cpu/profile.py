@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from fettle.backends.cpu.amx import permit
 from fettle.backends.cpu.amx.peak import SUMS, tile_peak_kernel, tile_peaks
 from fettle.backends.cpu.family import Lowered
 from fettle.backends.cpu.measure import evaluate
-from fettle.backends.cpu.profile_kernels import STREAMS, peak_kernel, peaks, read_kernel
+from fettle.backends.cpu.profile_kernels import AHEAD, STREAMS, peak_kernel, peaks, read_kernel
 from fettle.backends.cpu.views import empty, prepared
 
 LEVELS = ("L1", "L2", "L3", "dram")
@@ -75,10 +76,15 @@ def _reads(device: Device, count: int) -> Iterator[Roof]:
     data = empty((max(sets.values()) // 4,), np.dtype(np.int32))
     data[:] = 1  # unwritten pages may all be the one zero page, which is always cached
     data_view, out = prepared([data, np.zeros((count, lanes), np.int32)])
-    modules = {streams: _load(read_kernel(streams, lanes, data.size, count), device) for streams in STREAMS}
+    modules = {
+        (streams, ahead): _load(read_kernel(streams, lanes, data.size, count, ahead), device)
+        for streams, ahead in itertools.product(STREAMS, AHEAD)
+    }
     for level, size in sets.items():
         found = []
-        for streams, module in modules.items():
+        for (streams, ahead), module in modules.items():
+            if ahead and level != "dram":
+                continue
             block = streams * lanes * 4
             blocks = max(1, size // block // count)
             touched = blocks * block * count

@@ -14,6 +14,13 @@ STREAMS = (4, 16)
 """Vectors one iteration of the read kernel takes in: which is faster differs by core and level."""
 
 
+AHEAD = (0, 1 << 8)
+"""Elements that it asks for ahead: from memory a Zen 4 reads up to a tenth more in a second then, from caches less."""
+
+_LINE = 16
+"""Elements of a cache line."""
+
+
 @attrs.frozen
 class Peak:
     """A register-only loop: one instruction repeated on ``accumulators`` independent registers.
@@ -83,9 +90,10 @@ def _lookup(name: str) -> Any:
     return llvm_lookup_intrinsic_id(name)
 
 
-def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
+def read_kernel(streams: int, lanes: int, capacity: int, threads: int, ahead: int = 0) -> Any:
     """``(data[capacity] i32, out[threads, lanes] i32, blocks, passes)``: each thread reads its ``blocks`` blocks of
-    ``streams · lanes`` elements ``passes`` times, the part of thread p starting at ``p · blocks``."""
+    ``streams · lanes`` elements ``passes`` times, the part of thread p starting at ``p · blocks``; it asks for what is
+    ``ahead`` elements further on, if that is not 0."""
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script.builder import ir as T
 
@@ -103,6 +111,10 @@ def read_kernel(streams: int, lanes: int, capacity: int, threads: int) -> Any:
                 T.buffer_store(acc, T.broadcast(T.int32(0), lanes), [s, vector])
             with T.serial(0, passes) as turn:
                 with T.serial(0, blocks) as block:
+                    for s in range(0, streams if ahead else 0, max(1, _LINE // lanes)):
+                        place = (p * blocks + block) * block_size + s * lanes + ahead  # it may lie past the end
+                        address = T.address_of(data[place])
+                        T.evaluate(T.call_llvm_intrin("void", _lookup("llvm.prefetch"), address, 0, 2, 1))
                     for s in range(streams):
                         at = (p * blocks + block) * block_size + s * lanes
                         mixed = T.bitwise_xor(acc[s, vector], data[T.ramp(at, 1, lanes)])

@@ -41,7 +41,7 @@ def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dic
     """
     m, n, k, lanes = limits.m, limits.n, limits.k, limits.lanes
     vectors = min((2, 3), key=lambda wide: math.ceil(n / lanes / wide) * wide) if m > 4 else 4
-    micro_n = _largest(choices["micro_n"], max(lanes, min(vectors * lanes, n)))
+    micro_n = _largest(choices["micro_n"], min(vectors, math.ceil(n / lanes)) * lanes)
     most_rows = (limits.registers - limits.x_registers) // (micro_n // lanes) - 1
     micro_m = max(rows for rows in limits.vector_rows if rows <= min(most_rows, 14 if micro_n == lanes else 8))
     tile_m = tile_n = 1
@@ -69,8 +69,8 @@ def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dic
         wish["multiply"] = choices["multiply"][0]
     if "rhs" in choices:
         wish["rhs"] = "blocks" if tile_m * micro_m >= limits.reusing_rows else "packed"
-        if "direct" in choices["rhs"] and micro_n <= n:
-            wish |= _in_place_wish(limits, choices, micro_n)
+        if "direct" in choices["rhs"] and n >= lanes:
+            wish |= _in_place_wish(limits, choices, _largest(choices["micro_n"], min(micro_n, n)))
     return wish
 
 
@@ -84,7 +84,7 @@ def _in_place_wish(limits: Limits, choices: Mapping[str, Sequence[Value]], micro
     is_large = k * n * limits.element_bytes > limits.l2
     if m > (_FEW_NARROW[is_large] if limits.is_narrow else _FEW[is_large]):
         return {}
-    wish: dict[str, Value] = {"rhs": "direct"}
+    wish: dict[str, Value] = {"rhs": "direct", "micro_n": micro_n}
     if "multiply" in choices:
         wish |= {"multiply": "single", "copy_x": False}
     if is_large:

@@ -121,7 +121,10 @@ def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain
         return None
     limits, point = np.iinfo(offset.dtype), int(offset.reshape(()))
     by = bench.constant(f"{reader.name}_step", step.reshape(()))
-    bounds = [bench.constant(f"{reader.name}_bound", np.float32(limit - point)) for limit in (limits.min, limits.max)]
+    bounds = [
+        bench.constant(f"{reader.name}_bound", np.array(limit - point, np.float32))
+        for limit in (limits.min, limits.max)
+    ]
     return (
         Chain(bench, writer.input[0], reader.name).then("Div", by).then("Round").then("Clip", *bounds).then("Mul", by)
     )

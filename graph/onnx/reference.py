@@ -9,6 +9,8 @@ import numpy as np
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
+from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset
@@ -112,25 +114,16 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
-class DequantizeLinear(OpRun):
-    """DequantizeLinear before opset 19, which onnx's own reference leaves out. Later attributes have their defaults."""
-
-    def _run(
-        self, x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None, axis: int = 1, **later: Any
-    ) -> tuple[np.ndarray]:
-        def along(values: np.ndarray) -> np.ndarray:
-            if values.ndim == 0 or x.ndim == 0:
-                return values.reshape(())
-            return values.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-
-        centred = x.astype(np.int64) - (0 if zero_point is None else along(zero_point).astype(np.int64))
-        return (centred.astype(scale.dtype) * along(scale),)
+class QuantizeLinear(QuantizeLinear_25):
+    """That of opsets before 19, which onnx's evaluator lacks: the same for one number, or one for each channel."""
 
 
-_WITH_DEQUANTIZE_LINEAR = 19
-"""The first opset whose DequantizeLinear onnx's reference has."""
+class DequantizeLinear(DequantizeLinear_25):
+    """See :class:`QuantizeLinear`."""
+
 
 OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, GatherElements)
+_BEFORE_19 = (QuantizeLinear, DequantizeLinear)
 
 
 def evaluator(model: ModelProto) -> ReferenceEvaluator:
@@ -139,9 +132,9 @@ def evaluator(model: ModelProto) -> ReferenceEvaluator:
     Raises:
         Unsupported: an operator has no reference implementation.
     """
+    operators = [*OPERATORS, *(_BEFORE_19 if opset(model) < 19 else ())]
     try:
-        old = opset(model) < _WITH_DEQUANTIZE_LINEAR
-        return ReferenceEvaluator(model, new_ops=[*OPERATORS, DequantizeLinear] if old else list(OPERATORS))
+        return ReferenceEvaluator(model, new_ops=operators)
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise Unsupported(f"no reference implementation: {error}") from None
 

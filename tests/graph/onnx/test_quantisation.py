@@ -78,13 +78,14 @@ def test_round_trips_through_8_bits_are_part_of_the_convolution_before() -> None
 
 
 @pytest.mark.parametrize("scales", ["ws wz", "wss wzs"])
-def test_quantised_convolutions_are_those_of_values(scales: str) -> None:
+@pytest.mark.parametrize("opset", [13, 21])
+def test_quantised_convolutions_are_those_of_values(scales: str, opset: int) -> None:
     nodes = [
         QUANTISED,
         node("QLinearConv", f"xq xs xz w {scales} ys yz b", "cq", strides=[2, 1]),
         node("DequantizeLinear", "cq ys yz", "y"),
     ]
-    imported = check(model(nodes, CONSTANTS), Y_STEP)
+    imported = check(model(nodes, CONSTANTS, opset), Y_STEP)
     assert [workload.operator for workload, _ in imported.graph.workloads()] == ["elementwise", "conv2d"]
 
 

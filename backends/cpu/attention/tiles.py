@@ -47,13 +47,19 @@ class Tiles:
         tasks = plan.batch * plan.kv_heads * blocks
         with v.functions():
             self.packing.emit()
-            with v.tasks(plan.threads, plan.threads) as thread:  # in turn: causal blocks differ in length
+            with v.tasks(
+                plan.threads, plan.threads
+            ) as thread:  # in turn: causal blocks, and the last, differ in length
                 turns = T.floordiv(tasks - thread + (plan.threads - 1), T.int64(plan.threads))
                 self._turns(turns, thread, blocks)
 
     def _turns(self, turns: Any, thread: Any, blocks: int) -> None:
+        threads = self.plan.threads
         with T.serial(T.int64(0), turns) as turn:
-            task = self.v.let(turn * self.plan.threads + thread)
+            order = thread
+            if threads > 1 and blocks % threads == 0:  # else a thread would get the same blocks of every head
+                order = T.floormod(thread + T.floordiv(turn * threads, T.int64(blocks)), T.int64(threads))
+            task = self.v.let(turn * threads + order)
             head, block = T.floordiv(task, blocks), T.floormod(task, blocks)
             _Block(self, self.v.let(head), self.v.let(block * self.plan.block)).emit()
 

@@ -135,7 +135,7 @@ def test_masks_are_added_to_the_logits_they_are_broadcast_to(text: str) -> None:
 
 
 @pytest.mark.parametrize("level", [FLOAT_LEVELS[0], FLOAT_LEVELS[-1]])
-@pytest.mark.parametrize("q", [3, 30])
+@pytest.mark.parametrize("q", [3, 40])
 def test_masks_that_hide_all_keys_leave_nothing_and_lowest_numbers_all_keys_alike(q: int, level: str) -> None:
     workload = Workload.parse(f"attention heads=2 q={q} kv=600 dim=16 act=f32 mask=1x1x{q}x600")
     queries, k, v, mask = sampled(workload)
@@ -150,6 +150,15 @@ def test_masks_that_hide_all_keys_leave_nothing_and_lowest_numbers_all_keys_alik
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     expected = (weights / weights.sum(axis=-1, keepdims=True)) @ v.astype(np.float64)
     np.testing.assert_allclose(y[:, :, 2:], expected, atol=1e-4)
+
+
+@pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
+@pytest.mark.parametrize("block", [12, 24, 48])  # four, two and one blocks for each head, the last one short
+def test_threads_share_the_blocks_of_every_head(block: int) -> None:
+    workload, device = Workload.parse("attention heads=3 q=46 kv=40 dim=32 act=f32"), device_of("", 2)
+    schedule = Schedule.of(**(FAMILY.default(workload, device).as_dict() | {"algorithm": "tiles", "block": block}))
+    assert schedule["threads"] == 2
+    assert error_ratio(workload, device, schedule) <= 1
 
 
 CASES = {

@@ -47,9 +47,8 @@ class Tiles:
         tasks = plan.batch * plan.kv_heads * blocks
         with v.functions():
             self.packing.emit()
-            with v.tasks(
-                plan.threads, plan.threads
-            ) as thread:  # in turn: causal blocks, and the last, differ in length
+            # in turn: causal blocks, and the last, differ in length
+            with v.tasks(plan.threads, plan.threads) as thread:
                 turns = T.floordiv(tasks - thread + (plan.threads - 1), T.int64(plan.threads))
                 self._turns(turns, thread, blocks)
 

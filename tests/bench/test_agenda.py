@@ -75,10 +75,13 @@ def test_the_session_that_the_documentation_plans_is_one_of_commands_that_exist(
     assert 8 < sum(minutes) <= 15, "device time of one session"
 
 
-def test_the_command_compiles_and_writes_a_shortlist(tmp_path: Path) -> None:
+def test_the_command_writes_a_shortlist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = ScriptedExecutor.factory(lambda schedule: schedule["warps"] * 1e-6, [])
+    monkeypatch.setattr("fettle.backends.host.executor.make_executor", factory)
     path = tmp_path / "agenda.json"
     done = CliRunner().invoke(app, ["bench", "agenda", "-o", str(path), "--only", "softmax"])
     assert done.exit_code == 0, done.output
     (entry,) = Shortlist.read(path).entries
-    assert all(0.0 < seconds < 1.0 for seconds in entry.predicted_s)
+    assert entry.predicted_s == tuple(schedule["warps"] * 1e-6 for schedule in entry.schedules)
+    assert entry.schedules[0]["block"] == 32768, "the default comes first"
     assert CliRunner().invoke(app, ["bench", "agenda", "-o", str(path), "--only", "nothing"]).exit_code != 0

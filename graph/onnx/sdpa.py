@@ -35,7 +35,7 @@ def find_attention(graph: GraphProto, facts: Facts) -> dict[str, Piece]:
         if node.op_type == "Softmax" and not node.domain:
             piece = finder.around(node)
         elif node.op_type == "Attention" and not node.domain:
-            piece = finder.with_groups(node)
+            piece = finder.around_node(node)
         if piece is not None:
             found[piece.last.name] = piece
     return found
@@ -62,23 +62,27 @@ class _Finder:
         except (NoWorkload, InvalidWorkload):
             return None
 
-    def with_groups(self, node: NodeProto) -> Piece | None:
-        """An Attention node, without the copies of keys and values that its heads share."""
+    def around_node(self, node: NodeProto) -> Piece | None:
+        """An Attention node with the factors before it, without the copies of keys and values that its heads share."""
         try:
-            found = match(node, self._facts)
-        except NoWorkload:
+            return self._around_node(node)
+        except (NoWorkload, InvalidWorkload):
             return None
-        heads, shape = found.workload["heads"], self._facts.shape(node.input[1])
-        if found.workload["kv_heads"] != heads:
+
+    def _around_node(self, node: NodeProto) -> Piece | None:
+        found = match(node, self._facts)
+        values, shape = found.workload, self._facts.shape(node.input[1])
+        q, k = (self._scaled(name, node) for name in node.input[:2])
+        k_readers, keys, v = [*k.nodes, node], _Way(k.source), _Way(node.input[2])
+        if values["kv_heads"] == values["heads"]:
+            keys = self._grouped(k.source, shape, k_readers, lambda e: e)
+            v = self._grouped(v.source, shape, [node], lambda e: e)
+        nodes = self._sorted([node, *(n for way in (q, k, keys, v) for n in way.nodes)])
+        if self._facts.shape(keys.source) != self._facts.shape(v.source) or len(nodes) == 1:
             return None
-        ways = [self._grouped(name, shape, [node], lambda e: e) for name in node.input[1:3]]
-        groups = {self._facts.shape(way.source)[1] for way in ways}
-        nodes = self._sorted([node, *(n for way in ways for n in way.nodes)])
-        if len(groups) != 1 or len(nodes) == 1:
-            return None
-        inputs = (found.inputs[0], *((way.source,) for way in ways), *found.inputs[3:])
-        fields = {**dict(found.workload.fields), "kv_heads": groups.pop()}
-        return Piece(nodes, Match(found.workload.of(found.workload.operator, **fields), inputs))
+        mask = found.inputs[3][0] if len(found.inputs) > 3 else ""
+        scale = values["scale"] * q.factor * k.factor
+        return Piece(nodes, attention((q.source, keys.source, v.source, mask), scale, values["causal"], self._facts))
 
     def _around(self, softmax: NodeProto) -> Piece | None:
         facts = self._facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from fettle.graph.onnx.factors import sink_factors
 from fettle.graph.onnx.protos import subgraphs
 from fettle.graph.onnx.shapes import TensorType
 
@@ -18,6 +19,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     * Truth-valued masks of Attention are added instead: 0 where a key is seen, -inf where not.
     * Keys that go from ``[batch, position, head, element]`` to the right of a product at once do so in two steps, so
       that they are at hand as ``[batch, head, position, element]``.
+    * Factors of queries and keys follow the nodes that move their elements.
     """
     graph = model.graph
     if not any(any(subgraphs(node)) for node in graph.node):  # bodies may read any name
@@ -32,6 +34,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    sink_factors(graph, types)
 
 
 def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:

@@ -28,7 +28,7 @@ def test_expected_gain_is_ahead_of_turns_on_the_example_model() -> None:
 def test_expected_gain_is_not_behind_turns_where_most_defaults_are_the_best() -> None:
     parts = parts_of(read_work(ROOT / "examples" / "decoder_layer.onnx").workloads, FILES)
     found = curves(parts, 4, marks=MARKS[:2])
-    assert mean_ratio(found, EXPECTED_GAIN, 12) > 0.9998
+    assert mean_ratio(found, EXPECTED_GAIN, 12) > 0.999
     assert lead(found, 12)[0] > 0.0
 
 

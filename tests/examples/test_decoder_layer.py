@@ -50,7 +50,7 @@ def test_layers_repeat_the_same_workloads(tmp_path: Path, layers: int) -> None:
     generate(tmp_path / "m.onnx", "--layers", str(layers), "--hidden", "64", "--mlp", "96", "--heads", "4",
              "--kv-heads", "2", "--head-dim", "16", "--block", "32")  # fmt: skip
     counts = dict(import_model(tmp_path / "m.onnx").graph.workloads())
-    assert sum(counts.values()) == 12 * layers
+    assert sum(counts.values()) == 13 * layers
     assert len(counts) == 8
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from fettle import glue
 from fettle.arena import Kind, lay_out
 from fettle.backends.cpu.views import empty
-from fettle.calls import Call
+from fettle.glue.calls import Call
+from fettle.glue.dispatch import prepare
+from fettle.glue.moves import is_view
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
@@ -162,7 +163,7 @@ class GraphRuntime:
         if len(covered) != 1 or len(node.outputs) != 1 or node.outputs[0] not in self._kinds:
             return None
         source = next(iter(covered[0].input), "")
-        return source if source in self._kinds and glue.is_view(covered[0], self._kinds[source][0]) else None
+        return source if source in self._kinds and is_view(covered[0], self._kinds[source][0]) else None
 
     def _lifetimes(self, steps: Sequence[_Step], views: Mapping[str, str]) -> list[tuple[list[str], list[str]]]:
         """(tensors made, tensors not used afterwards) of each step; a view is used as what it is a view of."""
@@ -199,7 +200,7 @@ class GraphRuntime:
             names, results = step.covered[0].input, step.covered[0].output
             if all(name in tensors for name in (*filter(None, names), *results)):
                 arrays = [tensors[name] if name else None for name in names]
-                call = glue.prepare(step.covered[0], arrays, constants, [tensors[name] for name in results])
+                call = prepare(step.covered[0], arrays, constants, [tensors[name] for name in results])
                 if call is not None:
                     return call
         self.slow.append(node.name)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from onnx import NodeProto
 
-from fettle.calls import Call, Constants, Maker
+from fettle.glue.calls import Call, Constants, Maker
 from fettle.graph.onnx.protos import integer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
-from fettle.calls import Call, Constants, Maker, attributes, in_turn, known
+from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn, known
 
 _UFUNCS: Mapping[str, np.ufunc] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Min": np.minimum, "Max": np.maximum, "Abs": np.abs,

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from onnx import NodeProto
 
-from fettle.calls import Call, Constants, Maker, attributes, in_turn
+from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn
 
 _CODES = (np.int8, np.uint8)
 

@@ -1,9 +1,4 @@
-"""Nodes that no kernel is made for, as NumPy calls on fixed arrays: what lies between the kernels of a model.
-
-ONNX's reference evaluator takes tens of microseconds for a node, however small. The operators that move or rotate
-elements are done here instead, others in ``arithmetic``, ``lookups``, ``pools``, ``quantised`` and
-``resizing``; the rest is left to it.
-"""
+"""Moving elements between the kernels of a model: views, copies, slices, pads, blocks."""
 
 from __future__ import annotations
 
@@ -13,13 +8,8 @@ from functools import partial
 import numpy as np
 from onnx import NodeProto
 
-from fettle.arithmetic import ARITHMETIC
-from fettle.calls import Call, Constants, Maker, NotConstant, attributes, in_turn, known
+from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn, known
 from fettle.graph.onnx.chains import VIEWS
-from fettle.lookups import LOOKUPS
-from fettle.pools import POOLS
-from fettle.quantised import QUANTISED, quantise_dynamically
-from fettle.resizing import RESIZES
 
 
 def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
@@ -30,31 +20,6 @@ def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:
         moved = [axis for axis in _permutation(node, len(source)) if source[axis] != 1]
         return moved == sorted(moved)
     return node.op_type in VIEWS
-
-
-def prepare(
-    node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Constants, outs: Sequence[np.ndarray]
-) -> Call | None:
-    """A call that computes a node's outputs from arrays that stay where they are; None for an unknown operator.
-
-    Args:
-        inputs: arrays in the node's order, None for those it leaves out.
-        constants: values that never change, by name.
-        outs: an array for each result.
-    """
-    if node.domain:
-        return None
-    if node.op_type == "Split":
-        return _split(node, inputs, outs)
-    if node.op_type == "DynamicQuantizeLinear":
-        return quantise_dynamically(inputs, outs)
-    make = _MAKERS.get(node.op_type)
-    if make is None or len(outs) != 1:
-        return None
-    try:
-        return make(node, inputs, constants, outs[0])
-    except NotConstant:
-        return None
 
 
 def _permutation(node: NodeProto, rank: int) -> Sequence[int]:
@@ -90,7 +55,7 @@ def _slice(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, 
     return partial(np.copyto, out, source) if source.shape == out.shape else None
 
 
-def _split(node: NodeProto, inputs: Sequence[np.ndarray | None], outs: Sequence[np.ndarray]) -> Call | None:
+def split(node: NodeProto, inputs: Sequence[np.ndarray | None], outs: Sequence[np.ndarray]) -> Call | None:
     """Parts in order; how long they are is known from the results."""
     x, axis = inputs[0], attributes(node).get("axis", 0)
     if x is None or sum(out.shape[axis] for out in outs) != x.shape[axis]:
@@ -135,45 +100,7 @@ def _space_to_depth(node: NodeProto, inputs: Sequence[np.ndarray], constants: Co
     return partial(np.copyto, out.reshape(blocks.shape), blocks)
 
 
-def _rotary(node: NodeProto, inputs: Sequence[np.ndarray | None], constants: Constants, out: np.ndarray) -> Call | None:
-    """Pairs of elements (a, b) turn by the angle of their position: (a·cos − b·sin, a·sin + b·cos).
-
-    x is ``[batch, heads, sequence, size]``, the tables ``[positions, size / 2]``, the positions
-    ``[batch, sequence]``. Other forms are left to the reference evaluator.
-    """
-    x, cos, sin, *rest = inputs
-    positions = rest[0] if rest else None
-    given = attributes(node)
-    whole = not given.get("rotary_embedding_dim", 0)
-    if x is None or cos is None or sin is None or positions is None or x.ndim != 4 or not whole or x.shape[3] % 2:
-        return None
-    half = x.shape[3] // 2
-    first, second = slice(0, half), slice(half, None)
-    if given.get("interleaved", 0):
-        first, second = slice(0, None, 2), slice(1, None, 2)
-    (a, b), (out_a, out_b) = ((array[..., first], array[..., second]) for array in (x, out))
-    c, s = np.empty((2, *positions.shape, half), x.dtype)
-    product = np.empty(a.shape, x.dtype)
-
-    def call() -> None:
-        np.take(cos, positions, axis=0, out=c)
-        np.take(sin, positions, axis=0, out=s)
-        np.multiply(a, c[:, None], out=out_a)
-        np.multiply(b, s[:, None], out=product)
-        np.subtract(out_a, product, out=out_a)
-        np.multiply(a, s[:, None], out=out_b)
-        np.multiply(b, c[:, None], out=product)
-        np.add(out_b, product, out=out_b)
-
-    return call
-
-
-_MAKERS: Mapping[str, Maker] = {
-    **ARITHMETIC,
-    **LOOKUPS,
-    **POOLS,
-    **QUANTISED,
-    **RESIZES,
+MOVES: Mapping[str, Maker] = {
     "Transpose": _transpose,
     "Expand": _expand,
     "Concat": _concat,
@@ -182,5 +109,4 @@ _MAKERS: Mapping[str, Maker] = {
     "Pad": _pad,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
-    "RotaryEmbedding": _rotary,
 }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
-from fettle import glue
+from fettle.glue.dispatch import prepare
 from fettle.graph.onnx.reference import evaluator
 
 SETTINGS = settings(max_examples=15, deadline=None)
@@ -36,7 +36,7 @@ def check(operator: str, inputs: list[np.ndarray], constant: tuple[int, ...] = (
     want = expected(node, inputs)
     places = [array.copy() if i in constant else np.zeros_like(array) for i, array in enumerate(inputs)]
     out = np.ones(want.shape, want.dtype)
-    call = glue.prepare(node, places, {names[i]: inputs[i] for i in constant if i < len(names)}, [out])
+    call = prepare(node, places, {names[i]: inputs[i] for i in constant if i < len(names)}, [out])
     assert call is not None
     for place, array in zip(places, inputs, strict=True):
         place[...] = array
@@ -48,7 +48,7 @@ def check(operator: str, inputs: list[np.ndarray], constant: tuple[int, ...] = (
 
 def refuses(operator: str, inputs: list[np.ndarray], out: np.ndarray, **attributes: Any) -> bool:
     names = [f"i{number}" for number in range(len(inputs))]
-    return glue.prepare(helper.make_node(operator, names, ["y"], **attributes), inputs, {}, [out]) is None
+    return prepare(helper.make_node(operator, names, ["y"], **attributes), inputs, {}, [out]) is None
 
 
 def drawn(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from onnx import NodeProto
 
-from fettle.calls import Call, Constants, Maker, attributes, in_turn, known
+from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn, known
 
 _ROUNDINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),

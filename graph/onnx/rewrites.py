@@ -9,12 +9,12 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx import contrib
-from fettle.graph.onnx.constants import Workbench
+from fettle.graph.onnx.batchnorm import fold_normalisations
 from fettle.graph.onnx.nbits import NBits, is_nbits
-from fettle.graph.onnx.normalisations import fold_normalisations
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.quantisation import in_float32
 from fettle.graph.onnx.transposed import as_convolution
+from fettle.graph.onnx.workbench import Workbench
 
 _RMS_NORMALIZATION_SINCE = 23
 """The opset that has RMSNormalization; before, it is written in a domain of ours."""

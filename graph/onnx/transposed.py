@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onnx import NodeProto, helper
 
-from fettle.graph.onnx.constants import Chain, Workbench
 from fettle.graph.onnx.protos import integer
 from fettle.graph.onnx.windows import Window
+from fettle.graph.onnx.workbench import Chain, Workbench
 
 _SINCE = 11
 """The opset whose Pad, Slice and DepthToSpace have the forms written here."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import NodeProto, helper
 
-from fettle.graph.onnx.constants import Chain, Workbench
 from fettle.graph.onnx.protos import integer, number, reads
+from fettle.graph.onnx.workbench import Chain, Workbench
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 

@@ -18,6 +18,7 @@ from fettle.glue.pools import POOLS
 from fettle.glue.quantised import QUANTISED, quantise_dynamically
 from fettle.glue.resizing import RESIZES
 from fettle.glue.rotary import ROTATIONS
+from fettle.graph.onnx.protos import FETTLE
 
 
 def prepare(
@@ -30,7 +31,7 @@ def prepare(
         constants: values that never change, by name.
         outs: an array for each result.
     """
-    if node.domain:
+    if node.domain and (node.domain, node.op_type) != (FETTLE, "RotaryEmbedding"):
         return None
     if node.op_type == "Split":
         return split(node, inputs, outs)

@@ -30,15 +30,19 @@ _FORMATS: dict[int, str] = {
 }  # fmt: skip
 
 
-def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None) -> Graph:
-    """The model as a graph of workloads; every node is covered by exactly one graph node."""
+def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None, reasons: Mapping[str, str]) -> Graph:
+    """The model as a graph of workloads; every node is covered by exactly one graph node.
+
+    Args:
+        reasons: why nodes could not be written in other operators, by their names.
+    """
     graph = model.graph
     weights = weight_names(model)
     constants = constant_names(graph, weights)
     facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph))
     found = {**find_attention(graph, facts), **find_norms(graph, facts)}
     inside = {node.name for piece in found.values() for node in piece.nodes} - found.keys()
-    pieces = [found.get(node.name) or _piece(node, facts) for node in graph.node if node.name not in inside]
+    pieces = [found.get(node.name) or _piece(node, facts, reasons) for node in graph.node if node.name not in inside]
     nodes = tuple(piece.graph_node() for piece in fuse(graph, pieces, facts))
     free = [value.name for value in graph.input if value.name not in weights]
     return Graph(
@@ -72,32 +76,28 @@ def _scalars(graph: GraphProto, folder: Path | None) -> dict[str, float]:
 
 
 def _causal_masks(graph: GraphProto) -> frozenset[str]:
-    """Matrices of 0 up to the diagonal and -inf, or what models write for it, beyond."""
+    """Matrices of 0 up to the diagonal that ends in the last corner, and -inf, or what models write for it, beyond."""
     names = set()
     for tensor in graph.initializer:
         *lead, rows, columns = (0, 0, *tensor.dims)
         plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
-        if plain and rows == columns > 1 and all(size in (0, 1) for size in lead):
+        if plain and 1 < rows <= columns and all(size in (0, 1) for size in lead):
             array = numpy_helper.to_array(tensor).reshape(rows, columns)
-            if (
-                array[0, 0] == 0.0
-                and array[0, 1] < _HIDDEN
-                and np.array_equal(array == 0.0, np.tri(rows, dtype=np.bool_))
-            ):
-                later = array[~np.tri(rows, dtype=np.bool_)]
-                if (later < _HIDDEN).all():
+            if array[0, 0] == 0.0 and array[0, -1] < _HIDDEN:  # others, weights too, are not looked at
+                seen = np.tri(rows, columns, columns - rows, dtype=np.bool_)
+                if np.array_equal(array == 0.0, seen) and (array[~seen] < _HIDDEN).all():
                     names.add(tensor.name)
     return frozenset(names)
 
 
-def _piece(node: NodeProto, facts: Facts) -> Piece:
+def _piece(node: NodeProto, facts: Facts, reasons: Mapping[str, str]) -> Piece:
     outputs = [name for name in node.output if name]
     if outputs and all(name in facts.constants for name in outputs):
         return Piece((node,), reason=CONSTANT)
     try:
         return Piece((node,), match(node, facts))
     except NoWorkload as error:
-        return Piece((node,), reason=str(error))
+        return Piece((node,), reason=reasons.get(node.name, str(error)))
 
 
 def _specs(names: Iterable[str], types: Mapping[str, TensorType]) -> tuple[TensorSpec, ...]:

@@ -1,7 +1,7 @@
 """Constant factors of queries and keys go to where the product reads them, past what only moves elements.
 
-``q_scaled = q · 0.125``, then heads are split, transposed or grouped, then comes ``q_scaled · kᵀ``: the factor belongs to
-the attention as its ``scale``, which is seen only where both are next to each other.
+``q_scaled = q · 0.125``, then heads are split, transposed or grouped, then comes ``q_scaled · kᵀ``: the factor belongs
+to the attention as its ``scale``, which is seen only where both are next to each other.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from onnx import ModelProto
 from fettle.graph.graph import Graph
 from fettle.graph.onnx.cut import cut
 from fettle.graph.onnx.dims import bind
+from fettle.graph.onnx.expand import expand
 from fettle.graph.onnx.fold import infer_folded
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.normalise import normalise
-from fettle.graph.onnx.packed import expand_attention
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.tidy import tidy
 from fettle.graph.onnx.weightlist import weight_names
@@ -73,7 +73,8 @@ def import_model(source: str | os.PathLike[str] | bytes, dims: Mapping[str, int]
     bind(model, dims or {})
     weight_names(model)  # refuses a malformed list before anything else is done
     types = infer_folded(model, folder)
-    while expand_attention(model, types):  # layer by layer: what follows one has a known shape then
+    reasons: dict[str, str] = {}
+    while expand(model, types, reasons):  # layer by layer: what follows one has a known shape then
         types = infer_folded(model, folder)
     tidy(model, types)
-    return Imported(model, cut(model, types, folder), types, folder)
+    return Imported(model, cut(model, types, folder, reasons), types, folder)

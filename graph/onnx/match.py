@@ -46,7 +46,8 @@ class Facts:
         types: element type and shape by name.
         constants: names of tensors that do not change between runs.
         scalars: values of the constants with one element.
-        causal: constants that hide from each position those after it, when they are added to logits.
+        causal: constants that hide from each query the keys after it, when they are added to logits: the last query is
+            at the last key.
     """
 
     types: Mapping[str, TensorType]
@@ -184,6 +185,8 @@ def _attention(node: NodeProto, facts: Facts) -> Match:
         raise NoWorkload("Attention with more results than one")
     if number(node, "softcap", 0.0):
         raise NoWorkload("Attention with softcap")
+    if any(integer(node, f"{side}_window_size", -1) != -1 for side in ("left", "right")):
+        raise NoWorkload("Attention with a window")
     if any(len(facts.shape(name)) != 4 for name in names[:3]):
         raise NoWorkload("Attention over [batch, sequence, heads * dim]; only [batch, heads, sequence, dim] is tuned")
     scale = number(node, "scale", facts.shape(names[0])[3] ** -0.5)
@@ -207,7 +210,7 @@ def attention(names: Sequence[str], scale: float, causal: bool, facts: Facts) ->
     if causal and q != kv:  # a workload aligns the last query with the last key
         raise NoWorkload(f"causal Attention of {q} queries over {kv} keys, aligned with the first key")
     mask = names[3]
-    if mask in facts.causal and q == kv:
+    if mask in facts.causal and facts.shape(mask)[-2:] == (q, kv):
         causal, mask = True, ""
     fields: dict[str, object] = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q": q, "kv": kv, "dim": dim}
     if abs(scale - dim**-0.5) > 1e-6 * dim**-0.5:

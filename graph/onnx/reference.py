@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
+from onnx.reference.ops.op_rotary_embedding import RotaryEmbedding as RotaryEmbedding_23
 
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset
@@ -105,6 +106,12 @@ class Swish(OpRun):
         return ((x / (1.0 + np.exp(-alpha * x.astype(np.float64)))).astype(x.dtype),)
 
 
+class RotaryEmbedding(RotaryEmbedding_23):
+    """RotaryEmbedding for models whose opset is too old to have it."""
+
+    op_domain = FETTLE
+
+
 class GatherElements(OpRun):
     """GatherElements; onnx's own fails where the indices are shorter than the data along the other axes."""
 
@@ -122,7 +129,7 @@ class DequantizeLinear(DequantizeLinear_25):
     """See :class:`QuantizeLinear`."""
 
 
-OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, GatherElements)
+OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, RotaryEmbedding, GatherElements)
 _BEFORE_19 = (QuantizeLinear, DequantizeLinear)
 
 

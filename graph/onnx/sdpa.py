@@ -16,7 +16,7 @@ from onnx import GraphProto, NodeProto, helper
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.onnx.chains import VIEWS
 from fettle.graph.onnx.fuse import Piece
-from fettle.graph.onnx.match import Facts, Match, NoWorkload, attention, match
+from fettle.graph.onnx.match import Facts, NoWorkload, attention, match
 from fettle.graph.onnx.protos import integer
 from fettle.graph.onnx.wiring import Wiring
 

@@ -26,6 +26,10 @@ LARGEST_MASK = 2**22
 _ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
 
+_SAME_TYPE = {MICROSOFT: ("RotaryEmbedding",), FETTLE: ("RotaryEmbedding", "Gelu", "Swish")}
+"""Operators whose result has the type of the first input."""
+
+
 @attrs.frozen
 class TensorType:
     """Element type (``TensorProto.DataType``) and shape of a tensor; shape None if it is not known."""
@@ -113,7 +117,7 @@ def _stand_in(node: NodeProto, elements: Mapping[str, int], skeleton: ModelProto
         yield helper.make_node("MatMul", [node.input[0], weight], node.output[:1], name=node.name)
     elif node.op_type == "RMSNormalization" and node.domain == FETTLE:
         yield helper.make_node("Mul", list(node.input[:2]), node.output[:1], name=node.name)
-    elif (node.domain, node.op_type) in ((MICROSOFT, "RotaryEmbedding"), (FETTLE, "Gelu"), (FETTLE, "Swish")):
+    elif node.op_type in _SAME_TYPE.get(node.domain, ()):
         yield helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
 
 

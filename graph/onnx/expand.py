@@ -1,0 +1,51 @@
+"""Attention in the forms that runtimes have for themselves, written in operators that everybody has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from onnx import ModelProto, NodeProto, helper
+
+from fettle.graph.onnx import embeddings, fourd, grouped, multihead, packed
+from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset
+from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.site import NotUnderstood, Site
+
+_Expansion = Callable[[Site], bool]
+
+_EXPANSIONS: dict[tuple[str, str], tuple[Sequence[str], _Expansion]] = {
+    (MICROSOFT, "Attention"): (packed.INPUTS, packed.expand),
+    (MICROSOFT, "GroupQueryAttention"): (grouped.INPUTS, grouped.expand),
+    (MICROSOFT, "MultiHeadAttention"): (multihead.INPUTS, multihead.expand),
+    (MICROSOFT, "EmbedLayerNormalization"): (embeddings.INPUTS, embeddings.expand),
+    ("", "Attention"): (fourd.INPUTS, fourd.expand),
+}
+
+
+def expand(model: ModelProto, types: Mapping[str, TensorType], reasons: dict[str, str]) -> bool:
+    """Replace such nodes whose shapes are known, in place.
+
+    Args:
+        reasons: becomes, by the names of those that stay, why.
+
+    Returns:
+        whether any was replaced: then more shapes may be known than ``types`` says.
+    """
+    graph, version, found = model.graph, opset(model), False
+    nodes: list[NodeProto] = []
+    reasons.clear()
+    for node in graph.node:
+        inputs, write = _EXPANSIONS.get((node.domain, node.op_type), ((), None))
+        site = Site(node, inputs, graph, types, version)
+        try:
+            done = write is not None and write(site)
+        except NotUnderstood as error:
+            done, reasons[node.name] = False, str(error)
+        found = found or done
+        nodes += site.nodes if done else [node]
+        graph.initializer.extend(site.constants if done else ())
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if any(node.domain == FETTLE for node in nodes) and not any(e.domain == FETTLE for e in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(FETTLE, 1))
+    return found

@@ -204,7 +204,10 @@ class GraphRuntime:
                 if call is not None:
                     return call
         self.slow.append(node.name)
-        return self._evaluated(node, evaluation(step.covered, imported))
+        try:
+            return self._evaluated(node, evaluation(step.covered, imported))
+        except Unsupported as error:
+            raise Unsupported(f"node {node.name!r}: {node.reason or 'no kernel'}; {error.message}") from None
 
     def _evaluated(self, node: GraphNode, evaluate: Evaluation) -> Call:
         def call() -> None:

@@ -1,4 +1,4 @@
-"""Attention as onnxruntime's generators and optimiser write it: workloads that compute what onnxruntime computes."""
+"""Attention as onnxruntime's generators and its optimiser write it: it computes what it computes there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from fettle.differences import compare
+from fettle.graph.errors import Unsupported
 from fettle.graph.onnx_import import import_model
 from fettle.runtime import GraphRuntime
 from tests.face.test_runtime import NumpyKernel
@@ -92,7 +93,7 @@ def grouped(
     return build("GroupQueryAttention", inputs, outputs, constants, given), inputs
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([(1, 6, 0), (2, 5, 0), (2, 1, 7), (1, 1, 7), (1, 3, 4), (3, 1, 0)]),
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.sampled_from([16, 32])),
@@ -111,7 +112,7 @@ def test_attention_of_a_generator_is_one_workload(
     scale: float,
     seed: int,
 ) -> None:
-    _batch, new, past = lengths
+    _, new, past = lengths
     kv_heads, group, size = extents
     options = {"packed": packed, "rotary": rotary, "biased": biased, "seed": seed}
     found = workloads_of(*grouped(*lengths, *extents, **options, scale=scale))
@@ -121,3 +122,138 @@ def test_attention_of_a_generator_is_one_workload(
     fields |= {"causal=true"} if new > 1 and not biased else set()
     assert fields <= set(text.split())
     assert ("mask=" in text) == biased
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"softcap": 30.0}, "softcap=30.0"),
+        ({"local_window_size": 4}, "local_window_size=4"),
+        ({"smooth_softmax": 1}, "smooth_softmax=1"),
+        ({"k_quant_type": "PER_TENSOR"}, "k_quant_type=PER_TENSOR"),
+        ({"num_heads": 5}, "num_heads=5"),
+    ],
+)
+def test_an_attribute_that_is_not_understood_is_named(change: dict[str, Any], reason: str) -> None:
+    model, _ = grouped(1, 2, 3, 2, 2, 16)
+    (node,) = model.graph.node
+    kept = [attribute for attribute in node.attribute if attribute.name not in change]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in change.items())])
+    (left,) = import_model(model.SerializeToString()).graph.unsupported()
+    assert left.reason.startswith(f"com.microsoft.GroupQueryAttention with {reason}")
+    with pytest.raises(Unsupported, match=reason):
+        GraphRuntime(import_model(model.SerializeToString()), NumpyKernel)
+
+
+def test_lengths_that_the_shapes_do_not_say_are_named() -> None:
+    for constant in ("seqlens_k", "total_sequence_length"):
+        model, inputs = grouped(2, 1, 3, 2, 2, 16)
+        shorter = np.asarray(inputs[constant]) - 1
+        model.graph.initializer.append(numpy_helper.from_array(shorter, constant))
+        (left,) = import_model(model.SerializeToString()).graph.unsupported()
+        assert f"{constant}={shorter.tolist()} where all sequences have 4 tokens" in left.reason
+
+
+def test_a_cache_that_past_and_present_share_is_named() -> None:
+    model, _ = grouped(1, 1, 8, 2, 1, 16)
+    for output in model.graph.output[1:]:
+        output.type.tensor_type.shape.dim[2].dim_value = 8
+    (left,) = import_model(model.SerializeToString()).graph.unsupported()
+    assert "present_key" in left.reason
+    assert "shared buffer" in left.reason
+
+
+PADDINGS = {
+    "none": None,
+    "lengths": lambda b, s, t, rng: rng.integers(1, t + 1, b),
+    "positions": lambda b, s, t, rng: rng.integers(0, 2, (b, t)),
+    "pairs": lambda b, s, t, rng: rng.integers(0, 2, (b, s, t)),
+}
+
+
+def multihead(
+    batch: int, queries: int, new: int, past: int, heads: int, sizes: tuple[int, int], *,
+    padding: str = "none", biased: bool = False, added: bool = False, seed: int = 0, **attributes: Any,
+) -> tuple[ModelProto, dict[str, np.ndarray | None]]:  # fmt: skip
+    """MultiHeadAttention; ``biased``: of the projections, ``added``: to the logits."""
+    rng, total, (size, values_size) = np.random.default_rng(seed), past + new, sizes
+    width, values_width = heads * size, heads * values_size
+    make = PADDINGS[padding]
+    inputs: dict[str, np.ndarray | None] = {
+        "query": normal(rng, batch, queries, width),
+        "key": normal(rng, batch, new, width),
+        "value": normal(rng, batch, new, values_width),
+        "b": None,
+        "mask": None if make is None else make(batch, queries, total, rng).astype(np.int32),
+        "added": normal(rng, 1, heads, queries, total) if added else None,
+        "past_key": normal(rng, batch, heads, past, size) if past else None,
+        "past_value": normal(rng, batch, heads, past, values_size) if past else None,
+    }
+    constants = {"b": normal(rng, 2 * width + values_width)} if biased else {}
+    outputs = {"y": (batch, queries, values_width)}
+    outputs |= {f"present_{x}": (batch, heads, total, n) for x, n in (("k", size), ("v", values_size)) if past}
+    return build("MultiHeadAttention", inputs, outputs, constants, {"num_heads": heads, **attributes}), inputs
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from([(1, 5, 5, 0), (2, 3, 6, 0), (2, 1, 1, 4), (1, 3, 3, 2)]),
+    st.tuples(st.integers(1, 3), st.sampled_from([8, 16])),
+    st.sampled_from(sorted(PADDINGS)),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0, 1]),
+    st.sampled_from([0.0, 0.4]),
+    st.integers(0, 2**32 - 1),
+)
+def test_attention_of_the_optimiser_is_one_workload(
+    lengths: tuple[int, int, int, int],
+    extents: tuple[int, int],
+    padding: str,
+    biased: bool,
+    added: bool,
+    causal: int,
+    scale: float,
+    seed: int,
+) -> None:
+    heads, size = extents
+    options = {"padding": padding, "biased": biased, "added": added, "seed": seed}
+    causal = causal if lengths[1] == lengths[2] else 0
+    found = workloads_of(*multihead(*lengths, heads, (size, size), **options, scale=scale, unidirectional=causal))
+    (text,) = [t for t in found if t.startswith("attention")]
+    assert ("mask=" in text) == (padding != "none" or added)
+
+
+def test_values_of_another_size_keep_the_pieces_of_their_attention() -> None:
+    found = workloads_of(*multihead(1, 4, 4, 0, 2, (8, 16), biased=True))
+    assert [text.split()[0] for text in found if not text.startswith("elementwise")] == ["matmul", "softmax", "matmul"]
+
+
+def test_inputs_that_are_not_understood_are_named() -> None:
+    model, _ = multihead(1, 4, 4, 0, 2, (8, 8))
+    model.graph.input[1].type.tensor_type.shape.CopyFrom(
+        helper.make_tensor_value_info("", 1, (1, 2, 4, 8)).type.tensor_type.shape
+    )
+    (left,) = import_model(model.SerializeToString()).graph.unsupported()
+    assert left.reason == "com.microsoft.MultiHeadAttention with key of shape [1, 2, 4, 8]"
+
+
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("positions", [False, True])
+def test_embeddings_are_rows_of_tables_and_a_normalisation(segments: bool, positions: bool) -> None:
+    rng, batch, tokens, width = np.random.default_rng(0), 2, 5, 8
+    words = {name: rng.integers(0, high, (batch, tokens), np.int32) for name, high in (("ids", 9), ("segments", 2))}
+    tables = {name: normal(rng, rows, width) for name, rows in (("words", 9), ("places", 7), ("kinds", 2))}
+    inputs: dict[str, np.ndarray | None] = {
+        "ids": words["ids"], "segments": words["segments"] if segments else None, "words": None, "places": None,
+        "kinds" if segments else "": None, "gamma": None, "beta": None,
+        "mask": np.repeat([[1, 1, 1, 0, 0]], batch, axis=0).astype(np.int32),
+        "at": rng.integers(0, 7, (batch, tokens), np.int32) if positions else None,
+    }  # fmt: skip
+    constants = {**tables, "gamma": normal(rng, width), "beta": normal(rng, width)}
+    outputs = {"y": (batch, tokens, width), "count": (batch,), "total": (batch, tokens, width)}
+    model = build("EmbedLayerNormalization", inputs, outputs, constants, {"epsilon": 1e-6})
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT32
+    found = workloads_of(model, inputs)
+    assert found[-1] == "layernorm rows=10 cols=8 act=f32 eps=1e-06"

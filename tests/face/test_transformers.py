@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,3 +185,58 @@ def test_what_only_looks_like_a_normalisation_keeps_its_pieces(before: str, afte
     assert before in body
     found = workloads_of(*norm(body.replace(before, after), (4, 8)))
     assert not any(text.startswith(("rmsnorm", "layernorm")) for text in found)
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "Attention"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_factor_before_heads_are_split_is_the_scale(operator: str, kept: bool) -> None:
+    whole = {
+        "MatMul": "kt = Transpose <perm = [0, 1, 3, 2]> (kh)  l = MatMul (qh, kt)  s = Softmax (l)  o = MatMul (s, vh)",
+        "Attention": "o = Attention <scale = 1.0> (qh, kh, vh)",
+    }[operator]
+    body = f"""g (float[2,5,16] q, float[2,5,16] k, float[2,5,16] v) => (float[2,2,5,8] o, float[2,5,16] other) {{
+        qs = Mul (half, q)  qr = Reshape (qs, split)  qh = Transpose <perm = [0, 2, 1, 3]> (qr)
+        ks = Div (k, four)  kr = Reshape (ks, split)  kh = Transpose <perm = [0, 2, 1, 3]> (kr)
+        vr = Reshape (v, split)  vh = Transpose <perm = [0, 2, 1, 3]> (vr)
+        {whole}
+        other = Exp ({"qs" if kept else "v"})
+    }}"""
+    arrays = {"half": np.float32(0.5), "four": np.array([[4.0]], np.float32), "split": [2, 5, 2, 8]}
+    rng = np.random.default_rng(0)
+    inputs: dict[str, np.ndarray] = {name: rng.standard_normal((2, 5, 16), np.float32) for name in "qkv"}
+    found = workloads_of(build(body, arrays, 23), inputs)
+    scale = 0.25 if kept else 0.125  # the factor of queries that others read stays where it is
+    assert [text for text in found if text.startswith("attention")] == [
+        f"attention batch=2 heads=2 q=5 kv=5 dim=8 act=f32 scale={scale}"
+    ]
+    assert sum(text.startswith("elementwise") for text in found) == 1 + kept
+
+
+def test_the_example_of_a_decoder_layer_scales_in_its_attention() -> None:
+    path = Path(__file__).parents[2] / "examples" / "decoder_layer.onnx"
+    found = [str(node.workload) for node in import_model(path).graph.nodes if node.workload is not None]
+    assert [text for text in found if text.startswith("attention")] == ["attention heads=4 q=8 kv=128 dim=64 act=f32"]
+    assert not any("0.125" in text for text in found)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("past", [0, 3])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("new", [1, 4])
+def test_attention_with_flat_heads_or_a_past_is_one_workload(flat: bool, past: int, causal: int, new: int) -> None:
+    q, kv = ((2, new, 32), (2, new, 16)) if flat else ((2, 4, new, 8), (2, 2, new, 8))
+    shapes = {"q": q, "k": kv, "v": kv, **({"pk": (2, 2, past, 8), "pv": (2, 2, past, 8)} if past else {})}
+    declared = ", ".join(f"float{list(shape)} {name}" for name, shape in shapes.items())
+    total = past + new
+    results = f"float{list(q)} y, float[2,2,{total},8] a, float[2,2,{total},8] b"
+    heads = ", q_num_heads = 4, kv_num_heads = 2" if flat else ""
+    body = f"""g ({declared}) => ({results}) {{
+        y, a, b = Attention <is_causal = {causal}, scale = 0.5{heads}> (q, k, v{", , pk, pv" if past else ""})
+    }}"""
+    rng = np.random.default_rng(0)
+    inputs: dict[str, np.ndarray] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    found = workloads_of(build(body, {}, 24), inputs)
+    causes = " causal=true" if causal and new > 1 else ""
+    assert [text.replace(" causal=true", causes) for text in found] == [
+        f"attention batch=2 heads=4 kv_heads=2 q={new} kv={total} dim=8 act=f32{causes} scale=0.5"
+    ]

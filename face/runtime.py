@@ -20,7 +20,7 @@ from fettle.backends.cpu.views import empty
 from fettle.glue.calls import Call
 from fettle.glue.dispatch import prepare
 from fettle.glue.moves import is_view
-from fettle.graph.errors import InvalidArgument, InvalidGraph, Unsupported
+from fettle.graph.errors import FettleError, InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
@@ -83,17 +83,23 @@ class GraphRuntime:
         self.arena = lay_out(self._lifetimes(steps, views), self._kinds)
         self._place(steps, views)
         self.slow: list[str] = []
-        self._calls = tuple(self._prepared(step, imported, constants) for step in steps)
+        self._calls = tuple((step.node.name, self._prepared(step, imported, constants)) for step in steps)
         self._let_go(steps)
 
     def run(self) -> None:
         """One pass: reads what the arrays of :attr:`inputs` hold. Nothing is checked.
 
         Raises:
-            InvalidGraph: a node that the reference evaluator runs has failed.
+            InvalidGraph: a node fails, of an index out of range, say.
         """
-        for call in self._calls:
-            call()
+        name = ""
+        try:
+            for name, call in self._calls:  # noqa: B007
+                call()
+        except FettleError:
+            raise
+        except Exception as error:
+            raise InvalidGraph(f"node {name!r} fails as it runs: {error}", details={"node": name}) from error
 
     @property
     def outputs(self) -> dict[str, np.ndarray]:

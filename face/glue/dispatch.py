@@ -18,6 +18,7 @@ from fettle.glue.pools import POOLS
 from fettle.glue.quantised import QUANTISED, quantise_dynamically
 from fettle.glue.resizing import RESIZES
 from fettle.glue.rotary import ROTATIONS
+from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.protos import FETTLE
 
 
@@ -30,20 +31,25 @@ def prepare(
         inputs: arrays in the node's order, None for those it leaves out.
         constants: values that never change, by name.
         outs: an array for each result.
+
+    Raises:
+        InvalidGraph: sizes, axes or words that do not go together.
     """
     if node.domain and (node.domain, node.op_type) != (FETTLE, "RotaryEmbedding"):
         return None
-    if node.op_type == "Split":
-        return split(node, inputs, outs)
-    if node.op_type == "DynamicQuantizeLinear":
-        return quantise_dynamically(inputs, outs)
-    make = _MAKERS.get(node.op_type)
-    if make is None or len(outs) != 1:
-        return None
+    make = _MAKERS.get(node.op_type) if len(outs) == 1 else None
     try:
-        return make(node, inputs, constants, outs[0])
+        if node.op_type == "Split":
+            return split(node, inputs, outs)
+        if node.op_type == "DynamicQuantizeLinear":
+            return quantise_dynamically(inputs, outs)
+        return None if make is None else make(node, inputs, constants, outs[0])
     except NotConstant:
         return None
+    except Exception as error:  # whatever NumPy says to what no inference has checked
+        raise InvalidGraph(
+            f"node {node.name!r}: no {node.op_type} of these operands: {error}", details={"node": node.name}
+        ) from error
 
 
 _MAKERS: Mapping[str, Maker] = {**ARITHMETIC, **LOOKUPS, **MOVES, **POOLS, **QUANTISED, **RESIZES, **ROTATIONS}

@@ -15,12 +15,26 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.onnx.load import read_external
-from fettle.graph.onnx.protos import is_deterministic, reads
+from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.reference import evaluator
 from fettle.graph.onnx.shapes import TensorType, infer, is_small
 
 LARGEST = 2**22
 """Elements of a folded tensor: a mask of 2048 positions by as many."""
+
+_ROUNDS = 1024
+"""Two for each layer of a network is usual."""
+
+_PLAIN = frozenset({
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos", "CumSum", "Div",
+    "Equal", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Greater",
+    "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg",
+    "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "Reshape", "Round", "ScatterND", "Sigmoid", "Sign", "Sin", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub",
+    "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+})  # fmt: skip
+"""Operators that take time and memory in proportion to their operands and results: a Conv of few results may pad an
+image to any size, an Einsum of one may sum over anything."""
 
 _TOGETHER = 2**26
 """Elements of all folded tensors; a model that asks for more is folded no further."""
@@ -37,7 +51,9 @@ def infer_folded(model: ModelProto, folder: Path | None) -> dict[str, TensorType
     """
     types = infer(model, folder)
     folding = _Folding(model, folder)
-    while folding.step(types):
+    for _ in range(_ROUNDS):
+        if not folding.step(types):
+            break
         types = infer(model, folder)
     return types
 
@@ -74,7 +90,7 @@ class _Folding:
         if node.op_type == "Shape":
             kind = types.get(node.input[0])
             return None if kind is None or kind.shape is None else [_shape(node, kind.shape)]
-        if not is_deterministic(node) or any(name not in self._values for name in reads(node)):
+        if node.op_type not in _PLAIN or any(name not in self._values for name in reads(node)):
             return None
         size = _elements(node, types)
         if size is None or size > self._left:

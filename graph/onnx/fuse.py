@@ -12,6 +12,7 @@ from fettle.graph.onnx.chains import VIEWS, Term
 from fettle.graph.onnx.epilogues import extend, node_term, takes_epilogue
 from fettle.graph.onnx.match import Facts, Match, elementwise
 from fettle.graph.onnx.protos import reads
+from fettle.graph.onnx.wiring import Wiring
 
 CONSTANT = "computed once, from constants only"
 """The reason of a node that is no workload because nothing it reads changes between runs."""
@@ -62,11 +63,7 @@ class _Fusion:
     def __init__(self, graph: GraphProto, facts: Facts) -> None:
         self.pieces: dict[str, Piece] = {}
         self._facts = facts
-        self._readers: dict[str, set[str]] = {}
-        for node in graph.node:
-            for name in reads(node):
-                self._readers.setdefault(name, set()).add(node.name)
-        self._outputs = {value.name for value in graph.output}
+        self._wiring = Wiring(graph)
         self._made: dict[str, Piece] = {}  # may still be absorbed; by the tensor they produce
         self._views: dict[str, NodeProto] = {}  # nodes that only give a tensor another shape; likewise
 
@@ -77,7 +74,7 @@ class _Fusion:
         if piece.match is not None and piece.match.term is not None:
             piece = self._with_chains(piece, piece.match.term)
             piece = self._with_product(piece, piece.match.term if piece.match is not None else None)
-        if piece.last.output and piece.last.output[0] not in self._outputs:
+        if piece.last.output and piece.last.output[0] not in self._wiring.outputs:
             if takes_epilogue(piece.match) or (piece.match is not None and piece.match.term is not None):
                 self._made[piece.last.output[0]] = piece
             elif piece.match is None and not piece.last.domain and piece.last.op_type in VIEWS:
@@ -86,16 +83,16 @@ class _Fusion:
 
     def _absorbable(self, name: str, nodes: Iterable[NodeProto]) -> Piece | None:
         """The piece that makes a tensor which these nodes alone read, with the views between them."""
-        inside = {node.name for node in nodes}
+        inside = list(nodes)
         between: list[NodeProto] = []
-        while self._readers.get(name, set()) <= inside and name not in self._outputs:
+        while self._wiring.is_private(name, inside):
             if name in self._made:
                 made = self._made[name]
                 return attrs.evolve(made, nodes=(*made.nodes, *between))
             if name not in self._views:
                 return None
             between.insert(0, self._views[name])
-            inside, name = {between[0].name}, between[0].input[0]
+            inside, name = between[:1], between[0].input[0]
         return None
 
     def _absorb(self, found: Piece) -> None:

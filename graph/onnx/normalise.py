@@ -5,9 +5,10 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, helper, inliner
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
+from fettle.graph.onnx.functions import inline_functions
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.rewrites import rewrite
 
@@ -16,15 +17,12 @@ def normalise(model: ModelProto) -> ModelProto:
     """A copy with functions inlined, nodes named and sorted, constants as initializers, and fewer operators.
 
     Raises:
-        InvalidGraph: the nodes form a cycle, two nodes produce one tensor, or functions cannot be inlined.
+        InvalidGraph: the nodes form a cycle, two nodes produce one tensor, functions cannot be inlined, or a node is
+            not as its operator's definition says.
     """
     result = ModelProto()
     result.CopyFrom(model)
-    if result.functions:
-        try:
-            result = inliner.inline_local_functions(result)
-        except (RuntimeError, ValueError) as error:
-            raise InvalidGraph(f"functions of the model cannot be inlined: {error}") from None
+    result = inline_functions(result)
     graph = result.graph
     for node in graph.node:
         if node.domain == "ai.onnx":

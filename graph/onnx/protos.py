@@ -71,6 +71,20 @@ def _captured(body: GraphProto) -> Iterator[str]:
     yield from (value.name for value in body.output if value.name not in inside)
 
 
+def names(graph: GraphProto) -> Iterator[str]:
+    """Every tensor's name that a graph mentions, in bodies too; with repeats."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+    for tensor in graph.initializer:
+        yield tensor.name
+    for sparse in graph.sparse_initializer:
+        yield sparse.values.name
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for body in subgraphs(node):
+            yield from names(body)
+
+
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Every tensor stored in a model: initializers and attributes, in bodies and functions too."""
     yield from _graph_tensors(model.graph)

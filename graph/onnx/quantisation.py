@@ -7,6 +7,7 @@ multiplication, which kernels do in passing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +20,9 @@ from fettle.graph.onnx.workbench import Chain, Workbench
 _SINCE = 11
 """The opset that has Round, and Clip with bounds as inputs."""
 
+_UNUSUAL = ("block_size", "output_dtype", "precision")
+"""Attributes of QuantizeLinear and DequantizeLinear that say something of blocks and types, unless they are 0."""
+
 _COPIED = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
 
 
@@ -28,20 +32,33 @@ def in_float32(nodes: Iterable[NodeProto], bench: Workbench) -> list[NodeProto]:
         return list(nodes)
     plain: list[NodeProto] = []
     for node in nodes:
-        if node.op_type in ("QLinearConv", "QLinearMatMul") and not node.domain:
+        if node.op_type in ("QLinearConv", "QLinearMatMul") and not node.domain and _has_known_steps(node, bench):
             plain += _of_values(node, bench)
-        elif node.op_type in ("ConvInteger", "MatMulInteger") and not node.domain:
+        elif node.op_type in ("ConvInteger", "MatMulInteger") and not node.domain and _has_known_zeros(node, bench):
             plain += _of_codes(node, bench)
         else:
             plain.append(node)
     return _without_round_trips(plain, bench)
 
 
+def _has_known_steps(node: NodeProto, bench: Workbench) -> bool:
+    """Whether only the weight has a step and zero point for each channel, if anything has."""
+    shapes = [bench.constants[name][1] if name in bench.constants else None for name in node.input]
+    weight = all(shapes[i] is not None for i in (4, 5))
+    return weight and all(shapes[i] is not None and math.prod(shapes[i] or ()) == 1 for i in (1, 2, 6, 7))
+
+
+def _has_known_zeros(node: NodeProto, bench: Workbench) -> bool:
+    """Whether a zero point for each channel comes with a weight whose rank is known."""
+    zero = node.input[3] if len(node.input) > 3 else ""
+    return not zero or not bench.constants.get(zero, (0, ()))[1] or node.input[1] in bench.constants
+
+
 def _of_values(node: NodeProto, bench: Workbench) -> list[NodeProto]:
     """QLinearConv, QLinearMatMul -> DequantizeLinear (each operand) -> Conv, MatMul -> QuantizeLinear."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, *bias = node.input
     channels = 0 if node.op_type == "QLinearConv" else 1
-    several = len(bench.constants.get(w_scale, (0, ()))[1]) > 0
+    several = math.prod(bench.constants[w_scale][1]) > 1
     left = Chain(bench, x, node.name).then("DequantizeLinear", x_scale, x_zero)
     right = Chain(bench, w, node.name)
     right.then("DequantizeLinear", w_scale, w_zero, **({"axis": channels} if several else {}))
@@ -108,7 +125,7 @@ def _without_round_trips(nodes: Sequence[NodeProto], bench: Workbench) -> list[N
             continue
         chain.nodes[-1].output[0] = values[code] = node.output[0]
         result += chain.nodes
-    return [node for node in result if not (node.output[0] in writers and wanted[node.output[0]] == 0)]
+    return [node for node in result if not any(name in writers and wanted[name] == 0 for name in node.output)]
 
 
 def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain | None:
@@ -116,8 +133,12 @@ def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain
     scale, zero = [*writer.input, ""][1:3]
     if [scale, zero] != [*reader.input, ""][1:3]:
         return None
+    if any(a.name in _UNUSUAL and a.i for node in (writer, reader) for a in node.attribute):
+        return None
     step, offset = bench.value(scale), bench.value(zero) if zero else np.zeros((), np.uint8)
-    if step is None or step.dtype != np.float32 or step.size != 1 or offset is None or offset.dtype.kind not in "iu":
+    if step is None or step.dtype != np.float32 or step.size != 1:
+        return None
+    if offset is None or offset.size != 1 or offset.dtype.kind not in "iu":
         return None
     limits, point = np.iinfo(offset.dtype), int(offset.reshape(()))
     by = bench.constant(f"{reader.name}_step", step.reshape(()))

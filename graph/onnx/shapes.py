@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.errors import InvalidGraph
+from fettle.graph.onnx.chains import VIEWS
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT
@@ -46,8 +47,8 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
     checker or inference do not know are stood in for by standard ones of equal type behaviour.
 
     Raises:
-        InvalidGraph: the checker or strict shape inference refuses, declared and inferred shapes disagree, or a
-            tensor is absurdly large.
+        InvalidGraph: the checker or strict shape inference refuses, declared and inferred shapes disagree, a Reshape
+            changes the number of elements, or a tensor is absurdly large.
     """
     declared = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     skeleton = _skeleton(model, folder)
@@ -55,7 +56,8 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
         onnx.checker.check_model(skeleton)
         for value in skeleton.graph.output:
             value.type.tensor_type.ClearField("shape")
-        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
+        # its own data propagation takes memory without limit; what shapes depend on is folded instead (fold.py)
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True)
     except _ERRORS as error:
         raise InvalidGraph(f"invalid model: {' '.join(str(error).split())[:1000]}") from None
     types: dict[str, TensorType] = {}
@@ -69,6 +71,8 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
     for name, kind in types.items():
         _check_size(name, kind)
         _check_declared(name, kind, declared.get(name))
+    for node in model.graph.node:
+        _check_view(node, types)
     return types
 
 
@@ -153,6 +157,18 @@ def _check_size(name: str, kind: TensorType) -> None:
             f"tensor {name!r} of shape {kind.shape} takes {math.prod(kind.shape) * width} bytes; "
             f"at most {MAX_TENSOR_BYTES} are allowed",
             details={"tensor": name},
+        )
+
+
+def _check_view(node: NodeProto, types: Mapping[str, TensorType]) -> None:
+    """Inference believes the shape that a Reshape is given."""
+    if node.domain or node.op_type not in VIEWS:
+        return
+    before, after = (types[name].shape if name in types else None for name in (node.input[0], node.output[0]))
+    if before is not None and after is not None and math.prod(before) != math.prod(after):
+        raise InvalidGraph(
+            f"node {node.name!r}: {list(before)} has not as many elements as {list(after)}",
+            details={"node": node.name},
         )
 
 

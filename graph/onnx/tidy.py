@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.factors import sink_factors
 from fettle.graph.onnx.protos import subgraphs
 from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.workbench import Workbench
 
 _KEYS_TRANSPOSED = [0, 2, 3, 1]
+_VALUES = {"seen": 0.0, "hidden": -np.inf}
 
 
 def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
@@ -21,16 +23,16 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
       that they are at hand as ``[batch, head, position, element]``.
     * Factors of queries and keys follow the nodes that move their elements.
     """
-    graph = model.graph
+    graph, bench = model.graph, Workbench(model)
     if not any(any(subgraphs(node)) for node in graph.node):  # bodies may read any name
         _pass_by(graph, types)
     nodes: list[NodeProto] = []
     masks: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Attention" and not node.domain and len(node.input) > 3 and node.input[3]:
-            nodes += _additive(node, graph, types, masks)
+            nodes += _additive(node, bench, types, masks)
         elif node.op_type == "Transpose" and not node.domain:
-            nodes += _in_two_steps(node, types)
+            nodes += _in_two_steps(node, bench, types)
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -56,31 +58,30 @@ def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:
 
 
 def _additive(
-    node: NodeProto, graph: GraphProto, types: dict[str, TensorType], masks: dict[str, str]
+    node: NodeProto, bench: Workbench, types: dict[str, TensorType], masks: dict[str, str]
 ) -> list[NodeProto]:
     """The node that makes an additive mask of a truth-valued one, unless another Attention has it already."""
     mask, kind = node.input[3], types.get(node.input[3])
     if kind is None or kind.element != TensorProto.BOOL or types[node.input[0]].element != TensorProto.FLOAT:
         return []
-    made = mask not in masks
-    if made:
-        masks[mask] = f"{mask}/additive"
+    made = []
+    if mask not in masks:
+        seen, hidden = (bench.constant(f"{mask}_{k}", np.array(v, np.float32)) for k, v in _VALUES.items())
+        masks[mask] = bench.fresh(f"{mask}_additive")
+        types |= {name: TensorType(TensorProto.FLOAT, ()) for name in (seen, hidden)}
         types[masks[mask]] = TensorType(TensorProto.FLOAT, kind.shape)
-        for name, value in (("seen", 0.0), ("hidden", -np.inf)):
-            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{mask}/{name}"))
-            types[f"{mask}/{name}"] = TensorType(TensorProto.FLOAT, ())
+        made = [helper.make_node("Where", [mask, seen, hidden], [masks[mask]], name=f"{node.name}/mask")]
     node.input[3] = masks[mask]
-    where = [mask, f"{mask}/seen", f"{mask}/hidden"]
-    return [helper.make_node("Where", where, [masks[mask]], name=f"{mask}/additive")] if made else []
+    return made
 
 
-def _in_two_steps(node: NodeProto, types: dict[str, TensorType]) -> list[NodeProto]:
+def _in_two_steps(node: NodeProto, bench: Workbench, types: dict[str, TensorType]) -> list[NodeProto]:
     """The first of two transpositions; the node becomes the second."""
     (perm,) = [list(a.ints) for a in node.attribute if a.name == "perm"] or [[]]
     kind = types.get(node.input[0])
     if perm != _KEYS_TRANSPOSED or kind is None or kind.shape is None:
         return []
-    between = f"{node.output[0]}/heads"
+    between = bench.fresh(f"{node.output[0]}_heads")
     batch, positions, heads, size = kind.shape
     types[between] = TensorType(kind.element, (batch, heads, positions, size))
     first = helper.make_node("Transpose", [node.input[0]], [between], name=f"{node.name}/heads", perm=[0, 2, 1, 3])

@@ -7,6 +7,7 @@ from onnx import NodeProto, helper
 from fettle.graph.onnx.protos import integer
 from fettle.graph.onnx.windows import Window
 from fettle.graph.onnx.workbench import Chain, Workbench
+from fettle.graph.operators.base import MAX_EXTENT
 
 _SINCE = 11
 """The opset whose Pad, Slice and DepthToSpace have the forms written here."""
@@ -24,18 +25,23 @@ def as_convolution(node: NodeProto, bench: Workbench) -> list[NodeProto]:
     weight = bench.constants.get(node.input[1] if len(node.input) > 1 else "")
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     explicit = "output_shape" not in attributes and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
-    if weight is None or len(weight[1]) != 4 or bench.opset < _SINCE or not explicit:
+    if weight is None or len(weight[1]) != 4 or min(weight[1]) < 1 or bench.opset < _SINCE or not explicit:
         return [node]
     (c, m, *size), group = weight[1], integer(node, "group", 1)
     window = Window.of(node, (), size)
     extra = attributes.get("output_padding", [0, 0])
+    stride, stem = window.strides[0], node.name
     if (
-        len(set(window.strides)) != 1
-        or set(window.dilations) != {1}
+        window.strides != (stride, stride)
+        or window.dilations != (1, 1)
+        or min(*window.begins, *window.ends, *extra) < 0
+        or len(extra) != len(size)
+        or group < 1
+        or c % group
+        or max(c * m * stride**2, *extra) > MAX_EXTENT
         or any(name not in bench.constants for name in node.input[2:] if name)
     ):
         return [node]
-    stride, stem = window.strides[0], node.name
     taps = [-(-max(k, k + e - end) // stride) for k, e, end in zip(size, extra, window.ends, strict=True)]
 
     filters = Chain(bench, node.input[1], stem)

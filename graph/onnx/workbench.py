@@ -1,4 +1,4 @@
-"""What rewrites need to know and to add while a model is not yet understood: constants, and names not taken."""
+"""What rewrites need to know of a model and to add to it: constants, new ones, and names that are not taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from fettle.graph.onnx.protos import opset
+from fettle.graph.onnx.protos import names, opset
 from fettle.graph.onnx.weightlist import weight_names
 
 
@@ -33,8 +33,7 @@ class Workbench:
             for kind in (value.type.tensor_type,)
         }
         self.constants |= {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in self.graph.initializer}
-        self._taken = {name for node in self.graph.node for name in (*node.input, *node.output)}
-        self._taken |= {value.name for value in (*self.graph.input, *self.graph.output)} | self.constants.keys()
+        self._taken = set(names(self.graph))
 
     def fresh(self, stem: str) -> str:
         """A tensor's name that is not taken."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx_import import import_model
 from fettle.runtime import GraphRuntime
 
@@ -223,3 +225,29 @@ def test_values_that_change_are_left_to_the_evaluator() -> None:
     for pads in ([0, 1, 0, 0], [1, 0, 2, 1]):
         found = runtime({"x": x, "pads": np.array(pads)})["y"]
         assert np.array_equal(found, np.pad(x, (pads[::2], pads[1::2])))
+
+
+@pytest.mark.parametrize(
+    ("operator", "constant", "attributes"),
+    [
+        ("Gather", np.array([7]), {}),
+        ("GatherND", np.array([[0, 9]]), {}),
+        ("GatherElements", np.array([[9, 9, 9]]), {}),
+        ("CumSum", np.array(3), {}),
+        ("Pad", np.array([0, 0, 0, 1]), {"mode": "sideways"}),
+    ],
+)
+def test_operands_out_of_range_are_named_by_their_node(
+    operator: str, constant: np.ndarray, attributes: dict[str, Any]
+) -> None:
+    node = helper.make_node(operator, ["x", "c"], ["y"], name="wrong", **attributes)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node], "g", [value("x", TensorProto.FLOAT, [2, 3])], [value("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(constant, "c")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=8)
+    shape = onnx.shape_inference.infer_shapes(model).graph.output[0].type.tensor_type.shape
+    model.graph.output[0].type.tensor_type.shape.CopyFrom(shape)
+    with pytest.raises(InvalidGraph, match="wrong"):
+        GraphRuntime(import_model(model.SerializeToString()), lambda workload: None).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ def refused(body: str, dims: dict[str, int] | None = None) -> str:
     return str(caught.value)
 
 
+IMAGE = "g (float[1,1,4,4] x) => (float[n,c,h,w] y)"
+DOUBLED = " ".join(f"n{i + 1} = Concat<axis=0>(n{i}, n{i})" for i in range(29))
 GOOD = model("g (float[4] x) => (float[4] y) { y = Relu(x) }").SerializeToString()
 
 
@@ -167,6 +170,16 @@ def test_nodes_out_of_order_are_sorted() -> None:
             "{ [first] y = com.microsoft.MatMulNBits<K=65, N=8, bits=4, block_size=32>(x, b, s) }",
             "first",
         ),
+        ("g (uint8[1,4] x) => (uint8[1,4] y) { [first] y = QLinearMatMul(x, x) }", "first"),
+        ("g (uint8[1,4] x) => (int32[1,4] y) { [first] y = MatMulInteger(x) }", "first"),
+        ("g (float[4] x) => (float[4] y) { [first] y = DequantizeLinear(x) }", "first"),
+        ("g (float[1,4] x) => (float[1,4] y) { [first] y = Gemm<transA=0.5>(x, x) }", "first"),
+        ("g (float[1,4] x) => (float[1,4] y) { [first] y = com.microsoft.BiasGelu() }", "first"),
+        (f"{IMAGE} <float[1,1,2,2] w = {{1,1,1,1}}> {{ [first] y = Conv<strides=[2]>(x, w) }}", "first"),
+        (f"{IMAGE} <float[1,1,2,2] w = {{1,1,1,1}}> {{ [first] y = ConvTranspose<strides=[0,0]>(x, w) }}", "first"),
+        (f"{IMAGE} <float[1,1,2,2] w = {{1,1,1,1}}> {{ [first] y = ConvTranspose<dilations=[0,1]>(x, w) }}", "first"),
+        (f"{IMAGE} <float[1,1,2,2] w = {{1,1,1,1}}> {{ [first] y = ConvTranspose<pads=[1]>(x, w) }}", "first"),
+        ("g (float[4] x) => (float[n] y) <int64[1] s = {5}> { [first] y = Reshape(x, s) }", "first"),
     ],
 )
 def test_what_the_checker_or_inference_refuses_is_an_invalid_graph(body: str, says: str) -> None:
@@ -195,6 +208,52 @@ def test_initializers_shorter_than_their_shape_are_refused() -> None:
 def test_absurd_shapes_are_refused(body: str) -> None:
     text = refused(body)
     assert "absurd" in text or "bytes" in text or "declared" in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<int64 n = {2000000000}, int64 a = {0}, int64 b = {1}> { r = Range(a, n, b) z = Cast<to=1>(r) }",
+        "<int64[1] n = {2000000000}> { z = ConstantOfShape(n) }",
+        "<int64[1] n = {2000000000}, float[1] a = {1}> { z = Expand(a, n) }",
+        "<int64[1] n = {2000000000}, float[1] a = {1}> { z = Tile(a, n) }",
+        "<int64[2] n = {0, 2000000000}, float[1] a = {1}> { z = Pad(a, n) }",
+        "<int64[2] n = {2000000000, -2000000000}, float[1] a = {1}> { z = Pad(a, n) }",
+        "<float[4] n = {1, 1, 50000, 50000}, float[1,1,1,1] a = {1}> { z = Resize(a, , n) }",
+        "<float[1,1,1,1] a = {1}> { z = Conv<pads=[90000,90000,90000,90000], strides=[180001,180001]>(a, a) }",
+        '<int64[1] n = {200}> { a = ConstantOfShape(n) z = Einsum<equation="a,b,c,d,e->">(a, a, a, a, a) }',
+        f"<int64[1] n0 = {{1}}> {{ {DOUBLED} z = Cast<to=1>(n29) }}",
+        "<int64[1] n = {2000000000}> { a = ConstantOfShape(n) z = Add(a, a) }",
+    ],
+)
+def test_constants_that_would_take_much_memory_or_time_are_not_computed(body: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    raw = model(f"g (float[4] x) => (float[4] y) {body[:-1]} y = Relu(x) }}").SerializeToString()
+    imported = import_model(raw)
+    assert imported.graph.nodes[-1].workload
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
+@pytest.mark.parametrize("calls", ["b = o.f0(a)", "t = o.f1(a) b = o.f1(t)"])
+def test_functions_that_call_themselves_or_double_without_end_are_refused(calls: str) -> None:
+    def function(name: str, body: str) -> str:
+        return f'<opset_import: ["" : 24, "o" : 1], domain: "o"> {name} (a) => (b) {{ {body} }} '
+
+    text = '<ir_version: 10, opset_import: ["" : 24, "o" : 1]> g (float[4] x) => (float[4] y) { y = o.f0(x) } '
+    text += function("f0", calls)
+    text += "".join(function(f"f{i}", f"t = o.f{i + 1}(a) b = o.f{i + 1}(t)") for i in range(1, 30))
+    with pytest.raises(InvalidGraph, match="functions of the model"):
+        import_model(parser.parse_model(text + function("f30", "b = Relu(a)")).SerializeToString())
+
+
+def test_names_that_rewrites_would_choose_may_be_taken() -> None:
+    text = (
+        "g (float[1,2,4,8] q, bool[4,4] m) => (float[1,2,4,8] y, float m_additive, float m_seen) "
+        "<float m_seen = {3.0}> { y = Attention(q, q, q, m) m_additive = Identity(m_seen) }"
+    )
+    imported = import_model(model(text).SerializeToString())
+    (workload, _), *_ = imported.graph.workloads()
+    assert str(workload) == "attention heads=2 q=4 kv=4 dim=8 act=f32 mask=1x1x4x4"
 
 
 def test_negative_dimensions_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -156,3 +157,22 @@ def test_another_step_or_zero_point_is_no_round_trip(scale: str, zero: str) -> N
     imported = check(model(nodes, CONSTANTS), 0.01)
     assert imported.graph.workloads() == ()
     assert GraphRuntime(imported, lambda workload: None).slow == []
+
+
+def test_codes_of_the_type_that_an_attribute_names_stay_codes() -> None:
+    nodes = [
+        node("QuantizeLinear", "x xs", "q", output_dtype=TensorProto.INT8),
+        node("DequantizeLinear", "q xs", "y"),
+    ]
+    imported = check(model(nodes, {"xs": CONSTANTS["xs"]}), X_STEP)
+    assert not imported.graph.workloads()
+
+
+def test_a_product_whose_rows_have_steps_of_their_own_is_left_alone() -> None:
+    rows = np.linspace(0.01, 0.05, 5).astype(np.float32)
+    nodes = [node("QuantizeLinear", "x xs xz", "q"), node("QLinearMatMul", "q rows zeros w ws wz ys yz", "y")]
+    weights = {**CONSTANTS, "rows": rows, "zeros": np.zeros(5, np.uint8), "w": codes(5, 4)}
+    source = onnx.load_from_string(model(nodes, weights))
+    source.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+    imported = import_model(source.SerializeToString())
+    assert [n.op_type for n in imported.model.graph.node] == ["QuantizeLinear", "QLinearMatMul"]

@@ -133,7 +133,7 @@ class Site:
         turned = self.add("Transpose", tensor, perm=[0, 2, 1, 3])
         return self.reshaped(turned, batch, positions, width, result=self.output(0))
 
-    def rotated(self, tensor: str, cos: str, sin: str, positions: str, **attributes: int) -> str:
+    def rotated(self, tensor: str, cos: str, sin: str, positions: str, **attributes: Any) -> str:
         """ONNX's RotaryEmbedding of ``[batch, heads, positions, size]``."""
         domain = "" if self.opset >= _ROTARY_SINCE else FETTLE
         return self.add("RotaryEmbedding", tensor, cos, sin, positions, domain=domain, **attributes)

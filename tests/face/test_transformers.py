@@ -221,22 +221,24 @@ def test_the_example_of_a_decoder_layer_scales_in_its_attention() -> None:
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("past", [0, 3])
-@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("seen", ["all", "earlier", "chosen"])
 @pytest.mark.parametrize("new", [1, 4])
-def test_attention_with_flat_heads_or_a_past_is_one_workload(flat: bool, past: int, causal: int, new: int) -> None:
+def test_attention_with_flat_heads_or_a_past_is_one_workload(flat: bool, past: int, seen: str, new: int) -> None:
     q, kv = ((2, new, 32), (2, new, 16)) if flat else ((2, 4, new, 8), (2, 2, new, 8))
     shapes = {"q": q, "k": kv, "v": kv, **({"pk": (2, 2, past, 8), "pv": (2, 2, past, 8)} if past else {})}
-    declared = ", ".join(f"float{list(shape)} {name}" for name, shape in shapes.items())
     total = past + new
+    if seen == "chosen":
+        shapes["m"] = (new, total)
+    declared = ", ".join(f"float{list(shape)} {name}" for name, shape in shapes.items())
     results = f"float{list(q)} y, float[2,2,{total},8] a, float[2,2,{total},8] b"
     heads = ", q_num_heads = 4, kv_num_heads = 2" if flat else ""
     body = f"""g ({declared}) => ({results}) {{
-        y, a, b = Attention <is_causal = {causal}, scale = 0.5{heads}> (q, k, v{", , pk, pv" if past else ""})
+        y, a, b = Attention <is_causal = {int(seen == "earlier")}, scale = 0.5{heads}>
+            (q, k, v{", m" if "m" in shapes else ", "}{", pk, pv" if past else ""})
     }}"""
     rng = np.random.default_rng(0)
     inputs: dict[str, np.ndarray] = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     found = workloads_of(build(body, {}, 24), inputs)
-    causes = " causal=true" if causal and new > 1 else ""
-    assert [text.replace(" causal=true", causes) for text in found] == [
-        f"attention batch=2 heads=4 kv_heads=2 q={new} kv={total} dim=8 act=f32{causes} scale=0.5"
-    ]
+    causal = " causal=true" if seen == "earlier" and (new > 1 or not past) else ""
+    mask = f" mask=1x1x{new}x{total}" if seen == "chosen" else ""
+    assert found == [f"attention batch=2 heads=4 kv_heads=2 q={new} kv={total} dim=8 act=f32{causal} scale=0.5{mask}"]

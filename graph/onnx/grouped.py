@@ -45,6 +45,8 @@ def expand(site: Site) -> bool:
     if heads < 1 or kv_heads < 1 or heads % kv_heads or width % parts:
         raise site.refusal(f"num_heads={heads} kv_num_heads={kv_heads} and query of {width} columns")
     size = width // parts
+    if packed and site["value"]:
+        raise site.refusal("value, but no key")
     past, total = _lengths(site, (batch, kv_heads, new, size))
     rotary = _rotation(site, total, size)
     masks = [*site.causal(new, total), *bias(site, (batch, heads, new, total))]

@@ -11,6 +11,9 @@ from fettle.backends.cpu import device as cpu
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.workload import Workload
 
+_ROW = 16
+"""Instructions beside loads and stores of whole vectors that copying a row takes: its edges, its last elements."""
+
 
 @attrs.frozen
 class Geometry:
@@ -153,11 +156,37 @@ class Geometry:
         return self.tile_oc * self.micro_oc * self.groups * self.micro_n
 
     @property
+    def share(self) -> int:
+        """Tasks of a thread; the last may have fewer."""
+        return math.ceil(self.tasks / self.threads)
+
+    @property
+    def busiest(self) -> int:
+        """Panels of output channels, each over a whole run, that the thread with the most of them computes."""
+        starts = range(0, self.tasks, self.share)
+        ends = (min(start + self.share, self.tasks) for start in starts)
+        return max(
+            self._panels_before(end) - self._panels_before(start) for start, end in zip(starts, ends, strict=True)
+        )
+
+    def _panels_before(self, task: int) -> int:
+        """Panels that the tasks before this one compute."""
+        whole, rest = divmod(task, self.oc_tiles)
+        return whole * self.panels + rest * self.tile_oc
+
+    @property
     def efficiency(self) -> float:
         """Useful multiply-adds among those computed, idle threads counted in."""
-        computed = self.bands * self.groups * self.micro_n * self.panels * self.micro_oc
-        shares = math.ceil(self.tasks / self.threads) * self.threads
-        return self.rows * self.columns * self.oc / computed * self.tasks / shares
+        computed = self.busiest * self.threads * self.micro_oc * self.groups * self.micro_n
+        return self.n * self.rows * self.columns * self.oc / computed
+
+    @property
+    def instructions(self) -> int:
+        """Multiply-adds of vectors, loads and stores of copies, of the busiest thread."""
+        multiplied = self.busiest * self.micro_oc * self.groups * self.vectors * self.c * self.taps
+        rows = self.row_phases * self.column_phases * self.plane_rows
+        copied = self.c * rows * (_ROW + 2 * math.ceil(self.plane_columns / self.lanes))
+        return multiplied + self.share * copied
 
 
 def _phases(stride: int, dilation: int, taps: int) -> int:

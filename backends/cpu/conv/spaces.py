@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "conv-2"
+VERSION = "conv-3"
 
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
@@ -27,7 +28,7 @@ _WIDE = ((8, 3), (12, 2), (6, 4))
 _NARROW = ((4, 3), (6, 2), (12, 1))
 _SMALL = (
     *((8, 2), (6, 2), (4, 3), (4, 2), (8, 1), (2, 4), (2, 3), (6, 1), (4, 1), (2, 2), (1, 4), (1, 3)),
-    *((2, 1), (1, 2), (1, 1), (10, 1), (12, 1), (14, 1)),
+    *((2, 1), (1, 8), (1, 6), (1, 2), (1, 1), (10, 1), (12, 1), (14, 1)),
 )
 """Register tiles (micro_oc, vectors) of the untuned choice: for 32 registers, for 16, and for small problems."""
 
@@ -50,20 +51,21 @@ def space(workload: Workload, device: Device) -> Space:
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
     l2 = cpu.cache_bytes(device, "L2") or _L2
+    shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
     parameters = [
-        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r == 1 or r < oc + 4)),
+        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r // 2 < oc and r < oc + 4)),
         Parameter(
             "vectors",
             tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
         ),
         Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
-        Parameter("tile_oc", tuple(t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc)),
+        Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
         Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < c), c)),
         Parameter.categorical("inner", ("weights", "inputs")),
         Parameter("threads", tuple(sorted({1, most}))),
     ]
-    widest = max(int(n) for n in parameters[1].choices)
-    least = min(_LATENCY, widest * max(int(r) for r in parameters[0].choices))
+    tiles = itertools.product(*(map(int, p.choices) for p in parameters[:2]))
+    least = min(_LATENCY, max(r * n for r, n in tiles if (r + 1) * n + 1 <= registers))
     (down, over), (tall, wide) = v["stride"], v["dilation"]
     across = over * (columns + v["kw"] * wide)
     band = f"(tile_h * {down} + {v['kh'] * tall}) * {across}"
@@ -84,28 +86,27 @@ def space(workload: Workload, device: Device) -> Space:
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """The point that wastes fewest multiply-adds among a few good register tiles; of equals, the first."""
+    """The point that takes the fewest instructions among a few good register tiles; of equals, the first."""
     points = space(workload, device)
     choices = {p.name: p.choices for p in points.parameters}
     wide = cpu.vector_bits(device) == 512
-    found: list[tuple[float, int, Schedule]] = []
+    found: list[tuple[int, int, Schedule]] = []
     for rank, (micro_oc, vectors) in enumerate((*(_WIDE if wide else _NARROW), *_SMALL)):
         if micro_oc not in choices["micro_oc"] or vectors not in choices["vectors"]:
             continue
-        for schedule in _schedules_of(
-            micro_oc, vectors, points, workload["oc"] // workload["group"], cpu.threads(device)
-        ):
-            found.append((Geometry.of(workload, schedule, device).efficiency, -rank, schedule))
+        oc = workload["oc"] // workload["group"]
+        for schedule in _schedules_of(micro_oc, vectors, points, oc, cpu.threads(device)):
+            found.append((Geometry.of(workload, schedule, device).instructions, rank, schedule))
         if found and rank == 2:
             break
-    return max(found, key=lambda point: point[:2])[2]
+    return min(found, key=lambda point: point[:2])[2]
 
 
 def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: int) -> Iterator[Schedule]:
-    """Of a register tile: for each height of a band, the schedule with the most input channels at a time."""
+    """Of a register tile, for each tile of channels and band: the schedule with the most input channels at a time."""
     choices = {p.name: p.choices for p in points.parameters}
-    tile_oc = max(int(t) for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc)
-    for tile_h in choices["tile_h"]:
+    tiles_oc = [t for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc]
+    for tile_oc, tile_h in itertools.product(reversed(tiles_oc), choices["tile_h"]):
         for tile_c in reversed(choices["tile_c"]):
             schedule = Schedule.of(
                 micro_oc=micro_oc,

@@ -1,4 +1,4 @@
-"""Convolutions in f32, NCHW: direct, over a padded copy of a band of rows whose rows follow one another."""
+"""Convolutions in f32, NCHW: direct, over padded copies of bands of rows; those of one tap read x where it lies."""
 
 from fettle.backends.cpu.conv.family import Conv
 

@@ -24,6 +24,7 @@ class Conv(Family):
     * ``micro_oc`` output channels by ``vectors`` of output elements make a register tile.
     * ``tile_h`` output rows, ``tile_oc`` panels of channels make a task; ``tile_c`` input channels at a time.
     * ``inner``: whether a task's innermost loop is over panels of ``weights`` or along the ``inputs``.
+    * ``input``: copied to padded ``planes``, or read ``in_place`` by filters of one tap.
     * ``threads``.
     """
 
@@ -73,4 +74,5 @@ class Conv(Family):
             "log_tasks": math.log2(g.tasks),
             "log_threads": math.log2(g.threads),
             "weights_inside": float(g.weights_inside),
+            "in_place": float(g.in_place),
         }

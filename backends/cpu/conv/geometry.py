@@ -50,6 +50,7 @@ class Geometry:
     tile_c: int
     threads: int
     weights_inside: bool
+    in_place: bool
     epilogue: Epilogue | None
 
     @classmethod
@@ -75,6 +76,7 @@ class Geometry:
             tile_c=min(schedule["tile_c"], c),
             threads=schedule["threads"],
             weights_inside=schedule["inner"] == "weights",
+            in_place=schedule["input"] == "in_place",
             epilogue=v["epilogue"],
         )
 
@@ -184,6 +186,8 @@ class Geometry:
     def instructions(self) -> int:
         """Multiply-adds of vectors, loads and stores of copies, of the busiest thread."""
         multiplied = self.busiest * self.micro_oc * self.groups * self.vectors * self.c * self.taps
+        if self.in_place:
+            return multiplied
         rows = self.row_phases * self.column_phases * self.plane_rows
         copied = self.c * rows * (_ROW + 2 * math.ceil(self.plane_columns / self.lanes))
         return multiplied + self.share * copied

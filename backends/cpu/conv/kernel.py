@@ -9,7 +9,8 @@
           acc to the task's sums
       sums, finished by the epilogue, to the elements of y that exist
 
-Weights are read from ``W[panel, c, tap, micro_oc]``, the panels of one group after another.
+Weights are read from ``W[panel, c, tap, micro_oc]``, the panels of one group after another. Where nothing is copied
+(``input=in_place``), the loops are those of ``pointwise.py``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.conv.pointwise import multiply
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.gemv.words import Registers, argument
 from fettle.backends.cpu.rows.arrays import viewed
@@ -38,7 +40,7 @@ def emit(g: Geometry, device: Device) -> Any:
     """The ``PrimFunc`` of a geometry; parameters (x, full operands, W, rows, y)."""
     images, channels = g.n // g.group, g.group * g.oc
     result = (images, channels, g.rows, g.columns)
-    by_group = (g.n, g.oc, g.rows, g.columns)
+    by_group = (g.n, g.oc, *((g.rows * g.columns,) if g.in_place else (g.rows, g.columns)))
     count = (g.epilogue.rows, g.epilogue.operands) if g.epilogue else (0, 0)
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("conv2d")
@@ -48,9 +50,12 @@ def emit(g: Geometry, device: Device) -> Any:
         w = argument("w", (g.group * g.panels, g.c, g.taps, g.micro_oc), "float32")
         rows = [argument(f"b{i}", (channels,), "float32") for i in range(count[0])]
         y = argument("y", result, "float32")
-        x = viewed(x, (g.n, g.c, g.h, g.w), "f32")
+        x = viewed(x, (g.n, g.c, g.h * g.w) if g.in_place else (g.n, g.c, g.h, g.w), "f32")
         y, *full = (viewed(buffer, by_group, "f32") for buffer in (y, *full))
-        _Emitter(g, Vectors(device), x, w, y, rows, full).tasks()
+        if g.in_place:
+            multiply(g, Vectors(device), x, w, y, rows, full)
+        else:
+            _Emitter(g, Vectors(device), x, w, y, rows, full).tasks()
     return builder.get()
 
 

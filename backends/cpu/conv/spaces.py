@@ -62,6 +62,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
         Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < c), c)),
         Parameter.categorical("inner", ("weights", "inputs")),
+        Parameter.categorical("input", ("planes", "in_place") if _is_pointwise(workload) else ("planes",)),
         Parameter("threads", tuple(sorted({1, most}))),
     ]
     tiles = itertools.product(*(map(int, p.choices) for p in parameters[:2]))
@@ -79,6 +80,10 @@ def space(workload: Workload, device: Device) -> Space:
             Constraint(f"tile_oc == 1 or tile_oc * micro_oc < {oc} + 2 * micro_oc", "a tile has channels to work on"),
             Constraint(
                 f"tile_h == 1 or tile_c <= 16 or 4 * tile_c * {band} <= {l2}", "a band of the input fits the L2 cache"
+            ),
+            Constraint(f"input == 'planes' or tile_c == {c}", "nothing is copied, and all channels are added at once"),
+            Constraint(
+                f"input == 'planes' or vectors * {lanes} <= {rows * columns}", "a register tile lies within an image"
             ),
         ],
         version=VERSION,
@@ -102,11 +107,18 @@ def default(workload: Workload, device: Device) -> Schedule:
     return min(found, key=lambda point: point[:2])[2]
 
 
+def _is_pointwise(workload: Workload) -> bool:
+    """Every output element is a product of the channels at its own position."""
+    v = workload.values
+    return (v["kh"], v["kw"], *v["stride"], *v["pad"]) == (1, 1, 1, 1, 0, 0, 0, 0)
+
+
 def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: int) -> Iterator[Schedule]:
     """Of a register tile, for each tile of channels and band: the schedule with the most input channels at a time."""
     choices = {p.name: p.choices for p in points.parameters}
     tiles_oc = [t for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc]
-    for tile_oc, tile_h in itertools.product(reversed(tiles_oc), choices["tile_h"]):
+    tiles = itertools.product(reversed(tiles_oc), choices["tile_h"], reversed(choices["input"]))
+    for tile_oc, tile_h, source in tiles:
         for tile_c in reversed(choices["tile_c"]):
             schedule = Schedule.of(
                 micro_oc=micro_oc,
@@ -115,6 +127,7 @@ def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: 
                 tile_oc=tile_oc,
                 tile_c=tile_c,
                 inner="weights",
+                input=source,
                 threads=threads,
             )
             if is_valid(points, schedule):

@@ -54,6 +54,28 @@ def test_every_schedule_is_right_for_every_shape(
     assert error_of(str(workload), device, schedule) <= 1
 
 
+@settings(FEW, max_examples=6)
+@given(drawn=st.data(), group=st.sampled_from((1, 3)), epilogue=st.sampled_from(EPILOGUES))
+def test_filters_of_one_tap_read_their_input_in_place(
+    drawn: st.DataObject, group: int, epilogue: str, device: Device, error_of: Error
+) -> None:
+    n, c, h, w, oc = (drawn.draw(st.integers(1, most)) for most in (2, 9, 12, 12, 9))
+    text = (
+        f"conv2d n={n} c={c * group} h={h} w={w} oc={oc * group} kh=1 kw=1 group={group} act=f32 weight=f32{epilogue}"
+    )
+    points = [p for p in enumerate_space(CONV.space(Workload.parse(text), device)) if p["input"] == "in_place"]
+    assume(points)
+    assert error_of(text, device, drawn.draw(st.sampled_from(points))) <= 1
+
+
+@pytest.mark.parametrize(("change", "offered"), [("", True), (" stride=2", False), (" pad=0x0x0x1", False)])
+def test_only_filters_that_neither_move_nor_pad_read_in_place(device: Device, change: str, offered: bool) -> None:
+    workload = Workload.parse(f"conv2d n=1 c=8 h=8 w=8 oc=8 kh=1 kw=1{change} act=f32 weight=f32")
+    assert (CONV.default(workload, device)["input"] == "in_place") is offered
+    points = enumerate_space(CONV.space(workload, device))
+    assert any(p["input"] == "in_place" for p in points) is offered
+
+
 @pytest.mark.parametrize(
     "shape",
     [

@@ -83,14 +83,18 @@ def _pad(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, ou
 
 
 def _depth_to_space(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:
-    """Channels become blocks of the image: ``[n, c·b², h, w]`` to ``[n, c, h·b, w·b]``."""
+    """Channels become blocks of the image: ``[n, c·b², h, w]`` to ``[n, c, h·b, w·b]``.
+
+    Columns of all blocks are copied in turn: NumPy's innermost loop is then over a row of the image, not over a block.
+    """
     (n, c, h, w), block = inputs[0].shape, attributes(node)["blocksize"]
     depth = c // block**2
     if attributes(node).get("mode", b"DCR") == b"DCR":
         blocks = inputs[0].reshape(n, block, block, depth, h, w).transpose(0, 3, 4, 1, 5, 2)
     else:
         blocks = inputs[0].reshape(n, depth, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
-    return partial(np.copyto, out.reshape(blocks.shape), blocks)
+    target = out.reshape(blocks.shape)
+    return in_turn([partial(np.copyto, target[..., column], blocks[..., column]) for column in range(block)])
 
 
 def _space_to_depth(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call:

@@ -91,8 +91,12 @@ def _along_axes(
     positions: Positions,
     rounding: Callable[[np.ndarray], np.ndarray] | None,
 ) -> Call:
-    """Resize the axes whose scale is not 1, outermost first; ``rounding`` makes it nearest, else it is linear."""
+    """Resize the axes whose scale is not 1; ``rounding`` makes it nearest, else it is linear.
+
+    Those that shrink come first, then the innermost, so that whatever moves single elements finds few of them.
+    """
     axes = [axis for axis, scale in enumerate(scales) if scale != 1.0 or x.shape[axis] != out.shape[axis]]
+    axes.sort(key=lambda axis: (out.shape[axis] > x.shape[axis], -axis))
     steps: list[Call] = [] if axes else [partial(np.copyto, out, x)]
     source = x
     for axis in axes:

@@ -11,6 +11,7 @@ from fettle.graph.onnx import embeddings, fourd, grouped, multihead, packed
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset, reads
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.site import NotUnderstood, Site
+from fettle.graph.onnx.workbench import Workbench
 
 _Expansion = Callable[[Site], bool]
 
@@ -32,13 +33,13 @@ def expand(model: ModelProto, types: Mapping[str, TensorType], reasons: dict[str
     Returns:
         whether any was replaced: then more shapes may be known than ``types`` says.
     """
-    graph, version, found = model.graph, opset(model), False
+    graph, bench, version, found = model.graph, Workbench(model), opset(model), False
     nodes: list[NodeProto] = []
     orphans: list[str] = []
     reasons.clear()
     for node in graph.node:
         inputs, write = _EXPANSIONS.get((node.domain, node.op_type), ((), None))
-        site = Site(node, inputs, graph, types, version)
+        site = Site(node, inputs, bench, types, version)
         try:
             done = write is not None and write(site)
         except NotUnderstood as error:

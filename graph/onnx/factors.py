@@ -14,11 +14,12 @@ from onnx import GraphProto, NodeProto, TensorProto
 from fettle.graph.onnx.chains import VIEWS
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.wiring import Wiring
+from fettle.graph.onnx.workbench import Workbench
 
 _MOVES = (*VIEWS, "Transpose")
 
 
-def sink_factors(graph: GraphProto, types: dict[str, TensorType]) -> None:
+def sink_factors(graph: GraphProto, bench: Workbench, types: dict[str, TensorType]) -> None:
     """Swap factors of queries and keys with the moves after them, in place, and keep the types up to date."""
     wiring = Wiring(graph)
     scalars = {
@@ -42,7 +43,7 @@ def sink_factors(graph: GraphProto, types: dict[str, TensorType]) -> None:
         del types[node.output[0]]
         moves[0].input[0] = node.input[at]
         node.output[0] = moves[-1].output[0]
-        node.input[at] = moves[-1].output[0] = f"{node.output[0]}/unscaled"
+        node.input[at] = moves[-1].output[0] = bench.fresh(f"{node.output[0]}_unscaled")
         types[node.input[at]] = after
         sunk[moves[-1].name] = node
     moved = {node.name for node in sunk.values()}

@@ -61,6 +61,7 @@ def expand(site: Site) -> bool:
     q = site.heads(q, (batch, new, heads * size), heads)
     k, v = (site.heads(name, (batch, new, kv_heads * size), kv_heads) for name in (k, v))
     if rotary is not None:
+        site.check_size(batch * total)
         positions = site.constant(np.tile(np.arange(past, total), (batch, 1)))
         q, k = (site.rotated(name, site["cos_cache"], site["sin_cache"], positions, **rotary) for name in (q, k))
     keys, values = (site.repeated(name, (batch, kv_heads, total, size), heads) for name in presents(site, k, v, past))

@@ -1,4 +1,16 @@
-"""A model file as a graph of workloads."""
+"""A model file as a graph of workloads. The passes, in their order:
+
+1. ``load`` reads the file, and touches nothing outside its folder.
+2. ``normalise`` inlines functions, names and sorts nodes, lifts constants, checks nodes against the definitions of
+   their operators, and makes fewer kinds of them (``rewrites``: quantised tensors, BatchNormalization, onnxruntime's
+   operators, Gemm, ConvTranspose). Shapes are not known yet.
+3. ``bind`` gives symbolic dimensions their sizes.
+4. ``infer_folded`` checks the model, infers types, and computes what shapes and masks follow from.
+5. ``expand`` writes attention as runtimes have it in ONNX's operators, which needs shapes; then once more 4.
+6. ``tidy`` leaves fewer ways to write the same; it keeps the types up to date itself.
+7. ``cut`` finds patterns of several nodes (``sdpa``, ``norms``), matches the other nodes one by one (``match``), and
+   fuses elementwise ones (``fuse``). It changes nothing.
+"""
 
 from __future__ import annotations
 

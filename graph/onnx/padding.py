@@ -28,6 +28,7 @@ def hiding(site: Site, label: str, extents: tuple[int, int, int]) -> list[str]:
     if kind is None or kind.element not in (TensorProto.INT32, TensorProto.INT64):
         raise site.refusal(f"{label} that is no tensor of integers")
     if kind.shape == (batch,):
+        site.check_size(keys)
         dtype = helper.tensor_dtype_to_np_dtype(kind.element)
         seen = site.add("Less", site.constant(np.arange(keys, dtype=dtype)), site.reshaped(site[label], batch, 1, 1, 1))
     elif kind.shape == (batch, keys):

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx.external_data_helper import uses_external_data
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from fettle.graph.onnx.protos import FETTLE
 from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.workbench import Workbench
 
 
 class NotUnderstood(Exception):
@@ -28,16 +28,16 @@ class Site:
     """
 
     def __init__(
-        self, node: NodeProto, inputs: Sequence[str], graph: GraphProto, types: Mapping[str, TensorType], opset: int
+        self, node: NodeProto, inputs: Sequence[str], bench: Workbench, types: Mapping[str, TensorType], opset: int
     ) -> None:
         self.node, self.opset = node, opset
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
-        self._graph, self._types = graph, types
+        self._bench, self._types = bench, types
         self._operator = f"{node.domain}.{node.op_type}".lstrip(".")
         self._inputs = dict(zip(inputs, [*node.input, *[""] * len(inputs)], strict=False))
         self._excess = node.input[len(inputs) :]
-        self._names: Iterator[str] = (f"{node.name}/{number}" for number in range(1 << 30))
+        self._names: Iterator[str] = (bench.fresh(f"{node.name}/{number}") for number in range(1 << 30))
 
     def __getitem__(self, label: str) -> str:
         """The tensor at an input; empty where there is none."""
@@ -93,8 +93,12 @@ class Site:
 
     def value(self, label: str) -> np.ndarray | None:
         """An input that is a constant in memory; None for any other."""
-        found = next((tensor for tensor in self._graph.initializer if tensor.name == self[label]), None)
-        return None if found is None or uses_external_data(found) else numpy_helper.to_array(found)
+        return self._bench.value(self[label])
+
+    def check_size(self, elements: int) -> None:
+        """Refuse to write down a constant that is absurdly large."""
+        if elements > _LARGEST:
+            raise self.refusal(f"a mask or positions of {elements} elements")
 
     def add(self, operator: str, *inputs: str, result: str = "", domain: str = "", **attributes: Any) -> str:
         """A node; returns the name of its result, which is ``result`` if that is given."""
@@ -162,9 +166,13 @@ class Site:
         """What hides the keys after each query, the last query being at the last key; nothing hides any of one."""
         if queries == 1:
             return []
+        self.check_size(queries * keys)
         seen = np.tri(queries, keys, keys - queries, dtype=np.bool_)
         return [self.constant(np.where(seen, np.float32(0.0), np.finfo(np.float32).min)[None, None])]
 
+
+_LARGEST = 2**26
+"""Elements of a constant: a causal mask of 8192 positions."""
 
 _ROTARY_SINCE = 23
 """The opset that has RotaryEmbedding; before, it is written in a domain of ours."""

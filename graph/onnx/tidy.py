@@ -36,7 +36,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    sink_factors(graph, types)
+    sink_factors(graph, bench, types)
 
 
 def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:

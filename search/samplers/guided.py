@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -37,12 +37,6 @@ _PRIOR_UNTIL = 32
 """Trials from which on the prior is not asked: they say more of what is fast here than sources do, which kept searches
 away from the best where they were wrong."""
 
-_STALLED_AFTER, _STALLED_SHARE = 24, 3
-"""So many trials, and a third of all, without gain: from then on every :data:`_BESIDE_EVERY`-th is a neighbour of the
-best. A model that takes a parameter for smooth never tries the one value that is faster than those beside it."""
-
-_BESIDE_EVERY = 4
-
 _LEAST_DIFFERENCE = 2
 """Parameters in which two points of one batch differ, where possible."""
 
@@ -59,12 +53,6 @@ class _Stage:
     fitted: int
     known: int
 
-    def holds(self, indices: Iterable[int]) -> NDArray[np.bool_]:
-        """Which points of the pool are among these."""
-        found = np.zeros(len(self.pool), np.bool_)
-        found[[self.position[i] for i in indices if i in self.position]] = True
-        return found
-
 
 class GuidedSampler(Sampler):
     """Bayesian optimisation over a discrete space (Jones et al., 1998).
@@ -76,7 +64,6 @@ class GuidedSampler(Sampler):
        neighbours of the best and their neighbours; with few trials to come, only what analysis expects most of.
     3. Within a batch each point is taken for tried as predicted before the next is chosen, and two points differ in at
        least two parameters where possible.
-    4. When trials have gained nothing for long, every fourth point is the most promising neighbour of the best.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:
@@ -160,18 +147,17 @@ class GuidedSampler(Sampler):
         belief = surrogate.predict(values)
         std = belief.std
         feasible = surrogate.feasible()
-        free = ~stage.holds(self._told)
-        beside = stage.holds(self._beside_best())
+        free = np.ones(len(stage.pool), np.bool_)
+        free[[stage.position[i] for i in self._told if i in stage.position]] = False
         ranks = self._geometry.place(stage.pool) if count > 1 else np.empty((0, 0))
         apart = np.ones(len(stage.pool), np.bool_)
         chosen: list[int] = []
         while len(chosen) < count and free.any():
             gain = expected_improvement(belief.mean, std, belief.best) * feasible
             among = free & apart if (free & apart).any() else free
-            turn = (len(values) + len(chosen)) % _BESIDE_EVERY == _BESIDE_EVERY - 1
-            among = among & beside if turn and (among & beside).any() else among
             at = int(np.argmax(np.where(among, gain, -1.0)))
-            self._gain = max(self._gain or 0.0, float(gain[at]) * belief.per_unit)
+            if not chosen:
+                self._gain = float(gain[at]) * belief.per_unit
             chosen.append(at)
             free[at] = False
             if len(chosen) < count:
@@ -184,14 +170,6 @@ class GuidedSampler(Sampler):
             more = random_points(self._points, self._rng(), count - len(proposals), taken)
             proposals += [Proposal(i) for i in more]
         return proposals
-
-    def _beside_best(self) -> list[int]:
-        """Neighbours of the best trial if the search has gained nothing for long."""
-        values = list(self._told.values())
-        best = int(np.argmin(values))
-        if len(values) - 1 - best < max(_STALLED_AFTER, len(values) // _STALLED_SHARE):
-            return []
-        return self._points.neighbours(list(self._told)[best])
 
     def _pool(self, told: Mapping[int, float], rng: np.random.Generator) -> list[int]:
         """The points to choose among; those told may be among them."""

@@ -164,19 +164,6 @@ def test_many_trials_here_say_all_that_trials_elsewhere_could() -> None:
     assert warm == cold
 
 
-def test_a_search_that_stalls_tries_a_neighbour_of_the_best_every_fourth_time() -> None:
-    """Those that no model would propose: every trial is slower than the first."""
-    points, sampler = setup(SyntheticBackend())
-    best = points.sample(np.random.default_rng(0), 1)[0]
-    sampler.tell([Observation(best, 0.0)])
-    proposed: list[int] = []
-    for number in range(1, 40):
-        proposed.append(sampler.propose(1)[0].index)
-        sampler.tell([Observation(proposed[-1], 1.0 + (number % 7))])
-    near = [trial for trial, index in enumerate(proposed, 1) if index in points.neighbours(best)]
-    assert {27, 31, 35, 39} <= set(near)
-
-
 def test_expected_gain_shrinks_as_the_best_is_found() -> None:
     backend = SyntheticBackend(small=True, rugged=0.0)
     points, sampler = setup(backend)

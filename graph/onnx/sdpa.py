@@ -7,6 +7,7 @@ and values (Unsqueeze, Expand, Reshape); the kernels need no copies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import attrs
@@ -183,6 +184,8 @@ class _Finder:
             NoWorkload: there is none.
         """
         best = None
+        if math.prod(shape) > _MOST_TRACED:
+            raise NoWorkload(f"{name!r} is too large to be followed")
         for way in self._ways(name, readers):
             source = self._facts.shape(way.source)
             if len(source) != 4 or (source[0], *source[2:]) != (shape[0], *shape[2:]) or shape[1] % source[1]:
@@ -199,10 +202,9 @@ class _Finder:
         way = _Way(name)
         yield way
         while (node := self._wiring.maker(way.source, *_MOVES)) is not None:
-            if (
-                not self._wiring.is_private(way.source, readers)
-                or np.prod(self._facts.shape(way.source)) > _MOST_TRACED
-            ):
+            if not self._wiring.is_private(way.source, readers):
+                return
+            if math.prod(self._facts.shape(way.source)) > _MOST_TRACED:
                 return
             way, readers = _Way(node.input[0], (node, *way.nodes)), [node]
             yield way

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -59,3 +61,19 @@ def test_plain_causal_and_masked_nodes_are_attention(attributes: str, mask: str 
 def test_other_nodes_are_left_over_with_a_reason(proto: onnx.ModelProto, reason: str) -> None:
     (node,) = import_model(proto.SerializeToString()).graph.unsupported()
     assert reason in node.reason
+
+
+def test_keys_that_are_too_large_are_not_followed() -> None:
+    """Following them would take six gigabytes."""
+    proto = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 23]>'
+        "g (float[1,1,1,8] q, float[1,1,8,200000000] k, float[1,1,200000000,8] v) => (float[1,1,1,8] y) {"
+        " logits = MatMul(q, k) p = Softmax(logits) y = MatMul(p, v) }"
+    )
+    tracemalloc.start()
+    try:
+        workloads = import_model(proto.SerializeToString()).graph.workloads()
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert "attention" not in {workload.operator for workload, _ in workloads}

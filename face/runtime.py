@@ -22,9 +22,9 @@ from fettle.glue.dispatch import prepare
 from fettle.glue.moves import is_view
 from fettle.graph.errors import FettleError, InvalidArgument, InvalidGraph, Unsupported
 from fettle.graph.graph import GraphNode
-from fettle.graph.onnx.fuse import CONSTANT
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.operands import operands
+from fettle.graph.onnx.patterns.fuse import CONSTANT
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.quantized import Operand

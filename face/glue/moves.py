@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto
 
 from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn, known
-from fettle.graph.onnx.chains import VIEWS
+from fettle.graph.onnx.patterns.chains import VIEWS
 
 
 def is_view(node: NodeProto, source: tuple[int, ...]) -> bool:

@@ -24,12 +24,12 @@ from onnx import ModelProto
 from fettle.graph.graph import Graph
 from fettle.graph.onnx.cut import cut
 from fettle.graph.onnx.dims import bind
-from fettle.graph.onnx.expand import expand
+from fettle.graph.onnx.expansion.expand import expand
 from fettle.graph.onnx.fold import infer_folded
 from fettle.graph.onnx.load import load
-from fettle.graph.onnx.normalise import normalise
+from fettle.graph.onnx.rewriting.normalise import normalise
+from fettle.graph.onnx.rewriting.tidy import tidy
 from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.tidy import tidy
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.onnx.weights import fill_weights, load_weights
 

@@ -12,9 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.errors import InvalidGraph
-from fettle.graph.onnx.chains import VIEWS
 from fettle.graph.onnx.load import read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
+from fettle.graph.onnx.patterns.chains import VIEWS
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT
 from fettle.graph.operators.base import MAX_EXTENT, MAX_TENSOR_BYTES
 

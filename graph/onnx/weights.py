@@ -20,8 +20,8 @@ from fettle.graph.data import keyed_rng
 from fettle.graph.errors import InvalidGraph, Unsupported
 from fettle.graph.onnx.load import load, read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
-from fettle.graph.onnx.normalise import normalise
 from fettle.graph.onnx.protos import integer, tensors
+from fettle.graph.onnx.rewriting.normalise import normalise
 from fettle.graph.onnx.shapes import is_small
 from fettle.graph.onnx.weightlist import list_weights, weight_names
 

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.protos import reads
-from fettle.graph.onnx.workbench import Chain, Workbench
+from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
 
 _SINCE = 11
 """The opset that has Round, and Clip with bounds as inputs."""

@@ -11,10 +11,10 @@ from collections.abc import Collection
 
 from onnx import GraphProto, NodeProto, TensorProto
 
-from fettle.graph.onnx.chains import VIEWS
+from fettle.graph.onnx.patterns.chains import VIEWS
+from fettle.graph.onnx.patterns.wiring import Wiring
+from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.wiring import Wiring
-from fettle.graph.onnx.workbench import Workbench
 
 _MOVES = (*VIEWS, "Transpose")
 

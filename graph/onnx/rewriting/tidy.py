@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from fettle.graph.onnx.factors import sink_factors
+from fettle.graph.onnx.patterns.factors import sink_factors
 from fettle.graph.onnx.protos import subgraphs
+from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.workbench import Workbench
 
 _KEYS_TRANSPOSED = [0, 2, 3, 1]
 _VALUES = {"seen": 0.0, "hidden": -np.inf}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnx import NodeProto, helper
 
 from fettle.graph.onnx.protos import integer
+from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
 from fettle.graph.onnx.windows import Window
-from fettle.graph.onnx.workbench import Chain, Workbench
 from fettle.graph.operators.base import MAX_EXTENT
 
 _SINCE = 11

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import number
-from fettle.graph.onnx.site import Site
 
 _HIDDEN = -10000.0
 """What onnxruntime adds to the logits of keys that are not seen, unless the node says another number."""

@@ -11,9 +11,9 @@ from onnx import NodeProto, TensorProto
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import Format
-from fettle.graph.onnx.activations import ELEMENTWISE, term_of
-from fettle.graph.onnx.chains import Term
 from fettle.graph.onnx.nbits import NBits
+from fettle.graph.onnx.patterns.activations import ELEMENTWISE, term_of
+from fettle.graph.onnx.patterns.chains import Term
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.onnx.shapes import TensorType
 from fettle.graph.onnx.windows import Window

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from fettle.graph.onnx.padding import bias, hiding
-from fettle.graph.onnx.past import past_length, presents
+from fettle.graph.onnx.expansion.padding import bias, hiding
+from fettle.graph.onnx.expansion.past import past_length, presents
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import integer, number
-from fettle.graph.onnx.site import Site
 
 INPUTS = (
     "query", "key", "value", "bias", "key_padding_mask", "attention_bias", "past_key", "past_value",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fettle.graph.onnx.site import Site
+from fettle.graph.onnx.expansion.site import Site
 
 
 def past_length(site: Site, key: tuple[int, int, int], value: tuple[int, int, int]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from onnx import NodeProto
 
-from fettle.graph.onnx.chains import Term, is_number
+from fettle.graph.onnx.patterns.chains import Term, is_number
 from fettle.graph.onnx.protos import FETTLE, number
 
 Argument = str | float

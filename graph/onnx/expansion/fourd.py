@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onnx import helper
 
-from fettle.graph.onnx.past import past_length, presents
+from fettle.graph.onnx.expansion.past import past_length, presents
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import integer
-from fettle.graph.onnx.site import Site
 
 INPUTS = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen")
 

@@ -15,11 +15,11 @@ import numpy as np
 from onnx import GraphProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.onnx.chains import VIEWS
-from fettle.graph.onnx.fuse import Piece
-from fettle.graph.onnx.match import Facts, NoWorkload, attention, match
+from fettle.graph.onnx.patterns.chains import VIEWS
+from fettle.graph.onnx.patterns.fuse import Piece
+from fettle.graph.onnx.patterns.match import Facts, NoWorkload, attention, match
+from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.onnx.protos import integer
-from fettle.graph.onnx.wiring import Wiring
 
 _MOVES = (*VIEWS, "Transpose", "Expand")
 

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from fettle.graph.onnx.protos import integer, number, reads
-from fettle.graph.onnx.workbench import Chain, Workbench
+from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 

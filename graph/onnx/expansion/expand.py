@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from onnx import ModelProto, NodeProto, helper
 
-from fettle.graph.onnx import embeddings, fourd, grouped, multihead, packed
+from fettle.graph.onnx.expansion import embeddings, fourd, grouped, multihead, packed
+from fettle.graph.onnx.expansion.site import NotUnderstood, Site
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, opset, reads
+from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.site import NotUnderstood, Site
-from fettle.graph.onnx.workbench import Workbench
 
 _Expansion = Callable[[Site], bool]
 

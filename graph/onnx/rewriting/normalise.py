@@ -8,9 +8,9 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
-from fettle.graph.onnx.functions import inline_functions
 from fettle.graph.onnx.protos import reads
-from fettle.graph.onnx.rewrites import rewrite
+from fettle.graph.onnx.rewriting.functions import inline_functions
+from fettle.graph.onnx.rewriting.rewrites import rewrite
 
 
 def normalise(model: ModelProto) -> ModelProto:

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from fettle.graph.onnx.padding import bias
-from fettle.graph.onnx.past import past_length, presents
+from fettle.graph.onnx.expansion.padding import bias
+from fettle.graph.onnx.expansion.past import past_length, presents
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import integer, number
-from fettle.graph.onnx.site import Site
 
 INPUTS = (
     "query", "key", "value", "past_key", "past_value", "seqlens_k", "total_sequence_length", "cos_cache", "sin_cache",

@@ -9,8 +9,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from fettle.graph.onnx.protos import FETTLE
+from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.workbench import Workbench
 
 
 class NotUnderstood(Exception):

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from fettle.graph.onnx.padding import hiding
+from fettle.graph.onnx.expansion.padding import hiding
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import integer, number
-from fettle.graph.onnx.site import Site
 
 INPUTS = ("input", "weights", "bias", "mask_index", "past", "attention_bias", "past_sequence_length")
 

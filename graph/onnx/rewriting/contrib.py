@@ -13,7 +13,7 @@ from onnx import NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
-from fettle.graph.onnx.workbench import Workbench
+from fettle.graph.onnx.rewriting.workbench import Workbench
 
 SINCE = {"Gelu": 20, "Swish": 24, "LayerNormalization": 17, "RMSNormalization": 23}
 """The opset that has an operator."""

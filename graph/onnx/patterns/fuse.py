@@ -8,11 +8,11 @@ import attrs
 from onnx import GraphProto, NodeProto
 
 from fettle.graph.graph import GraphNode
-from fettle.graph.onnx.chains import VIEWS, Term
-from fettle.graph.onnx.epilogues import extend, node_term, takes_epilogue
-from fettle.graph.onnx.match import Facts, Match, elementwise
+from fettle.graph.onnx.patterns.chains import VIEWS, Term
+from fettle.graph.onnx.patterns.epilogues import extend, node_term, takes_epilogue
+from fettle.graph.onnx.patterns.match import Facts, Match, elementwise
+from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.onnx.protos import reads
-from fettle.graph.onnx.wiring import Wiring
 
 CONSTANT = "computed once, from constants only"
 """The reason of a node that is no workload because nothing it reads changes between runs."""

@@ -9,13 +9,13 @@ import onnx
 from onnx import ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
-from fettle.graph.onnx import contrib
-from fettle.graph.onnx.batchnorm import fold_normalisations
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.protos import FETTLE, integer, number, subgraphs
-from fettle.graph.onnx.quantisation import in_float32
-from fettle.graph.onnx.transposed import as_convolution
-from fettle.graph.onnx.workbench import Workbench
+from fettle.graph.onnx.rewriting import contrib
+from fettle.graph.onnx.rewriting.batchnorm import fold_normalisations
+from fettle.graph.onnx.rewriting.quantisation import in_float32
+from fettle.graph.onnx.rewriting.transposed import as_convolution
+from fettle.graph.onnx.rewriting.workbench import Workbench
 
 
 def rewrite(model: ModelProto) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from fettle.graph.onnx.contrib import SINCE
+from fettle.graph.onnx.expansion.site import Site
 from fettle.graph.onnx.protos import integer, number
-from fettle.graph.onnx.site import Site
+from fettle.graph.onnx.rewriting.contrib import SINCE
 
 INPUTS = (
     "input_ids", "segment_ids", "word_embedding", "position_embedding", "segment_embedding", "gamma", "beta", "mask",

@@ -1,0 +1,1 @@
+"""What nodes mean: which of them, alone or together, are a workload."""

@@ -1,0 +1,1 @@
+"""Passes that leave a model fewer kinds of nodes, and fewer ways to write the same. Its meaning stays."""

@@ -75,7 +75,7 @@ class DramMachine(FamilyMachine[Hardware]):
         org, timing = hardware.organisation, hardware.preset.timing
         second = 1e9 / org.clock_ns * org.channels * org.column_bytes
         inside = second * org.units / timing.get("CCDAB", timing["CCDL"])
-        return Roof("read:units", inside), Roof("read:channels", second / timing["CCDS"])
+        return Roof("read:units", inside), Roof("read:channels", second / hardware.bus_interval)
 
     def hardware(self, device: Device) -> Hardware:
         return Hardware.of(device)

@@ -148,12 +148,14 @@ class MatmulFamily(Family):
         interval = timing.get("CCDAB", timing["CCDL"])
         if schedule["dataflow"] == HOST_READS:
             columns = ceil_div(gemv.weight_bytes, org.channels * org.column_bytes)
-            return {"log2_cycles": float(np.log2(columns * timing["CCDS"]))}
+            return {"log2_cycles": float(np.log2(columns * hardware.bus_interval))}
         counts = globalbuffer.Plan.of(gemv, org, schedule).counts()
         change = 2 * timing.get("MODCH", 0)  # to the banks and back: a row can close meanwhile
-        cycles = counts["columns"] * interval + counts["fed"] * timing["CCDS"] + counts["waits"]
+        cycles = counts["columns"] * interval + counts["fed"] * hardware.bus_interval + counts["waits"]
         cycles += counts["rows"] * (timing["RP"] + timing["RCDMAC"] + (0 if change else timing["RTP"]))
-        cycles += counts["segments"] * change + counts["reads"] * (timing["CLREG"] + 2 * timing["BL"])
+        cycles += counts["segments"] * change + counts["reads"] * (
+            timing["CLREG"] + 2 * timing.get("BLREG", timing["BL"])
+        )
         found = {f"log2_{name}": float(np.log2(count)) for name, count in counts.items()}
         return {**found, "log2_cycles": float(np.log2(cycles))}
 

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import cattrs
 
+from fettle.backends.pim.scaling import Scaling
 from fettle.graph.errors import Internal, InvalidDevice
 
 LEVELS = ("channel", "bankgroup", "bank")
@@ -112,6 +113,7 @@ class Preset:
     Attributes:
         groups: names for sets of commands, used in constraints only.
         shared_row_buffer: constraints added where a device of two row buffers is limited to one.
+        scaling: how devices with other numbers of banks, lanes and buffer bytes follow from it; None if they do not.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Preset:
     constraints: tuple[tuple[str, str, str, str], ...]
     windows: tuple[Window, ...] = ()
     shared_row_buffer: tuple[tuple[str, str, str, str], ...] = ()
+    scaling: Scaling | None = None
 
     def cycles(self, formula: str) -> int:
         """A sum of timings, at least 0."""

@@ -62,8 +62,12 @@ class Tables:
 
 @cache
 def tables(name: str, row_buffers: int | None = None) -> Tables:
+    """Tables of a preset of that name, with so many row buffers a bank instead of its own number."""
+    return compiled(read_preset(name), row_buffers)
+
+
+def compiled(preset: Preset, row_buffers: int | None = None) -> Tables:
     """Tables of a preset, with so many row buffers a bank instead of its own number."""
-    preset = read_preset(name)
     if row_buffers in (None, preset.organisation.row_buffers):
         return _compile(preset)
     shared = (*preset.constraints, *preset.shared_row_buffer)

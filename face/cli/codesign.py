@@ -22,19 +22,28 @@ if TYPE_CHECKING:
 def codesign(
     workloads: Annotated[list[str], typer.Argument(help="Workload texts; each counts once.")],
     trials: Annotated[int, typer.Option("--trials", min=1, help="Designs to try.")] = 200,
+    device: Annotated[
+        str, typer.Option("--device", help="What to design: npu:systolic or pim:gddr6-aim.")
+    ] = "npu:systolic",
     fixed: Annotated[str, typer.Option("--fix", help="Parameters that are given: bandwidth=64,mesh=1x1.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Everything random follows from it.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Save all designs and the front as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the front: a file ending in .svg or .png.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search array shape, buffers, bandwidth and mesh of a systolic device; print the Pareto front.
+    """Search the parameters of a device and print the Pareto front in time, area and energy.
+
+    Of a systolic device: array shape, scratchpads, bandwidth, vector unit and mesh. Of a memory that computes:
+    channels, banks, multiply-accumulate lanes of a bank and bytes of a channel's buffer.
 
     Example: fettle codesign "matmul m=512 n=512 k=512 act=i8 weight=i8" --trials 200 --fix bandwidth=64 --plot f.svg
     """
     from fettle.search.codesign.front import front, search
+    from fettle.search.codesign.spaces import design_space
 
-    designs = search([parse_workload(w, "npu") for w in workloads], trials, fixed=_fixed(fixed), seed=seed)
+    space = design_space(device)
+    parsed = [parse_workload(w, space.backend) for w in workloads]
+    designs = search(parsed, trials, space=space, fixed=_fixed(fixed, tuple(space.choices)), seed=seed)
     best = front(designs)
     result = {
         "workloads": workloads,
@@ -55,14 +64,12 @@ def codesign(
     stdout.print(table)
 
 
-def _fixed(text: str) -> dict[str, int | str]:
-    from fettle.search.codesign.front import CHOICES
-
+def _fixed(text: str, known: tuple[str, ...]) -> dict[str, int | str]:
     values: dict[str, int | str] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        if name not in CHOICES or name in values or not value:
-            raise InvalidArgument(f"malformed --fix {part!r}", hint=f"parameters: {' '.join(CHOICES)}")
+        if name not in known or name in values or not value:
+            raise InvalidArgument(f"malformed --fix {part!r}", hint=f"parameters: {' '.join(known)}")
         values[name] = int(value) if value.isascii() and value.isdigit() else value
     return values
 

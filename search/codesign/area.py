@@ -1,4 +1,4 @@
-"""A proxy of silicon area, from published cells. Good for comparing designs of one kind, not for taping one out."""
+"""A proxy of a systolic device's area, from published cells: to compare designs of a kind, not to tape one out."""
 
 from __future__ import annotations
 

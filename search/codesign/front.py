@@ -8,24 +8,12 @@ from typing import Any
 import attrs
 import numpy as np
 
-from fettle.backends.api import DeviceText, Value
-from fettle.backends.npu.systolic.hardware import PRESET, Systolic
+from fettle.backends.api import Value
 from fettle.backends.registry import get_backend
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
-from fettle.search.codesign.area import square_millimetres
+from fettle.search.codesign.spaces import SYSTOLIC, DesignSpace, Values
 from fettle.search.objectives import unbeaten
-
-CHOICES: Mapping[str, tuple[int | str, ...]] = {
-    "rows": (8, 16, 32, 64, 128, 256),
-    "cols": (8, 16, 32, 64, 128, 256),
-    "sram": (64, 128, 256, 512, 1024, 2048, 4096),
-    "bandwidth": (16, 32, 64, 128, 256),
-    "vector": (32, 64, 128, 256),
-    "mesh": ("1x1", "1x2", "2x2", "2x4"),
-}
-"""Parameters of a systolic device that are searched, with their values. ``bandwidth`` costs no area here, so it is
-worth fixing."""
 
 OBJECTIVES = ("seconds", "mm2", "joules")
 
@@ -47,23 +35,24 @@ class Design:
     joules: float
 
 
-def evaluate(workloads: Sequence[Workload], values: Mapping[str, int | str]) -> Design | None:
-    """Simulate a design; None if it cannot run a workload (a scratchpad too small)."""
-    backend = get_backend("npu")
-    device = backend.device(DeviceText("npu", PRESET, tuple((k, str(v)) for k, v in sorted(values.items()))))
+def evaluate(workloads: Sequence[Workload], values: Values, space: DesignSpace = SYSTOLIC) -> Design:
+    """Simulate a design.
+
+    Raises:
+        Unsupported: it cannot run a workload (a scratchpad too small, weights that do not fit the banks).
+    """
+    backend = get_backend(space.backend)
+    device = space.device(values)
     seconds = joules = 0.0
     for workload in workloads:
         if not (support := backend.supports(workload, device)):
-            raise Unsupported(f"no design runs {workload}: {support.reason}")
+            raise Unsupported(f"{device} does not run {workload}: {support.reason}")
         names = {p.name: p.choices for p in backend.space(workload, device).parameters}
         given: list[dict[str, Value]] = [{"dataflow": d} for d in names.get("dataflow", ())] or [{}]
-        try:
-            best = min((backend.simulate(workload, device, g) for g in given), key=lambda r: r.seconds)
-        except Unsupported:
-            return None
+        best = min((backend.simulate(workload, device, g) for g in given), key=lambda r: r.seconds)
         seconds += best.seconds
         joules += best.energy or 0.0
-    return Design(str(device), dict(values), seconds, square_millimetres(Systolic.of(device)), joules)
+    return Design(str(device), dict(values), seconds, space.mm2(device), joules)
 
 
 def front(designs: Sequence[Design]) -> list[Design]:
@@ -74,12 +63,17 @@ def front(designs: Sequence[Design]) -> list[Design]:
 
 
 def search(
-    workloads: Sequence[Workload], trials: int, *, fixed: Mapping[str, int | str] | None = None, seed: int = 0
+    workloads: Sequence[Workload],
+    trials: int,
+    *,
+    space: DesignSpace = SYSTOLIC,
+    fixed: Values | None = None,
+    seed: int = 0,
 ) -> list[Design]:
-    """Every design tried, by NSGA-II (Deb et al. 2002, in Optuna) over :data:`CHOICES` less what is fixed.
+    """Every design tried, by NSGA-II (Deb et al. 2002, in Optuna) over the space's choices less what is fixed.
 
     Raises:
-        Unsupported: a workload that no design runs.
+        Unsupported: no design that was tried runs the workloads.
     """
     import optuna
 
@@ -87,20 +81,29 @@ def search(
     sampler = optuna.samplers.NSGAIISampler(population_size=min(24, max(4, trials // 4)), seed=seed)
     study = optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler)
     tried: dict[tuple[tuple[str, int | str], ...], Design | None] = {}
+    reason = "no combination of parameters makes sense"
 
     for _ in range(trials):
         trial = study.ask()
         values = dict(fixed or {})
-        for name, choices in CHOICES.items():
+        for name, choices in space.choices.items():
             if name not in values:
                 chosen: Any = trial.suggest_categorical(name, choices)
                 values[name] = chosen
         key = tuple(sorted(values.items()))
         if key not in tried:
-            tried[key] = evaluate(workloads, values)
+            tried[key] = None
+            if space.sensible(values):
+                try:
+                    tried[key] = evaluate(workloads, values, space)
+                except Unsupported as error:
+                    reason = error.message
         design = tried[key]
         if design is None:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, (design.seconds, design.mm2, design.joules))
-    return [design for design in tried.values() if design is not None]
+    designs = [design for design in tried.values() if design is not None]
+    if not designs:
+        raise Unsupported(f"none of {len(tried)} designs will do: {reason}")
+    return designs

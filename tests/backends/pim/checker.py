@@ -179,14 +179,15 @@ def aim_gap(a: Event, b: Event, t: Mapping[str, int], hardware: Hardware) -> int
     }
     if a.command == "MOD":
         return t["MODCH"]
+    burst = t["BLREG"] if a.command in {"WRBIAS", "RDMAC", "RDAF"} else t["BL"]
     # The pins carry one burst at a time, and turn round slowly.
     if (a.command in out_delay and b.command in out_delay) or (a.command in in_delay and b.command in in_delay):
-        gap = max(gap, t["BL"])
+        gap = max(gap, burst)
     if a.command in out_delay and b.command in in_delay:
-        gap = max(gap, out_delay[a.command] + t["BL"] + 3 + t["WPRE"] - in_delay[b.command])
+        gap = max(gap, out_delay[a.command] + burst + 3 + t["WPRE"] - in_delay[b.command])
     if a.command in in_delay and b.command in out_delay:
         near = a.command in {"WRAB", "WRBIAS"} or (a.command == "WR" and _same_group(a, b, hardware))
-        gap = max(gap, in_delay[a.command] + t["BL"] + (t["WTRL"] if near else t["WTRS"]))
+        gap = max(gap, in_delay[a.command] + burst + (t["WTRL"] if near else t["WTRS"]))
     # Column commands share the paths between bank groups, those of one group also the path inside.
     reads = {"RD", "MAC", "MACAB", "RDCP", "RDMAC", "RDAF", "EWMUL"}
     writes = {"WR", "WRAB", "WRCP", "WRGB", "WRBIAS", "EWMUL"}

@@ -22,17 +22,24 @@ PRESETS = ("gddr6-aim", "hbm-pim", "hbm3-attacc", "neupims", "upmem")
 POLICY = MeasurePolicy(samples=1)
 
 
-def random_case(rng: np.random.Generator) -> tuple[Device, Workload]:
-    """A small workload that a small device of some preset supports."""
+def random_case(rng: np.random.Generator, *, scaled: bool = False) -> tuple[Device, Workload]:
+    """A small workload that a small device of some preset supports, or of the one that scales."""
     backend = PimBackend()
     while True:
         preset = str(rng.choice(PRESETS))
         channels = int(rng.choice([1, 2, 3, 4, 8]))
         refresh = str(rng.choice(["on", "off"]))
-        _, device = resolve_device(f"pim:{preset},channels={channels},refresh={refresh}")
+        text = f"channels={channels},refresh={refresh}"
+        _, device = resolve_device(f"pim:gddr6-aim,{text},{_sizes(rng)}" if scaled else f"pim:{preset},{text}")
         workload = Workload.parse(_workload(rng))
         if backend.supports(workload, device):
             return device, workload
+
+
+def _sizes(rng: np.random.Generator) -> str:
+    banks, lanes = (1 << int(rng.integers(*exponents)) for exponents in ((2, 6), (3, 7)))
+    buffer = 16 * lanes << int(rng.integers(0, 4))
+    return f"banks={banks},lanes={lanes},buffer={max(buffer, 256)}"
 
 
 def _workload(rng: np.random.Generator) -> str:
@@ -81,13 +88,13 @@ def check_one(session: object, device: Device, workload: Workload, schedule: Sch
     return wrong + [v + " " + where for v in violations(timing.issued, hardware, one.slack)[:3]]
 
 
-def main(wanted: int, seed: int, each: int = 10) -> None:
+def main(wanted: int, seed: int, *, scaled: bool = False, each: int = 10) -> None:
     """Check that many mappings, ``each`` of a workload; print what is wrong, and what was covered."""
     rng = np.random.default_rng(seed)
     covered: Counter[tuple[str, str]] = Counter()
     failures = 0
     while covered.total() < wanted:
-        device, workload = random_case(rng)
+        device, workload = random_case(rng, scaled=scaled)
         made, wrong = check(rng, device, workload, each)
         covered[device.preset, workload.operator] += made
         failures += len(wrong)
@@ -98,5 +105,5 @@ def main(wanted: int, seed: int, each: int = 10) -> None:
     print(f"{covered.total()} mappings, {failures} failures")
 
 
-if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+if __name__ == "__main__":  # python -m tests.backends.pim.mappings 10000 SEED [scaled]
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, scaled=sys.argv[3:] == ["scaled"])

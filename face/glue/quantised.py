@@ -13,6 +13,16 @@ from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn
 _CODES = (np.int8, np.uint8)
 
 
+def _grid(node: NodeProto, inputs: Sequence[np.ndarray | None], codes: np.dtype) -> tuple[np.ndarray, ...] | None:
+    """Step and zero point, to be broadcast to the tensor; None for blocks."""
+    x, scale, zero = [*inputs, None][:3]
+    if x is None or scale is None:
+        return None
+    step = _along(node, scale, x.ndim)
+    point = _along(node, np.zeros((), codes) if zero is None else zero, x.ndim)
+    return None if step is None or point is None else (step, point)
+
+
 def _along(node: NodeProto, values: np.ndarray, rank: int) -> np.ndarray | None:
     """Of one number, or one for each element of an axis; None for blocks."""
     if attributes(node).get("block_size", 0) or values.ndim > 1:
@@ -25,11 +35,10 @@ def _along(node: NodeProto, values: np.ndarray, rank: int) -> np.ndarray | None:
 
 def _quantise(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     """x / scale to the nearest whole number, halves to the even one, plus the zero point, between the type's bounds."""
-    x, scale, *rest = inputs
-    step = _along(node, scale, x.ndim)
-    zero = _along(node, rest[0], x.ndim) if rest else np.zeros((), out.dtype)
-    if step is None or zero is None or x.dtype != np.float32 or out.dtype not in _CODES:
+    x, grid = inputs[0], _grid(node, inputs, out.dtype)
+    if grid is None or x.dtype != np.float32 or out.dtype not in _CODES:
         return None
+    step, zero = grid
     value = np.empty_like(x)
     return in_turn([partial(np.divide, x, step, out=value), partial(_to_codes, value, zero, out)])
 
@@ -45,11 +54,10 @@ def _to_codes(value: np.ndarray, zero: np.ndarray, out: np.ndarray) -> None:
 
 def _dequantise(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     """(code - zero point) · scale."""
-    x, scale, *rest = inputs
-    step = _along(node, scale, x.ndim)
-    zero = _along(node, rest[0], x.ndim) if rest else np.zeros((), x.dtype)
-    if step is None or zero is None or out.dtype != np.float32 or x.dtype not in _CODES:
+    x, grid = inputs[0], _grid(node, inputs, inputs[0].dtype)
+    if grid is None or out.dtype != np.float32 or x.dtype not in _CODES:
         return None
+    step, zero = grid
     return in_turn([partial(np.subtract, x, zero, out=out, dtype=np.float32), partial(np.multiply, out, step, out=out)])
 
 

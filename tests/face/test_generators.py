@@ -85,6 +85,8 @@ def grouped(
     angles = rng.random((total + 2, 8 if rotary == "part" else size // 2), np.float32)
     constants = {"cos": np.cos(angles), "sin": np.sin(angles)} if rotary else {}
     inputs |= dict.fromkeys(constants or ("", " "))
+    if batch > 1:
+        constants["seqlens_k"], inputs["seqlens_k"] = np.full(batch, total - 1, np.int32), None
     if biased:
         inputs |= {"position_ids": None, "bias": normal(rng, 1, heads, new, total)}
     given = {"num_heads": heads, "kv_num_heads": kv_heads, "do_rotary": int(bool(rotary))}
@@ -149,18 +151,28 @@ def test_an_attribute_that_is_not_understood_is_named(change: dict[str, Any], re
 
 def test_lengths_that_the_shapes_do_not_say_are_named() -> None:
     for constant in ("seqlens_k", "total_sequence_length"):
-        model, inputs = grouped(2, 1, 3, 2, 2, 16)
+        model, inputs = grouped(1, 1, 3, 2, 2, 16)
         shorter = np.asarray(inputs[constant]) - 1
         model.graph.initializer.append(numpy_helper.from_array(shorter, constant))
         (left,) = import_model(model.SerializeToString()).graph.unsupported()
         assert f"{constant}={shorter.tolist()} where all sequences have 4 tokens" in left.reason
 
 
+def test_several_sequences_whose_lengths_may_differ_are_refused() -> None:
+    model, _ = grouped(2, 1, 3, 2, 2, 16)
+    stored = [tensor for tensor in model.graph.initializer if tensor.name != "seqlens_k"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)
+    model.graph.input.append(helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, (2,)))
+    (left,) = import_model(model.SerializeToString()).graph.unsupported()
+    assert "seqlens_k of 2 sequences, which is not constant" in left.reason
+
+
 def test_lengths_counted_from_a_mask_leave_no_nodes() -> None:
-    model, inputs = grouped(2, 1, 3, 2, 2, 16)
+    model, inputs = grouped(1, 1, 3, 2, 2, 16)
     lengths, total = (value.name for value in model.graph.input[-2:])
     del model.graph.input[-2:]
-    mask = np.ones((2, 4), np.int64)
+    mask = np.ones((1, 4), np.int64)
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, mask.shape))
     for name, value in {"one": np.array(1), "last": np.array([1])}.items():
         model.graph.initializer.append(numpy_helper.from_array(value, name))

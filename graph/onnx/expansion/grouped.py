@@ -1,8 +1,9 @@
 """onnxruntime's GroupQueryAttention, as its generators write Llama, Phi or Qwen, in terms of ONNX's operators.
 
 Queries and new keys are rotated to their positions, new keys and values follow those of the past, heads share keys in
-groups, and nobody sees what comes later. All sequences of a batch are taken to have their full length, which
-``seqlens_k`` says again, of every sequence: past and new tokens.
+groups, and nobody sees what comes later. All sequences of a batch have their full length, past and new tokens, which
+``seqlens_k`` says again of every sequence. One sequence alone is taken to have it; of several it must be a constant,
+since shorter ones among them would be computed as if they were full.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def _lengths(site: Site, extents: tuple[int, int, int, int]) -> tuple[int, int]:
         known = site.value(label) if site[label] else None
         if known is not None and (known != expected).any():
             raise site.refusal(f"{label}={known.tolist()} where all sequences have {total} tokens")
+    if batch > 1 and (not site["seqlens_k"] or site.value("seqlens_k") is None):
+        raise site.refusal(f"seqlens_k of {batch} sequences, which is not constant: they may differ in length")
     for index, label in ((1, "present_key"), (2, "present_value")):
         shape = site.known_shape(site.output(index)) if site.output(index) else None
         if shape not in (None, (batch, kv_heads, total, size)):

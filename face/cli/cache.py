@@ -11,7 +11,18 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import DONE, FAILED, kernel_json, plain, print_json, seconds, speedup, stderr, stdout
+from fettle.cli.output import (
+    DONE,
+    FAILED,
+    kernel_json,
+    plain,
+    print_json,
+    print_table,
+    seconds,
+    speedup,
+    stderr,
+    stdout,
+)
 from fettle.graph.errors import DataLoss, NotFound
 
 _GRACE = 3600.0
@@ -53,7 +64,7 @@ def list_kernels(
             f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
             k.artifact_sha256[:12],
         )
-    stdout.print(table)
+    print_table(table, folded=("workload", "device"))
 
 
 @app.command()

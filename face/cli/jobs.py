@@ -13,7 +13,7 @@ from fettle.backends.registry import resolve_device
 from fettle.cli import jobfiles
 from fettle.cli.knownjobs import open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_table, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
 from fettle.cli.results import print_results
 from fettle.graph.errors import Conflict
@@ -67,7 +67,7 @@ def list_jobs(
             *(str(row[k]) for k in ("id", "state", "title", "device", "workloads", "trials", "failed")),
             seconds(job.best_s),
         )
-    stdout.print(table)
+    print_table(table, folded=("title", "device"))
 
 
 @app.command()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
 
 from fettle.graph import codec
 from fettle.graph.errors import FettleError
@@ -22,6 +27,11 @@ DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 _PIPE_WIDTH = 160
 """Columns of a table that goes to a file or pipe, where no terminal says how many there are."""
 
+_LEAST_FOLDED = 20
+"""Columns into which a text may be folded; in fewer, lines are read more easily than a table."""
+_UNLIMITED = 10_000
+"""Columns to measure a table in: within those of the terminal it would always seem to fit."""
+
 
 def _console(stream: TextIO) -> Console:
     """Without markup: what is printed may have brackets of its own, as ``pip install 'fettle-tuner[triton]'`` has."""
@@ -35,6 +45,28 @@ stderr = _console(sys.stderr)
 def print_json(value: Any) -> None:
     """One JSON object on stdout and nothing else."""
     print(json.dumps(value, allow_nan=False, default=str), flush=True)
+
+
+def print_table(table: Table, folded: Sequence[str]) -> None:
+    """A table whose columns stay whole, but for those with the ``folded`` headings.
+
+    Where a terminal is too narrow for that, lines that give each figure after its heading.
+    """
+    for column in table.columns:
+        texts = (column.header, *column.cells)
+        column.overflow = "fold"
+        column.min_width = _LEAST_FOLDED if column.header in folded else max(cell_len(str(text)) for text in texts)
+    unlimited = stdout.options.update(width=_UNLIMITED)
+    if Measurement.get(stdout, unlimited, table).minimum <= stdout.width:
+        stdout.print(table)
+        return
+    if table.title:
+        stdout.print(table.title, style="italic", highlight=False)
+    headings = [str(column.header) for column in table.columns]
+    for name, *cells in zip(*(column.cells for column in table.columns), strict=True):
+        stdout.print(name, style="bold", highlight=False)
+        figures = "; ".join(f"{heading} {cell}" for heading, cell in zip(headings[1:], cells, strict=True))
+        stdout.print(Padding(figures, (0, 0, 0, 2)), highlight=False)
 
 
 def seconds(value: float | None) -> str:

@@ -16,6 +16,9 @@ from fettle.store.values import JobEvent
 _LINE_EVERY = 5.0
 """Seconds between lines when stderr is no terminal."""
 
+_FIGURES = 45
+"""Columns for what stands beside the bar and the workload: counts, the best time, and times."""
+
 
 class JobProgress:
     """Shows a job's events: trials done, best so far, failures, time left."""
@@ -23,12 +26,14 @@ class JobProgress:
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._live = console.is_terminal
+        bar = min(24, console.width // 5)
+        self._label = max(20, min(48, console.width - bar - _FIGURES))
         self._last_line = -_LINE_EVERY
         self._best: dict[str, float] = {}
         self._failed = 0
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
@@ -36,7 +41,7 @@ class JobProgress:
             disable=not self._live,
             transient=True,
         )
-        self._task = self._progress.add_task(title, total=None, note="starting")
+        self._task = self._progress.add_task(self._short(title), total=None, note="starting")
 
     def __enter__(self) -> JobProgress:
         self._progress.start()
@@ -53,7 +58,7 @@ class JobProgress:
         if event.kind == "trial":
             self._trial(data)
         elif event.kind == "phase":
-            self._note(f"{data.get('phase', '')}: {_short(str(data.get('workload', '')))}")
+            self._phase(str(data.get("phase", "")), str(data.get("workload", "")))
         elif event.kind == "result":
             self._result(data)
         elif event.kind == "state":
@@ -72,14 +77,20 @@ class JobProgress:
             self._task,
             completed=done,
             total=total,
-            description=_short(str(data.get("workload", ""))),
+            description=self._short(str(data.get("workload", ""))),
             note=note,
         )
         if not self._live and time.monotonic() - self._last_line >= _LINE_EVERY:
             self._last_line = time.monotonic()
             self._console.print(
-                f"{done}/{total} trials, {_short(str(data.get('workload', '')))}: {note}", highlight=False
+                f"{done}/{total} trials, {self._short(str(data.get('workload', '')))}: {note}", highlight=False
             )
+
+    def _phase(self, phase: str, workload: str) -> None:
+        if self._live and workload:
+            self._progress.update(self._task, description=self._short(workload), note=phase)
+        else:
+            self._note(f"{phase}: {self._short(workload)}" if workload else phase)
 
     def _note(self, text: str) -> None:
         self._progress.update(self._task, note=text)
@@ -99,6 +110,5 @@ class JobProgress:
         mark = ("✗", "") if best is None else ("✓", "green")
         self._console.print(Text.assemble(mark, f" {workload}: {text}"))
 
-
-def _short(text: str, width: int = 48) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    def _short(self, text: str) -> str:
+        return text if len(text) <= self._label else text[: self._label - 1] + "…"

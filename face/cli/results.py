@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from fettle.cli.output import joules, seconds, speedup, stdout
+from fettle.cli.output import joules, print_table, seconds, speedup, stdout
 from fettle.graph.sharing import Comparison
 from fettle.graph.workload import Workload
 from fettle.store.values import Job, WorkloadResult
@@ -28,16 +28,16 @@ def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_p
         peers: what the kernels were compared with.
         is_pass: the workloads, as often as each occurs, are one pass of a model.
     """
-    stdout.print(_table(job, peers or {}, is_pass))
+    print_table(_table(job, peers or {}, is_pass), folded=("workload",))
     for r in job.results:
         if r.front:
             table = Table(title=f"trade-offs of {r.workload}", title_justify="left")
             for heading in ("time", "energy", "artifact", "schedule"):
-                table.add_column(heading, justify="left" if heading == "schedule" else "right", overflow="fold")
+                table.add_column(heading, justify="left" if heading == "schedule" else "right")
             for t in r.front:
                 size = "–" if t.bytes is None else f"{t.bytes} B"
                 table.add_row(seconds(t.seconds), joules(t.joules), size, str(t.schedule))
-            stdout.print(table)
+            print_table(table, folded=("schedule",))
     missing: dict[str, list[str]] = {}
     for workload, found in (peers or {}).items():
         if found.missing:
@@ -58,11 +58,11 @@ def next_step(target: str, is_model: bool, device: str, dims: Mapping[str, int])
 def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:
     names = {found.peer for found in peers.values() if found.peer}
     table = Table(title=f"{job.spec.title} on {job.spec.device.label or job.spec.device}", title_justify="left")
-    table.add_column("workload", overflow="fold")
+    table.add_column("workload")
     headings = [heading for heading in _HEADINGS if names or heading != _PEER]
     for heading in headings:
         common = heading == _PEER and len(names) == 1
-        table.add_column(f"than {min(names)}" if common else heading, justify="right", no_wrap=True)
+        table.add_column(f"than {min(names)}" if common else heading, justify="right")
 
     def add(label: Text, cells: dict[str, str]) -> None:
         table.add_row(label, *(cells[heading] for heading in headings))

@@ -102,12 +102,15 @@ def test_peer_with_another_result_is_not_timed() -> None:
     assert found[A].speedup is None
 
 
-def printed(rows: Sequence[WorkloadResult], peers: dict[Workload, Beside], is_pass: bool = True) -> str:
+def printed(
+    rows: Sequence[WorkloadResult], peers: dict[Workload, Beside], is_pass: bool = True, width: int = 160
+) -> str:
     _, device = resolve_device("cpu")
     spec = JobSpec(tuple((r.workload, r.count) for r in rows), device, "cpu", Budget(4, None), MeasurePolicy())
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results.stdout, "file", stream)
+        patch.setattr(results.stdout, "width", width)
         results.print_results(Job("j", spec, JobState.DONE, 0.0, 0.0, results=tuple(rows)), peers, is_pass)
     return stream.getvalue()
 
@@ -133,6 +136,18 @@ def test_sum_has_no_ratio_that_leaves_a_kernel_out() -> None:
     assert f"no peer beside {B}: no such operator" in text
     unfinished = attrs.evolve(ROWS[1], best_s=None, default_s=None)
     assert "all kernels" not in printed((ROWS[0], unfinished), {})
+
+
+def test_narrow_terminal_gets_lines_with_every_figure_whole() -> None:
+    failed = attrs.evolve(ROWS[1], best_s=None, default_s=None, bound_s=None, verified=False, error="nothing fits")
+    peers = {A: Beside("onnxruntime", 1e-6, 4e-6), B: Beside("torch", 4e-6, 2e-6)}
+    text = printed((ROWS[0], failed), peers, width=78)
+    assert max(map(len, text.splitlines())) <= 78
+    words = " ".join(text.split())
+    figures = "default 2 µs; best 1 µs; than default 2.00x; than peer 4.00x onnxruntime; of bound 50 % read:L1;"
+    assert f"{A} × 3; trials 4; failed 0; {figures} verified yes; from measured" in words
+    assert f"{B} nothing fits × 1;" in words
+    assert "all kernels of one pass × 4;" in " ".join(printed(ROWS, peers, width=78).split())
 
 
 def test_table_without_peers_has_no_column_for_them() -> None:

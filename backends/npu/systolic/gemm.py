@@ -105,9 +105,9 @@ class Gemm:
         return np.where(kept, 0, traffic)
 
     @cached_property
-    def dram_bytes(self) -> int:
-        """All bytes between DRAM and the chip, over the whole mesh and batch."""
-        total = 0
+    def dram_traffic(self) -> Ints:
+        """Bytes between DRAM and the chip, whole mesh and batch: inputs, weights, sums in, sums out, results."""
+        total = np.zeros(5, np.int64)
         for number, shard in enumerate(self.shards):
             steps = self.steps(shard)
             bytes_ = self.from_dram(steps, self.traffic(steps)).sum(axis=0)
@@ -117,8 +117,13 @@ class Gemm:
                 bytes_[0] = 0
             if number and self.split == 2:
                 bytes_[4] = 0  # sums are added up on the way to one array, which stores the results
-            total += int(bytes_.sum())
+            total += bytes_
         return self.product.batch * total
+
+    @property
+    def dram_bytes(self) -> int:
+        """All of :attr:`dram_traffic`."""
+        return int(self.dram_traffic.sum())
 
     # -------------------------------------------------------------------------------------------- cycles
 

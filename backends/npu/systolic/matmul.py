@@ -16,6 +16,9 @@ from fettle.backends.npu.systolic.product import Product, unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
+TRAFFIC = ("inputs", "weights", "sums_in", "sums_out", "results")
+"""What moves between DRAM and the chip; ``fettle simulate`` prints the bytes of each as ``dram_inputs`` …."""
+
 
 class MatmulFamily(Family):
     """Tiles of the product, any dataflow, any order of the loops."""
@@ -76,7 +79,9 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         "compute": batch * shards * len(steps),
         "store": batch * shards * int((steps[:, program.STORE] > 0).sum()),
     }
+    moved = dict(zip(TRAFFIC, mapped.dram_traffic.tolist(), strict=True))
     counters = {
+        **{f"dram_{name}": count for name, count in moved.items()},
         "compute_cycles": mapped.compute_cycles,
         "array_busy": round((mapped.compute_cycles + 1) / mapped.cycles, 6),
         "scratchpad_bytes": mapped.scratchpad.peak,

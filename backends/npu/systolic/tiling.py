@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fettle.backends.api import Constraint, Parameter, Space, Value
 from fettle.backends.npu.systolic import folds
@@ -13,8 +13,9 @@ from fettle.graph.errors import Unsupported
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 """Loops over tiles, outermost first."""
 
-_TEXTBOOK_ORDER = {folds.OUTPUT: "mnk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
-"""The streamed dimension is innermost: what is stationary is loaded once."""
+_TEXTBOOK_ORDER = {folds.OUTPUT: "nmk", folds.WEIGHT: "nkm", folds.INPUT: "mkn"}
+"""SCALE-Sim's nest of loops: what lies over the columns, what lies over the rows, what is streamed. So weights or
+inputs that stay in the array are loaded once."""
 
 _MOST_STEPS = 1 << 17
 TILES = ("tile_m", "tile_n", "tile_k")
@@ -56,7 +57,8 @@ def _choices(extent: int, hardware: Systolic) -> tuple[int, ...]:
 
 
 def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -> dict[str, Value]:
-    """One fold of the array a tile, the streamed dimension in pieces as large as fit the scratchpad twice.
+    """One fold of the array a tile, the streamed dimension in pieces as large as fit the scratchpad twice; more folds
+    where they save traffic (:func:`_more_folds`).
 
     Raises:
         Unsupported: not even the smallest pieces fit.
@@ -69,14 +71,18 @@ def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -
     for at, name in enumerate(TILES):
         if type(given.get(name)) is int:
             tiles[at] = max(1, int(given[name]))
-    order = _TEXTBOOK_ORDER.get(dataflow, "mnk")
-    chosen: dict[str, Value] = {"dataflow": dataflow, "order": order, "buffers": 2}
+    chosen: dict[str, Value] = {"dataflow": dataflow, "order": _TEXTBOOK_ORDER.get(dataflow, "mnk"), "buffers": 2}
+    if hardware.arrays > 1:
+        chosen["split"] = max("mnk", key=lambda d: product.extents["mnk".index(d)] if d != "k" else 0)
     buffers = int(given["buffers"]) if given.get("buffers") in (1, 2) else 2
-    streamed = TILES[folding.streamed]
-    if streamed not in given:
+
+    def fit(some: Sequence[int]) -> bool:
+        return _scratchpad_bits(product, some, buffers) <= 8 * hardware.sram_bytes
+
+    if TILES[folding.streamed] not in given:
         for size in reversed(_choices(product.extents[folding.streamed], hardware)):
             tiles[folding.streamed] = size
-            if _scratchpad_bits(product, tiles, buffers) <= 8 * hardware.sram_bytes:
+            if fit(tiles):
                 break
         else:
             if not any(name in given for name in TILES):  # else the space says what is wrong with those given
@@ -84,10 +90,31 @@ def textbook(product: Product, hardware: Systolic, given: Mapping[str, Value]) -
                     f"a scratchpad of {hardware.sram} KiB holds no tile of this product",
                     hint="the device needs more sram",
                 )
+    split = given.get("split", chosen.get("split"))
+    share = [-(-e // hardware.arrays) if d == split else e for d, e in zip("mnk", product.extents, strict=True)]
+    larger = (some for some in _more_folds(product, folding, tiles, share) if fit(some))
+    if given.keys().isdisjoint(TILES):
+        tiles = next(larger, tiles)
     chosen.update(zip(TILES, tiles, strict=True))
-    if hardware.arrays > 1:
-        chosen["split"] = max("mnk", key=lambda d: product.extents["mnk".index(d)] if d != "k" else 0)
     return chosen
+
+
+def _more_folds(
+    product: Product, folding: folds.Folding, tiles: list[int], share: Sequence[int]
+) -> Iterator[list[int]]:
+    """Tiles of all folds along the rows of the array, and of all along its columns: with either, everything is loaded
+    once. One fold a tile loads an operand again for every other fold, if there are several both ways.
+
+    Args:
+        tiles: one fold.
+        share: of the product's extents, what one array of a mesh has.
+    """
+    over = (folding.over_rows, folding.over_cols)
+    if tiles[folding.streamed] < product.extents[folding.streamed]:
+        return  # each piece of what is streamed would fill and drain the array for each fold
+    if all(tiles[at] < share[at] for at in over):
+        for at in over:
+            yield [*tiles[:at], product.extents[at], *tiles[at + 1 :]]
 
 
 def _scratchpad_bits(product: Product, tiles: Sequence[int], buffers: int) -> float:

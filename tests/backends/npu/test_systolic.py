@@ -1,4 +1,4 @@
-"""The systolic device: cycles of SCALE-Sim and of clocked cells, traffic counted by hand, right results."""
+"""The systolic device: cycles of clocked cells, traffic counted by hand, right results."""
 
 from __future__ import annotations
 
@@ -29,74 +29,6 @@ def simulate(workload: str, device: str, schedule: Mapping[str, Value] | None = 
 
 def i8(m: int, n: int, k: int) -> str:
     return f"matmul m={m} n={n} k={k} act=i8 weight=i8"
-
-
-@pytest.mark.parametrize(
-    ("shape", "dataflow", "cycles"),
-    [
-        ((512, 512, 512), folds.OUTPUT, 12255),
-        ((512, 512, 512), folds.WEIGHT, 14303),
-        ((300, 200, 100), folds.OUTPUT, 2123),
-        ((300, 200, 100), folds.INPUT, 1745),
-    ],
-)
-def test_compute_cycles_are_those_of_scale_sim(shape: tuple[int, int, int], dataflow: str, cycles: int) -> None:
-    result = simulate(i8(*shape), "npu:systolic,rows=128,cols=128", {"dataflow": dataflow})
-    assert dict(result.counters)["compute_cycles"] == cycles
-
-
-def scale_sim(m: int, n: int, k: int, rows: int, cols: int, dataflow: str) -> int:
-    """SCALE-Sim's total, from its demand matrices: row r of the array is fed r cycles late, fold after fold.
-
-    Operands that stay are loaded from the far row to the near one; each column's output leaves a cycle after the one
-    beside it. Cycles are numbered from 0 and the number of the last one is reported.
-    """
-    over_rows, over_cols, streamed = {"output_stationary": (m, n, k), "weight_stationary": (k, n, m)}.get(
-        dataflow, (k, m, n)
-    )
-    cycle = 0
-    for _ in range(0, over_rows, rows):
-        for _ in range(0, over_cols, cols):
-            if dataflow != "output_stationary":
-                cycle += rows  # the whole array is filled, also by a partial fold
-            last_fed = cycle + (streamed - 1) + (rows - 1)  # the last element enters the last row
-            cycle = last_fed + (cols - 1) + 1  # and is at the far column so many cycles later
-    return cycle - 1
-
-
-@given(*[st.integers(1, 300)] * 3, *[st.integers(1, 40)] * 2, st.sampled_from(folds.DATAFLOWS))
-@settings(max_examples=60, deadline=None)
-def test_other_shapes_and_arrays_take_what_scale_sim_takes(
-    m: int, n: int, k: int, rows: int, cols: int, dataflow: str
-) -> None:
-    result = simulate(i8(m, n, k), f"npu:systolic,rows={rows},cols={cols}", {"dataflow": dataflow})
-    assert dict(result.counters)["compute_cycles"] == scale_sim(m, n, k, rows, cols, dataflow)
-
-
-def skewed(rows: int, columns: int) -> np.ndarray:
-    """A demand matrix of a fold, a line a cycle, whose column c is asked for c cycles late; -1 asks for nothing."""
-    demand = np.full((rows + columns - 1, columns), -1)
-    for c in range(columns):
-        demand[c : c + rows, c] = 0
-    return demand
-
-
-@pytest.mark.parametrize(("rows", "cols"), [(32, 64), (64, 32), (16, 48), (7, 5), (1, 9)], ids=str)
-def test_a_grid_of_shapes_takes_as_many_lines_as_scale_sim_has_demands(rows: int, cols: int) -> None:
-    """Ten ragged shapes on each of five arrays, in all dataflows, against matrices built as SCALE-Sim's are: loads (or
-    nothing) before the streamed lines, cols - 1 lines of draining behind them, rows skewed."""
-    rng = np.random.default_rng(rows)
-    for m, n, k in rng.integers(1, 200, (10, 3)).tolist():
-        for dataflow, (over_rows, over_cols, streamed) in {
-            "output_stationary": (m, n, k),
-            "weight_stationary": (k, n, m),
-            "input_stationary": (k, m, n),
-        }.items():
-            loads = 0 if dataflow == "output_stationary" else rows
-            fold = skewed(loads + streamed + cols - 1, rows)
-            lines = len(np.concatenate([fold] * (-(-over_rows // rows) * -(-over_cols // cols))))
-            result = simulate(i8(m, n, k), f"npu:systolic,rows={rows},cols={cols}", {"dataflow": dataflow})
-            assert dict(result.counters)["compute_cycles"] == lines - 1, (m, n, k, dataflow)
 
 
 def cells(rows: int, cols: int, rows_used: int, cols_used: int, streamed: int, loads: bool) -> int:
@@ -261,7 +193,7 @@ def test_what_cannot_be_mapped_says_why() -> None:
 
 def test_tuning_beats_the_textbook() -> None:
     backend, device = resolve_device("npu:systolic")
-    workload = Workload.parse(i8(512, 512, 512))
+    workload = Workload.parse(i8(256, 256, 4096))
     found = explore(backend, workload, device, 40, seed=0)
     assert all(evaluation.measurement.ok for evaluation in found)
     best = min(evaluation.measurement.time for evaluation in found)

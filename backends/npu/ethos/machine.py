@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from fettle.backends.api import (
@@ -93,9 +93,10 @@ class EthosMachine(Machine):
         raise Unsupported(f"files compiled for {device} cannot be run here", hint="fettle simulate asks for estimates")
 
     def simulate(self, workload: Workload, device: Device, schedule: Schedule, *, trace: bool) -> Simulation:
-        if trace:
-            raise Unsupported(f"{device} has no trace: Vela says what a network costs, not when")
-        return vela.simulation(self._compile(workload, device, schedule), schedule)
+        return vela.simulation(self._compile(workload, device, schedule), schedule, trace=trace)
+
+    def time_trace(self, device: Device, lines: Iterable[str]) -> Simulation:
+        raise Unsupported(f"{device} times no command traces: Vela estimates networks that it compiles itself")
 
     def _compile(self, workload: Workload, device: Device, schedule: Schedule) -> vela.Compiled:
         return vela.compile_network(networks.write(workload, schedule.as_dict()), device, schedule)

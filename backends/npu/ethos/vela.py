@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -91,10 +92,11 @@ def textbook(workload: Workload) -> dict[str, Value]:
 
 @attrs.frozen
 class Compiled:
-    """A compiled file, and Vela's summary of it."""
+    """A compiled file, Vela's summary of it, and what it makes the device do: transfers and operations on blocks."""
 
     payload: bytes = attrs.field(repr=False)
     summary: Mapping[str, str]
+    commands: tuple[str, ...] = attrs.field(repr=False)
 
     def number(self, column: str) -> float:
         """A figure of the summary."""
@@ -126,6 +128,7 @@ def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compi
         *("--optimise", str(schedule["optimise"]), "--tensor-allocator", str(schedule["allocator"])),
         *("--max-block-dependency", str(schedule["block_dependency"])),
         *(flag for name, flag in _SWITCHES.items() if not schedule[name]),
+        "--verbose-high-level-command-stream",
     ]
     if schedule["arena"]:
         words += ["--arena-cache-size", str(schedule["arena"])]
@@ -142,11 +145,18 @@ def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compi
             raise BuildFailure("vela leaves operators to the CPU, whose cycles it does not estimate")
         with summaries[0].open(encoding="utf-8", newline="") as lines:
             (summary,) = csv.DictReader(lines)
-        return Compiled(Path(folder, "out", "network_vela.tflite").read_bytes(), summary)
+        return Compiled(Path(folder, "out", "network_vela.tflite").read_bytes(), summary, _commands(done.stdout))
 
 
-def simulation(compiled: Compiled, schedule: Schedule) -> Simulation:
-    """What Vela says of a compiled network."""
+def _commands(printed: str) -> tuple[str, ...]:
+    """The numbered lines of the high-level command stream that Vela prints, without their numbers."""
+    stream = printed.partition("High level command stream:\n")[2].splitlines()
+    numbered = itertools.takewhile(lambda line: line[:1].isdigit(), stream)
+    return tuple(line.split(" ", 1)[1] for line in numbered)
+
+
+def simulation(compiled: Compiled, schedule: Schedule, *, trace: bool = False) -> Simulation:
+    """What Vela says of a compiled network; the trace is its own command stream."""
     cycles = round(compiled.number("cycles_total"))
     counters = {
         "compute_cycles": round(compiled.number("cycles_npu")),
@@ -165,6 +175,7 @@ def simulation(compiled: Compiled, schedule: Schedule) -> Simulation:
         dram_bytes=round(compiled.number("dram_total_bytes")),
         basis=Basis.ESTIMATED,
         counters=tuple(counters.items()),
+        trace=compiled.commands if trace else (),
     )
 
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Simulation
 from fettle.backends.npu.systolic import cascade, folds, scratchpad, timeline
+from fettle.backends.npu.systolic import trace as trace_file
+from fettle.backends.npu.systolic.demands import TRAFFIC, Demands
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
 from fettle.backends.npu.systolic.scratchpad import SUM_BYTES
 from fettle.graph.memory.plan import MemoryPlan
@@ -139,16 +141,32 @@ class MappedAttention:
         return np.array(rows, np.int64)
 
     @cached_property
+    def demands(self) -> Demands:
+        """What each step asks for; the vector unit works beside the array, within its cycles."""
+        costs = self.costs
+        array, vector, blocks = costs[:, 0], -(-costs[:, 1] // self.hardware.vector), costs[:, 2]
+        moved = np.zeros((len(costs), len(TRAFFIC)), np.int64)
+        for name, column in (("inputs", 3), ("sums_out", 4), ("results", 5)):
+            moved[:, TRAFFIC.index(name)] = costs[:, column]
+        return Demands.of(moved, np.maximum(array, vector) + np.minimum(array, vector) // blocks)
+
+    @cached_property
     def events(self) -> NDArray[np.int64]:
         """The timeline of one array: its problems one after the other, with its share of the memory's bandwidth."""
-        h, costs = self.hardware, self.costs
-        array, vector, blocks = costs[:, 0], -(-costs[:, 1] // h.vector), costs[:, 2]
-        durations = np.zeros((len(costs), 4), np.int64)
-        durations[:, timeline.LOAD_TIME] = -(-costs[:, 3] * h.arrays // h.bandwidth)
-        durations[:, timeline.WORK] = np.maximum(array, vector) + np.minimum(array, vector) // blocks
-        durations[:, timeline.STORE_TIME] = -(-(costs[:, 4] + costs[:, 5]) * h.arrays // h.bandwidth)
+        h = self.hardware
         repeats = -(-self.shape.problems // h.arrays)
+        durations = self.demands.durations(h, h.arrays)
         return np.asarray(timeline.run(durations, repeats, h.latency, self.schedule["buffers"] == 2))
+
+    def _lines(self) -> tuple[str, ...]:
+        """The commands of one array."""
+        tiles = [
+            f"rows {step.rows.start}:{step.rows.stop} walk {step.walk} keys {step.keys.start}:{step.keys.stop}"
+            for step in self.steps()
+        ]
+        repeats = len(self.events) // len(tiles)
+        names = [f"problem {problem} {tile}" for problem in range(repeats) for tile in tiles]
+        return trace_file.write(self.demands, self.events, int(self.schedule["buffers"]), names)
 
     def simulation(self, *, trace: bool = False) -> Simulation:
         """The report."""
@@ -167,7 +185,6 @@ class MappedAttention:
             "spilled_bytes": 2 * s.problems * spilled,
             "scratchpad_bytes": self.scratchpad.peak,
         }
-        lines = [f"loaded {a} start {b} end {d} stored {e}" for a, b, d, e in self.events.tolist()] if trace else []
         return Simulation(
             cycles=cycles,
             seconds=self.hardware.seconds(cycles),
@@ -177,5 +194,5 @@ class MappedAttention:
             energy=1e-12 * picojoules,
             counters=tuple(counters.items()),
             offsets=tuple(self.scratchpad.offsets.items()),
-            trace=tuple(lines),
+            trace=self._lines() if trace else (),
         )

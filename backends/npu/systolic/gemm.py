@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule
 from fettle.backends.npu.systolic import folds, program, residency, timeline
+from fettle.backends.npu.systolic.demands import Demands
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
 from fettle.backends.npu.systolic.product import ACCUMULATOR_BYTES, Product
 from fettle.backends.npu.systolic.tiling import TILES
@@ -139,33 +140,22 @@ class Gemm:
         """Cycles one array (the one with most to do) computes without waiting for data, the first counted as 0."""
         return self.product.batch * int(self.work(self.steps(self.shards[0])).sum()) - 1
 
-    def durations(self, steps: Ints) -> Ints:
-        """What each step occupies: DMA, array, vector unit, DMA: ``[steps, 4]`` cycles of the first array."""
-        h, arrays = self.hardware, len(self.shards)
+    def demands(self, steps: Ints) -> Demands:
+        """What each step of the first array asks for."""
         traffic = self.traffic(steps)
         dram = self.from_dram(steps, traffic)
-        near = traffic - dram
-        shared = {0: 1, 1: 0}.get(self.split) if arrays > 1 and self.split is not None else None
-        rate = np.full(5, h.bandwidth / arrays)
-        if shared is not None:
-            rate[shared] = min(h.bandwidth, h.link)  # passed on from array to array
-        if self.split == 2:
-            rate[4] = h.bandwidth
-        time = dram / rate + near / (h.tier_bandwidth / arrays)
         results = (steps[:, program.M1] - steps[:, program.M0]) * (steps[:, program.N1] - steps[:, program.N0])
-        finished = steps[:, program.STORE] == program.RESULT
-        durations = np.zeros((len(steps), 4), np.int64)
-        durations[:, timeline.LOAD_TIME] = np.ceil(time[:, :3].sum(axis=1))
-        durations[:, timeline.WORK] = self.work(steps)
-        vector = finished * results * self.product.vector_operations
+        finished = (steps[:, program.STORE] == program.RESULT) * results
+        vector = finished * self.product.vector_operations
         if self.cost.lut:
             vector += self._table_operations(steps)
-        durations[:, timeline.VECTOR] = -(-vector // h.vector)
-        store = time[:, 3:].sum(axis=1)
-        if self.split == 2 and arrays > 1:
-            store += finished * results * ACCUMULATOR_BYTES / h.link
-        durations[:, timeline.STORE_TIME] = np.ceil(store)
-        return durations
+        exchanged = self.split == 2 and len(self.shards) > 1
+        passed = finished * ACCUMULATOR_BYTES if exchanged else np.zeros(len(steps), np.int64)
+        return Demands(dram, traffic - dram, self.work(steps), vector, passed)
+
+    def durations(self, steps: Ints) -> Ints:
+        """What each step occupies: DMA, array, vector unit, DMA: ``[steps, 4]`` cycles of the first array."""
+        return self.demands(steps).durations(self.hardware, len(self.shards), self.split)
 
     def _table_operations(self, steps: Ints) -> Ints:
         """Additions that build the tables of each step's inputs; charged to the step that ends an output."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import attrs
@@ -12,10 +12,12 @@ from fettle.backends.api import Bound, Device, DeviceText, Profile, Roof, Schedu
 from fettle.backends.host.families import FamilyMachine
 from fettle.backends.host.models import MappedKernel
 from fettle.backends.npu.family import NAME, Call, Family
+from fettle.backends.npu.systolic import trace
 from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
 from fettle.backends.npu.systolic.matmul import MatmulFamily
 from fettle.backends.npu.systolic.vector import VECTOR_OPERATORS, VectorFamily
+from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -75,6 +77,18 @@ class SystolicMachine(FamilyMachine[Systolic]):
 
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         return _FAMILIES[workload.operator].bound(workload, Systolic.of(device))
+
+    def time_trace(self, device: Device, lines: Iterable[str]) -> Simulation:
+        """Time the commands of one array.
+
+        Raises:
+            Unsupported: the device is a mesh.
+            InvalidArgument: see :func:`trace.time`.
+        """
+        hardware = Systolic.of(device)
+        if hardware.arrays > 1:
+            raise Unsupported(f"{device}: a command trace is of one array", hint="leave out mesh")
+        return trace.time(lines, hardware)
 
     def kernel(self, workload: Workload, device: Device, schedule: Schedule) -> SystolicKernel:
         return SystolicKernel(workload, Systolic.of(device), schedule)

@@ -10,14 +10,13 @@ import numpy as np
 from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Call, Family
 from fettle.backends.npu.systolic import execute, folds, program, tiling, timeline
+from fettle.backends.npu.systolic import trace as trace_file
+from fettle.backends.npu.systolic.demands import TRAFFIC
 from fettle.backends.npu.systolic.gemm import Gemm
 from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.backends.npu.systolic.product import Product, unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
-
-TRAFFIC = ("inputs", "weights", "sums_in", "sums_out", "results")
-"""What moves between DRAM and the chip; ``fettle simulate`` prints the bytes of each as ``dram_inputs`` …."""
 
 
 class MatmulFamily(Family):
@@ -95,18 +94,12 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         energy=mapped.energy,
         counters=tuple(counters.items()),
         offsets=tuple(mapped.scratchpad.offsets.items()),
-        trace=tuple(_lines(mapped, steps)) if trace else (),
+        trace=_lines(mapped, steps) if trace else (),
     )
 
 
-def _lines(mapped: Gemm, steps: np.ndarray) -> list[str]:
-    """A line per tile of the first array: when it is loaded, computed and stored, and which it is."""
-    lines = []
-    events = mapped.events.tolist()
-    rows = steps.tolist()
-    for number, (loaded, start, end, stored) in enumerate(events):
-        row = rows[number % len(rows)]
-        batch = number // len(rows)
-        where = f"batch {batch} m {row[0]}:{row[1]} n {row[2]}:{row[3]} k {row[4]}:{row[5]}"
-        lines.append(f"loaded {loaded} start {start} end {end} stored {stored} {where}")
-    return lines
+def _lines(mapped: Gemm, steps: np.ndarray) -> tuple[str, ...]:
+    """The commands of the first array."""
+    tiles = [f"m {row[0]}:{row[1]} n {row[2]}:{row[3]} k {row[4]}:{row[5]}" for row in steps.tolist()]
+    names = [f"batch {batch} {tile}" for batch in range(mapped.product.batch) for tile in tiles]
+    return trace_file.write(mapped.demands(steps), mapped.events, int(mapped.schedule["buffers"]), names)

@@ -49,8 +49,10 @@ def run(durations: Ints, repeats: int, latency: int, double: bool) -> Ints:  # p
         events[step, START] = start
         events[step, END] = array
         events[step, STORED] = array
-        if now[STORE_TIME] > 0:
+        if now[VECTOR] > 0 or now[STORE_TIME] > 0:
             vector = max(vector, array) + now[VECTOR]
+            events[step, STORED] = vector
+        if now[STORE_TIME] > 0:
             dma = max(dma, vector) + now[STORE_TIME]
             events[step, STORED] = dma
     return events

@@ -15,7 +15,9 @@ import numpy as np
 from fettle.backends.api import Bound, Constraint, Parameter, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Call, Family
 from fettle.backends.npu.systolic import timeline
+from fettle.backends.npu.systolic import trace as trace_file
 from fettle.backends.npu.systolic.cascade import EXP
+from fettle.backends.npu.systolic.demands import TRAFFIC, Demands
 from fettle.backends.npu.systolic.hardware import Systolic, energy_constants
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
@@ -59,16 +61,18 @@ class VectorFamily(Family):
         result = workload.result.format.bits // 8 * cols
         read, operations = _row_bytes(workload) - result, _operations(workload) // rows
         mine = heights[:: hardware.arrays]
-        durations = np.zeros((len(mine), 4), np.int64)
-        durations[:, timeline.LOAD_TIME] = -(-mine * read * hardware.arrays // hardware.bandwidth)
-        durations[:, timeline.WORK] = -(-mine * operations // hardware.vector)
-        durations[:, timeline.STORE_TIME] = -(-mine * result * hardware.arrays // hardware.bandwidth)
-        events = np.asarray(timeline.run(durations, 1, hardware.latency, schedule["buffers"] == 2))
+        moved = np.zeros((len(mine), len(TRAFFIC)), np.int64)
+        moved[:, TRAFFIC.index("inputs")], moved[:, TRAFFIC.index("results")] = mine * read, mine * result
+        demands = Demands.of(moved, -(-mine * operations // hardware.vector))
+        buffers = int(schedule["buffers"])
+        durations = demands.durations(hardware, hardware.arrays)
+        events = np.asarray(timeline.run(durations, 1, hardware.latency, buffers == 2))
         cycles = int(events[:, timeline.STORED].max())
         constants = energy_constants()
         picojoules = rows * operations * constants["vector_operation"]
         picojoules += workload.nbytes * (constants["dram_byte"] + 2 * constants["sram_byte"])
-        lines = [f"loaded {a} start {b} end {c} stored {d}" for a, b, c, d in events.tolist()] if trace else []
+        tops = range(0, rows, tile)[:: hardware.arrays]
+        names = [f"rows {top}:{top + height}" for top, height in zip(tops, mine.tolist(), strict=True)]
         return Simulation(
             cycles=cycles,
             seconds=hardware.seconds(cycles),
@@ -76,8 +80,8 @@ class VectorFamily(Family):
             commands=(("tiles", len(heights)),),
             dram_bytes=workload.nbytes,
             energy=1e-12 * picojoules,
-            counters=(("vector_cycles", int(durations[:, timeline.WORK].sum())),),
-            trace=tuple(lines),
+            counters=(("vector_cycles", int(demands.work.sum())),),
+            trace=trace_file.write(demands, events, buffers, names) if trace else (),
         )
 
     def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:

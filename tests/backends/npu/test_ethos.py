@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,6 +59,22 @@ def test_a_split_product_keeps_its_weights_and_adds_operators() -> None:
     assert dict(halves.commands)["operators"] > dict(whole.commands)["operators"]
 
 
+@pytest.mark.parametrize("preset", ["ethos-u55-128", "ethos-u85-256"])
+def test_the_trace_is_velas_command_stream(preset: str) -> None:
+    """Its operations cover every element of the result, and each of them once."""
+    pytest.importorskip("ethosu.vela")
+    backend, device = resolve_device(f"npu:{preset}")
+    result = backend.simulate(Workload.parse(PRODUCT), device, {"form": "conv_row"}, trace=True)
+    covered = 0
+    for line in result.trace:
+        if area := re.search(r"OFM area \[([0-9, ]+) - ([0-9, ]+)\]", line):
+            low, high = (np.array([int(x) for x in part.split(",")]) for part in area.groups())
+            covered += int((high - low).prod())
+        else:
+            assert line.startswith("DMA"), line
+    assert covered == 64 * 128
+
+
 def test_what_vela_is_not_given() -> None:
     backend, device = resolve_device("npu:ethos-u85-256")
     for weight in ("mxint8", "mxfp8", "mxfp4", "nvfp4"):
@@ -67,8 +84,8 @@ def test_what_vela_is_not_given() -> None:
         backend.simulate(Workload.parse("softmax rows=8 cols=8 act=f32"), device, {})
     with pytest.raises(InvalidArgument, match="optimise"):
         backend.simulate(Workload.parse(PRODUCT), device, {"optimise": "Both"})
-    with pytest.raises(Unsupported, match="no trace"):
-        backend.simulate(Workload.parse(PRODUCT), device, {}, trace=True)
+    with pytest.raises(Unsupported, match="compiles itself"):
+        backend.simulate_trace(device, ["DMA"])
 
 
 NETWORKS = [

@@ -1,0 +1,65 @@
+"""What the tiles of a mapping ask of the DMA engine, the array and the vector unit, and how long that occupies them."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.backends.npu.systolic import timeline
+from fettle.backends.npu.systolic.hardware import Systolic
+
+Ints = NDArray[np.int64]
+
+TRAFFIC = ("inputs", "weights", "sums_in", "sums_out", "results")
+"""What moves: two operands and partial sums towards the array, partial sums and results away from it."""
+
+LOADED = 3
+"""So many of :data:`TRAFFIC` are loaded, the others stored."""
+
+
+@attrs.frozen(eq=False)
+class Demands:
+    """One row for each tile, in program order.
+
+    Attributes:
+        dram: ``[tiles, 5]`` bytes of :data:`TRAFFIC` between DRAM and the scratchpad.
+        near: the same between the memory tier and the scratchpad.
+        work: cycles of the array.
+        vector: elementary operations of the vector unit on what the array has finished.
+        passed: bytes passed on to a neighbour of the mesh before the tile is stored.
+    """
+
+    dram: Ints
+    near: Ints
+    work: Ints
+    vector: Ints
+    passed: Ints
+
+    @classmethod
+    def of(cls, dram: Ints, work: Ints, vector: Ints | None = None) -> Demands:
+        """Of tiles that use no memory tier and pass nothing on."""
+        none = np.zeros(len(dram), np.int64)
+        return cls(dram, np.zeros_like(dram), work, none if vector is None else vector, none)
+
+    def durations(self, hardware: Systolic, sharers: int, split: int | None = None) -> Ints:
+        """Cycles of DMA, array, vector unit, DMA: ``[tiles, 4]``, the columns of :mod:`timeline`.
+
+        Args:
+            sharers: arrays that share the memories' bandwidths.
+            split: which of m, n, k is split over them. What all arrays need is then passed on from one to the next; of
+                sums over a split k, one array stores the results.
+        """
+        h = hardware
+        rate = np.full(len(TRAFFIC), h.bandwidth / sharers)
+        if sharers > 1 and split in (0, 1):
+            rate[1 - split] = min(h.bandwidth, h.link)
+        if split == 2:
+            rate[4] = h.bandwidth
+        time = self.dram / rate + self.near / (h.tier_bandwidth / sharers)
+        found = np.zeros((len(self.work), 4), np.int64)
+        found[:, timeline.LOAD_TIME] = np.ceil(time[:, :LOADED].sum(axis=1))
+        found[:, timeline.WORK] = self.work
+        found[:, timeline.VECTOR] = -(-self.vector // h.vector)
+        found[:, timeline.STORE_TIME] = np.ceil(time[:, LOADED:].sum(axis=1) + self.passed / h.link)
+        return found

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from fettle.backends.api import Simulation
+from fettle.backends.api import Device, Simulation
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
 from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 
-_OPERANDS = {"pim": "bf16", "npu": "i8"}
-"""Format of both operands of a product whose text names none, by backend: what most such devices multiply."""
+_OPERANDS = {"pim": ("bf16", "bf16"), "npu": ("i8", "i8"), "pim:sram-lut": ("bf16", "u4:128")}
+"""Formats of the operands of a product whose text names none, by backend, and of devices that differ from it: what most
+such devices multiply. Tables are made of quantised weights."""
 
 
 def simulate(
@@ -32,7 +33,7 @@ def simulate(
 ) -> None:
     """Cycles, commands, traffic and energy of a workload on a simulated device.
 
-    A matmul without act and weight multiplies bf16 on pim and i8 on npu.
+    A matmul without act and weight multiplies bf16 on pim (on pim:sram-lut by u4:128) and i8 on npu.
 
     Example: fettle simulate "matmul m=1 n=4096 k=4096 act=bf16 weight=bf16" --device pim:gddr6-aim --json
     """
@@ -44,7 +45,7 @@ def simulate(
             raise InvalidArgument("--trace-in already says what is run", hint="leave out --schedule and --trace")
         result = backend.simulate_trace(resolved, _lines(trace_in))
     else:
-        wanted = parse_workload(workload or "", resolved.backend)
+        wanted = parse_workload(workload or "", resolved)
         result = backend.simulate(wanted, resolved, parse_schedule(schedule), trace=trace is not None)
         if trace is not None:
             _write(trace, result.trace)
@@ -54,16 +55,17 @@ def simulate(
         stdout.print(_table(result, f"{trace_in or wanted} on {resolved}"))
 
 
-def parse_workload(text: str, backend: str) -> Workload:
-    """The workload a text describes; the operands of a ``matmul`` may be left out.
+def parse_workload(text: str, device: Device) -> Workload:
+    """The workload a text describes; the operands of a ``matmul`` may be left out on a device that is a model.
 
     Raises:
         InvalidWorkload: see :meth:`Workload.parse`.
     """
     operator, *fields = text.split() or [""]
     named = {field.partition("=")[0] for field in fields}
-    if operator == "matmul" and backend in _OPERANDS and named.isdisjoint(("act", "weight", "rhs")):
-        text = f"{text} act={_OPERANDS[backend]} weight={_OPERANDS[backend]}"
+    usual = _OPERANDS.get(f"{device.backend}:{device.preset}", _OPERANDS.get(device.backend))
+    if operator == "matmul" and usual is not None and named.isdisjoint(("act", "weight", "rhs")):
+        text = f"{text} act={usual[0]} weight={usual[1]}"
     return Workload.parse(text)
 
 

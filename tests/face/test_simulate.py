@@ -53,12 +53,18 @@ def test_a_written_trace_times_the_same(here: Here, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operands", "device"), [("bf16", "pim:gddr6-aim"), ("bf16", "pim:hbm-pim"), ("i8", "npu:systolic")]
+    ("act", "weight", "device"),
+    [
+        ("bf16", "bf16", "pim:gddr6-aim"),
+        ("bf16", "bf16", "pim:hbm-pim"),
+        ("bf16", "u4:128", "pim:sram-lut"),
+        ("i8", "i8", "npu:systolic"),
+    ],
 )
-def test_a_product_without_operands_has_those_of_the_device(here: Here, operands: str, device: str) -> None:
+def test_a_product_without_operands_has_those_of_the_device(here: Here, act: str, weight: str, device: str) -> None:
     shape = "matmul m=1 n=256 k=512"
     code, out, _ = here(shape, "--device", device, "--json")
-    _, said, _ = here(f"{shape} act={operands} weight={operands}", "--device", device, "--json")
+    _, said, _ = here(f"{shape} act={act} weight={weight}", "--device", device, "--json")
     assert (code, json.loads(out)) == (0, json.loads(said))
 
 

@@ -126,6 +126,30 @@ class Gemm:
         """All of :attr:`dram_traffic`."""
         return int(self.dram_traffic.sum())
 
+    @cached_property
+    def array_traffic(self) -> Ints:
+        """Bytes between scratchpads and arrays, whole mesh and batch: inputs, weights, sums."""
+        moved = sum(self._array_traffic(self.steps(shard)).sum(axis=0) for shard in self.shards)
+        return self.product.batch * np.asarray(moved, np.int64)
+
+    def _array_traffic(self, steps: Ints) -> Ints:
+        """Of each step, ``[steps, 3]``. What is streamed is read for each fold beside it. What stays is read once, and
+        not again where the array goes on with it; sums that do not stay leave after each fold along k, and come back
+        to be added to."""
+        m, n, k = (steps[:, 2 * d + 1] - steps[:, 2 * d] for d in range(3))
+        cost = self.cost
+        rows = -(-[m, n, k][cost.over_rows] // cost.row_block)
+        cols = -(-[m, n, k][cost.over_cols] // cost.col_block)
+        goes_on, begins = steps[:, program.CONTINUES] > 0, steps[:, program.K0] == 0
+        if cost.over_rows == 0:
+            reads, left = (cols, rows), np.append(~goes_on[1:], True).astype(np.int64)
+            back = ~goes_on & ~begins
+        else:
+            reads = (cols, ~goes_on) if cost.over_cols == 1 else (~goes_on, cols)
+            left, back = rows, rows - begins
+        inputs, weights = m * k * self.product.input_bytes, -(-n * k * self.product.weight.bits // 8)
+        return np.stack([reads[0] * inputs, reads[1] * weights, (left + back) * m * n * ACCUMULATOR_BYTES], axis=1)
+
     # -------------------------------------------------------------------------------------------- cycles
 
     def work(self, steps: Ints) -> Ints:
@@ -208,31 +232,17 @@ class Gemm:
             products = p.macs / folds.LUT_K * p.weight.bits * c["table_lookup"]
         elif self.cost.rate > 1:
             products = p.macs * p.weight.bits * c["mac_per_weight_bit"]
-        sram = link = 0.0
-        for shard in self.shards:
-            steps = self.steps(shard)
-            sram += float(self.traffic(steps).sum()) + self._array_bytes(steps)
+        link = 0
+        filled = p.batch * sum(int(self.traffic(self.steps(shard)).sum()) for shard in self.shards)
         if len(self.shards) > 1:
             passed_on = {0: p.n * p.k, 1: p.m * p.k, 2: p.m * p.n * ACCUMULATOR_BYTES}
             link = (len(self.shards) - 1) * passed_on[self.split or 0]
         results = p.batch * p.m * p.n * p.vector_operations
         picojoules = (
             products
-            + p.batch * (sram * c["sram_byte"] + link * c["link_byte"])
+            + (filled + int(self.array_traffic.sum())) * c["sram_byte"]
+            + p.batch * link * c["link_byte"]
             + results * c["vector_operation"]
             + self.dram_bytes * c["dram_byte"]
         )
         return 1e-12 * float(picojoules)
-
-    def _array_bytes(self, steps: Ints) -> float:
-        """Bytes between the scratchpad and one array: a streamed operand is read once for each fold beside it."""
-        m, n, k = (steps[:, 2 * d + 1] - steps[:, 2 * d] for d in range(3))
-        cost, weight = self.cost, self.product.weight.bits / 8
-        rows = -(-[m, n, k][cost.over_rows] // cost.row_block)
-        cols = -(-[m, n, k][cost.over_cols] // cost.col_block)
-        inputs, weights, sums = m * k * self.product.input_bytes, n * k * weight, 2 * m * n * ACCUMULATOR_BYTES
-        if cost.over_rows == 0:
-            return float((cols * inputs + rows * weights + sums).sum())
-        if cost.over_cols == 1:
-            return float((cols * inputs + weights + rows * sums).sum())
-        return float((inputs + cols * weights + rows * sums).sum())

@@ -9,7 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Call, Family
-from fettle.backends.npu.systolic import execute, folds, program, tiling, timeline
+from fettle.backends.npu.systolic import execute, folds, program, residency, tiling, timeline
 from fettle.backends.npu.systolic import trace as trace_file
 from fettle.backends.npu.systolic.demands import TRAFFIC
 from fettle.backends.npu.systolic.gemm import Gemm
@@ -79,8 +79,10 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         "store": batch * shards * int((steps[:, program.STORE] > 0).sum()),
     }
     moved = dict(zip(TRAFFIC, mapped.dram_traffic.tolist(), strict=True))
+    read = dict(zip(residency.OPERANDS, mapped.array_traffic.tolist(), strict=True))
     counters = {
         **{f"dram_{name}": count for name, count in moved.items()},
+        **{f"array_{name}": count for name, count in read.items()},
         "compute_cycles": mapped.compute_cycles,
         "array_busy": round((mapped.compute_cycles + 1) / mapped.cycles, 6),
         "scratchpad_bytes": mapped.scratchpad.peak,

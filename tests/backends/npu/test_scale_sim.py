@@ -215,3 +215,26 @@ def test_a_schedule_of_single_folds_moves_what_scale_sim_moves_where_nothing_fit
     assert 0 <= recorded[2] - written < cols
     assert result.dram_bytes == sum(int(moved[name]) for name in moved if name.startswith("dram_"))
     assert int(moved["compute_cycles"]) == scale_sim(*shape, rows, cols, dataflow)
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "rows", "cols", "sram", "shape", "recorded"),
+    [
+        (OS, 16, 16, 4, (33, 100, 130), (30030, 39000)),
+        (OS, 32, 8, 24, (60, 90, 70), (50400, 12600)),
+        (WS, 16, 16, 6, (100, 40, 72), (21600, 2880)),
+        (WS, 5, 7, 4, (23, 31, 17), (1955, 527)),
+        (IS, 8, 32, 4, (60, 90, 70), (4200, 12600)),
+        (IS, 16, 16, 12, (1, 64, 200), (200, 12800)),
+    ],
+)
+def test_the_array_reads_of_its_scratchpad_what_scale_sim_reports(
+    dataflow: str, rows: int, cols: int, sram: int, shape: Shape, recorded: tuple[int, int]
+) -> None:
+    """``SRAM IFMAP Reads`` and ``SRAM Filter Reads``. Sums that do not stay leave after each fold along k, as in
+    SCALE-Sim, and come back to be added to, which it does not count."""
+    read = dict(simulate(shape, f"rows={rows},cols={cols},sram={sram}", {"dataflow": dataflow}).counters)
+    assert (read["array_inputs"], read["array_weights"]) == recorded
+    m, n, k = shape
+    along_k = 1 if dataflow == OS else -(-k // rows)
+    assert read["array_sums"] == 4 * m * n * (2 * along_k - 1)

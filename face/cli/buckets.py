@@ -35,7 +35,7 @@ def buckets(
     """
     backend, resolved = resolve_device(device)
     wanted = _numbers(lengths)
-    parsed = parse_workload(workload, resolved.backend)
+    parsed = parse_workload(workload, resolved.backend, resolved.preset)
     found = length_buckets(backend, resolved, parsed, field, wanted, loss=loss, samples=samples, seed=seed)
     if json:
         rows = [{"lengths": b.lengths, "loss": b.loss, "schedule": b.schedule.as_dict()} for b in found]

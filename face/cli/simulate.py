@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from fettle.backends.api import Device, Simulation
+from fettle.backends.api import Simulation
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
 from fettle.cli.output import joules, print_json, seconds, stdout
@@ -45,7 +45,7 @@ def simulate(
             raise InvalidArgument("--trace-in already says what is run", hint="leave out --schedule and --trace")
         result = backend.simulate_trace(resolved, _lines(trace_in))
     else:
-        wanted = parse_workload(workload or "", resolved)
+        wanted = parse_workload(workload or "", resolved.backend, resolved.preset)
         result = backend.simulate(wanted, resolved, parse_schedule(schedule), trace=trace is not None)
         if trace is not None:
             _write(trace, result.trace)
@@ -55,15 +55,15 @@ def simulate(
         stdout.print(_table(result, f"{trace_in or wanted} on {resolved}"))
 
 
-def parse_workload(text: str, device: Device) -> Workload:
-    """The workload a text describes; the operands of a ``matmul`` may be left out on a device that is a model.
+def parse_workload(text: str, backend: str, preset: str = "") -> Workload:
+    """The workload a text describes; the operands of a ``matmul`` may be left out.
 
     Raises:
         InvalidWorkload: see :meth:`Workload.parse`.
     """
     operator, *fields = text.split() or [""]
     named = {field.partition("=")[0] for field in fields}
-    usual = _OPERANDS.get(f"{device.backend}:{device.preset}", _OPERANDS.get(device.backend))
+    usual = _OPERANDS.get(f"{backend}:{preset}", _OPERANDS.get(backend))
     if operator == "matmul" and usual is not None and named.isdisjoint(("act", "weight", "rhs")):
         text = f"{text} act={usual[0]} weight={usual[1]}"
     return Workload.parse(text)

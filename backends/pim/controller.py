@@ -1,4 +1,4 @@
-"""The controllers of all channels and the host that feeds them, compiled: when each command is issued.
+"""Controllers that serve requests in their turn, compiled: when each command is issued.
 
 The host sends one instruction a cycle. A channel's controller issues its requests in order, at most one command a
 cycle; before a request it opens the row it needs and changes the mode if it must. A command is issued in the first
@@ -11,216 +11,208 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from fettle.backends.pim.tables import NONE
+from fettle.backends.pim.state import (
+    ARRIVAL,
+    BANK,
+    BANKS,
+    CLOSE_ONE,
+    CLOSED,
+    DEPTH,
+    DUE,
+    EAGER,
+    ENTRY,
+    FINISHED,
+    FOREVER,
+    HELPER,
+    INTERVAL,
+    LAST,
+    LEFT,
+    MOD,
+    NOW,
+    OPENED,
+    REF,
+    REGISTER,
+    RETURNED,
+    SENT,
+    SLACK,
+    WAITING,
+    State,
+    earliest,
+    needed,
+    next_opened,
+    note,
+    push,
+    put,
+    refreshing,
+    serve,
+)
+from fettle.backends.pim.tables import BLOCKING, CLOSES, LATENCY, MODE, NONE, OPENS, QUEUE, STRIDE, WHOLE, WRITES, Rules
 
-WAIT = -2
-"""Number of the instruction with which the host waits for all channels."""
+OPERATION, PLACE, FIRST_ROW, FIRST_COLUMN, TIMES, HOLD = range(6)
+"""What a program has of each instruction."""
 
-_NEVER = -(1 << 40)
-_CLOSED = -1
-_MIXED = -2
+UNTOLD = -1
+"""``HOLD`` of an instruction that does not say which banks are wanted until the next barrier: its own."""
 
-
-@njit(cache=True)
-def _earliest(command, bank, group, starts, before, level, cycles, channel_last, group_last, bank_last):  # type: ignore[no-untyped-def]
-    """First cycle all constraints on a command allow."""
-    first = np.int64(0)
-    for i in range(starts[command], starts[command + 1]):
-        if level[i] == 0:
-            last = channel_last[before[i]]
-        elif level[i] == 1:
-            last = group_last[group, before[i]]
-        else:
-            last = bank_last[bank, before[i]]
-        first = max(first, last + cycles[i])
-    return first
+Members = NDArray[np.bool_]
 
 
-@njit(cache=True)
-def issue(  # type: ignore[no-untyped-def]
-    operations, banks, rows, columns, counts, holds, members,
-    starts, before, level, cycles, stride, whole, activate, precharge, opens, closes, buffer, mode, latency, blocking,
-    windows, window_members, settings, log,
-):  # fmt: skip
-    """Cycles until the host has seen the end, commands issued ``[kinds, commands]``, and how many there were.
-
-    The first line of arguments is a program (commands by number, ``members[n, k]``: channels of kind k take part), the
-    next two are :class:`Rules`; ``settings`` are unpacked below; ``log`` takes as many issued commands as it has rows.
-    """
-    bank_count, group_count, buffers, depth = settings[0], settings[1], settings[2], settings[3]
-    eager, mod, refresh_command, close_all, close_one = settings[4], settings[5], settings[6], settings[7], settings[8]
-    interval, first_refresh, slack = settings[9], settings[10], settings[11]
-    per_group = bank_count // group_count
-    commands, kinds = len(whole), members.shape[1]
-
-    channel_last = np.full((kinds, commands), _NEVER)
-    group_last = np.full((kinds, group_count, commands), _NEVER)
-    bank_last = np.full((kinds, bank_count, commands), _NEVER)
-    open_row = np.full((kinds, buffers, bank_count), _CLOSED)
-    pending = np.zeros((kinds, bank_count), np.bool_)
-    register_mode = np.zeros(kinds, np.int64)
-    now = np.zeros(kinds, np.int64)
-    finished = np.zeros(kinds, np.int64)
-    due = np.full(kinds, first_refresh)
-    queue = np.zeros((kinds, depth), np.int64)
-    queued = np.zeros(kinds, np.int64)
-    most = 1
-    for w in range(len(windows)):
-        most = max(most, windows[w, 0])
-    recent = np.full((kinds, len(windows), most), _NEVER)
-    issued = np.zeros((kinds, commands), np.int64)
-    used = 0
-    arrival = np.int64(1)
-
-    for n in range(len(operations)):
-        target = operations[n]
+@njit(**ENTRY)
+def in_turn(
+    program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
+) -> None:  # pragma: no cover (compiled)
+    """Serve instructions ``start … stop``; ``members[n, k]``: channels of kind k take part in instruction n."""
+    for n in range(start, stop):
+        arrival = state.host[ARRIVAL]
+        if program[n, OPERATION] == NONE:
+            state.host[ARRIVAL] = arrival + program[n, TIMES]
+            continue
         following = arrival + 1
-        if target == NONE:
-            arrival += counts[n]
-            continue
-        if target == WAIT:
-            for k in range(kinds):
-                following = max(following, max(arrival, now[k] + 1) + 2, finished[k] + 2)
-            arrival = following
-            continue
-        for k in range(kinds):
-            if not members[n, k]:
-                continue
-            bank, row = banks[n], rows[n]
-            group = max(bank, 0) // per_group
-            if eager:
-                for b in range(bank_count):
-                    pending[k, b] = open_row[k, 0, b] != _CLOSED and (holds[n] >> b) & 1 == 0
-            i = 0
-            while i < counts[n]:
-                entered = max(arrival, queue[k, queued[k] % depth] + 1)
-                following = max(following, entered + 1)
-                while True:
-                    # What the request needs next: its row opened or closed, or itself.
-                    step = target
-                    if precharge[target] != NONE:
-                        state = open_row[k, buffer[target], max(bank, 0)]
-                        if whole[target]:
-                            for b in range(1, bank_count):
-                                if open_row[k, buffer[target], b] != state:
-                                    state = _MIXED
-                        if opens[target]:
-                            if state != _CLOSED:
-                                step = precharge[target]
-                        elif state == _CLOSED:
-                            step = activate[target]
-                        elif state != row:
-                            step = precharge[target]
-                    first = _earliest(
-                        step, bank, group, starts, before, level, cycles,
-                        channel_last[k], group_last[k], bank_last[k],
-                    )  # fmt: skip
-                    time = max(now[k] + 1, entered, first)
-                    for w in range(len(windows)):
-                        if window_members[w, step]:
-                            time = max(time, recent[k, w, 0] + windows[w, 1])
-                    place = bank
+        for k in range(members.shape[1]):
+            if members[n, k]:
+                following = max(following, _take(program[n], arrival, k, rules, state))
+        state.host[ARRIVAL] = following
 
-                    if interval > 0 and time >= due[k] and refresh_command != NONE:
-                        hit = not (opens[step] or closes[step])
-                        if not (hit and time < due[k] + slack * interval):
-                            # Close everything, then refresh; the request starts over.
-                            step, place = refresh_command, -1
-                            for b in range(bank_count):
-                                for f in range(buffers):
-                                    if open_row[k, f, b] != _CLOSED:
-                                        all_at_once = close_all != NONE and buffer[close_all] == f
-                                        step = close_all if all_at_once else close_one
-                                        place = -1 if all_at_once else b
-                            first = _earliest(
-                                step, place, max(place, 0) // per_group, starts, before, level, cycles,
-                                channel_last[k], group_last[k], bank_last[k],
-                            )  # fmt: skip
-                            time = max(now[k] + 1, due[k], first)
-                            if register_mode[k] == 1:
-                                step, place = mod, -1  # rows close and refresh in the array's mode
-                            elif step == refresh_command:
-                                due[k] += interval
-                    elif eager:
-                        # Rows nobody wants are closed in cycles the request leaves free.
-                        for b in range(bank_count):
-                            if pending[k, b] and place == bank:
-                                first = _earliest(
-                                    close_one, b, b // per_group, starts, before, level, cycles,
-                                    channel_last[k], group_last[k], bank_last[k],
-                                )  # fmt: skip
-                                if max(first, now[k] + 1) < time:
-                                    step, place, time = close_one, b, max(first, now[k] + 1)
 
-                    # The mode changes when the first step could be taken; that step then waits for the change.
-                    change = mode[target] not in (NONE, register_mode[k])
-                    if change and step in (target, activate[target], precharge[target]):
-                        step, place = mod, -1
+@njit(inline="always")
+def _take(
+    instruction: NDArray[np.int64], arrival: int, k: int, rules: Rules, state: State
+) -> int:  # pragma: no cover (compiled)
+    """Serve one instruction in a channel; returns when the next may arrive."""
+    target, bank, row = instruction[OPERATION], instruction[PLACE], instruction[FIRST_ROW]
+    clocks, device = state.clocks, state.device
+    following = arrival
+    pending = _unwanted(instruction, k, state) if device[EAGER] else 0
+    i = 0
+    while i < instruction[TIMES]:
+        slot = clocks[k, SENT] % device[DEPTH]
+        entered = max(arrival, state.turns[k, slot] + 1, clocks[k, LEFT] + 1)
+        following = max(following, entered + 1)
+        while True:
+            step = needed(rules, state, k, target, bank, row)
+            place, refresh = bank, False
+            time = max(entered, earliest(rules, state, k, step, max(bank, 0)))
+            if time >= clocks[k, DUE]:
+                hit = rules.commands[step, OPENS] == 0 and rules.commands[step, CLOSES] == 0
+                if not (hit and time < clocks[k, DUE] + device[SLACK] * device[INTERVAL]):
+                    # Close everything, then refresh; the request starts over.
+                    refresh = True
+                    step, place, time = refreshing(rules, state, k)
+            elif (pending >> max(bank, 0)) & 1 == 0:
+                # Rows nobody wants are closed in cycles the request leaves free.
+                for b in range(device[BANKS]):
+                    if (pending >> b) & 1:
+                        first = earliest(rules, state, k, device[CLOSE_ONE], b)
+                        if first < time:
+                            step, place, time = device[CLOSE_ONE], b, first
+            if clocks[k, WAITING + OPENED] > 0:
+                opened, when = next_opened(rules, state, k)
+                if when <= time or (not refresh and closes_opened(rules, state, k, step, place)):
+                    serve(rules, state, k, OPENED, opened, when)
+                    continue
+            # The mode changes when the first step could be taken; that step then waits for the change.
+            if not refresh and rules.commands[target, MODE] == 1 - clocks[k, REGISTER]:
+                step, place = device[MOD], NONE
+            column = instruction[FIRST_COLUMN] + i if step == target else NONE
+            put(rules, state, k, step, place, NONE if step in (device[MOD], device[REF]) else row, column, time)
+            if rules.commands[step, CLOSES] or rules.commands[step, OPENS]:
+                pending &= 0 if rules.commands[step, WHOLE] else ~(1 << place)
+            if step == target:
+                break
+        state.turns[k, slot] = time
+        clocks[k, SENT] += 1
+        clocks[k, LAST] = time
+        finished = time + rules.commands[target, LATENCY]
+        if rules.commands[target, BLOCKING]:  # at most one read comes back a cycle, in order
+            clocks[k, RETURNED] = max(clocks[k, RETURNED] + 1, finished)
+            following = max(following, clocks[k, RETURNED] + 1)
+        else:
+            clocks[k, FINISHED] = max(clocks[k, FINISHED], finished)
+        i += 1
+        calm = pending == 0 and clocks[k, WAITING + OPENED] == 0
+        if calm and not (rules.commands[target, BLOCKING] or rules.commands[target, CLOSES]):
+            i, following = _continue(instruction, i, following, k, rules, state)
+    return following
 
-                    now[k] = time
-                    issued[k, step] += 1
-                    if used < len(log):
-                        log[used, 0], log[used, 1], log[used, 2] = time, step, k
-                        log[used, 3] = place
-                        log[used, 4] = row if step not in (mod, refresh_command) else -1
-                        log[used, 5] = columns[n] + i if step == target else -1
-                    used += 1
-                    channel_last[k, step] = time
-                    if not whole[step]:
-                        group_last[k, place // per_group, step] = time
-                        bank_last[k, place, step] = time
-                    for w in range(len(windows)):
-                        if window_members[w, step]:
-                            for j in range(windows[w, 0] - 1):
-                                recent[k, w, j] = recent[k, w, j + 1]
-                            recent[k, w, windows[w, 0] - 1] = time
-                    if step == mod:
-                        register_mode[k] = 1 - register_mode[k]
-                    if opens[step] or closes[step]:
-                        value = row if opens[step] else _CLOSED
-                        if whole[step]:
-                            for b in range(bank_count):
-                                open_row[k, buffer[step], b] = value
-                                pending[k, b] = False
-                        else:
-                            open_row[k, buffer[step], place] = value
-                            pending[k, place] = False
-                    if step == target:
-                        queue[k, queued[k] % depth] = time
-                        queued[k] += 1
-                        if blocking[step]:
-                            following = max(following, time + latency[step] + 1)
-                        else:
-                            finished[k] = max(finished[k], time + latency[step])
-                        i += 1
-                        break
-                # The columns that follow in the open row wait for nothing but the one before.
-                calm = not (blocking[target] or closes[target] or pending[k].any())
-                while calm and i < counts[n]:
-                    entered = max(arrival, queue[k, queued[k] % depth] + 1)
-                    time = max(now[k] + stride[target], entered)
-                    if interval > 0 and time >= due[k]:
-                        break
-                    following = max(following, entered + 1)
-                    now[k] = time
-                    issued[k, target] += 1
-                    if used < len(log):
-                        log[used, 0], log[used, 1], log[used, 2] = time, target, k
-                        log[used, 3], log[used, 4], log[used, 5] = bank, row, columns[n] + i
-                    used += 1
-                    channel_last[k, target] = time
-                    if not whole[target]:
-                        group_last[k, group, target] = time
-                        bank_last[k, bank, target] = time
-                    queue[k, queued[k] % depth] = time
-                    queued[k] += 1
-                    finished[k] = max(finished[k], time + latency[target])
-                    i += 1
-        arrival = following
 
+@njit(inline="always")
+def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # pragma: no cover (compiled)
+    """Banks (a bit each) with an open row that no request before the next barrier wants."""
+    hold = instruction[HOLD]
+    if hold == UNTOLD:
+        hold = -1 if instruction[PLACE] < 0 else 1 << instruction[PLACE]
+    found = 0
+    for b in range(state.device[BANKS]):
+        if state.rows[k, 0, b] != CLOSED and (hold >> b) & 1 == 0:
+            found |= 1 << b
+    return found
+
+
+@njit(**HELPER)
+def closes_opened(rules: Rules, state: State, k: int, step: int, bank: int) -> bool:  # pragma: no cover (compiled)
+    """Whether closing a bank would take away the row that a request has had opened for it."""
+    if step != state.device[CLOSE_ONE]:
+        return False
+    found = False
+    for i in range(state.clocks[k, WAITING + OPENED]):
+        found |= state.requests[k, OPENED, i, BANK] == bank
+    return found
+
+
+@njit(inline="always")
+def _continue(
+    instruction: NDArray[np.int64], i: int, following: int, k: int, rules: Rules, state: State
+) -> tuple[int, int]:  # pragma: no cover (compiled)
+    """Columns that follow in the open row wait for nothing but the one before.
+
+    Returns:
+        How many columns are done, and when the next instruction may arrive.
+    """
+    clocks, target = state.clocks, instruction[OPERATION]
+    begin, time = i, clocks[k, NOW]
+    while i < instruction[TIMES]:
+        slot = clocks[k, SENT] % state.device[DEPTH]
+        entered = max(state.host[ARRIVAL], state.turns[k, slot] + 1)
+        later = max(time + rules.commands[target, STRIDE], entered)
+        if later >= clocks[k, DUE]:
+            break
+        time = later
+        following = max(following, entered + 1)
+        note(state, k, target, instruction[PLACE], instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i, time)
+        state.turns[k, slot] = time
+        clocks[k, SENT] += 1
+        i += 1
+    if i > begin:
+        clocks[k, NOW] = clocks[k, LAST] = time
+        clocks[k, FINISHED] = max(clocks[k, FINISHED], time + rules.commands[target, LATENCY])
+        state.issued[k, target] += i - begin
+        push(rules, state, k, target, instruction[PLACE], time)
+    return i, following
+
+
+@njit(**ENTRY)
+def finish(rules: Rules, state: State, everything: bool) -> int:  # pragma: no cover (compiled)
+    """Cycle in which the host has seen the end of what it sent.
+
+    Args:
+        everything: requests whose row has been opened for them count; else only those that were issued.
+    """
     end = np.int64(0)
-    for k in range(kinds):
-        seen = max(arrival, now[k] + 1)
-        end = max(end, seen + 1, finished[k] + 1)
-    return end, issued, used
+    for k in range(len(state.clocks)):
+        clocks = state.clocks[k]
+        asked = max(state.host[ARRIVAL], clocks[NOW] + 1)
+        opened, when = next_opened(rules, state, k)
+        while when < FOREVER and (everything or when <= asked):
+            serve(rules, state, k, OPENED, opened, when)
+            asked = max(asked, clocks[NOW] + 1)
+            opened, when = next_opened(rules, state, k)
+        seen = max(asked, clocks[FINISHED]) + 1
+        while when < seen:
+            done = serve(rules, state, k, OPENED, opened, when)
+            if done != NONE and rules.commands[done, QUEUE] == WRITES:
+                seen = max(seen, clocks[FINISHED] + 1)  # reads after the question do not delay its answer
+            opened, when = next_opened(rules, state, k)
+        end = max(end, seen)
+    return end

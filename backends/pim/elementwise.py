@@ -80,13 +80,13 @@ class ElementwiseFamily(Family):
 def _through_host(builder: Builder, workload: Workload, hardware: Hardware) -> Program:
     org, size = hardware.organisation, prod(workload["shape"])
     columns = ceil_div(size, org.channels * org.lanes)
-    row = 0
+    place = 0
     for _ in range(workload["expr"].arity):
-        row = stream(builder, hardware, "RD", columns, row)
+        place = stream(builder, hardware, "RD", columns, place)
     builder.add(SYNC)
     if _functions(workload) > 0:
         builder.add(HOST, count=host_cycles(size, hardware))
-    stream(builder, hardware, "WR", columns, row)
+    stream(builder, hardware, "WR", columns, place)
     return builder.build()
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.pim.controller import WAIT, issue
+from fettle.backends.pim import columns_first, oldest_ready
+from fettle.backends.pim.controller import UNTOLD, finish, in_turn
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import HOST, SYNC, Program
-from fettle.backends.pim.tables import NONE, Tables
+from fettle.backends.pim.program import DONE, HOST, SYNC, Program
+from fettle.backends.pim.state import ARRIVAL, USED, State
+from fettle.backends.pim.tables import NONE, QUEUE, Rules, Tables
 
-_LOGGED = 6
-"""Numbers that the log has of a command, see :func:`issue`."""
+_SYNC, _DONE = -2, -3
+"""Numbers of the instructions with which the host waits."""
+_QUEUED = 1
+"""Marks instructions whose requests may be reordered."""
+
+_QUEUES: Mapping[str, Any] = {"oldest_ready": oldest_ready, "columns_first": columns_first}
+"""Controllers that reorder requests."""
 
 
 @attrs.frozen(eq=False)
@@ -67,39 +77,63 @@ def run(
         slack: how many refreshes may be postponed until a row is closed anyway (JEDEC allows 8).
         record: keep the commands.
     """
-    own = {HOST: NONE, SYNC: WAIT}
-    numbers = np.array([own.get(name, tables.number(name)) for name in program.names], np.int32)
+    own = {HOST: NONE, SYNC: _SYNC, DONE: _DONE}
+    numbers = np.array([own[name] if name in own else tables.number(name) for name in program.names], np.int64)
     members, multiplicity, representative = _classes(program, organisation.channels)
-    requests = (
-        numbers[program.operations],
-        program.banks,
-        program.rows,
-        program.columns,
-        program.counts,
-        program.holds,
-        members,
-    )
-    settings = _settings(tables, organisation, refresh, first_refresh, slack)
+    fields = (numbers[program.operations], program.banks, program.rows, program.columns, program.counts, program.holds)
+    instructions = np.stack(fields, axis=1).astype(np.int64)
     room = _room(program, members, organisation) if record else 0
     while True:
-        log = np.empty((room, _LOGGED), np.int64)
-        cycles, counts, total = issue(*requests, *tables.rules, settings, log)
-        if not record or total <= room:
+        state = State.start(tables, organisation, members.shape[1], room, refresh, first_refresh, slack)
+        cycles = _serve(instructions, members, tables.rules, state, organisation.reorders)
+        used = int(state.host[USED])
+        if not record or used <= room:
             break
-        room = int(total)  # refreshes and row changes are not known beforehand
-    issued = Issued.of(log[: int(total)], representative) if record else None
-    return Timing(int(cycles), multiplicity @ counts, issued)
+        room = used  # refreshes and row changes are not known beforehand
+    issued = Issued.of(state.log[:used], representative) if record else None
+    return Timing(cycles, multiplicity @ state.issued, issued)
 
 
-def _settings(tables: Tables, organisation: Organisation, *refresh: int) -> NDArray[np.int64]:
-    """What ``issue`` knows of the device beside its commands, in the order it unpacks.
+def _serve(
+    instructions: NDArray[np.int64], members: NDArray[np.bool_], rules: Rules, state: State, reorders: str
+) -> int:
+    """Serve a program, part by part: instructions that are served alike, or one with which the host waits.
 
-    ``refresh``: interval, first, slack.
+    Returns:
+        The cycle in which the host has seen the end of everything.
     """
-    own = [tables.number(name) for name in ("MOD", "REF", "PREAB", "PRE")]
-    org = organisation
-    layout = [org.banks, org.bank_groups, org.row_buffers, org.queue, int(org.eager_precharge)]
-    return np.array([*layout, *own, *refresh], np.int64)
+    queues = _QUEUES.get(reorders)
+    operations = instructions[:, 0]
+    parts = np.where(operations < NONE, operations, NONE)
+    if queues is not None:
+        may = rules.commands[np.maximum(operations, 0), QUEUE] > 0
+        parts[(operations >= 0) & may & (instructions[:, -1] == UNTOLD)] = _QUEUED
+    ends = np.flatnonzero((parts[1:] != parts[:-1]) | (parts[1:] < NONE)) + 1
+    filled = np.zeros(members.shape[1], bool)  # kinds of channel with requests in their queues
+    cycles = start = 0
+    for stop in [*ends.tolist(), len(parts)]:
+        part = int(parts[start])
+        taking = members[start:stop][operations[start:stop] >= 0].any(axis=0)
+        if queues is not None and part == _QUEUED:
+            queues.send(instructions, members, start, stop, rules, state)
+            filled |= taking
+        else:
+            if queues is not None:
+                leaving = filled if part < NONE else filled & taking
+                for k in np.flatnonzero(leaving):
+                    queues.drain(rules, state, int(k))
+                filled &= ~leaving
+            if part < NONE:
+                cycles = finish(rules, state, part == _SYNC)
+                state.host[ARRIVAL] = cycles + 1
+            else:
+                in_turn(instructions, members, start, stop, rules, state)
+        start = stop
+    if queues is not None:
+        for k in np.flatnonzero(filled):
+            queues.drain(rules, state, int(k))
+    end = finish(rules, state, True)
+    return int(cycles if operations[-1] == _DONE else end)
 
 
 def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:

@@ -172,9 +172,9 @@ def _read_by_host(builder: Builder, gemv: Gemv, hardware: Hardware) -> None:
         stream(builder, hardware, "RD", weights)
         return
     x, y = (ceil_div(2 * gemv.problems * gemv.m * length, width) for length in (gemv.k, gemv.n))
-    row = 0
+    place = 0
     for command, columns in (("RD", weights + x), ("WR", y), ("RD", x), ("WR", y)):
-        row = stream(builder, hardware, command, columns, row)
+        place = stream(builder, hardware, command, columns, place)
         builder.add(SYNC)
 
 

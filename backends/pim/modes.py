@@ -59,4 +59,4 @@ def leave(builder: Builder) -> None:
     for bank in (0, 1):
         builder.add("WRREG", bank=bank, row=LEAVE_ROW, column=_MODE_COLUMN)
     for bank in (0, 1):
-        builder.add("RD", bank=bank, row=PARK_ROW)
+        builder.add("RD", bank=bank, row=PARK_ROW, hold=1 << bank)

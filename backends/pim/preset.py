@@ -42,6 +42,8 @@ class Organisation:
         row_buffers: 2 where commands of the units have a row buffer of their own.
         queue: requests a channel's controller holds.
         eager_precharge: the controller closes a row as soon as no request before the next barrier wants it.
+        reorders: which of the requests that wait in its queue a controller takes first: the ``oldest_ready``, or
+            ``columns_first``, those of open rows; empty where it takes them in order.
         softmax_lanes: elements a near-memory softmax unit takes a cycle; 0 without one.
     """
 
@@ -59,6 +61,7 @@ class Organisation:
     row_buffers: int
     queue: int
     eager_precharge: bool
+    reorders: str = ""
     softmax_lanes: int = 0
 
     @property
@@ -80,6 +83,7 @@ class Command:
         buffer: which row buffer it uses.
         latency: cycles from issue to completion.
         blocking: the host waits for it before it sends anything else.
+        queue: ``reads`` or ``writes``: where it waits if the controller reorders requests; empty if it keeps its turn.
         bus_bytes: bytes on the channel's data bus.
         energy_pj: of one issue on one channel, all banks it reaches together.
     """
@@ -93,6 +97,7 @@ class Command:
     buffer: int = 0
     latency: str = "1"
     blocking: bool = False
+    queue: str = ""
     bus_bytes: int = 0
     energy_pj: float = 0.0
 

@@ -12,6 +12,10 @@ HOST = "HOST"
 SYNC = "SYNC"
 """The host waits until every channel has finished what it was sent."""
 
+DONE = "DONE"
+"""As SYNC, but an access whose row has been opened and that has not been issued is not waited for: what the AiM
+simulator's SYNC and EOC do."""
+
 Indices = int | NDArray[np.integer]
 
 
@@ -24,7 +28,9 @@ class Program:
         operations: ``[n]`` which command.
         banks, rows, columns: ``[n]`` where; bank is -1 for commands of a whole channel.
         counts: ``[n]`` how many consecutive columns.
-        holds: ``[n]`` bit b set: bank b is wanted until the next barrier (see ``Organisation.eager_precharge``).
+        holds: ``[n]`` bit b set: bank b is wanted until the next barrier (see ``Organisation.eager_precharge``). -1
+            where that is not told: its own bank, and the controller may reorder the request (see
+            ``Organisation.reorders``).
         channels: ``[n]`` bit c set: channel c takes part.
     """
 
@@ -58,14 +64,13 @@ class Builder:
         row: int = -1,
         column: int = 0,
         count: int = 1,
-        hold: int | None = None,
+        hold: int = -1,
         channels: int | None = None,
     ) -> None:
-        """Append one instruction. It holds its own bank unless told otherwise."""
+        """Append one instruction."""
         operation = self._names.setdefault(name, len(self._names))
-        held = (-1 if bank < 0 else 1 << bank) if hold is None else hold
         mask = self._everyone if channels is None else _signed(channels)
-        self._scalars.append((operation, bank, row, column, count, held, mask))
+        self._scalars.append((operation, bank, row, column, count, hold, mask))
 
     def extend(
         self,
@@ -76,13 +81,14 @@ class Builder:
         row: Indices = -1,
         column: Indices = 0,
         count: Indices = 1,
+        hold: int = -1,
         channels: Indices | None = None,
     ) -> None:
-        """Append ``len(which)`` instructions that hold every bank; ``which`` are indices into ``names``."""
+        """Append ``len(which)`` instructions; ``which`` are indices into ``names``."""
         self._flush()
         numbers = np.array([self._names.setdefault(name, len(self._names)) for name in names])
         mask = self._everyone if channels is None else channels
-        fields = (numbers[which], bank, row, column, count, -1, mask)
+        fields = (numbers[which], bank, row, column, count, hold, mask)
         block = np.empty((len(which), len(fields)), np.int64)
         for part, field in zip(block.T, fields, strict=True):
             part[:] = field

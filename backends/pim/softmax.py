@@ -61,10 +61,10 @@ class SoftmaxFamily(Family):
         org = hardware.organisation
         columns = ceil_div(elements, org.channels * org.lanes)
         builder = Builder(org.channels)
-        row = stream(builder, hardware, "RD", columns)
+        place = stream(builder, hardware, "RD", columns)
         builder.add(SYNC)
         builder.add(HOST, count=softmax_cycles(str(schedule["place"]), elements, hardware))
-        stream(builder, hardware, "WR", columns, row)
+        stream(builder, hardware, "WR", columns, place)
 
         def compute(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
             return softmax(inputs[0].astype(np.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -14,38 +14,34 @@ from fettle.backends.pim.preset import LEVELS, Preset, read_preset
 
 NONE = -1
 
+WHOLE, ACTIVATE, PRECHARGE, OPENS, CLOSES, BUFFER, MODE, LATENCY, BLOCKING, STRIDE, QUEUE, GAPS, GAPS_END = range(13)
+"""What ``Rules.commands`` has of each command."""
+LEVEL, AFTER, CYCLES = range(3)
+"""What ``Rules.gaps`` has of each constraint."""
+COUNT, WITHIN, MEMBERS = range(3)
+"""What ``Rules.windows`` has of each window; whether command c counts is in column ``MEMBERS + c``."""
+
+READS, WRITES = 1, 2
+"""Queues of requests that a controller may reorder; 0 is none, ``OPENED`` of :mod:`state` a third."""
+
 
 class Rules(NamedTuple):
-    """What the controllers know of commands, by their numbers, in the order ``issue`` takes them.
+    """What the controllers know of a device, whole numbers in arrays: few types are quick to compile.
 
     Attributes:
-        starts, before, level, cycles: constraints sorted by the command they hold back: those of command c are
-            ``starts[c] … starts[c+1]``; a command ``before`` at ``level`` (0 channel, 1 bank group, 2 bank).
-        stride: cycles between two of the same command at the same place.
-        whole: command addresses the channel.
-        activate, precharge: what opens and closes the row a command needs, or NONE. A command that opens a row needs
-            none open.
-        opens, closes, buffer, mode, latency, blocking: see :class:`fettle.backends.pim.preset.Command`; mode 0 is
-            array, 1 register, NONE either.
-        windows: ``[w, 2]`` (count, cycles), and ``members[w, c]``: command c counts.
+        commands: ``[commands, 13]``, by number. ``WHOLE``: it addresses the channel. ``ACTIVATE``, ``PRECHARGE``: what
+            opens and closes the row it needs, or NONE; a command that opens a row needs none open. ``OPENS``,
+            ``CLOSES``, ``BUFFER``, ``LATENCY``, ``BLOCKING``, ``QUEUE``: see
+            :class:`fettle.backends.pim.preset.Command`. ``MODE``: 0 array, 1 register, NONE either. ``STRIDE``: cycles
+            between two of it at the same place. ``GAPS … GAPS_END``: its constraints on what follows.
+        gaps: ``[constraints, 3]``: command ``AFTER`` comes at least ``CYCLES`` later at ``LEVEL`` (0 channel, 1 bank
+            group, 2 bank).
+        windows: ``[windows, 2 + commands]``: at most ``COUNT`` of the members ``WITHIN`` so many cycles.
     """
 
-    starts: NDArray[np.int32]
-    before: NDArray[np.int32]
-    level: NDArray[np.int32]
-    cycles: NDArray[np.int64]
-    stride: NDArray[np.int64]
-    whole: NDArray[np.bool_]
-    activate: NDArray[np.int32]
-    precharge: NDArray[np.int32]
-    opens: NDArray[np.bool_]
-    closes: NDArray[np.bool_]
-    buffer: NDArray[np.int32]
-    mode: NDArray[np.int32]
-    latency: NDArray[np.int64]
-    blocking: NDArray[np.bool_]
+    commands: NDArray[np.int64]
+    gaps: NDArray[np.int64]
     windows: NDArray[np.int64]
-    members: NDArray[np.bool_]
 
 
 @attrs.frozen(eq=False)
@@ -84,30 +80,35 @@ def _compile(preset: Preset) -> Tables:
             for after in preset.expand(second):
                 key = (number[after], LEVELS.index(level), number[before])
                 longest[key] = max(longest.get(key, 0), preset.cycles(formula))
-    ordered = sorted(longest.items())
-    held_back = np.array([key[0] for key, _ in ordered], np.int32)
+    ordered = sorted((before, level, after, cycles) for (after, level, before), cycles in longest.items())
+    befores = np.array([before for before, _, _, _ in ordered])
     commands = preset.commands.values()
     closer = {number[c.open[0]]: number[c.open[1]] for c in commands if c.open}
     modes = {"array": 0, "register": 1, "": NONE}
+    queues = {"": 0, "reads": READS, "writes": WRITES}
+    rows = [
+        [
+            c.scope == "channel",
+            number[c.open[0]] if c.open else NONE,
+            number[c.open[1]] if c.open else closer.get(i, NONE),
+            c.opens,
+            c.closes,
+            c.buffer,
+            modes[c.mode],
+            preset.cycles(c.latency),
+            c.blocking,
+            _stride(longest, i),
+            queues[c.queue],
+            np.searchsorted(befores, i),
+            np.searchsorted(befores, i, side="right"),
+        ]
+        for i, c in enumerate(commands)
+    ]
+    windows = [[w.count, preset.cycles(w.cycles), *(name in w.commands for name in names)] for w in preset.windows]
     rules = Rules(
-        starts=np.searchsorted(held_back, np.arange(len(names) + 1)).astype(np.int32),
-        before=np.array([key[2] for key, _ in ordered], np.int32),
-        level=np.array([key[1] for key, _ in ordered], np.int32),
-        cycles=np.array([cycles for _, cycles in ordered], np.int64),
-        stride=np.array([_stride(longest, number) for number in range(len(names))], np.int64),
-        whole=np.array([c.scope == "channel" for c in commands]),
-        activate=_numbers(number[c.open[0]] if c.open else NONE for c in commands),
-        precharge=_numbers(number[c.open[1]] if c.open else closer.get(i, NONE) for i, c in enumerate(commands)),
-        opens=np.array([c.opens for c in commands]),
-        closes=np.array([c.closes for c in commands]),
-        buffer=_numbers(c.buffer for c in commands),
-        mode=_numbers(modes[c.mode] for c in commands),
-        latency=np.array([preset.cycles(c.latency) for c in commands], np.int64),
-        blocking=np.array([c.blocking for c in commands]),
-        windows=np.array([[w.count, preset.cycles(w.cycles)] for w in preset.windows], np.int64).reshape(-1, 2),
-        members=np.array([[name in w.commands for name in names] for w in preset.windows], bool).reshape(
-            -1, len(names)
-        ),
+        commands=np.array(rows, np.int64),
+        gaps=np.array([[level, after, cycles] for _, level, after, cycles in ordered], np.int64),
+        windows=np.array(windows, np.int64).reshape(len(windows), MEMBERS + len(names)),
     )
     return Tables(names, rules)
 
@@ -115,7 +116,3 @@ def _compile(preset: Preset) -> Tables:
 def _stride(longest: Mapping[tuple[int, int, int], int], command: int) -> int:
     """The longest constraint between two of the same command; at most one command is issued a cycle."""
     return max(1, *(longest.get((command, level, command), 0) for level in range(len(LEVELS))))
-
-
-def _numbers(values: Iterable[int]) -> NDArray[np.int32]:
-    return np.array(list(values), np.int32)

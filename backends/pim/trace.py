@@ -6,7 +6,8 @@ Our form names a command and where it goes; fields with their usual value are le
     HOST count=12
 
 ``count`` (1) is consecutive columns; ``channels`` (all) a bit mask; ``bank``, ``row``, ``column`` (0); ``hold`` the
-banks wanted until the next barrier (the instruction's own). ``HOST`` and ``SYNC`` are the host's. Devices with a
+banks wanted until the next barrier (the instruction's own; reads and writes that say it keep their turn where the
+controller reorders them). ``HOST``, ``SYNC`` and ``DONE`` are the host's. Devices with a
 global buffer also read the instructions of the open AiM simulator, separated by blanks or commas, e.g.
 ``AiM MAC_ABK 64 0xffffffff 3``, ``W CFR 0 1``. ``#`` begins a comment.
 """
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable
 
 from fettle.backends.pim.device import Hardware
-from fettle.backends.pim.program import HOST, SYNC, Builder, Program
+from fettle.backends.pim.program import DONE, HOST, SYNC, Builder, Program
 from fettle.graph.errors import InvalidArgument
 
 _MOST_COUNT = 1 << 24
@@ -39,7 +40,7 @@ _INSTRUCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AF": ("AF", ("channels",)),
     "EWMUL": ("EWMUL", ("count", "channels", "row")),
     "EWADD": (HOST, ("gpr", "gpr", "gpr")),
-    "SYNC": (SYNC, ()),
+    "SYNC": (DONE, ()),
 }
 """Instructions of the AiM simulator: our command, and the fields in their order."""
 
@@ -63,7 +64,7 @@ def write_trace(program: Program, channels: int) -> tuple[str, ...]:
         words += [f"row={row}"] if row >= 0 else []
         words += [f"column={column}"] if column else []
         words += [f"count={count}"] if count != 1 else []
-        words += [f"hold={hold:#x}"] if hold not in (-1, 1 << max(bank, 0)) else []
+        words += [f"hold={hold:#x}"] if hold != -1 else []
         words += [f"channels={mask:#x}"] if mask != everyone else []
         lines.append(" ".join(words))
     return tuple(lines)
@@ -83,6 +84,8 @@ def read_trace(lines: Iterable[str], hardware: Hardware) -> Program:
         try:
             if words[0] in ("AiM", "W", "R"):
                 if words[1:2] == ["EOC"]:
+                    if len(builder):
+                        builder.add(DONE)
                     break
                 _read_instruction(builder, words, hardware)
             else:
@@ -131,7 +134,7 @@ def _read_instruction(builder: Builder, words: list[str], hardware: Hardware) ->
 
 def _add(builder: Builder, name: str, values: dict[str, int], hardware: Hardware) -> None:
     org, commands = hardware.organisation, hardware.preset.commands
-    if name not in commands and name not in (HOST, SYNC):
+    if name not in commands and name not in (HOST, SYNC, DONE):
         raise InvalidArgument(f"{hardware.preset.name} has no command {name[:32]!r}; it has {' '.join(commands)}")
     everyone = (1 << org.channels) - 1
     limits = {

@@ -11,8 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.engine import Issued
+from fettle.backends.pim.program import SYNC, Program
 
 
 class Event(NamedTuple):
@@ -54,6 +57,40 @@ def violations(issued: Issued, hardware: Hardware, slack: int = 0) -> list[str]:
     for channel, commands in events(issued, hardware.tables.names).items():
         found += [f"channel {channel}: {wrong}" for wrong in _channel(commands, hardware, slack)]
     return found
+
+
+def misplaced(issued: Issued, hardware: Hardware, program: Program) -> list[str]:
+    """What a controller that reorders requests got wrong; empty if nothing.
+
+    Every column that a channel was sent is accessed once, and no other; those of one place keep their order, and none
+    is accessed before the host sent it, one instruction a cycle, nor across a wait.
+    """
+    wrong = []
+    columns = {name for name, command in hardware.preset.commands.items() if command.open}
+    for channel in np.unique(issued.channels).tolist():  # one of each kind
+        sent: dict[tuple[int, int, int], list[tuple[str, int, int]]] = defaultdict(list)
+        waits = 0
+        for n, name in enumerate(program.names[i] for i in program.operations.tolist()):
+            waits += name == SYNC
+            if name in columns and int(program.channels[n]) >> channel & 1:
+                bank, row, first = int(program.banks[n]), int(program.rows[n]), int(program.columns[n])
+                for column in range(first, first + int(program.counts[n])):
+                    sent[bank, row, column].append((name, n, waits))
+        phase = 0
+        for at in np.flatnonzero(issued.channels == channel).tolist():
+            name, time = hardware.tables.names[issued.commands[at]], int(issued.times[at])
+            if name not in columns:
+                continue
+            place = int(issued.banks[at]), int(issued.rows[at]), int(issued.columns[at])
+            if not sent[place] or sent[place][0][0] != name:
+                wrong.append(f"channel {channel}: {name} at {place} was not to come now")
+                continue
+            _, n, waits = sent[place].pop(0)
+            if time <= n or waits < phase:
+                wrong.append(f"channel {channel}: {name} at {place} comes in cycle {time}, too soon or too late")
+            phase = waits
+        wrong += [f"channel {channel}: {place} was not accessed" for place, left in sent.items() if left]
+    return wrong
 
 
 def _channel(commands: list[Event], hardware: Hardware, slack: int) -> list[str]:

@@ -16,7 +16,7 @@ from fettle.backends.pim.report import time_program
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.workload import Workload
-from tests.backends.pim.checker import violations
+from tests.backends.pim.checker import misplaced, violations
 
 PRESETS = ("gddr6-aim", "hbm-pim", "hbm3-attacc", "neupims", "upmem")
 POLICY = MeasurePolicy(samples=1)
@@ -85,7 +85,10 @@ def check_one(session: object, device: Device, workload: Workload, schedule: Sch
     assert timing.issued is not None
     if timing.cycles != dict(trial.measurement.counters).get("cycles", timing.cycles):
         wrong.append(where + "recording changes the cycles")
-    return wrong + [v + " " + where for v in violations(timing.issued, hardware, one.slack)[:3]]
+    wrong += [v + " " + where for v in violations(timing.issued, hardware, one.slack)[:3]]
+    if not hardware.organisation.reorders:
+        return wrong
+    return wrong + [v + " " + where for v in misplaced(timing.issued, hardware, one.program)[:3]]
 
 
 def main(wanted: int, seed: int, *, scaled: bool = False, each: int = 10) -> None:

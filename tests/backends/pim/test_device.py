@@ -29,7 +29,7 @@ def test_a_preset_names_its_sources_and_only_its_own_commands(name: str) -> None
         assert level in ("channel", "bankgroup", "bank")
         assert {*preset.expand(first), *preset.expand(second)} <= set(preset.commands)
         assert preset.cycles(cycles) >= 0
-    assert len(tables(name).rules.before) >= len(preset.constraints)
+    assert len(tables(name).rules.gaps) >= len(preset.constraints)
 
 
 def test_cycles_are_sums_and_never_negative() -> None:

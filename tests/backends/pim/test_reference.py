@@ -121,16 +121,20 @@ HBM_PIM_UNITS = [
     ("elementwise shape=4194304 expr=relu(x0)", 7011, 7739),
 ]
 HBM_PIM_HOST = [
+    ("matmul m=1 n=64 k=64", 143, 143),
+    ("matmul m=1 n=256 k=256", 255, 255),
+    ("matmul m=1 n=512 k=512", 639, 639),
     ("matmul m=1 n=1024 k=1024", 2175, 2555),
-    ("matmul m=2 n=2048 k=2048", 8384, 9153),
-    ("matmul m=1 n=8192 k=4096", 65748, 71634),
+    ("matmul m=1 n=4096 k=4096", 32960, 36179),
+    ("matmul m=1 n=8192 k=8192", 131309, 143393),
+    ("elementwise shape=4096 expr=relu(x0)", 97, 97),
     ("elementwise shape=131072 expr=x0+x1", 836, 836),
     ("elementwise shape=1048576 expr=x0+x1", 6233, 6651),
     ("elementwise shape=4194304 expr=relu(x0)", 16599, 17504),
 ]
 """Cycles without and with refresh by the rules of PIMSimulator's controller and kernels (64 channels, two ranks),
 carried out cycle by cycle with its out-of-order queue. At 4096 x 4096 they give 13112 and 36179; it reports 13166 and
-36082."""
+36082. It now and then misses a refresh, because it opens rows while one is due; ours does not."""
 
 
 def _hbm_pim(text: str, refresh: str, **schedule: str) -> int:
@@ -152,8 +156,66 @@ def test_hbm_pim_read_by_the_host_is_near_the_reference_at_other_shapes(
     text: str, without: int, refreshed: int
 ) -> None:
     by_host = {"dataflow": "host"} if text.startswith("matmul") else {"place": "host"}
-    assert _hbm_pim(text, "off", **by_host) == pytest.approx(without, rel=0.1)
-    assert _hbm_pim(text, "on", **by_host) == pytest.approx(refreshed, rel=0.12)
+    assert _hbm_pim(text, "off", **by_host) == pytest.approx(without, abs=2)
+    assert _hbm_pim(text, "on", **by_host) == pytest.approx(refreshed, rel=0.07)
+
+
+BANKS_IN_TURNS = [f"{row} {bank}" for row in range(4) for _ in range(16) for bank in range(16)]
+COLUMNS_IN_TURNS = [f"{row} {bank}" for row in range(4) for bank in range(16) for _ in range(16)]
+
+
+def single_bank(instruction: str, places: list[str]) -> list[str]:
+    return [f"AiM {instruction} 0 0xff {bank} {row}" for row, bank in map(str.split, places)]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "places", "cycles"),
+    [
+        ("RD_SBK", BANKS_IN_TURNS, 2974),
+        ("WR_SBK", BANKS_IN_TURNS, 3201),
+        ("RD_SBK", COLUMNS_IN_TURNS, 2672),
+        ("WR_SBK", COLUMNS_IN_TURNS, 3350),
+    ],
+    ids=["reads, banks in turns", "writes, banks in turns", "reads, columns in turns", "writes, columns in turns"],
+)
+def test_single_bank_accesses_are_reordered_like_the_aim_simulators(
+    instruction: str, places: list[str], cycles: int
+) -> None:
+    """Totals of its controller's rules, carried out cycle by cycle."""
+    assert aim(*single_bank(instruction, places)) == cycles
+
+
+@pytest.mark.parametrize(
+    ("lines", "cycles"),
+    [
+        (["RD_SBK 8 3", "WR_SBK 12 1", "RD_MAC"], 132),  # an opened row's read comes back before the result
+        (["RD_SBK 9 2", "RD_SBK 9 3", "CFR", "RD_SBK 5 3"], 101),  # the third opens its row before the second
+        (["WR_SBK 0 0", "WR_SBK 0 1", "RD_SBK 0 0"], 104),  # the read is answered from the writes that wait
+        (["RD_SBK 0 0"], 3),  # its row is opened: the simulator's end of compute asks for no more
+    ],
+    ids=str,
+)
+def test_single_bank_accesses_among_others(lines: list[str], cycles: int) -> None:
+    written = []
+    for name, *place in map(str.split, lines):
+        written.append("W CFR 0 1" if name == "CFR" else " ".join(["AiM", name, "0", "0x1", *place]))
+    assert aim(*written) == cycles
+
+
+def test_a_trace_without_an_end_of_compute_waits_for_opened_rows() -> None:
+    backend, device = resolve_device("pim:gddr6-aim")
+    opened_read_and_seen = 1 + 36 + 50 + 2 + 1  # RCDRD, CL, BL
+    assert backend.simulate_trace(device, ["AiM RD_SBK 0 0x1 0 0"]).cycles == opened_read_and_seen
+
+
+@pytest.mark.parametrize("preset", ["gddr6-aim", "hbm-pim"])
+def test_refreshes_go_on_while_no_request_waits(preset: str) -> None:
+    backend, device = resolve_device(f"pim:{preset},refresh=on,channels=1")
+    lines = ["RD bank=0 row=0", "HOST count=40000", "RD bank=0 row=1"]
+    result = backend.simulate_trace(device, lines)
+    assert 40000 < result.cycles < 40500
+    assert dict(result.commands)["REF"] in (40000 // 3900, 40000 // 3333)
+    assert (dict(result.commands)["RD"], dict(result.commands)["ACT"]) == (2, 2)
 
 
 def test_channels_that_do_different_things_do_not_wait_for_each_other() -> None:

@@ -1,0 +1,187 @@
+"""A controller that reorders reads and writes of single banks as PIMSimulator's does (DRAMSim2).
+
+One request a cycle enters the queue. A column whose row is open goes first, the oldest of them; else the oldest request
+of a closed bank has its row opened; else a row that no request in the queue wants is closed, banks taking turns. A
+refresh that is due closes rows before anything else is done in a cycle.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from fettle.backends.pim.controller import FIRST_COLUMN, FIRST_ROW, OPERATION, PLACE, TIMES, Members
+from fettle.backends.pim.state import (
+    ARRIVAL,
+    BANK,
+    BANKS,
+    CLOSE_ONE,
+    CLOSED,
+    COLUMN,
+    COMMAND,
+    DEPTH,
+    DUE,
+    ENTRY,
+    FINISHED,
+    FOREVER,
+    HELPER,
+    INTERVAL,
+    NOW,
+    REF,
+    ROW,
+    SEEN,
+    SLACK,
+    TURN,
+    WAITING,
+    State,
+    earliest,
+    put,
+    remove,
+)
+from fettle.backends.pim.tables import ACTIVATE, LATENCY, NONE, QUEUE, READS, Rules
+
+QUEUE_OF_ALL = READS
+"""Reads and writes share a queue."""
+
+
+@njit(**ENTRY)
+def send(
+    program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
+) -> None:  # pragma: no cover (compiled)
+    """Queue instructions ``start … stop``, all of commands that may be reordered."""
+    for n in range(start, stop):
+        following = state.host[ARRIVAL] + 1
+        for k in range(members.shape[1]):
+            if members[n, k]:
+                following = max(following, _queue(program[n], k, rules, state))
+        state.host[ARRIVAL] = following
+
+
+@njit(**ENTRY)
+def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (compiled)
+    """Serve all requests."""
+    while state.clocks[k, WAITING + QUEUE_OF_ALL] > 0:
+        _step(rules, state, k, FOREVER)
+
+
+@njit(**HELPER)
+def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -> int:  # pragma: no cover (compiled)
+    """Queue one instruction in a channel; returns when the next may arrive."""
+    clocks = state.clocks
+    entered = state.host[ARRIVAL]
+    for i in range(instruction[TIMES]):
+        while _step(rules, state, k, entered - 1):
+            pass
+        while clocks[k, WAITING + QUEUE_OF_ALL] == state.device[DEPTH]:
+            _step(rules, state, k, FOREVER)
+            entered = max(entered, clocks[k, NOW] + 1)
+        request = state.requests[k, QUEUE_OF_ALL, clocks[k, WAITING + QUEUE_OF_ALL]]
+        request[COMMAND], request[BANK] = instruction[OPERATION], instruction[PLACE]
+        request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
+        clocks[k, WAITING + QUEUE_OF_ALL] += 1
+        entered += 1
+    return entered
+
+
+@njit(**HELPER)
+def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
+    """Issue the next command, unless that is after a cycle; says whether it was issued."""
+    clocks, device, rows = state.clocks, state.device, state.rows[k, 0]
+    first = max(clocks[k, NOW], clocks[k, SEEN]) + 1
+    if first > until:
+        return False
+    column, activate, time, opening, wanted = _choose(rules, state, k, first)
+    step, bank, when = NONE, NONE, min(time, opening)
+    # Rows nobody wants are closed in cycles left free.
+    for turn in range(device[BANKS]):
+        b = (clocks[k, TURN] + turn) % device[BANKS]
+        if rows[b] != CLOSED and (wanted >> b) & 1 == 0:
+            cycle = max(first, earliest(rules, state, k, device[CLOSE_ONE], b))
+            if cycle < when:
+                step, bank, when = device[CLOSE_ONE], b, cycle
+    late = clocks[k, DUE] + (device[SLACK] * device[INTERVAL] if when == time else 0)
+    if when >= late:
+        step, bank, when = _refresh(rules, state, k, first, time)
+    elif step != NONE and when <= until:
+        clocks[k, TURN] = bank
+    if when > until or when == FOREVER:
+        if until < FOREVER:
+            clocks[k, SEEN] = until
+        return False
+    if step != NONE:
+        put(rules, state, k, step, bank, NONE, NONE, when)
+        return True
+    request = state.requests[k, QUEUE_OF_ALL, column if time <= opening else activate]
+    command, bank = request[COMMAND], request[BANK]
+    if time <= opening:
+        put(rules, state, k, command, bank, request[ROW], request[COLUMN], when)
+        clocks[k, FINISHED] = max(clocks[k, FINISHED], when + rules.commands[command, LATENCY])
+        remove(state, k, QUEUE_OF_ALL, column)
+    else:
+        put(rules, state, k, rules.commands[command, ACTIVATE], bank, request[ROW], NONE, when)
+    return True
+
+
+@njit(**HELPER)
+def _choose(
+    rules: Rules, state: State, k: int, first: int
+) -> tuple[int, int, int, int, int]:  # pragma: no cover (compiled)
+    """What requests can do from a cycle on.
+
+    Returns:
+        The request whose column is next, the one whose row is opened next, when each can be (FOREVER: never), and the
+        banks (a bit each) whose open row is wanted.
+    """
+    column, activate, time, opening = NONE, NONE, FOREVER, FOREVER
+    wanted, closed, found = 0, 0, 0  # banks; in ``found`` writes are a number of banks further on
+    banks = state.device[BANKS]
+    for i in range(state.clocks[k, WAITING + QUEUE_OF_ALL]):
+        request = state.requests[k, QUEUE_OF_ALL, i]
+        command, bank, row = request[COMMAND], request[BANK], request[ROW]
+        if state.rows[k, 0, bank] == CLOSED:
+            if (closed >> bank) & 1 == 0:
+                closed |= 1 << bank
+                cycle = max(first, earliest(rules, state, k, rules.commands[command, ACTIVATE], bank))
+                if cycle < opening:
+                    activate, opening = i, cycle
+        elif state.rows[k, 0, bank] == row:
+            wanted |= 1 << bank
+            reads = rules.commands[command, QUEUE] == READS
+            here, there = (bank, banks + bank) if reads else (banks + bank, bank)
+            if (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
+                found |= 1 << here
+                cycle = max(first, earliest(rules, state, k, command, bank))
+                if cycle < time:
+                    column, time = i, cycle
+    return column, activate, time, opening, wanted
+
+
+@njit(**HELPER)
+def _follows(state: State, k: int, i: int) -> bool:  # pragma: no cover (compiled)
+    """Whether a request must wait for an earlier one of the same column."""
+    requests = state.requests[k, QUEUE_OF_ALL]
+    for j in range(i):
+        same = requests[j, BANK] == requests[i, BANK] and requests[j, ROW] == requests[i, ROW]
+        if same and requests[j, COLUMN] == requests[i, COLUMN]:
+            return True
+    return False
+
+
+@njit(**HELPER)
+def _refresh(
+    rules: Rules, state: State, k: int, first: int, when: int
+) -> tuple[int, int, int]:  # pragma: no cover (compiled)
+    """What is done next where a refresh is due: a row is closed, or all are refreshed; or a column is read or written
+    ``when`` that is sooner. No row is opened: PIMSimulator opens them, and then may never find all of them closed."""
+    device, due = state.device, max(first, state.clocks[k, DUE])
+    step, bank, closed = NONE, NONE, True
+    for b in range(device[BANKS]):
+        if state.rows[k, 0, b] != CLOSED:
+            cycle = max(due, earliest(rules, state, k, device[CLOSE_ONE], b))
+            if cycle < when or (cycle == when and step == NONE):
+                step, bank, when = device[CLOSE_ONE], b, cycle
+            closed = False
+    if closed:
+        return device[REF], NONE, max(due, earliest(rules, state, k, device[REF], 0))
+    return step, bank, when

@@ -67,6 +67,9 @@ _ROWS_AT_ONCE = 16
 _SELDOM = 128
 """Elements of K with one scale from which on."""
 
+_SHARE = 3
+"""Packed weights over a third of the last cache come from memory for the most part, as others use it too."""
+
 _LARGEST_BODY = 160
 """Dot products of one unrolled loop body, which bounds the time LLVM takes."""
 
@@ -187,6 +190,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     """What one would write first: all threads; the largest square of tiles where there are tiles, else register tiles.
 
     Codes that are bytes already are read again for each block of rows, and come to the cache early enough unasked.
+    Weights that come from memory are read in runs of a whole tile: down narrower panels each run is 2 KB apart.
     """
     m, n = workload["m"], workload["n"]
     order = orders(workload, device)[0]
@@ -195,8 +199,9 @@ def default(workload: Workload, device: Device) -> Schedule:
     rows, vectors = _untuned_tile(m, packed, algorithm)
     is_decoded_often = m > rows and packed.field < 8
     is_read_often = algorithm == "vnni" and m > rows and packed.field == 8
+    is_streamed = algorithm == "vnni" and m <= rows and packed.packed_bytes > cpu.last_level_bytes(device) // _SHARE
     tile = max(t for t in _tiles(n) if t <= 64)
-    panel = min(tile, 64) if is_read_often else min(tile, 32)
+    panel = tile if is_read_often or is_streamed else min(tile, 32)
     return Schedule.of(
         algorithm=algorithm,
         order=order,

@@ -15,6 +15,7 @@ from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv import layouts, spaces
 from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.pages import in_huge_pages
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -40,7 +41,9 @@ class Gemv(Family):
         return Plan.of(workload, schedule).layout
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        return layouts.packed_constants(workload, constants, Plan.of(workload, schedule))
+        plan = Plan.of(workload, schedule)
+        packed = layouts.packed_constants(workload, constants, plan)
+        return tuple(map(in_huge_pages, packed)) if plan.pages == "huge" else packed
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(*_analysed(candidate.workload, candidate.schedule))

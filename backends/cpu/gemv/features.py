@@ -65,6 +65,7 @@ def plan_features(plan: Plan, cycles: Mapping[str, float]) -> dict[str, float]:
         **{f"log_{cause}_cycles": math.log2(1.0 + value) for cause, value in cycles.items() if cause != "all"},
         "bits": float(plan.format.bits),
         "log_group": math.log2(plan.group),
+        "huge_pages": float(plan.pages == "huge"),
     }
 
 

@@ -61,6 +61,7 @@ class Plan:
     threads: int
     preparation: str
     split: str = "contiguous"
+    pages: str = "system"
     converts_half: bool = True
     prepared: str = ""
     planes_apart: int = 1

@@ -11,6 +11,7 @@
 ``threads``    threads that share the tiles
 ``split``      tiles of a thread: neighbours (``contiguous``), or every ``threads``-th (``interleaved``)
 ``preparation``  each thread prepares the activations for itself (``private``), or all share it (``shared``)
+``pages``      of the packed weights: the ``system``'s choice, or ``huge`` where NumPy would not ask for them
 =============  ====================================================================================
 """
 
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan
 from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "3"
+VERSION = "4"
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 
@@ -150,6 +152,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("threads", cpu.thread_counts(device)),
         Parameter.categorical("split", ("contiguous", "interleaved")),
         Parameter.categorical("preparation", preparations),
+        Parameter.categorical("pages", _pages(workload, choices)),
     )
     constraints = [
         *(_isas_of(algorithm, choices) for algorithm in algorithms),
@@ -193,6 +196,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         threads=threads,
         split="contiguous",
         preparation="shared" if threads > 1 and m > _PRIVATE_ROWS and not plan.prepared else "private",
+        pages="system",
     )
 
 
@@ -215,6 +219,13 @@ def _tiles(n: int) -> tuple[int, ...]:
     """Tile heights that pad N little; the two smallest always."""
     least = ceil_div(n, _TILES[0]) * _TILES[0]
     return tuple(t for t in _TILES if t <= 32 or ceil_div(n, t) * t <= least * _LARGEST_PADDING)
+
+
+def _pages(workload: Workload, choices: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Huge pages are a choice for codes that fill one and for which NumPy does not ask for them anyway."""
+    sizes = [_plan(workload, *pair).weight_bytes for pair in choices]
+    is_choice = any(pages.HUGE <= size < pages.OF_ITS_OWN for size in sizes)
+    return ("system", "huge") if is_choice else ("system",)
 
 
 def _registers(isa: str) -> int:

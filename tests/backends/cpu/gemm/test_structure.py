@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fettle.backends.api import Candidate, DeviceText, Schedule
+from fettle.backends.api import Candidate, Device, DeviceText, Schedule
 from fettle.backends.cpu import CpuBackend, codegen
-from fettle.backends.cpu.gemm import Gemm
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.gemm import Gemm, spaces
 from fettle.graph.workload import Workload
 
 _STACK_VECTOR = re.compile(r"[-\w]*\(%r[sb]p\),?.*%zmm|%zmm\d+,\s*[-\w]*\(%r[sb]p\)")
@@ -66,3 +67,12 @@ def test_few_rows_are_one_register_tile_by_default(
     device = backend.device(DeviceText.parse("cpu,isa=avx512vnni"))
     schedule = backend.default(Workload.parse(f"matmul m={m} n=64 k=256 act=f32 weight={weight}"), device)
     assert (schedule["rows"], schedule["vectors"]) == tile
+
+
+@pytest.mark.parametrize(("m", "n", "panel"), [(8, 4096, 32), (8, 11008, 64), (32, 11008, 32)])
+def test_large_weights_that_are_read_once_are_read_in_runs_of_a_tile_by_default(m: int, n: int, panel: int) -> None:
+    """8.7 and 23 MB, where a third of the last cache is 11 MB; 32 rows read the codes they decoded from L1."""
+    facts = {"arch": "x86_64", "isa": " ".join(sorted(cpu.LEVELS["avx512vnni"])), "L3_bytes": 32 << 20}
+    workload = Workload.parse(f"matmul m={m} n={n} k=4096 act=f32 weight=u4:128")
+    schedule = spaces.default(workload, Device("cpu", "", facts, {"threads": 1}))
+    assert (schedule["tile"], schedule["panel"]) == (64, panel)

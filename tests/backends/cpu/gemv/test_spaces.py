@@ -12,7 +12,9 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
 from fettle.backends.cpu.gemv.features import busiest_thread
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.pages import HUGE
 from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.graph import data
 from fettle.graph.workload import Workload
 
 GEMV = Gemv()
@@ -152,3 +154,31 @@ def test_half_tables_are_tried_where_they_take_fewer_instructions_than_dot_produ
     workload = Workload.parse(f"matmul m=1 n=256 k=256 act=f32 weight={weight}")
     parameters = {p.name: p.choices for p in GEMV.space(workload, device("avx512vnni")).parameters}
     assert ("mirror" in parameters["algorithm"]) == is_tried
+
+
+@pytest.mark.parametrize(
+    ("weight", "n", "is_choice"),
+    [
+        ("u4:128", 1024, False),  # 0.5 MB fill no huge page
+        ("bip1:128", 4096, True),
+        ("u2:128", 3200, True),
+        ("u4:128", 4096, False),  # from 4 MB on NumPy asks for huge pages itself
+    ],
+)
+def test_huge_pages_are_a_choice_where_they_are_no_matter_of_course(weight: str, n: int, is_choice: bool) -> None:
+    workload = Workload.parse(f"matmul m=1 n={n} k={n} act=f32 weight={weight}")
+    parameters = {p.name: p.choices for p in GEMV.space(workload, device("avx512vnni")).parameters}
+    assert parameters["pages"] == (("system", "huge") if is_choice else ("system",))
+    assert GEMV.default(workload, device("avx512vnni"))["pages"] == "system"
+
+
+def test_weights_in_huge_pages_are_the_same_weights() -> None:
+    workload = Workload.parse("matmul m=1 n=40 k=64 act=f32 weight=u4:32:zp")
+    schedule = GEMV.default(workload, device("avx512vnni")).as_dict()
+    constants = [data.operands(workload, 0)[1]]
+    system, huge = (
+        GEMV.pack(workload, Schedule.of(**(schedule | {"pages": p})), constants) for p in ("system", "huge")
+    )
+    for expected, found in zip(system, huge, strict=True):
+        np.testing.assert_array_equal(expected, found)
+        assert found.ctypes.data % HUGE == 0

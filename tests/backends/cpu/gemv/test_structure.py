@@ -40,7 +40,7 @@ def needs(algorithm: str, isa: str) -> None:
 def assembly(text: str, **changes: Any) -> str:
     workload, device = Workload.parse(text), cpu.default_device()
     fixed = {"threads": 1, "preparation": "private", "batch": 1, "blocks": 1, "unroll": 4, "tile": 64, "prefetch": 0}
-    schedule = Schedule.of(split="contiguous", **(fixed | changes))
+    schedule = Schedule.of(split="contiguous", pages="system", **(fixed | changes))
     assert not spaces_reason(workload, schedule)
     return codegen.assembly(Gemv().lower(Candidate(workload, device, schedule)), device)
 

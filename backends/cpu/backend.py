@@ -28,6 +28,7 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.attention import Attention
 from fettle.backends.cpu.bound import workload_bound
 from fettle.backends.cpu.conv import Conv
+from fettle.backends.cpu.conv8 import Conv8
 from fettle.backends.cpu.dense import Dense
 from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.gemm import Gemm
@@ -40,7 +41,7 @@ from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Gemm(), Gemv(), Rows(), Attention(), Prepare())
+FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Conv8(), Gemm(), Gemv(), Rows(), Attention(), Prepare())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 

@@ -36,6 +36,16 @@ def storing(format: Format) -> tuple[float, float]:
     return relative, 2.0**-24 if format.kind == "f16" else 2.0**-125
 
 
+def storing_codes(value: NDArray[np.float64], error: NDArray[np.float64], format: Format) -> Reference:
+    """Numbers in a plain integer format: the nearest whole number, halves to the even one, between its bounds.
+
+    Exact, unless an ``error`` may lead to another whole number.
+    """
+    limits = np.iinfo(format.dtype)
+    low, stored, high = (np.clip(np.rint(v), limits.min, limits.max) for v in (value - error, value, value + error))
+    return Reference(stored, np.maximum(np.maximum(high - stored, stored - low), 0.5))
+
+
 @attrs.frozen(eq=False)
 class Reference:
     """The right answer of one call, and how far a kernel may be from it.

@@ -9,7 +9,8 @@ import numpy as np
 
 from fettle.graph.epilogues import Epilogue, epilogue_operands
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Operator, Reference, choice, extent
+from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Flag, Operator, Reference, choice, extent, flag
+from fettle.graph.operators.codes import check_codes, default_out, finished, random_codes, zero_operand
 from fettle.graph.operators.windows import Padding, Steps, padding, steps
 from fettle.graph.quantized import Operand
 from fettle.graph.tensors import TensorSpec
@@ -22,6 +23,8 @@ class Conv2d(Operator):
     Channels come in ``group`` groups: output channel o reads the C / group channels from c0 = ⌊o / (OC / group)⌋ ·
     (C / group) on. ``stride`` and ``dilation`` are one number, or ``rows x columns``; ``pad`` see :class:`Padding`.
     ``epilogue`` as in matmul: its rows ``b0 …`` hold one number for each output channel.
+    With ``act=u8`` or ``act=i8`` the weight is of 8-bit integers too, and all is as :mod:`fettle.graph.operators.codes`
+    says; outside the image x is its zero point.
     """
 
     name: ClassVar[str] = "conv2d"
@@ -37,9 +40,11 @@ class Conv2d(Operator):
         Field("pad", padding, default=lambda v: Padding((0, 0, 0, 0))),
         Field("dilation", steps, default=lambda v: Steps((1, 1))),
         Field("group", extent, default=lambda v: 1),
-        Field("act", choice("f32")),
-        Field("weight", choice("f32")),
+        Field("act", choice("f32", "u8", "i8")),
+        Field("weight", choice("f32", "i8")),
         Field("epilogue", Epilogue.parse, optional=True),
+        Field("zero", flag, default=lambda v: Flag(False)),
+        Field("out", choice("f32", "i32", "u8", "i8"), default=default_out),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -49,32 +54,43 @@ class Conv2d(Operator):
         for size, taps, outputs in zip("hw", ("kh", "kw"), _outputs(values), strict=True):
             if outputs < 1:
                 raise InvalidWorkload(f"conv2d: a filter of {taps}={values[taps]} does not fit {size}={values[size]}")
+        check_codes("conv2d", values, _terms(values))
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         v = values
         return (
             TensorSpec("x", (v["n"], v["c"], v["h"], v["w"]), v["act"]),
             TensorSpec("weight", (v["oc"], v["c"] // v["group"], v["kh"], v["kw"]), v["weight"], constant=True),
+            *zero_operand(v),
             *epilogue_operands(v["epilogue"], v["oc"], self.result(v)),
         )
 
     def result(self, values: Mapping[str, Any]) -> TensorSpec:
-        return TensorSpec("y", (values["n"], values["oc"], *_outputs(values)), values["act"])
+        return TensorSpec("y", (values["n"], values["oc"], *_outputs(values)), values["out"])
 
     def flops(self, values: Mapping[str, Any]) -> int:
         """Two for each tap and output element, those of the padding included."""
         return 2 * self.result(values).size * _terms(values)
 
     def sample(self, values: Mapping[str, Any], tensor: TensorSpec, rng: np.random.Generator) -> Operand:
-        """Standard normal activations; weights scaled by 1/√(C / group · KH·KW)."""
+        """Standard normal activations; weights scaled by 1/√(C / group · KH·KW). Codes of any value."""
+        if values["act"].kind != "f32":
+            return random_codes(tensor, _terms(values), rng)
         numbers = rng.standard_normal(tensor.shape, np.float32)
         if tensor.name == "weight":
             numbers /= np.float32(np.sqrt(_terms(values)))
         return numbers
 
     def reference(self, values: Mapping[str, Any], operands: Sequence[Operand]) -> Reference:
-        """float64, one tap after another; tolerance of a matmul with K = C / group · KH·KW (see there), plus 2^-125."""
+        """float64, one tap after another; tolerance of a matmul with K = C / group · KH·KW (see there), plus 2^-125.
+
+        Sums of products of codes are exact.
+        """
         x, weight, *others = (np.asarray(operand).astype(np.float64) for operand in operands)
+        if values["zero"]:
+            x = x - others.pop(0)
+        if values["act"].kind != "f32":
+            return finished(values, self._correlate(values, x, weight), [row.reshape(-1, 1, 1) for row in others])
         expected = self._correlate(values, x, weight)
         magnitude = self._correlate(values, np.abs(x), np.abs(weight))
         tolerance = CONFIDENCE * np.sqrt(_terms(values)) * UNIT_ROUNDOFF * magnitude

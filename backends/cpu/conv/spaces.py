@@ -35,6 +35,8 @@ _SMALL = (
 
 def supports(workload: Workload, device: Device) -> Support:
     """Convolutions whose operands, and what a task of the untuned schedule copies, 32-bit offsets reach."""
+    if workload["act"].kind != "f32":
+        return Support.no("convolves f32")
     if max(t.size for t in (*workload.operands, workload.result)) > _MAX_ELEMENTS // 16:
         return Support.no("an operand has more than 2^27 elements")
     geometry = Geometry.of(workload, default(workload, device), device)

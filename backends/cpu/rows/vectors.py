@@ -76,6 +76,7 @@ class Vectors:
     Attributes:
         lanes: float32 values per vector.
         fuses: multiply and add round once.
+        is_x86: the device has the instructions of x86.
         scales: the device multiplies by powers of two, and rounds to whole numbers, in one instruction each.
         act: format of arrays in memory: ``f32``, ``bf16`` or ``f16`` (which needs the feature f16c).
         size: bytes of an element in memory.
@@ -89,6 +90,7 @@ class Vectors:
         self.dtype = f"float32x{self.lanes}"
         self.fuses = "fma" in features
         self.scales = "avx512f" in features
+        self.is_x86 = device.fact("arch") in ("x86_64", "AMD64")
         self._device = device
 
     def of_floats(self) -> Vectors:

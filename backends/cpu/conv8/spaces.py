@@ -1,0 +1,106 @@
+"""What the family makes, its schedules, and the untuned one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.conv8.plan import Plan
+from fettle.backends.spaces import is_valid
+from fettle.graph.operators.codes import CODES
+from fettle.graph.workload import Workload
+
+VERSION = "conv8-1"
+
+_MAX_ELEMENTS = 2**27
+"""Of an operand, and of what a task copies: index arithmetic in the kernels is 32 bits wide."""
+
+_L2 = 512 << 10
+"""Bytes assumed where the machine does not tell."""
+
+_LATENCY = 4
+"""Dot products in flight that keep a unit with a latency of four cycles busy."""
+
+_TILES = (
+    *((8, 3), (12, 2), (6, 4), (8, 2), (4, 4), (6, 3), (6, 2), (4, 3), (4, 2), (8, 1), (12, 1), (2, 4), (2, 3)),
+    *((6, 1), (4, 1), (1, 8), (1, 6), (1, 4), (1, 3), (2, 2), (1, 2), (2, 1), (1, 1)),
+)
+"""Register tiles (micro_oc, vectors) of the untuned choice, the better ones first."""
+
+
+def supports(workload: Workload, device: Device) -> Support:
+    """Convolutions of codes whose operands, and what a task of the untuned schedule copies, offsets reach."""
+    if workload["act"].kind not in CODES:
+        return Support.no("convolves codes of 8 bits")
+    if max(t.size for t in (*workload.operands, workload.result)) > _MAX_ELEMENTS:
+        return Support.no("an operand has more than 2^27 elements")
+    if Plan.of(workload, default(workload, device), device).grid.input_size > _MAX_ELEMENTS:
+        return Support.no("one row of the input and its padding has more than 2^27 words")
+    return Support.yes()
+
+
+def space(workload: Workload, device: Device) -> Space:
+    """Every schedule worth trying."""
+    v = workload.values
+    rows, columns = workload.result.shape[2:]
+    oc, words = v["oc"] // v["group"], math.ceil(v["c"] // v["group"] / 4)
+    lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
+    registers = 32 if lanes == 16 else 16
+    shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
+    parameters = [
+        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 12) if r // 2 < oc and r < oc + 4)),
+        Parameter(
+            "vectors",
+            tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
+        ),
+        Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
+        Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
+        Parameter.categorical("inner", ("weights", "inputs")),
+        Parameter("threads", tuple(sorted({1, most}))),
+    ]
+    (down, over), (tall, wide) = v["stride"], v["dilation"]
+    band = f"(tile_h * {down} + {v['kh'] * tall}) * {over * (columns + v['kw'] * wide)}"
+    l2 = cpu.cache_bytes(device, "L2") or _L2
+    return Space(
+        parameters,
+        [
+            Constraint(
+                f"(micro_oc + 1) * vectors + 1 <= {registers}", "the register tile and its inputs fit in the registers"
+            ),
+            Constraint(f"tile_oc == 1 or tile_oc * micro_oc < {oc} + 2 * micro_oc", "a tile has channels to work on"),
+            Constraint(f"tile_h == 1 or 4 * {words} * {band} <= {l2}", "a band of the input fits the L2 cache"),
+        ],
+        version=VERSION,
+    )
+
+
+def default(workload: Workload, device: Device) -> Schedule:
+    """The point that takes the fewest instructions among those of a few register tiles; of equals, the first tile."""
+    points = space(workload, device)
+    found = [
+        (Plan.of(workload, schedule, device).instructions, rank, schedule)
+        for rank, tile in enumerate(_TILES)
+        for schedule in _schedules_of(tile, points, cpu.threads(device))
+    ]
+    return min(found, key=lambda point: point[:2])[2]
+
+
+def _schedules_of(tile: tuple[int, int], points: Space, threads: int) -> Iterator[Schedule]:
+    """Of a register tile, with all threads: each tile of channels and band."""
+    choices = {p.name: p.choices for p in points.parameters}
+    if tile[0] not in choices["micro_oc"] or tile[1] not in choices["vectors"]:
+        return
+    for tile_oc, tile_h in itertools.product(reversed(choices["tile_oc"]), reversed(choices["tile_h"])):
+        schedule = Schedule.of(
+            micro_oc=tile[0], vectors=tile[1], tile_h=tile_h, tile_oc=tile_oc, inner="weights", threads=threads
+        )
+        if is_valid(points, schedule):
+            yield schedule
+
+
+def _bands(rows: int) -> list[int]:
+    """Numbers of bands worth trying: few, and one for each row."""
+    return [b for b in (1, 2, 3, 4, 6, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128) if b < rows] + [rows]

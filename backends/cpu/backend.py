@@ -30,6 +30,7 @@ from fettle.backends.cpu.bound import workload_bound
 from fettle.backends.cpu.conv import Conv
 from fettle.backends.cpu.conv8 import Conv8
 from fettle.backends.cpu.dense import Dense
+from fettle.backends.cpu.dense8 import Dense8
 from fettle.backends.cpu.family import Family
 from fettle.backends.cpu.gemm import Gemm
 from fettle.backends.cpu.gemv import Gemv
@@ -41,7 +42,7 @@ from fettle.graph.errors import InvalidArgument, Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
-FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Conv8(), Gemm(), Gemv(), Rows(), Attention(), Prepare())
+FAMILIES: tuple[Family, ...] = (Dense(), Conv(), Conv8(), Dense8(), Gemm(), Gemv(), Rows(), Attention(), Prepare())
 """All kernel families; the first that supports a workload makes its kernels."""
 
 

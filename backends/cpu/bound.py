@@ -6,6 +6,7 @@ from fettle.backends.api import Bound, Device, Profile, Roof
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.profile import capacities
 from fettle.graph.errors import InvalidArgument
+from fettle.graph.operators.codes import CODES
 from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
 
@@ -69,10 +70,11 @@ def _arithmetic(workload: Workload, device: Device, profile: Profile, count: int
         # a bf16 dot product instruction does two multiply-adds where an f32 one does one
         halves = any(f.kind != "f32" for f in formats) and not cpu.features(device).isdisjoint(_HALF_ARITHMETIC)
         peaks[f32.name] = f32.value * (2 if halves else 1)
-    if any(f.is_quantised for f in formats):
+    products_of_codes = workload.operator in ("matmul", "conv2d") and workload["act"].kind in CODES
+    if any(f.is_quantised for f in formats) or products_of_codes:
         if i8 is None:
             return []  # nothing was measured about arithmetic on bytes
-        peaks[i8.name] = i8.value * max(1.0, *(8.0 / f.bits for f in formats if f.is_quantised))
+        peaks[i8.name] = i8.value * max([1.0, *(8.0 / f.bits for f in formats if f.is_quantised)])
         if tiles_i8 is not None:
             peaks[tiles_i8.name] = tiles_i8.value
     if tiles_bf16 is not None and any(f.kind == "bf16" for f in formats):

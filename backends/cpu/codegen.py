@@ -48,7 +48,7 @@ def isa(device: Device) -> tuple[str, ...]:
 
 
 def _machine_options(device: Device) -> dict[str, Any]:
-    if device.fact("arch") not in ("x86_64", "AMD64"):
+    if not cpu.is_x86(device):
         return {}
     usable = cpu.features(device)
     name, base = next((name, base) for name, base in _X86_LEVELS if base <= usable)

@@ -171,6 +171,11 @@ def vector_bits(device: Device) -> int:
     return 512 if "avx512f" in usable else 256 if "avx2" in usable else 128
 
 
+def is_x86(device: Device) -> bool:
+    """Whether the device has the instructions of x86."""
+    return device.fact("arch") in ("x86_64", "AMD64")
+
+
 def missing_features(isa: tuple[str, ...], machine: Machine | None = None) -> tuple[str, ...]:
     """Those features of ``isa`` that this machine lacks, sorted."""
     return tuple(sorted(set(isa) - (machine or Machine.detect()).features))

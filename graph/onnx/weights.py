@@ -35,7 +35,7 @@ def fill_weights(model: ModelProto, seed: int) -> ModelProto:
 
     Raises:
         InvalidGraph: a weight has no fixed shape.
-        Unsupported: a weight is neither float32, float16 nor uint8.
+        Unsupported: a weight is neither float32, float16, uint8 nor int8.
     """
     names = weight_names(model)
     result = ModelProto()
@@ -71,6 +71,8 @@ def _draw(
     """Random values of a weight, such that results are O(1) as the first node that reads it uses it."""
     if element == TensorProto.UINT8:
         return rng.integers(0, 256, shape, np.uint8)
+    if element == TensorProto.INT8:
+        return rng.integers(-128, 128, shape, np.int8)
     if element not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         raise Unsupported(f"weight {name!r} has element type {TensorProto.DataType.Name(element)}")
     dtype = helper.tensor_dtype_to_np_dtype(element)

@@ -41,7 +41,6 @@ def check_codes(name: str, values: Mapping[str, Any], terms: int) -> None:
         terms: products that are summed to one element.
     """
     act, weight, out = (values[field].kind for field in ("act", "weight", "out"))
-    epilogue: Epilogue | None = values["epilogue"]
     if act not in CODES:
         if weight == "i8" or values["zero"] or out != act:
             raise InvalidWorkload(
@@ -50,7 +49,13 @@ def check_codes(name: str, values: Mapping[str, Any], terms: int) -> None:
         return
     if weight != "i8":
         raise InvalidWorkload(f"{name}: codes are multiplied by codes", hint="write weight=i8")
-    if (out == "i32") != (epilogue is None):
+    check_finish(name, values, terms)
+
+
+def check_finish(name: str, values: Mapping[str, Any], terms: int) -> None:
+    """Reject what sums of products of codes cannot become; see :func:`check_codes`."""
+    out, epilogue = values["out"].kind, values["epilogue"]
+    if out not in ("i32", "f32", *CODES) or (out == "i32") != (epilogue is None):
         raise InvalidWorkload(
             f"{name}: out=i32 are sums of products, other results those of an epilogue",
             hint="leave out= and epilogue= away, or write, say, out=u8 epilogue=y*b0+b1",

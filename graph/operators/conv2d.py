@@ -9,7 +9,17 @@ import numpy as np
 
 from fettle.graph.epilogues import Epilogue, epilogue_operands
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.operators.base import CONFIDENCE, UNIT_ROUNDOFF, Field, Flag, Operator, Reference, choice, extent, flag
+from fettle.graph.operators.base import (
+    CONFIDENCE,
+    UNIT_ROUNDOFF,
+    Field,
+    Flag,
+    Operator,
+    Reference,
+    choice,
+    extent,
+    flag,
+)
 from fettle.graph.operators.codes import check_codes, default_out, finished, random_codes, zero_operand
 from fettle.graph.operators.windows import Padding, Steps, padding, steps
 from fettle.graph.quantized import Operand

@@ -43,7 +43,8 @@ class Elementwise(Operator):
         kinds = {values["act"].kind, values["out"].kind}
         if len(kinds) > 1 and kinds & {"bf16", "f16"}:
             raise InvalidWorkload(
-                f"elementwise: act={values['act']} with out={values['out']}", hint="the two differ in f32, u8 and i8 only"
+                f"elementwise: act={values['act']} with out={values['out']}",
+                hint="the two differ in f32, u8 and i8 only",
             )
 
     def operands(self, values: Mapping[str, Any]) -> tuple[TensorSpec, ...]:

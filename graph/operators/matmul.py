@@ -23,15 +23,12 @@ from fettle.graph.operators.base import (
     flag,
     storing,
 )
+from fettle.graph.operators.codes import CODES, check_finish, finished, random_codes, zero_operand
 from fettle.graph.operators.products import dense_products, quantised_product
 from fettle.graph.operators.weights import random_weight
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
-
-MAX_INTEGER_K = (2**31 - 1) // (128 * 128)
-"""Products of 8-bit integers that surely fit an accumulator of 32 bits."""
-
 
 FP8_ROUNDOFF, FP8_STEP = 2.0**-14, 32
 """Half of what tensor units drop of sums of fp8 products, and the K after which they drop it again."""
@@ -40,18 +37,19 @@ FP8_ROUNDOFF, FP8_STEP = 2.0**-14, 32
 def _default_compute(values: Mapping[str, Any]) -> Format:
     weight = values["weight"]
     rounds = weight is not None and weight.is_quantised and not weight.encodes_numbers
-    return Format("i8") if rounds or isinstance(values["act"], PreparedFormat) else values["act"]
+    codes = isinstance(values["act"], PreparedFormat) or values["act"].kind in CODES
+    return Format("i8") if rounds or codes else values["act"]
 
 
 def _default_out(values: Mapping[str, Any]) -> Format:
     if isinstance(values["act"], PreparedFormat):
         return Format("f32")
-    wide = {"i8": "i32", "f8e4m3": "bf16"}.get(values["act"].kind)
+    wide = {"u8": "i32", "i8": "i32", "f8e4m3": "bf16"}.get(values["act"].kind)
     return values["act"] if wide is None else Format(wide)
 
 
 def _act(text: str) -> Format | PreparedFormat:
-    return PreparedFormat.parse(text) if ":" in text else choice("f32", "bf16", "f16", "i8", "f8e4m3")(text)
+    return PreparedFormat.parse(text) if ":" in text else choice("f32", "bf16", "f16", "u8", "i8", "f8e4m3")(text)
 
 
 def _weight(text: str) -> Format:
@@ -69,9 +67,9 @@ class Matmul(Operator):
     ``invariant`` asks for kernels that give a row of x the same bits whatever M is (for equal N, K and formats).
     ``compute`` says what activations may be rounded to before the product. ``epilogue`` is applied to every
     element of the product before it is stored; its rows ``b0 …`` are constants ``[N]`` in f32, its operands
-    ``x0 …`` have the shape and format of the result. With ``act=i8`` both operands are plain 8-bit integers and the
-    result is their exact product in i32. With ``act=f8e4m3`` both are plain 8-bit floats, whose scales are the
-    epilogue's (``y*b0``), and the result is bf16 unless ``out`` says otherwise. With ``act=i8:128/f32`` or
+    ``x0 …`` have the shape and format of the result. With ``act=u8`` or ``act=i8`` both operands are plain 8-bit
+    integers, see :mod:`fettle.graph.operators.codes`. With ``act=f8e4m3`` both are plain 8-bit floats, whose scales are
+    the epilogue's (``y*b0``), and the result is bf16 unless ``out`` says otherwise. With ``act=i8:128/f32`` or
     ``lut4:128/f32`` x is what the operator ``quantize`` prepared, in the groups of the weight.
     """
 
@@ -85,20 +83,23 @@ class Matmul(Operator):
         Field("weight", _weight, optional=True),
         Field("rhs", choice("f32", "bf16", "f16", "i8"), optional=True),
         Field("compute", choice("i8", "f32", "bf16", "f16", "f8e4m3"), default=_default_compute),
-        Field("out", choice("f32", "bf16", "f16", "i32"), default=_default_out),
+        Field("out", choice("f32", "bf16", "f16", "i32", "u8", "i8"), default=_default_out),
         Field("invariant", flag, default=lambda v: Flag(False)),
         Field("epilogue", Epilogue.parse, optional=True),
+        Field("zero", flag, default=lambda v: Flag(False)),
     )
 
     def check(self, values: Mapping[str, Any]) -> None:
         if (values["weight"] is None) == (values["rhs"] is None):
             raise InvalidWorkload("matmul needs exactly one of weight= (constant) and rhs= (dynamic)")
         weight = values["weight"]
-        if weight is not None and weight.is_quantised and values["batch"] != 1:
+        right_is_plain = weight is None or not weight.is_quantised
+        if not right_is_plain and values["batch"] != 1:
             raise InvalidWorkload("a batched matmul cannot have a quantised weight")
         if isinstance(values["act"], PreparedFormat):
             _check_prepared(values, values["act"])
-        if "i8" in (values["act"].kind, (weight or values["rhs"]).kind) or values["out"].kind == "i32":
+        kinds = {values["act"].kind, values["out"].kind, (weight or values["rhs"]).kind if right_is_plain else ""}
+        if kinds & {"i32", *CODES} or values["zero"]:
             _check_integer(values)
         elif values["act"].kind == "f8e4m3" or (weight is not None and weight.is_fp8):
             _check_fp8(values)
@@ -114,6 +115,7 @@ class Matmul(Operator):
         else:
             x = TensorSpec("x", (*lead, m, k), act)
         extra = epilogue_operands(values["epilogue"], n, self.result(values))
+        extra = (*zero_operand(values), *extra)
         weight: Format | None = values["weight"]
         if weight is None:
             return x, TensorSpec("rhs", (*lead, k, n), values["rhs"]), *extra
@@ -132,8 +134,8 @@ class Matmul(Operator):
         k = values["k"]
         if tensor.name == "x" and isinstance(values["act"], PreparedFormat):
             return values["act"].prepare(rng.standard_normal((values["m"], k), np.float32))
-        if tensor.format.kind == "i8":
-            return rng.integers(-128, 128, tensor.shape, np.int8)
+        if values["act"].kind in CODES:
+            return random_codes(tensor, k, rng)
         if tensor.name not in ("weight", "rhs") or tensor.format.is_fp8:
             return rng.standard_normal(tensor.shape, np.float32).astype(tensor.format.dtype)
         if not tensor.format.is_quantised:
@@ -172,9 +174,11 @@ class Matmul(Operator):
             compute = "f32" if act.element == "i8" else compute
         x = x.astype(np.float64)
         weight = operands[1]
-        if values["act"].kind == "i8":
-            expected = dense_products(x, np.asarray(weight), 1)[0]  # sums below 2^53 are exact
-            return Reference(expected, np.full(expected.shape, 0.5))
+        if values["act"].kind in CODES:
+            others = [np.asarray(o).astype(np.float64) for o in operands[2:]]
+            if values["zero"]:
+                x = x - others.pop(0)
+            return finished(values, dense_products(x, np.asarray(weight), 1)[0], others)  # sums below 2^53 are exact
         if isinstance(weight, QuantizedWeight):
             expected, tolerance = quantised_product(x, weight, compute)
         else:
@@ -197,15 +201,12 @@ class Matmul(Operator):
 
 def _check_integer(values: Mapping[str, Any]) -> None:
     """8-bit integers are multiplied exactly, or not at all."""
-    kinds = tuple(values[name].kind for name in ("act", "compute", "out"))
     right = (values["weight"] or values["rhs"]).kind
-    if kinds != ("i8", "i8", "i32") or right != "i8" or values["epilogue"] is not None:
+    if values["act"].kind not in CODES or right != "i8" or values["compute"].kind != "i8":
         raise InvalidWorkload(
-            "an integer matmul is act=i8 with weight=i8 or rhs=i8, out=i32 and no epilogue",
-            hint="leave out=, compute= and epilogue= away",
+            "an integer matmul is act=u8 or act=i8 with weight=i8 or rhs=i8", hint="leave out=, compute= and zero= away"
         )
-    if values["k"] > MAX_INTEGER_K:
-        raise InvalidWorkload(f"k={values['k']} overflows 32-bit sums of 8-bit products (k <= {MAX_INTEGER_K})")
+    check_finish("matmul", values, values["k"])
 
 
 def _check_fp8(values: Mapping[str, Any]) -> None:

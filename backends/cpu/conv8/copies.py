@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fettle.backends.cpu.conv8.plan import WORD, Plan
+from fettle.backends.cpu.conv8.plan import Plan
 from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, splat, store
+from fettle.backends.cpu.integers.words import WORD
 
 _LONGEST = 64
 """Bytes of the longest vector."""

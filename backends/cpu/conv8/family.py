@@ -10,8 +10,9 @@ import numpy as np
 
 from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.conv8 import spaces
-from fettle.backends.cpu.conv8.plan import WORD, Plan
+from fettle.backends.cpu.conv8.plan import Plan
 from fettle.backends.cpu.family import Family, Lowered, Spaces
+from fettle.backends.cpu.integers.words import WORD
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 

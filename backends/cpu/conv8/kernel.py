@@ -22,10 +22,10 @@ from tvm.script.ir_builder import IRBuilder
 
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv8.copies import Words, copy
-from fettle.backends.cpu.conv8.dots import add_products
-from fettle.backends.cpu.conv8.finish import DTYPES, finish
 from fettle.backends.cpu.conv8.plan import Plan
 from fettle.backends.cpu.gemv.words import Buffer, Expr, Registers, T, argument, load, loop, parallel, splat, store
+from fettle.backends.cpu.integers.dots import add_products
+from fettle.backends.cpu.integers.finish import DTYPES, finish
 from fettle.backends.cpu.rows.vectors import Vectors
 
 _UNROLLED_TAPS = 9
@@ -83,22 +83,27 @@ class _Thread:
     def tasks(self, thread: Expr) -> None:
         """All tasks of a thread."""
         g = self.plan.grid
-        with T.serial(0, T.min(g.share, g.tasks - T.min(thread * g.share, g.tasks))) as i:
-            task = thread * g.share + i
+        with T.serial(0, T.min(g.share, g.tasks - T.min(thread * g.share, g.tasks))) as number:
+            task = thread * g.share + number
             image, rest = task // (g.bands * g.oc_tiles), task % (g.bands * g.oc_tiles)
             row0 = T.Bind(T.min(rest // g.oc_tiles * g.tile_h, g.rows - g.tile_h))
             panel0 = rest % g.oc_tiles * g.tile_oc
             self.words.copy(image, row0)
-            if g.weights_inside:
-                with loop(g.groups) as group, loop(g.tile_oc) as i, T.If(panel0 + i < g.panels), T.Then():
-                    self._micro_tile(image, group, panel0 + i, i * g.micro_oc)
-                with loop(g.tile_oc) as i:
-                    self._write(image, row0, panel0 + i, i * g.micro_oc)
-            else:
-                with loop(g.tile_oc) as i, T.If(panel0 + i < g.panels), T.Then():
-                    with loop(g.groups) as group:
-                        self._micro_tile(image, group, panel0 + i, 0)
-                    self._write(image, row0, panel0 + i, 0)
+            self._panels(image, row0, panel0)
+
+    def _panels(self, image: Expr, row0: Expr, panel0: Expr) -> None:
+        """A task's panels of output channels, once its words are there."""
+        g = self.plan.grid
+        if g.weights_inside:
+            with loop(g.groups) as group, loop(g.tile_oc) as i, T.If(panel0 + i < g.panels), T.Then():
+                self._micro_tile(image, group, panel0 + i, i * g.micro_oc)
+            with loop(g.tile_oc) as i:
+                self._write(image, row0, panel0 + i, i * g.micro_oc)
+            return
+        with loop(g.tile_oc) as i, T.If(panel0 + i < g.panels), T.Then():
+            with loop(g.groups) as group:
+                self._micro_tile(image, group, panel0 + i, 0)
+            self._write(image, row0, panel0 + i, 0)
 
     def _of_group(self, image: Expr, count: int) -> Expr:
         """Where a group's share begins among ``count`` things of each group."""
@@ -119,7 +124,7 @@ class _Thread:
             start = word * g.channel + group * g.micro_n
             self._taps(acc, filters, word, start)
         for slot, (o, v) in slots:
-            rows = [row[channels[o]] for row in self.rows]
+            rows = [self.vectors.spread(row[channels[o]]) for row in self.rows]
             value = finish(self.vectors, acc[slot], g.epilogue, rows, self.plan.out)
             store(self.results, (held + o) * self.run + group * g.micro_n + v * g.lanes, value, g.lanes)
 
@@ -137,10 +142,10 @@ class _Thread:
             place = start + self._shift(r, s)
             codes = [load(self.words.planes, place + v * g.lanes, g.lanes) for v in range(g.vectors)]
             for o in range(g.micro_oc):
-                weight = T.Bind(self.weights[filters, word, r * g.kw + s, o])
+                weights = splat(T.Bind(self.weights[filters, word, r * g.kw + s, o]), g.lanes)
                 for v in range(g.vectors):
                     slot = o * g.vectors + v
-                    acc[slot] = add_products(acc[slot], codes[v], weight, g.lanes, self.plan.dot)
+                    acc[slot] = add_products(acc[slot], codes[v], weights, g.lanes, self.plan.dot)
 
         if g.taps <= _UNROLLED_TAPS:
             for r, s in itertools.product(range(g.kh), range(g.kw)):

@@ -9,10 +9,8 @@ import attrs
 from fettle.backends.api import Device, Schedule
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.integers.words import OFFSET, WORD, dots_of
 from fettle.graph.workload import Workload
-
-WORD = 4
-"""Codes of a word: what a dot product of bytes adds to one sum."""
 
 _WORDS, _ROW, _FINISH = 11, 16, 12
 """Instructions that make a vector of words of rows of codes, begin and end a row, and finish a vector of sums."""
@@ -30,7 +28,7 @@ class Plan:
         by_rows: a word holds the codes that four rows of the filter meet; groups of one channel have no others.
         act, out: formats of x and of the result.
         has_zero: the zero point of x is an operand.
-        dot: how bytes are multiplied, see :mod:`fettle.backends.cpu.conv8.dots`.
+        dot: how bytes are multiplied, see :mod:`fettle.backends.cpu.integers.dots`.
     """
 
     grid: Geometry
@@ -78,13 +76,13 @@ class Plan:
             act=v["act"].kind,
             out=v["out"].kind,
             has_zero=bool(v["zero"]),
-            dot=_dot(device),
+            dot=dots_of(device),
         )
 
     @property
     def offset(self) -> int:
         """What is added to a code of x to make it unsigned."""
-        return 128 if self.act == "i8" else 0
+        return OFFSET[self.act]
 
     @property
     def is_flat(self) -> bool:
@@ -120,10 +118,3 @@ class Plan:
         copied = planes * rows * (_ROW + _WORDS * math.ceil(columns / g.lanes))
         loads = vectors // g.micro_oc
         return vectors * (g.c * g.taps + _FINISH) + loads * g.c * g.taps + g.share * copied
-
-
-def _dot(device: Device) -> str:
-    needed = {512: "avx512vnni", 256: "avxvnni"}.get(cpu.vector_bits(device))
-    if needed in cpu.features(device):
-        return "vnni"
-    return "pairs" if device.fact("arch") in ("x86_64", "AMD64") else "plain"

@@ -85,20 +85,19 @@ def default(workload: Workload, device: Device) -> Schedule:
         for rank, tile in enumerate(_TILES)
         for schedule in _schedules_of(tile, points, cpu.threads(device))
     ]
-    return min(found, key=lambda point: point[:2])[2]
+    ascending = (schedule for *_, schedule in sorted(found, key=lambda point: point[:2]))
+    return next(schedule for schedule in ascending if is_valid(points, schedule))
 
 
 def _schedules_of(tile: tuple[int, int], points: Space, threads: int) -> Iterator[Schedule]:
-    """Of a register tile, with all threads: each tile of channels and band."""
+    """Of a register tile, with all threads: each tile of channels and band, valid or not."""
     choices = {p.name: p.choices for p in points.parameters}
     if tile[0] not in choices["micro_oc"] or tile[1] not in choices["vectors"]:
         return
     for tile_oc, tile_h in itertools.product(reversed(choices["tile_oc"]), reversed(choices["tile_h"])):
-        schedule = Schedule.of(
+        yield Schedule.of(
             micro_oc=tile[0], vectors=tile[1], tile_h=tile_h, tile_oc=tile_oc, inner="weights", threads=threads
         )
-        if is_valid(points, schedule):
-            yield schedule
 
 
 def _bands(rows: int) -> list[int]:

@@ -46,15 +46,17 @@ def lower(candidate: Candidate) -> Any:
     workload = candidate.workload
     shape = tuple(workload["shape"])
     names = [*(f"x{i}" for i in range(workload["expr"].arity)), "y"]
-    return function([(name, shape) for name in names], partial(_body, candidate), str(workload["act"]))
+    formats = str(workload["act"]), str(workload["out"])
+    return function([(name, shape) for name in names], partial(_body, candidate), *formats)
 
 
 def _body(candidate: Candidate, *buffers: Any) -> None:
-    act = str(candidate.workload["act"])
+    act, out = str(candidate.workload["act"]), str(candidate.workload["out"])
     v = Vectors(candidate.device, act)
+    results = v.of(out)
     schedule, expression = candidate.schedule, candidate.workload["expr"]
     size = math.prod(candidate.workload["shape"])
-    *xs, y = [viewed(buffer, (size,), act) for buffer in buffers]
+    *xs, y = [*(viewed(buffer, (size,), act) for buffer in buffers[:-1]), viewed(buffers[-1], (size,), out)]
     unroll, chunk, streams = schedule["unroll"], schedule["chunk"], schedule["stream"]
 
     def write(past_caches: bool, offset: Any, slot: int, mask: Any) -> None:
@@ -62,12 +64,12 @@ def _body(candidate: Candidate, *buffers: Any) -> None:
         if past_caches and mask is None:
             stream(y, offset, value)
         else:
-            v.store(y, [offset], value, mask)
+            results.store(y, [offset], value, mask)
 
     with streaming(v, y, streams):
         head: Any = 0
         if streams:
-            head = until_aligned(v, y, 0, size)
+            head = until_aligned(results, y, 0, size)
             with T.If(head > 0), T.Then():
                 write(False, T.int64(0), 0, v.first(head))
         with v.tasks(-(-size // chunk), schedule["threads"]) as task:

@@ -234,7 +234,7 @@ def _unroll(length: int, device: Device) -> Parameter:
 
 
 def _stream(workload: Workload) -> Parameter:
-    return Parameter("stream", (False, True) if str(workload["act"]) == "f32" else (False,))
+    return Parameter("stream", (False, True) if str(workload.result.format) == "f32" else (False,))
 
 
 def _threads(device: Device) -> Parameter:

@@ -1,7 +1,8 @@
 """Statements over float32 vectors of one width, emitted into the TensorIR function being built.
 
-Arrays in memory may be narrower: bf16 and f16 are widened when loaded, and rounded to nearest even when stored.
-Loops over the vectors of a row are in ``loops``, stores past the caches in ``streaming``.
+Arrays in memory may be narrower: bf16, f16 and codes of 8 bits are widened when loaded, and rounded to nearest even
+when stored, codes between their bounds. Loops over the vectors of a row are in ``loops``, stores past the caches in
+``streaming``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.rows.arrays import ELEMENT_BYTES, element_dtype
+from fettle.backends.cpu.rows.codes import DTYPES, codes
 
 
 class Registers:
@@ -78,7 +80,7 @@ class Vectors:
         fuses: multiply and add round once.
         is_x86: the device has the instructions of x86.
         scales: the device multiplies by powers of two, and rounds to whole numbers, in one instruction each.
-        act: format of arrays in memory: ``f32``, ``bf16`` or ``f16`` (which needs the feature f16c).
+        act: format of arrays in memory: ``f32``, ``bf16``, ``f16`` (which needs the feature f16c), ``u8`` or ``i8``.
         size: bytes of an element in memory.
     """
 
@@ -90,12 +92,16 @@ class Vectors:
         self.dtype = f"float32x{self.lanes}"
         self.fuses = "fma" in features
         self.scales = "avx512f" in features
-        self.is_x86 = device.fact("arch") in ("x86_64", "AMD64")
+        self.is_x86 = cpu.is_x86(device)
         self._device = device
 
     def of_floats(self) -> Vectors:
         """The same vectors, of arrays of f32."""
-        return Vectors(self._device)
+        return self.of("f32")
+
+    def of(self, act: str) -> Vectors:
+        """The same vectors, of arrays of another format."""
+        return Vectors(self._device, act)
 
     # values
 
@@ -187,6 +193,8 @@ class Vectors:
         """Elements as float32."""
         if self.act == "f32":
             return raw
+        if self.act in DTYPES:
+            return T.Cast(_vector("float32", lanes), T.Cast(_vector("int32", lanes), raw))
         if self.act == "f16":
             return T.Cast(_vector("float32", lanes), T.reinterpret(_vector("float16", lanes), raw))
         wide = T.Cast(_vector("uint32", lanes), raw)
@@ -196,6 +204,8 @@ class Vectors:
         """float32 as elements, ties to even; NaN stays NaN."""
         if self.act == "f32":
             return value
+        if self.act in DTYPES:
+            return codes(value, lanes, DTYPES[self.act], self.is_x86)
         value = self.let(value)
         if self.act == "f16":
             return T.reinterpret(_vector("uint16", lanes), T.Cast(_vector("float16", lanes), value))

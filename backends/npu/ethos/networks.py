@@ -33,6 +33,10 @@ _DEVIATIONS = 4.0
 def unsupported(workload: Workload) -> str:
     """Why a workload cannot be written as a network; empty if it can."""
     v = workload.values
+    if v.get("zero") or "u8" in (str(v.get("act")), str(workload.result.format)):
+        return "networks for Ethos-U have codes and steps of their own, not those of a workload"
+    if workload.operator in ("conv2d", "elementwise") and not v["act"].is_float:
+        return "networks for Ethos-U have codes and steps of their own, not those of a workload"
     if workload.operator == "matmul":
         if v["weight"] is None or v["batch"] != 1 or v["epilogue"] is not None:
             return "products for Ethos-U have a constant weight, no batch and no epilogue"

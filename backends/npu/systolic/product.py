@@ -87,6 +87,8 @@ def unsupported(workload: Workload, hardware: Systolic) -> str:
     weight = values["weight"] or values["rhs"]
     if values["epilogue"] is not None:
         return "the npu maps products without an epilogue"
+    if values["zero"] or values["act"].kind == "u8":
+        return "the npu takes signed codes without a zero point"
     if isinstance(values["act"], PreparedFormat):
         return "the npu takes activations that nobody has prepared"
     if weight.is_binary_coded or weight.encodes_numbers:

@@ -30,7 +30,8 @@ class VectorFamily(Family):
     """Tiles of whole rows."""
 
     def unsupported(self, workload: Workload, hardware: Systolic) -> str:
-        return ""
+        floats = workload["act"].is_float and workload.result.format.is_float
+        return "" if floats else "the vector unit takes floats, not codes"
 
     def space(self, workload: Workload, hardware: Systolic) -> Space:
         rows, _ = _shape(workload)

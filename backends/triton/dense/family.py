@@ -39,6 +39,8 @@ class Dense(Family):
         act, right = workload["act"].kind, workload["rhs"] or workload["weight"]
         if act not in _UNITS or right.is_quantised or act not in (right.kind, "f8e4m3"):
             return Support.no("both operands f16, bf16, i8 or plain fp8")
+        if workload["zero"] or (act == "i8" and workload["out"].kind != "i32"):
+            return Support.no("sums of products of i8 only, without a zero point or an epilogue")
         if act == "f8e4m3" and not target.has_fp8:
             return Support.no(f"{target.part} does not multiply OCP's fp8")
         if workload["invariant"]:

@@ -27,6 +27,8 @@ class Rows(Family):
     def supports(self, workload: Workload, target: Target) -> Support:
         if workload.operator not in _OPERATORS:
             return Support.no(f"only {' '.join(_OPERATORS)}")
+        if not (workload["act"].is_float and workload.result.format.is_float):
+            return Support.no("operands and results of floats, not of codes")
         return Support.yes()
 
     def space(self, workload: Workload, target: Target) -> Space:

@@ -19,7 +19,8 @@ def takes_epilogue(match: Match | None) -> bool:
         return False
     if match.workload.operator == "conv2d":
         return True
-    return match.workload.operator == "matmul" and str(match.workload["weight"] or match.workload["rhs"]) == "f32"
+    workload = match.workload
+    return workload.operator == "matmul" and str(workload["weight"] or workload["rhs"]) in ("f32", "i8")
 
 
 def node_term(node: NodeProto, facts: Facts) -> Term | None:
@@ -41,8 +42,9 @@ def extend(product: Match, output: str, term: Term, result: str, facts: Facts) -
     if epilogue is not None and term.count(output) > 1 and "(" in epilogue.text:
         return None  # perhaps a function, which would be called twice
     count = {"b": epilogue.rows, "x": epilogue.operands} if epilogue else {"b": 0, "x": 0}
-    first, rows = product.inputs[:2], list(product.inputs[2 : 2 + count["b"]])
-    full = list(product.inputs[2 + count["b"] :])
+    operands = len(workload.operands) - sum(count.values())  # x, the weight, perhaps a zero point
+    first, rows = product.inputs[:operands], list(product.inputs[operands : operands + count["b"]])
+    full = list(product.inputs[operands + count["b"] :])
     words = {output: f"({epilogue or 'y'})"}
     try:
         shape = facts.shape(output)

@@ -9,6 +9,7 @@ from onnx import GraphProto, NodeProto
 
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.patterns.chains import VIEWS, Term
+from fettle.graph.onnx.patterns.codes import converted, of_codes, reads_codes
 from fettle.graph.onnx.patterns.epilogues import extend, node_term, takes_epilogue
 from fettle.graph.onnx.patterns.match import Facts, Match, elementwise
 from fettle.graph.onnx.patterns.wiring import Wiring
@@ -50,6 +51,7 @@ def fuse(graph: GraphProto, pieces: Iterable[Piece], facts: Facts) -> list[Piece
     fusion = _Fusion(graph, facts)
     for piece in pieces:
         fusion.add(piece)
+    fusion.read_codes()
     return list(fusion.pieces.values())
 
 
@@ -65,11 +67,13 @@ class _Fusion:
         self._facts = facts
         self._wiring = Wiring(graph)
         self._made: dict[str, Piece] = {}  # may still be absorbed; by the tensor they produce
+        self._conversions: dict[str, NodeProto] = {}  # of codes to floats; likewise
         self._views: dict[str, NodeProto] = {}  # nodes that only give a tensor another shape; likewise
 
     def add(self, piece: Piece) -> None:
         """Take in the next piece, fused with those before it."""
         if len(piece.nodes) == 1 and piece.reason != CONSTANT:
+            piece = self._converted(piece)
             piece = self._with_product(piece, node_term(piece.last, self._facts))
         if piece.match is not None and piece.match.term is not None:
             piece = self._with_chains(piece, piece.match.term)
@@ -80,6 +84,34 @@ class _Fusion:
             elif piece.match is None and not piece.last.domain and piece.last.op_type in VIEWS:
                 self._views[piece.last.output[0]] = piece.last
         self.pieces[piece.last.name] = piece
+
+    def read_codes(self) -> None:
+        """Let elementwise pieces of numbers that codes alone stand for read these."""
+        for name, piece in list(self.pieces.items()):
+            if piece.match is None or piece.match.workload.operator != "elementwise":
+                continue
+            casts = {names[0]: self._conversions.get(names[0]) for names in piece.match.inputs}
+            formats = {reads_codes(cast, self._facts) if cast is not None else "" for cast in casts.values()}
+            private = all(self._wiring.is_private(tensor, piece.nodes) for tensor in casts)
+            if not private or len(formats) != 1 or "" in formats:
+                continue
+            nodes = [cast for cast in casts.values() if cast is not None]
+            sources = {cast.output[0]: cast.input[0] for cast in nodes}
+            for cast in nodes:
+                del self.pieces[cast.name]
+            self.pieces[name] = Piece((*nodes, *piece.nodes), of_codes(piece.match, sources, formats.pop()))
+
+    def _converted(self, piece: Piece) -> Piece:
+        """A conversion with what it converts; one of codes to floats may go into what reads it, later."""
+        if reads_codes(piece.last, self._facts):
+            self._conversions[piece.last.output[0]] = piece.last
+            return piece
+        before = self._absorbable(piece.last.input[0], piece.nodes) if piece.last.input else None
+        match = converted(before.match, piece.last) if before is not None and before.match is not None else None
+        if before is None or match is None:
+            return piece
+        self._absorb(before)
+        return Piece((*before.nodes, *piece.nodes), match)
 
     def _absorbable(self, name: str, nodes: Iterable[NodeProto]) -> Piece | None:
         """The piece that makes a tensor which these nodes alone read, with the views between them."""

@@ -1,8 +1,9 @@
-"""Models whose tensors are quantised to 8 bits, as arithmetic in float32 that rounds where they round.
+"""Models whose tensors are quantised to 8 bits, in ONNX's operators for plain tensors.
 
-Whole numbers of 8 bits, and sums of their products up to 2^24, are exact in float32. So a product of quantised tensors
-is one of their values, and QuantizeLinear with DequantizeLinear after it are a division, a rounding, bounds and a
-multiplication, which kernels do in passing.
+Products and what lies between them are computed on codes where that can be (``integers.py``). The rest is arithmetic
+in float32 that rounds where they round. Whole numbers of 8 bits, and products summed up to 2^24, are exact there:
+a product of quantised tensors is one of their values, and QuantizeLinear with DequantizeLinear after it are a division,
+a rounding, bounds and a multiplication, which kernels do in passing.
 """
 
 from __future__ import annotations
@@ -14,31 +15,50 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from fettle.graph.onnx.protos import reads
-from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
+from fettle.graph.onnx.protos import MICROSOFT, reads
+from fettle.graph.onnx.rewriting.integers import at_the_edges, on_codes
+from fettle.graph.onnx.rewriting.qlinear import SPELLED
+from fettle.graph.onnx.rewriting.steps import UNUSUAL
+from fettle.graph.onnx.rewriting.workbench import Chain, Workbench, scaled
 
 _SINCE = 11
 """The opset that has Round, and Clip with bounds as inputs."""
 
-_UNUSUAL = ("block_size", "output_dtype", "precision")
-"""Attributes of QuantizeLinear and DequantizeLinear that say something of blocks and types, unless they are 0."""
-
 _COPIED = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
 
 
-def in_float32(nodes: Iterable[NodeProto], bench: Workbench) -> list[NodeProto]:
-    """The nodes without operators over quantised tensors, and without round trips through 8 bits."""
+def in_plain_operators(nodes: Iterable[NodeProto], bench: Workbench) -> list[NodeProto]:
+    """The nodes without operators over tensors with steps, and without round trips through 8 bits."""
     if bench.opset < _SINCE:
         return list(nodes)
     plain: list[NodeProto] = []
     for node in nodes:
         if node.op_type in ("QLinearConv", "QLinearMatMul") and not node.domain and _has_known_steps(node, bench):
             plain += _of_values(node, bench)
+        elif node.domain == MICROSOFT and node.op_type in SPELLED:
+            plain += SPELLED[node.op_type](node, bench)
         elif node.op_type in ("ConvInteger", "MatMulInteger") and not node.domain and _has_known_zeros(node, bench):
-            plain += _of_codes(node, bench)
+            plain += [_with_plain_weight(node)] if _is_exact(node, bench) else _of_codes(node, bench)
         else:
             plain.append(node)
-    return _without_round_trips(plain, bench)
+    return at_the_edges(_without_round_trips(on_codes(plain, bench), bench), bench)
+
+
+def _is_exact(node: NodeProto, bench: Workbench) -> bool:
+    """Whether kernels multiply the codes themselves: by a constant of int8 with the zero point 0, over two axes at
+    most."""
+    element, shape = bench.constants.get(node.input[1], (0, ()))
+    zero = bench.value(node.input[3]) if len(node.input) > 3 and node.input[3] else np.zeros(1, np.int8)
+    ranks = (3, 4) if node.op_type == "ConvInteger" else (2,)
+    return element == TensorProto.INT8 and len(shape) in ranks and zero is not None and not zero.any()
+
+
+def _with_plain_weight(node: NodeProto) -> NodeProto:
+    """The node without its weight's zero point."""
+    plain = NodeProto()
+    plain.CopyFrom(node)
+    del plain.input[3:]
+    return plain
 
 
 def _has_known_steps(node: NodeProto, bench: Workbench) -> bool:
@@ -64,7 +84,7 @@ def _of_values(node: NodeProto, bench: Workbench) -> list[NodeProto]:
     right.then("DequantizeLinear", w_scale, w_zero, **({"axis": channels} if several else {}))
     nodes, operands = [*left.nodes, *right.nodes], [left.tensor, right.tensor]
     if bias and bias[0]:
-        step = Chain(bench, w_scale, node.name).then("Mul", x_scale)
+        step = scaled(bench, w_scale, x_scale, node.name)
         offset = Chain(bench, bias[0], node.name)
         offset.then("DequantizeLinear", step.tensor, **({"axis": 0} if several else {}))
         nodes += [*step.nodes, *offset.nodes]
@@ -133,7 +153,7 @@ def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain
     scale, zero = [*writer.input, ""][1:3]
     if [scale, zero] != [*reader.input, ""][1:3]:
         return None
-    if any(a.name in _UNUSUAL and a.i for node in (writer, reader) for a in node.attribute):
+    if any(a.name in UNUSUAL and a.i for node in (writer, reader) for a in node.attribute):
         return None
     step, offset = bench.value(scale), bench.value(zero) if zero else np.zeros((), np.uint8)
     if step is None or step.dtype != np.float32 or step.size != 1:

@@ -13,7 +13,7 @@ from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.protos import FETTLE, integer, number, subgraphs
 from fettle.graph.onnx.rewriting import contrib
 from fettle.graph.onnx.rewriting.batchnorm import fold_normalisations
-from fettle.graph.onnx.rewriting.quantisation import in_float32
+from fettle.graph.onnx.rewriting.quantisation import in_plain_operators
 from fettle.graph.onnx.rewriting.transposed import as_convolution
 from fettle.graph.onnx.rewriting.workbench import Workbench
 
@@ -28,7 +28,7 @@ def rewrite(model: ModelProto) -> None:
     graph, bench = model.graph, Workbench(model)
     _check(model, bench.opset)
     nodes: list[NodeProto] = []
-    for node in fold_normalisations(in_float32(graph.node, bench), bench):
+    for node in fold_normalisations(in_plain_operators(graph.node, bench), bench):
         found = contrib.rewritten(node, bench)
         if found is not None:
             nodes += found

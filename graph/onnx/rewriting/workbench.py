@@ -48,11 +48,19 @@ class Workbench:
         tensor = next((tensor for tensor in self.graph.initializer if tensor.name == name), None)
         return None if tensor is None or uses_external_data(tensor) else numpy_helper.to_array(tensor)
 
-    def constant(self, stem: str, values: Sequence[int] | np.ndarray) -> str:
+    def constant(self, stem: str, values: Sequence[int] | np.ndarray | np.float32) -> str:
         """The name of a new initializer; of int64 unless an array says otherwise."""
         name = self.fresh(stem)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
         return name
+
+
+def scaled(bench: Workbench, tensor: str, factor: str, stem: str) -> Chain:
+    """A constant times another: a constant where both are in memory, else a node."""
+    values = bench.value(tensor), bench.value(factor)
+    if values[0] is None or values[1] is None:
+        return Chain(bench, tensor, stem).then("Mul", factor)
+    return Chain(bench, bench.constant(f"{stem}_scaled", np.asarray(values[0] * values[1])), stem)
 
 
 class Chain:

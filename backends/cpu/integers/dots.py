@@ -1,14 +1,14 @@
-"""Sums of four products of bytes in every 32-bit lane, of unsigned x and signed weights::
+"""Sums of four products of bytes in every 32-bit lane, of unsigned codes and signed weights::
 
-    vnni    vpdpbusd
-    pairs   two vpmaddwd of 16-bit pairs, the bytes at even and those at odd places (x86 without the above)
-    plain   four products of 32 bits
+vnni    vpdpbusd
+pairs   two vpmaddwd of 16-bit pairs, the bytes at even and those at odd places (x86 without the above)
+plain   four products of 32 bits
 """
 
 from __future__ import annotations
 
 from fettle.backends.cpu.gemv.integer import dot
-from fettle.backends.cpu.gemv.words import Expr, T, constant, intrinsic, splat
+from fettle.backends.cpu.gemv.words import Expr, T, constant, intrinsic
 
 _PAIRS = {
     16: "llvm.x86.avx512.pmaddw.d.512",
@@ -21,17 +21,16 @@ _EVEN = 0x00FF00FF
 """The bytes at even places of a word."""
 
 
-def add_products(sums: Expr, codes: Expr, weight: Expr, lanes: int, how: str) -> Expr:
-    """``sums`` and, in every lane, the four products of the codes in a word with those of one weight.
+def add_products(sums: Expr, codes: Expr, weights: Expr, lanes: int, how: str) -> Expr:
+    """``sums`` and, in every lane, the four products of a word of codes with one of weights.
 
     No product or sum is cut.
 
     Args:
         codes: unsigned bytes as words, a vector of int32.
-        weight: four signed bytes as one int32.
+        weights: signed bytes, likewise.
         how: ``vnni``, ``pairs`` or ``plain``.
     """
-    weights = splat(weight, lanes)
     if how == "vnni":
         return dot(sums, codes, T.reinterpret(f"int8x{4 * lanes}", weights), lanes)
     if how == "pairs":

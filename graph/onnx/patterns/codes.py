@@ -1,0 +1,101 @@
+"""Conversions between codes of 8 bits and numbers, as part of the workloads before and after them.
+
+A product of codes is a sum of whole numbers; Cast makes floats of it, and an epilogue follows. Round, Clip to the
+bounds of a type and Cast to that type are how results of that type are stored anyway.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from fettle.graph.errors import InvalidWorkload
+from fettle.graph.onnx.patterns.match import CODES, Facts, Match
+from fettle.graph.onnx.protos import integer
+from fettle.graph.workload import Workload
+
+_LIMITS = {"u8": np.iinfo(np.uint8), "i8": np.iinfo(np.int8)}
+
+
+def reads_codes(node: NodeProto, facts: Facts) -> str:
+    """The format of the codes that a node makes floats of; empty if it does anything else."""
+    if node.domain or node.op_type != "Cast" or integer(node, "to", 0) != TensorProto.FLOAT:
+        return ""
+    kind = facts.types.get(node.input[0])
+    return "" if kind is None else CODES.get(kind.element, "")
+
+
+def converted(before: Match, node: NodeProto) -> Match | None:
+    """A product of codes, or an elementwise workload, whose result a Cast converts; None if that cannot be."""
+    if node.domain or node.op_type != "Cast":
+        return None
+    target, workload = integer(node, "to", 0), before.workload
+    fields = dict(workload.fields)
+    expression = {"elementwise": "expr"}.get(workload.operator, "epilogue")
+    out = str(workload.result.format)
+    if out == "i32" and target == TensorProto.FLOAT:
+        fields |= {"epilogue": "y", "out": "f32"}
+    elif out == "f32" and target in CODES and expression in fields and str(workload["act"]) in _taken(workload):
+        text = _without_bounds(fields[expression], CODES[target])
+        if text is None:
+            return None
+        fields |= {expression: text, "out": CODES[target]}
+    else:
+        return None
+    try:
+        return Match(Workload.of(workload.operator, **fields), before.inputs)
+    except InvalidWorkload:
+        return None
+
+
+def of_codes(match: Match, sources: Mapping[str, str], act: str) -> Match:
+    """An elementwise workload of floats that reads codes instead.
+
+    Args:
+        sources: the codes of each float tensor.
+        act: their format.
+    """
+    fields = dict(match.workload.fields)
+    inputs = tuple((sources[name],) for (name,) in match.inputs)
+    workload = Workload.of("elementwise", **{**fields, "act": act, "out": match.workload["out"]})
+    return attrs.evolve(match, workload=workload, inputs=inputs, term=None)
+
+
+def _taken(workload: Workload) -> tuple[str, ...]:
+    """Formats of x from which kernels store codes."""
+    return ("f32", "u8", "i8") if workload.operator == "elementwise" else ("u8", "i8")
+
+
+def _without_bounds(text: str, format: str) -> str | None:
+    """An expression without the rounding and the bounds of a format that end it. None if it ends in no bounds, or in
+    wider ones: then Cast may cut otherwise."""
+    limits = _LIMITS[format]
+    found = _bounded(ast.parse(text, mode="eval").body)
+    if found is None:
+        return None
+    inner, low, high = found
+    if not limits.min <= low <= high <= limits.max:
+        return None
+    if (low, high) != (limits.min, limits.max):
+        return text
+    if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "round":
+        (inner,) = inner.args
+    return ast.unparse(inner)
+
+
+def _bounded(tree: ast.expr) -> tuple[ast.expr, float, float] | None:
+    """``min(max(inner, low), high)``, taken apart."""
+    bounds = []
+    for name in ("min", "max"):
+        if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == name):
+            return None
+        tree, bound = tree.args
+        try:
+            bounds.append(float(ast.literal_eval(bound)))
+        except ValueError:
+            return None
+    return tree, bounds[1], bounds[0]

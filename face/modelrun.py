@@ -15,7 +15,10 @@ from fettle.differences import compare
 from fettle.graph.data import keyed_rng
 from fettle.graph.errors import Unsupported
 from fettle.graph.graph import GraphNode
+from fettle.graph.onnx.load import load
 from fettle.graph.onnx.reference import evaluate
+from fettle.graph.onnx.weightlist import weight_names
+from fettle.graph.onnx.weights import load_weights
 from fettle.graph.onnx_import import Imported
 from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
@@ -76,14 +79,31 @@ def run_model(
             "sum_bytes": runtime.arena.together,
             "method": runtime.arena.method,
         },
-        **_beside_peers(runtime, imported, made_up_inputs(imported, seed), threads=int(resolved.limit("threads", 1))),
+        **_beside_peers(
+            runtime,
+            imported,
+            _as_given(model, imported),
+            made_up_inputs(imported, seed),
+            threads=int(resolved.limit("threads", 1)),
+        ),
     }
 
 
+def _as_given(model: str | os.PathLike[str], imported: Imported) -> bytes:
+    """The model as its file has it, so that a peer optimises it its own way; ours, where weights were made up."""
+    raw, folder = load(model)
+    chosen = imported.model if weight_names(raw) else load_weights(raw, folder)
+    return bytes(chosen.SerializeToString())
+
+
 def _beside_peers(
-    runtime: GraphRuntime, imported: Imported, inputs: dict[str, np.ndarray], threads: int
+    runtime: GraphRuntime, imported: Imported, given: bytes, inputs: dict[str, np.ndarray], threads: int
 ) -> dict[str, Any]:
-    """Each output beside the peers', and the time of a pass of ours and of theirs."""
+    """Each output beside the peers', and the time of a pass of ours and of theirs.
+
+    Args:
+        given: the model for onnxruntime.
+    """
     outputs = runtime(inputs)
     rounded = any(w["compute"].kind == "i8" for w, _ in imported.graph.workloads() if w.operator == "matmul")
     rounded |= any(node.op_type in _ROUNDING for node in imported.model.graph.node)
@@ -92,7 +112,7 @@ def _beside_peers(
     passes: dict[str, Callable[[], object]] = {"fettle": lambda: runtime(inputs)}
     missing: dict[str, str] = {}
     try:
-        session = open_session(imported.model.SerializeToString(), threads)
+        session = open_session(given, threads)
     except Unsupported as error:  # an optional peer may be absent, or lack an operator of the model
         missing["onnxruntime"] = str(error)
     else:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.nbits import NBits, is_nbits
-from fettle.graph.onnx.protos import FETTLE, integer, number, subgraphs
+from fettle.graph.onnx.protos import FETTLE, integer, number, reads, subgraphs
 from fettle.graph.onnx.rewriting import contrib
 from fettle.graph.onnx.rewriting.batchnorm import fold_normalisations
 from fettle.graph.onnx.rewriting.quantisation import in_plain_operators
@@ -27,6 +27,7 @@ def rewrite(model: ModelProto) -> None:
     """
     graph, bench = model.graph, Workbench(model)
     _check(model, bench.opset)
+    read = {name for node in graph.node for name in reads(node)}
     nodes: list[NodeProto] = []
     for node in fold_normalisations(in_plain_operators(graph.node, bench), bench):
         found = contrib.rewritten(node, bench)
@@ -42,8 +43,17 @@ def rewrite(model: ModelProto) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    _let_go(graph, read)
     if any(node.domain == FETTLE for node in nodes) and not any(e.domain == FETTLE for e in model.opset_import):
         model.opset_import.append(helper.make_opsetid(FETTLE, 1))
+
+
+def _let_go(graph: GraphProto, read: set[str]) -> None:
+    """Without the constants that were read before and are not now."""
+    used = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used or tensor.name not in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _check(model: ModelProto, opset: int) -> None:

@@ -12,8 +12,9 @@ from onnx.external_data_helper import uses_external_data
 from fettle.graph.formats import Format
 from fettle.graph.graph import Graph
 from fettle.graph.onnx.load import read_external
+from fettle.graph.onnx.patterns.facts import Facts, NoWorkload
 from fettle.graph.onnx.patterns.fuse import CONSTANT, Piece, fuse
-from fettle.graph.onnx.patterns.match import Facts, NoWorkload, match
+from fettle.graph.onnx.patterns.match import match
 from fettle.graph.onnx.patterns.norms import find_norms
 from fettle.graph.onnx.patterns.sdpa import find_attention
 from fettle.graph.onnx.protos import is_deterministic, reads

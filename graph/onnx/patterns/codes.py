@@ -14,7 +14,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.onnx.patterns.match import CODES, Facts, Match
+from fettle.graph.onnx.patterns.facts import CODES, Facts, Match
 from fettle.graph.onnx.protos import integer
 from fettle.graph.workload import Workload
 

@@ -9,7 +9,7 @@ from onnx import NodeProto
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.onnx.patterns.activations import term_of
 from fettle.graph.onnx.patterns.chains import Term
-from fettle.graph.onnx.patterns.match import Facts, Match, NoWorkload
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
 from fettle.graph.workload import Workload
 
 

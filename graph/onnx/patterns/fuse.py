@@ -11,7 +11,8 @@ from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.patterns.chains import VIEWS, Term
 from fettle.graph.onnx.patterns.codes import converted, of_codes, reads_codes
 from fettle.graph.onnx.patterns.epilogues import extend, node_term, takes_epilogue
-from fettle.graph.onnx.patterns.match import Facts, Match, elementwise
+from fettle.graph.onnx.patterns.facts import Facts, Match
+from fettle.graph.onnx.patterns.match import elementwise
 from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.onnx.protos import reads
 

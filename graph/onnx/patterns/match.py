@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import attrs
 import numpy as np
 from onnx import NodeProto, TensorProto
 
@@ -14,65 +13,10 @@ from fettle.graph.formats import Format
 from fettle.graph.onnx.nbits import NBits
 from fettle.graph.onnx.patterns.activations import ELEMENTWISE, term_of
 from fettle.graph.onnx.patterns.chains import Term
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
+from fettle.graph.onnx.patterns.products import conv, conv_integer, matmul_integer
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
-from fettle.graph.onnx.shapes import TensorType
-from fettle.graph.onnx.windows import Window
 from fettle.graph.workload import Workload
-
-CODES: Mapping[int, str] = {TensorProto.UINT8: "u8", TensorProto.INT8: "i8"}
-"""Formats of codes of 8 bits by ONNX's element types."""
-
-
-class NoWorkload(Exception):
-    """A node that is no workload; the message is the reason."""
-
-
-@attrs.frozen
-class Match:
-    """A node as a workload.
-
-    Attributes:
-        inputs: tensor names of each operand of the workload.
-        term: what an elementwise node computes, for fusing.
-    """
-
-    workload: Workload
-    inputs: tuple[tuple[str, ...], ...]
-    term: Term | None = None
-
-
-@attrs.frozen(eq=False)
-class Facts:
-    """What is known about the tensors of a model.
-
-    Attributes:
-        types: element type and shape by name.
-        constants: names of tensors that do not change between runs.
-        scalars: values of the constants with one element.
-        causal: constants that hide from each query the keys after it, when they are added to logits: the last query is
-            at the last key.
-    """
-
-    types: Mapping[str, TensorType]
-    constants: frozenset[str]
-    scalars: Mapping[str, float]
-    causal: frozenset[str] = frozenset()
-
-    def shape(self, name: str, *elements: int) -> tuple[int, ...]:
-        """Shape of a tensor of float32, or of one of these types; raises NoWorkload for an unknown shape or others."""
-        kind = self.types.get(name)
-        if kind is None or kind.shape is None:
-            raise NoWorkload(f"the shape of {name!r} is not known before it runs")
-        if kind.element not in (elements or (TensorProto.FLOAT,)):
-            expected = " and ".join(map(_element, elements or (TensorProto.FLOAT,)))
-            raise NoWorkload(f"{name!r} has element type {_element(kind.element)}; only {expected} is tuned")
-        if 0 in kind.shape:
-            raise NoWorkload(f"{name!r} is empty")
-        return kind.shape
-
-
-def _element(element: int) -> str:
-    return str(TensorProto.DataType.Name(element))
 
 
 def match(node: NodeProto, facts: Facts) -> Match:
@@ -108,62 +52,6 @@ def _matmul(node: NodeProto, facts: Facts) -> Match:
     else:
         raise NoWorkload(f"batch dimensions {list(x[:-2])} and {list(w_batch)} are broadcast")
     return Match(workload, ((left,), (right,)))
-
-
-def _matmul_integer(node: NodeProto, facts: Facts) -> Match:
-    """Of codes; their zero point may change from run to run."""
-    if node.input[1] not in facts.constants or any(node.input[3:]):
-        raise NoWorkload("MatMulInteger with a weight that is no constant, or has a zero point")
-    x, w = facts.shape(node.input[0], *CODES), facts.shape(node.input[1], TensorProto.INT8)
-    if len(w) != 2:
-        raise NoWorkload(f"MatMulInteger with a weight of shape {list(w)}")
-    workload = Workload.of("matmul", m=math.prod(x[:-1]), n=w[1], k=w[0], **_of_codes(node, facts))
-    return Match(workload, tuple((name,) for name in node.input if name))
-
-
-def _conv(node: NodeProto, facts: Facts) -> Match:
-    """Two axes, or one: then the image has one row."""
-    if any(name not in facts.constants for name in node.input[1:] if name):
-        raise NoWorkload("the weight or bias of Conv is not a constant")
-    formats = {"act": "f32", "weight": "f32"}
-    if len(node.input) > 2 and node.input[2]:
-        formats["epilogue"] = "y+b0"
-    return _convolution(node, facts.shape(node.input[0]), facts.shape(node.input[1]), formats)
-
-
-def _conv_integer(node: NodeProto, facts: Facts) -> Match:
-    """Of codes; their zero point may change from run to run."""
-    if node.input[1] not in facts.constants or any(node.input[3:]):
-        raise NoWorkload("ConvInteger with a weight that is no constant, or has a zero point")
-    x, w = facts.shape(node.input[0], *CODES), facts.shape(node.input[1], TensorProto.INT8)
-    return _convolution(node, x, w, _of_codes(node, facts))
-
-
-def _of_codes(node: NodeProto, facts: Facts) -> dict[str, str]:
-    """Formats of a product of codes of its first input by those of a weight."""
-    zero = {"zero": "true"} if len(node.input) > 2 and node.input[2] else {}
-    return {"act": CODES[facts.types[node.input[0]].element], "weight": "i8", **zero}
-
-
-def _convolution(node: NodeProto, x: Sequence[int], w: Sequence[int], formats: Mapping[str, str]) -> Match:
-    if len(x) not in (3, 4):
-        raise NoWorkload(f"{node.op_type} over {len(x) - 2} axes; only one and two are tuned")
-    window = Window.of(node, x[2:], w[2:])
-    one = (1,) if len(x) == 3 else ()
-    none = (0,) * len(one)
-    pads = (*none, *window.begins, *none, *window.ends)
-    workload = Workload.of(
-        "conv2d",
-        **dict(zip(("n", "c", "h", "w"), (*x[:2], *one, *x[2:]), strict=True)),
-        **dict(zip(("oc", "kh", "kw"), (w[0], *one, *w[2:]), strict=True)),
-        **{"stride": _across(*one, *window.strides), "dilation": _across(*one, *window.dilations)},
-        **{"pad": _across(*pads), "group": integer(node, "group", 1), **formats},
-    )
-    return Match(workload, tuple((name,) for name in node.input if name))
-
-
-def _across(*sizes: int) -> str:
-    return "x".join(map(str, sizes))
 
 
 def _matmul_nbits(node: NodeProto, facts: Facts) -> Match:
@@ -312,9 +200,9 @@ def elementwise(term: Term, shape: Sequence[int]) -> Match:
 
 _MATCHERS: dict[tuple[str, str], Callable[[NodeProto, Facts], Match]] = {
     ("", "MatMul"): _matmul,
-    ("", "Conv"): _conv,
-    ("", "ConvInteger"): _conv_integer,
-    ("", "MatMulInteger"): _matmul_integer,
+    ("", "Conv"): conv,
+    ("", "ConvInteger"): conv_integer,
+    ("", "MatMulInteger"): matmul_integer,
     (MICROSOFT, "MatMulNBits"): _matmul_nbits,
     ("", "Softmax"): _softmax,
     ("", "Attention"): _attention,

@@ -10,8 +10,9 @@ import math
 from onnx import GraphProto, NodeProto
 
 from fettle.graph.errors import InvalidWorkload
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
 from fettle.graph.onnx.patterns.fuse import Piece
-from fettle.graph.onnx.patterns.match import Facts, Match, NoWorkload, shortest
+from fettle.graph.onnx.patterns.match import shortest
 from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.workload import Workload
 

@@ -16,8 +16,9 @@ from onnx import GraphProto, NodeProto, helper
 
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.onnx.patterns.chains import VIEWS
+from fettle.graph.onnx.patterns.facts import Facts, NoWorkload
 from fettle.graph.onnx.patterns.fuse import Piece
-from fettle.graph.onnx.patterns.match import Facts, NoWorkload, attention, match
+from fettle.graph.onnx.patterns.match import attention, match
 from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.onnx.protos import integer
 

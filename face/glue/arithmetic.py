@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,10 @@ _FLOAT_UFUNCS: Mapping[str, np.ufunc] = {
 _REDUCTIONS: Mapping[str, Callable[..., Any]] = {
     "ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceProd": np.prod,
 }  # fmt: skip
+
+
+_SHORT = 4096
+"""Numbers that may be added in turn: beyond, sums in pairs are worth their time."""
 
 
 def _is_plain(*arrays: np.ndarray) -> bool:
@@ -132,8 +137,18 @@ def _reduce(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants,
 
 
 def _global_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    x = inputs[0]
+    size = math.prod(x.shape[2:])
+    if node.op_type == "GlobalAveragePool" and x.dtype == np.float32 and 0 < size <= _SHORT:
+        return _mean_of_planes(x.reshape(x.shape[0] * x.shape[1], -1), out.reshape(-1))
     function = np.max if node.op_type == "GlobalMaxPool" else np.mean
-    return _reduced(function, inputs[0], range(2, inputs[0].ndim), out)
+    return _reduced(function, x, range(2, x.ndim), out)
+
+
+def _mean_of_planes(x: np.ndarray, out: np.ndarray) -> Call:
+    """Of each row; ``einsum`` adds in turn, and takes a quarter of the time that ``mean`` takes for short rows."""
+    share = np.float32(1.0 / x.shape[1])
+    return in_turn([partial(np.einsum, "ij->i", x, out=out), partial(np.multiply, out, share, out=out)])
 
 
 def _reduced(function: Callable[..., Any], x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call:

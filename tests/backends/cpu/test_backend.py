@@ -54,7 +54,7 @@ def test_unsupported_workload_carries_the_reasons_of_the_families_of_its_operato
     workload = Workload.parse("matmul m=1 n=64 k=64 act=f16 weight=f16")
     support = backend.supports(workload, device)
     assert not support
-    assert [reason.split(":")[0] for reason in support.reason.split("; ")] == ["dense", "gemm", "gemv"]
+    assert [reason.split(":")[0] for reason in support.reason.split("; ")] == ["dense", "dense8", "gemm", "gemv"]
     with pytest.raises(Unsupported):
         backend.space(workload, device)
 

@@ -151,7 +151,21 @@ def _end(node: NodeProto, users: Users, bench: Workbench) -> _End | None:
     steps = Steps.of(reader, bench) if reader is not None and reader.op_type == "QuantizeLinear" else None
     if reader is None or steps is None or reader.input[0] != (nodes[-1] if nodes else node).output[0]:
         return None
-    return _End((*nodes, reader), steps, low, high)
+    return None if _meets_a_row(reader.output[0], users, bench) else _End((*nodes, reader), steps, low, high)
+
+
+def _meets_a_row(codes: str, users: Users, bench: Workbench) -> bool:
+    """Whether codes are only made numbers again, and a constant with a number for each column goes on from there: one
+    epilogue does all that, where elementwise workloads know tensors of one shape alone."""
+    back = users.only_reader(codes)
+    if back is None or back.op_type != "DequantizeLinear":
+        return False
+    after = users.only_reader(back.output[0])
+    if after is None or after.op_type not in ("Add", "Sub", "Mul"):
+        return False
+    sources = [(users.maker(name, "DequantizeLinear"), name) for name in after.input]
+    names = [name if maker is None else maker.input[0] for maker, name in sources]
+    return any(math.prod(bench.constants[name][1]) > 1 for name in names if name in bench.constants)
 
 
 def _limits(node: NodeProto, bench: Workbench) -> tuple[float, float] | None:

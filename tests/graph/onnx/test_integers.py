@@ -25,6 +25,7 @@ CONSTANTS = {
     "ws": np.linspace(0.005, 0.01, 6).astype(np.float32), "wz": np.zeros(6, np.int8), "uz": np.full(6, 120, np.uint8),
     "b": RNG.integers(-900, 900, 6).astype(np.int32), "bs": (0.05 * np.linspace(0.005, 0.01, 6)).astype(np.float32),
     "low": np.float32(0.0), "high": np.float32(6.0), "g": RNG.integers(-90, 90, (5, 6)).astype(np.int8),
+    "h": RNG.integers(-90, 90, (6, 5)).astype(np.int8), "row": np.linspace(-1, 1, 5).astype(np.float32),
     "gs": np.linspace(0.01, 0.02, 5).astype(np.float32), "gz": np.zeros(5, np.int8), "gb": np.arange(5, dtype=np.int32),
 }  # fmt: skip
 
@@ -142,6 +143,18 @@ def test_gemm_with_a_bias_is_a_product_of_codes() -> None:
     nodes += [node("DequantizeLinear", "g gs gz", "gd", axis=0), node("Gemm", "fd gd", "y", transB=1)]
     product = texts(check(model(*nodes, rank=2), 0.02))[-1]
     assert product == "matmul m=2 n=5 k=6 act=u8 weight=i8 out=f32 epilogue=y*b0 zero=true"
+
+
+def test_a_bias_that_is_added_to_codes_is_part_of_the_product_before() -> None:
+    nodes = [*ENTRY, node("GlobalAveragePool", "xd", "p"), node("Flatten", "p", "f")]
+    nodes += [node("QuantizeLinear", "f zs zz", "fq"), node("DequantizeLinear", "fq zs zz", "fd")]
+    nodes += [node("DequantizeLinear", "h gs gz", "hd", axis=1), node("MatMul", "fd hd", "m")]
+    nodes += [node("QuantizeLinear", "m zs zz", "mq"), node("DequantizeLinear", "mq zs zz", "md")]
+    nodes += [node("Add", "md row", "a"), node("QuantizeLinear", "a ys yz", "aq"), node("Flatten", "aq", "bq")]
+    nodes += [node("DequantizeLinear", "bq ys yz", "y")]
+    product = texts(check(model(*nodes, rank=2), STEPS["ys"]))[-3]
+    assert product.startswith("matmul m=2 n=5 k=6 act=u8 weight=i8 out=u8 epilogue=round((min(max(round(y*b0/")
+    assert product.endswith("+7.0 zero=true")
 
 
 def test_onnxruntimes_own_operators_are_those_on_codes() -> None:

@@ -140,12 +140,11 @@ class Gemm:
         cost = self.cost
         rows = -(-[m, n, k][cost.over_rows] // cost.row_block)
         cols = -(-[m, n, k][cost.over_cols] // cost.col_block)
-        goes_on, begins = steps[:, program.CONTINUES] > 0, steps[:, program.K0] == 0
+        fresh, begins = 1 - steps[:, program.CONTINUES], steps[:, program.K0] == 0
         if cost.over_rows == 0:
-            reads, left = (cols, rows), np.append(~goes_on[1:], True).astype(np.int64)
-            back = ~goes_on & ~begins
+            reads, left, back = (cols, rows), np.append(fresh[1:], 1), fresh * ~begins
         else:
-            reads = (cols, ~goes_on) if cost.over_cols == 1 else (~goes_on, cols)
+            reads = (cols, fresh) if cost.over_cols == 1 else (fresh, cols)
             left, back = rows, rows - begins
         inputs, weights = m * k * self.product.input_bytes, -(-n * k * self.product.weight.bits // 8)
         return np.stack([reads[0] * inputs, reads[1] * weights, (left + back) * m * n * ACCUMULATOR_BYTES], axis=1)

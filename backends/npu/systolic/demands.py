@@ -37,10 +37,10 @@ class Demands:
     passed: Ints
 
     @classmethod
-    def of(cls, dram: Ints, work: Ints, vector: Ints | None = None) -> Demands:
-        """Of tiles that use no memory tier and pass nothing on."""
+    def of(cls, dram: Ints, work: Ints) -> Demands:
+        """Of tiles that use no memory tier, and no vector unit after the array."""
         none = np.zeros(len(dram), np.int64)
-        return cls(dram, np.zeros_like(dram), work, none if vector is None else vector, none)
+        return cls(dram, np.zeros_like(dram), work, none, none)
 
     def durations(self, hardware: Systolic, sharers: int, split: int | None = None) -> Ints:
         """Cycles of DMA, array, vector unit, DMA: ``[tiles, 4]``, the columns of :mod:`timeline`.
@@ -51,15 +51,20 @@ class Demands:
                 sums over a split k, one array stores the results.
         """
         h = hardware
-        rate = np.full(len(TRAFFIC), h.bandwidth / sharers)
-        if sharers > 1 and split in (0, 1):
-            rate[1 - split] = min(h.bandwidth, h.link)
-        if split == 2:
-            rate[4] = h.bandwidth
-        time = self.dram / rate + self.near / (h.tier_bandwidth / sharers)
+        alone = np.zeros(len(TRAFFIC), np.int64)  # what one array moves for all, at this rate
+        rate = h.bandwidth if split == 2 else min(h.bandwidth, h.link)
+        if sharers > 1 and split is not None:
+            alone[(1, 0, 4)[split]] = 1
+
+        def cycles(columns: slice) -> NDArray[np.float64]:
+            # bytes of one rate are added up before they are divided: a sum of rounded quotients could be a cycle off
+            dram, near, once = self.dram[:, columns], self.near[:, columns], alone[columns]
+            shared = dram @ (1 - once) * sharers / h.bandwidth + near.sum(axis=1) * sharers / h.tier_bandwidth
+            return np.asarray(shared + dram @ once / rate)
+
         found = np.zeros((len(self.work), 4), np.int64)
-        found[:, timeline.LOAD_TIME] = np.ceil(time[:, :LOADED].sum(axis=1))
+        found[:, timeline.LOAD_TIME] = np.ceil(cycles(slice(LOADED)))
         found[:, timeline.WORK] = self.work
         found[:, timeline.VECTOR] = -(-self.vector // h.vector)
-        found[:, timeline.STORE_TIME] = np.ceil(time[:, LOADED:].sum(axis=1) + self.passed / h.link)
+        found[:, timeline.STORE_TIME] = np.ceil(cycles(slice(LOADED, None)) + self.passed / h.link)
         return found

@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fettle.backends.api import Schedule, Simulation
+from fettle.backends.npu.systolic import timeline
+from fettle.backends.npu.systolic.demands import Demands
+from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.errors import InvalidArgument, Unsupported
@@ -89,6 +92,15 @@ def test_transfers_of_a_trace_are_what_its_loops_move(m: int, n: int, k: int, nu
     assert result.dram_bytes == expected.total()
     counters = dict(result.counters)
     assert all(counters[f"dram_{name}"] == count for name, count in expected.items())
+
+
+@given(st.lists(st.integers(0, 1 << 20), min_size=5, max_size=5), st.integers(1, 64), st.integers(1, 500))
+def test_transfers_end_in_the_cycle_of_their_last_byte(moved: list[int], sharers: int, bandwidth: int) -> None:
+    demands = Demands.of(np.array([moved], np.int64), np.zeros(1, np.int64))
+    (found,) = demands.durations(Systolic(bandwidth=bandwidth), sharers)
+    loads, stores = sum(moved[:3]) * sharers, sum(moved[3:]) * sharers
+    assert found[timeline.LOAD_TIME] == -(-loads // bandwidth)
+    assert found[timeline.STORE_TIME] == -(-stores // bandwidth)
 
 
 def test_a_trace_by_hand() -> None:

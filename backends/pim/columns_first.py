@@ -35,6 +35,7 @@ from fettle.backends.pim.state import (
     TURN,
     WAITING,
     State,
+    allowed,
     earliest,
     put,
     remove,
@@ -71,11 +72,11 @@ def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -
     clocks = state.clocks
     entered = state.host[ARRIVAL]
     for i in range(instruction[TIMES]):
-        while _step(rules, state, k, entered - 1):
-            pass
         while clocks[k, WAITING + QUEUE_OF_ALL] == state.device[DEPTH]:
             _step(rules, state, k, FOREVER)
             entered = max(entered, clocks[k, NOW] + 1)
+        while _step(rules, state, k, entered - 1):
+            pass
         request = state.requests[k, QUEUE_OF_ALL, clocks[k, WAITING + QUEUE_OF_ALL]]
         request[COMMAND], request[BANK] = instruction[OPERATION], instruction[PLACE]
         request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
@@ -94,15 +95,17 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
     column, activate, time, opening, wanted = _choose(rules, state, k, first)
     step, bank, when = NONE, NONE, min(time, opening)
     # Rows nobody wants are closed in cycles left free.
-    for turn in range(device[BANKS]):
-        b = (clocks[k, TURN] + turn) % device[BANKS]
+    b = clocks[k, TURN] - 1
+    for _ in range(device[BANKS]):
+        b = b + 1 if b + 1 < device[BANKS] else 0
         if rows[b] != CLOSED and (wanted >> b) & 1 == 0:
-            cycle = max(first, earliest(rules, state, k, device[CLOSE_ONE], b))
+            cycle = max(first, allowed(state.ready[k], state.group, device[CLOSE_ONE], b))
             if cycle < when:
                 step, bank, when = device[CLOSE_ONE], b, cycle
     late = clocks[k, DUE] + (device[SLACK] * device[INTERVAL] if when == time else 0)
     if when >= late:
         step, bank, when = _refresh(rules, state, k, first, time)
+        opening = FOREVER
     elif step != NONE and when <= until:
         clocks[k, TURN] = bank
     if when > until or when == FOREVER:
@@ -136,22 +139,22 @@ def _choose(
     column, activate, time, opening = NONE, NONE, FOREVER, FOREVER
     wanted, closed, found = 0, 0, 0  # banks; in ``found`` writes are a number of banks further on
     banks = state.device[BANKS]
+    requests, rows, ready = state.requests[k, QUEUE_OF_ALL], state.rows[k, 0], state.ready[k]
     for i in range(state.clocks[k, WAITING + QUEUE_OF_ALL]):
-        request = state.requests[k, QUEUE_OF_ALL, i]
-        command, bank, row = request[COMMAND], request[BANK], request[ROW]
-        if state.rows[k, 0, bank] == CLOSED:
+        command, bank = requests[i, COMMAND], requests[i, BANK]
+        if rows[bank] == CLOSED:
             if (closed >> bank) & 1 == 0:
                 closed |= 1 << bank
                 cycle = max(first, earliest(rules, state, k, rules.commands[command, ACTIVATE], bank))
                 if cycle < opening:
                     activate, opening = i, cycle
-        elif state.rows[k, 0, bank] == row:
+        elif rows[bank] == requests[i, ROW]:
             wanted |= 1 << bank
             reads = rules.commands[command, QUEUE] == READS
             here, there = (bank, banks + bank) if reads else (banks + bank, bank)
-            if (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
+            if time > first and (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
                 found |= 1 << here
-                cycle = max(first, earliest(rules, state, k, command, bank))
+                cycle = max(first, allowed(ready, state.group, command, bank))
                 if cycle < time:
                     column, time = i, cycle
     return column, activate, time, opening, wanted

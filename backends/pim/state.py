@@ -70,6 +70,7 @@ LOGGED = 6
 class State(NamedTuple):
     """Attributes:
     device: see above; the same for all.
+    group: ``[banks]``: where ``ready`` has the group of a bank.
     ready: ``[kinds, 1 + groups + banks, commands]``: from when on a command is allowed by what was issued to the
         channel, a bank group, a bank.
     rows: ``[kinds, row buffers, banks]``: the open row, or CLOSED.
@@ -83,6 +84,7 @@ class State(NamedTuple):
     """
 
     device: NDArray[np.int64]
+    group: NDArray[np.int64]
     ready: NDArray[np.int64]
     rows: NDArray[np.int64]
     recent: NDArray[np.int64]
@@ -107,6 +109,7 @@ class State(NamedTuple):
         clocks[:, DUE] = first if interval else FOREVER
         return cls(
             device=np.array([*device, interval, slack], np.int64),
+            group=1 + np.arange(org.banks) // (org.banks // org.bank_groups),
             ready=np.full((kinds, 1 + org.bank_groups + org.banks, commands), _NEVER, np.int64),
             rows=np.full((kinds, org.row_buffers, org.banks), CLOSED, np.int64),
             recent=np.full((kinds, len(windows), max(windows[:, COUNT], default=1)), _NEVER, np.int64),
@@ -119,14 +122,21 @@ class State(NamedTuple):
         )
 
 
+@njit(inline="always")
+def allowed(  # pragma: no cover (compiled)
+    ready: NDArray[np.int64], group: NDArray[np.int64], command: int, bank: int
+) -> int:
+    """First cycle in which constraints in the channel, bank group and bank allow a command of a bank."""
+    own = len(ready) - len(group) + bank
+    return max(ready[0, command], ready[group[bank], command], ready[own, command])  # type: ignore[no-any-return]
+
+
 @njit(**HELPER)
 def earliest(rules: Rules, state: State, k: int, command: int, bank: int) -> int:  # pragma: no cover (compiled)
     """First cycle after the last command in which all constraints allow another."""
-    ready, groups = state.ready, state.device[GROUPS]
-    first = max(state.clocks[k, NOW] + 1, ready[k, 0, command])
-    if rules.commands[command, WHOLE] == 0:
-        group = bank // (state.device[BANKS] // groups)
-        first = max(first, ready[k, 1 + group, command], ready[k, 1 + groups + bank, command])
+    whole = rules.commands[command, WHOLE] != 0
+    first = state.ready[k, 0, command] if whole else allowed(state.ready[k], state.group, command, bank)
+    first = max(first, state.clocks[k, NOW] + 1)
     for w in range(len(rules.windows)):
         if rules.windows[w, MEMBERS + command] != 0:
             first = max(first, state.recent[k, w, 0] + rules.windows[w, WITHIN])
@@ -171,7 +181,7 @@ def push(rules: Rules, state: State, k: int, command: int, bank: int, time: int)
         level = rules.gaps[g, LEVEL]
         place = 0
         if level == 1:
-            place = 1 + bank // (state.device[BANKS] // groups)
+            place = state.group[bank]
         elif level == 2:
             place = 1 + groups + bank
         if level == 0 or not whole:

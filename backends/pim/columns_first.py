@@ -8,7 +8,6 @@ refresh that is due closes rows before anything else is done in a cycle.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fettle.backends.pim.controller import FIRST_COLUMN, FIRST_ROW, OPERATION, PLACE, TIMES, Members
@@ -22,10 +21,8 @@ from fettle.backends.pim.state import (
     COMMAND,
     DEPTH,
     DUE,
-    ENTRY,
     FINISHED,
     FOREVER,
-    HELPER,
     INTERVAL,
     NOW,
     REF,
@@ -37,6 +34,8 @@ from fettle.backends.pim.state import (
     State,
     allowed,
     earliest,
+    entry,
+    helper,
     put,
     remove,
 )
@@ -46,7 +45,7 @@ QUEUE_OF_ALL = READS
 """Reads and writes share a queue."""
 
 
-@njit(**ENTRY)
+@entry
 def send(
     program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
 ) -> None:  # pragma: no cover (compiled)
@@ -59,14 +58,14 @@ def send(
         state.host[ARRIVAL] = following
 
 
-@njit(**ENTRY)
+@entry
 def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (compiled)
     """Serve all requests."""
     while state.clocks[k, WAITING + QUEUE_OF_ALL] > 0:
         _step(rules, state, k, FOREVER)
 
 
-@njit(**HELPER)
+@helper
 def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
     clocks = state.clocks
@@ -82,10 +81,10 @@ def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -
         request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
         clocks[k, WAITING + QUEUE_OF_ALL] += 1
         entered += 1
-    return entered
+    return int(entered)
 
 
-@njit(**HELPER)
+@helper
 def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
     clocks, device, rows = state.clocks, state.device, state.rows[k, 0]
@@ -126,7 +125,7 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
     return True
 
 
-@njit(**HELPER)
+@helper
 def _choose(
     rules: Rules, state: State, k: int, first: int
 ) -> tuple[int, int, int, int, int]:  # pragma: no cover (compiled)
@@ -160,7 +159,7 @@ def _choose(
     return column, activate, time, opening, wanted
 
 
-@njit(**HELPER)
+@helper
 def _follows(state: State, k: int, i: int) -> bool:  # pragma: no cover (compiled)
     """Whether a request must wait for an earlier one of the same column."""
     requests = state.requests[k, QUEUE_OF_ALL]
@@ -171,7 +170,7 @@ def _follows(state: State, k: int, i: int) -> bool:  # pragma: no cover (compile
     return False
 
 
-@njit(**HELPER)
+@helper
 def _refresh(
     rules: Rules, state: State, k: int, first: int, when: int
 ) -> tuple[int, int, int]:  # pragma: no cover (compiled)

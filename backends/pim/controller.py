@@ -10,7 +10,6 @@ of the open simulators (AiM on Ramulator 2; PIMSimulator on DRAMSim2), see docs/
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fettle.backends.pim.state import (
@@ -22,10 +21,8 @@ from fettle.backends.pim.state import (
     DEPTH,
     DUE,
     EAGER,
-    ENTRY,
     FINISHED,
     FOREVER,
-    HELPER,
     INTERVAL,
     LAST,
     LEFT,
@@ -40,6 +37,9 @@ from fettle.backends.pim.state import (
     WAITING,
     State,
     earliest,
+    entry,
+    helper,
+    inlined,
     needed,
     next_opened,
     note,
@@ -59,7 +59,7 @@ UNTOLD = -1
 Members = NDArray[np.bool_]
 
 
-@njit(**ENTRY)
+@entry
 def in_turn(
     program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
 ) -> None:  # pragma: no cover (compiled)
@@ -76,7 +76,7 @@ def in_turn(
         state.host[ARRIVAL] = following
 
 
-@njit(inline="always")
+@inlined
 def _take(
     instruction: NDArray[np.int64], arrival: int, k: int, rules: Rules, state: State
 ) -> int:  # pragma: no cover (compiled)
@@ -137,7 +137,7 @@ def _take(
     return following
 
 
-@njit(inline="always")
+@inlined
 def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # pragma: no cover (compiled)
     """Banks (a bit each) with an open row that no request before the next barrier wants."""
     hold = instruction[HOLD]
@@ -150,7 +150,7 @@ def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # p
     return found
 
 
-@njit(**HELPER)
+@helper
 def closes_opened(rules: Rules, state: State, k: int, step: int, bank: int) -> bool:  # pragma: no cover (compiled)
     """Whether closing a bank would take away the row that a request has had opened for it."""
     if step != state.device[CLOSE_ONE]:
@@ -161,7 +161,7 @@ def closes_opened(rules: Rules, state: State, k: int, step: int, bank: int) -> b
     return found
 
 
-@njit(inline="always")
+@inlined
 def _continue(
     instruction: NDArray[np.int64], i: int, following: int, k: int, rules: Rules, state: State
 ) -> tuple[int, int]:  # pragma: no cover (compiled)
@@ -192,14 +192,14 @@ def _continue(
     return i, following
 
 
-@njit(**ENTRY)
+@entry
 def finish(rules: Rules, state: State, everything: bool) -> int:  # pragma: no cover (compiled)
     """Cycle in which the host has seen the end of what it sent.
 
     Args:
         everything: requests whose row has been opened for them count; else only those that were issued.
     """
-    end = np.int64(0)
+    end = 0
     for k in range(len(state.clocks)):
         clocks = state.clocks[k]
         asked = max(state.host[ARRIVAL], clocks[NOW] + 1)
@@ -215,4 +215,4 @@ def finish(rules: Rules, state: State, everything: bool) -> int:  # pragma: no c
                 seen = max(seen, clocks[FINISHED] + 1)  # reads after the question do not delay its answer
             opened, when = next_opened(rules, state, k)
         end = max(end, seen)
-    return end
+    return int(end)

@@ -9,7 +9,6 @@ the simulator compares addresses that its traces do not set.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fettle.backends.pim.controller import (
@@ -28,10 +27,8 @@ from fettle.backends.pim.state import (
     COMMAND,
     DEPTH,
     DUE,
-    ENTRY,
     FINISHED,
     FOREVER,
-    HELPER,
     INTERVAL,
     LAST,
     NOW,
@@ -45,6 +42,8 @@ from fettle.backends.pim.state import (
     WRITING,
     State,
     earliest,
+    entry,
+    helper,
     needed,
     next_opened,
     put,
@@ -57,7 +56,7 @@ _MANY, _FEW = 0.8, 0.2
 """Parts of a queue of writes: more than the first turn to them, fewer than the second turn back to reads."""
 
 
-@njit(**ENTRY)
+@entry
 def send(
     program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
 ) -> None:  # pragma: no cover (compiled)
@@ -70,14 +69,14 @@ def send(
         state.host[ARRIVAL] = following
 
 
-@njit(**ENTRY)
+@entry
 def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (compiled)
     """Serve until no request waits for its row."""
     while state.clocks[k, WAITING + READS] + state.clocks[k, WAITING + WRITES] > 0:
         _step(rules, state, k, FOREVER)
 
 
-@njit(**HELPER)
+@helper
 def _queue(
     instruction: NDArray[np.int64], number: int, k: int, rules: Rules, state: State
 ) -> int:  # pragma: no cover (compiled)
@@ -102,10 +101,10 @@ def _queue(
         request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
         clocks[k, WAITING + queue] += 1
         following = max(following, entered + 1)
-    return following
+    return int(following)
 
 
-@njit(**HELPER)
+@helper
 def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
     clocks, device = state.clocks, state.device
@@ -139,7 +138,7 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
     return True
 
 
-@njit(**HELPER)
+@helper
 def _turn(state: State, k: int) -> None:  # pragma: no cover (compiled)
     """Whether reads or writes are served, by how many wait."""
     clocks, depth = state.clocks, state.device[DEPTH]
@@ -150,7 +149,7 @@ def _turn(state: State, k: int) -> None:  # pragma: no cover (compiled)
         clocks[k, WRITING] = 0
 
 
-@njit(**HELPER)
+@helper
 def _oldest_ready(
     rules: Rules, state: State, k: int, queue: int, first: int
 ) -> tuple[int, int]:  # pragma: no cover (compiled)

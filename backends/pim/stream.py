@@ -29,8 +29,8 @@ def stream(builder: Builder, hardware: Hardware, command: str, columns: int, fir
         at = np.arange(first, first + columns)
         per_group = org.banks // org.bank_groups
         bank = at // per_group % org.bank_groups * per_group + at % per_group
-        row, column = np.divmod(at // org.banks, org.columns)
-        builder.extend((command,), np.zeros(columns, np.int64), bank=bank, row=row, column=column)
+        rows, column = np.divmod(at // org.banks, org.columns)
+        builder.extend((command,), np.zeros(columns, np.int64), bank=bank, row=rows, column=column)
         return first + columns
     row = org.banks * org.columns  # of all banks
     return row * _opening_ahead(builder, hardware, command, columns, ceil_div(first, row))

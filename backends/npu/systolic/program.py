@@ -16,8 +16,7 @@ PARTIAL, RESULT = 1, 2
 Steps = NDArray[np.int64]
 
 
-@njit(cache=True)
-def tiles(extents: Steps, tile: Steps, order: Steps, one_fold: bool, streamed: int) -> Steps:  # pragma: no cover
+def tiles(extents: Steps, tile: Steps, order: Steps, one_fold: bool, streamed: int) -> Steps:
     """The program of one product.
 
     Args:
@@ -27,10 +26,26 @@ def tiles(extents: Steps, tile: Steps, order: Steps, one_fold: bool, streamed: i
         streamed: the number of that dimension.
     """
     counts = (extents + tile - 1) // tile
-    total = counts[0] * counts[1] * counts[2]
-    steps = np.zeros((total, 13), np.int64)
-    at = np.zeros(3, np.int64)
-    before = np.full(3, -1, np.int64)
+    steps = np.zeros((int(counts.prod()), 13), np.int64)
+    _fill(steps, extents, tile, counts, order, one_fold, streamed, np.zeros(3, np.int64), np.full(3, -1, np.int64))
+    return steps
+
+
+@njit(cache=True)
+def _fill(  # pragma: no cover (compiled)
+    steps: Steps,
+    extents: Steps,
+    tile: Steps,
+    counts: Steps,
+    order: Steps,
+    one_fold: bool,
+    streamed: int,
+    at: Steps,
+    before: Steps,
+) -> None:
+    """Fill in the steps; ``at`` and ``before`` are for numbers of the present tile and the last. To allocate arrays
+    here, or to assign a whole one, would take seconds to compile."""
+    total = len(steps)
     for number in range(total):
         rest = number
         for level in range(2, -1, -1):
@@ -53,6 +68,6 @@ def tiles(extents: Steps, tile: Steps, order: Steps, one_fold: bool, streamed: i
         for dimension in range(3):
             moved += dimension != streamed and at[dimension] != before[dimension]
         step[CONTINUES] = one_fold and moved == 0 and number > 0
-        before[:] = at
+        for dimension in range(3):
+            before[dimension] = at[dimension]
     steps[total - 1, STORE] = RESULT
-    return steps

@@ -100,7 +100,9 @@ def _accumulate(sums, weights, start, inputs):  # type: ignore[no-untyped-def]  
 def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
     notes, columns, counts, masks, settings, buffers, sums, x, weight, left
 ):
-    """``notes``: what, round, row of x, output group, chunk, and where in the buffer the chunk of that row begins."""
+    """``notes``: what, round, row of x, output group, chunk, and where in the buffer the chunk of that row begins.
+
+    Loops in place of assigned slices: numba would compile the message of an error of their shapes, for a second."""
     at_once, slices, share, slice_k, chunk_k, lanes = settings
     channels, banks = sums.shape
     k_end, n_end = weight.shape[1] * PANEL, weight.shape[2]
@@ -132,9 +134,12 @@ def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
                     start = begin + (columns[i] - buffer_column) * lanes
                     count = counts[i] * lanes
                     place = columns[i] * lanes
-                    buffers[channel, place : place + count] = x[problem, vector, start : start + count]
-                elif what == BIAS:
-                    sums[channel] = 0.0
-                else:
-                    left[read, channel] = sums[channel]
+                    for lane in range(count):
+                        buffers[channel, place + lane] = x[problem, vector, start + lane]
+                    continue
+                for bank in range(banks):
+                    if what == BIAS:
+                        sums[channel, bank] = 0.0
+                    else:
+                        left[read, channel, bank] = sums[channel, bank]
             read += what == READ

@@ -139,7 +139,14 @@ def _choose(
     wanted, closed, found = 0, 0, 0  # banks; in ``found`` writes are a number of banks further on
     banks = state.device[BANKS]
     requests, rows, ready = state.requests[k, QUEUE_OF_ALL], state.rows[k, 0], state.ready[k]
+    soonest = FOREVER  # for a column of any bank
+    for c in range(len(rules.commands)):
+        if rules.commands[c, QUEUE] != 0:
+            soonest = min(soonest, max(first, ready[0, c]))
+    everyone = (1 << banks) - 1
     for i in range(state.clocks[k, WAITING + QUEUE_OF_ALL]):
+        if time <= soonest and wanted | closed == everyone:  # what comes later changes nothing
+            break
         command, bank = requests[i, COMMAND], requests[i, BANK]
         if rows[bank] == CLOSED:
             if (closed >> bank) & 1 == 0:
@@ -151,7 +158,7 @@ def _choose(
             wanted |= 1 << bank
             reads = rules.commands[command, QUEUE] == READS
             here, there = (bank, banks + bank) if reads else (banks + bank, bank)
-            if time > first and (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
+            if time > soonest and (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
                 found |= 1 << here
                 cycle = max(first, allowed(ready, state.group, command, bank))
                 if cycle < time:

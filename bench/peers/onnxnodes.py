@@ -13,6 +13,7 @@ from fettle.graph.errors import Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.importer import Imported
 from fettle.graph.onnx.protos import reads
+from fettle.graph.operators.codes import CODES
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -56,9 +57,14 @@ def rival(imported: Imported, node: GraphNode, operands: Sequence[Operand], thre
         The rival, and how often a call of it computes the workload.
 
     Raises:
-        Unsupported: onnxruntime is not installed or refuses the nodes.
+        Unsupported: onnxruntime is not installed or refuses the nodes, or they are not what it would run.
     """
     assert node.workload is not None
+    if node.workload.operator in ("conv2d", "matmul", "elementwise") and node.workload["act"].kind in CODES:
+        raise Unsupported(
+            "in a whole model onnxruntime has operators of its own for codes of 8 bits",
+            hint="fettle run compares those",
+        )
     constants, inputs = _arrays(imported, node, node.workload, operands)
     size = sum(array.nbytes for array in (*constants.values(), *inputs.values()))
     copies = max(1, min(_COPIES, _BYTES // max(size, 1)))

@@ -103,7 +103,8 @@ def mm(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Ri
     Raises:
         Unsupported: no torch.
     """
-    if workload.operator != "matmul" or not all(isinstance(o, np.ndarray) for o in operands):
+    plain = len(operands) == 2 and all(isinstance(o, np.ndarray) for o in operands)
+    if workload.operator != "matmul" or not plain:
         return []
     torch = _torch(threads)
     x, y = (_tensor(torch, o) for o in operands)
@@ -118,7 +119,7 @@ def conv2d(workload: Workload, operands: Sequence[Operand], threads: int) -> lis
     Raises:
         Unsupported: no torch, or uneven padding.
     """
-    if workload.operator != "conv2d":
+    if workload.operator != "conv2d" or workload["act"].kind != "f32":
         return []
     torch = _torch(threads)
     x, weight = (_tensor(torch, o) for o in operands[:2])

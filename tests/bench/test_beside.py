@@ -56,6 +56,10 @@ def test_nodes_with_large_operands_are_not_copied() -> None:
 def test_nodes_that_onnxruntime_lacks_are_no_peer(decoder: Imported) -> None:
     with pytest.raises(Unsupported, match="no node of the model"):
         of_model(decoder)(A, data.operands(A, 0), 1)
+    codes = Workload.parse("elementwise shape=1x8 act=u8 expr=x0+1")
+    node = attrs.evolve(decoder.graph.nodes[0], workload=codes)
+    with pytest.raises(Unsupported, match="operators of its own for codes"):
+        onnxnodes.rival(decoder, node, data.operands(codes, 0), 1)
     with pytest.raises(Unsupported, match="refuses the model"):
         onnxnodes.session(b"no model", 1)
 

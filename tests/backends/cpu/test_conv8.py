@@ -23,7 +23,7 @@ from fettle.graph.workload import Workload
 CONV = Conv8()
 Error = Callable[[str, Device, Schedule], float]
 FEW = settings(
-    max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 MANY = settings(max_examples=40, deadline=None, derandomize=True)
 ENDS = ("", " epilogue=y*b0+b1 out=u8", " epilogue=round(y*b0+b1)+b2 out=i8", " epilogue=tanh(y*b0)")

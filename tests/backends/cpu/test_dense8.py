@@ -19,7 +19,7 @@ from fettle.graph.workload import Workload
 DENSE = Dense8()
 Error = Callable[[str, Device, Schedule], float]
 FEW = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 ENDS = ("", " epilogue=y*b0+b1 out=u8", " epilogue=round(y*b0+b1)+b2 out=i8", " epilogue=tanh(y*b0) out=f32")
 

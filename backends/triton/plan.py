@@ -62,6 +62,9 @@ class Work:
         unit: which peak bounds them: ``half``, ``fp8``, ``int8``; empty for none.
         trips: iterations of the main loop of one program.
         gathered: bytes that the last program of each tile reads of what others left for it.
+        flying: whether products of one pass go on while the next one begins.
+        left_shared: share of the products whose left operand is read from shared memory, not from registers.
+        exponentials: of one pass of one program.
     """
 
     bytes: float
@@ -69,6 +72,9 @@ class Work:
     unit: str = ""
     trips: float = 1.0
     gathered: float = 0.0
+    flying: bool = False
+    left_shared: float = 0.0
+    exponentials: float = 0.0
 
 
 @attrs.frozen

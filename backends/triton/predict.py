@@ -2,12 +2,14 @@
 
 A multiprocessor has several programs beside each other. Between two passes of their main loops lie, in cycles::
 
-    interval = ‖ issue, memory, tensor, latency / resident ‖_p       a smooth maximum: what overlaps does so imperfectly
-    issue    = ISSUE · instructions · warps / (instructions issued a cycle)
-    memory   = bytes of a pass / (bandwidth of one multiprocessor's share)
-    tensor   = operations of a pass / (peak of one multiprocessor)
-    latency  = CHAIN · instructions + MMA · mma + WGMMA · wgmma + GLOBAL · loads not copied ahead + BARRIER · barriers
-               + SHALLOW, if the pipeline has two stages or fewer
+    interval = ‖ issue, memory, tensor, shared, latency / resident ‖_p     a smooth maximum: overlap is imperfect
+    issue    = ISSUE · instructions · warps / (instructions issued a cycle) + exponentials / 16
+    memory   = bytes of a pass / (BANDWIDTH · bandwidth of one multiprocessor's share)
+    tensor   = operations of a pass / (TENSOR · peak of one multiprocessor)
+    shared   = bytes that products of warpgroups read from shared memory / 128
+    latency  = CHAIN · instructions + MMA · mma + GLOBAL · loads not copied ahead + BARRIER · barriers
+               + EXPOSED · tensor, unless products fly on into the next pass + SHALLOW, if the pipeline has two stages
+               or fewer
     resident = programs beside each other, by occupancy and by how many there are
 
 and a launch takes, ``rounds`` being the programs a multiprocessor gets::
@@ -15,14 +17,15 @@ and a launch takes, ``rounds`` being the programs a multiprocessor gets::
     rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE + gathered · ⌈tiles / multiprocessors⌉ / GATHER cycles
     + LAUNCH seconds
 
-``gathered`` are the bytes of all parts of a tile, which its last program adds, where no launch of its own does. A
-dependent launch begins while the one before it ends, so that neither its PROLOGUE nor its LAUNCH is added; nobody has
-measured one.
+A product of a warpgroup has 64 rows of the left operand and reads the right one's K by N whole, each from shared memory
+or the left one from registers. ``gathered`` are the bytes of all parts of a tile, which its last program adds, where no
+launch of its own does. A dependent launch begins while the one before it ends, so that neither its PROLOGUE nor its
+LAUNCH is added; nobody has measured one.
 
-The constants are a fit to all recorded trials of low-bit products on an H200 (``bench/results/h200``), each workload of
-a folder counting the same and schedules within twice the best's time double; docs/triton.md says how well they rank.
-They stand in for what data sheets do not say; for other parts the sheet's figures change and the constants stay, and
-nobody has checked that.
+The constants are a fit to all recorded trials on an H200 (``bench/results/h200``), each workload of a folder counting
+the same and schedules within twice the best's time double; docs/triton.md says how well they rank. They stand in for
+what data sheets do not say; for other parts the sheet's figures change and the constants stay, and nobody has checked
+that.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ import math
 
 import attrs
 
+from fettle.backends.triton.assembly import Loop
+from fettle.backends.triton.plan import Launch
 from fettle.backends.triton.program import Kernel, Program
 from fettle.backends.triton.resources import Occupancy, occupancy
 from fettle.backends.triton.targets import Target
@@ -39,35 +44,48 @@ from fettle.graph.errors import InvalidArgument
 
 @attrs.frozen
 class Constants:
-    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``norm``, ``spill``, ``gather``.
+    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``tensor``,
+    ``exposed``, ``norm``, ``spill``, ``gather``.
 
     Attributes:
         issue: slots an instruction (of PTX, before it is assembled) takes.
         bandwidth: share of the data sheet's that a copy reaches (measured: 4.20 of 4.8 TB/s).
+        tensor: share of the data sheet's that products reach (measured: 759 of 989 TFLOP/s at most).
+        exposed: share of the tensor units' time that the rest of a program's pass does not hide.
         norm: p of the smooth maximum.
         chain: an instruction's share of the way through a pass.
         spill: how much slower a loop gets whose values go through local memory.
         gather: bytes a cycle that one program reads of what others left.
     """
 
-    issue: float = 1.66
+    issue: float = 1.68
     bandwidth: float = 0.875
-    norm: float = 3.9
-    chain: float = 1.9
-    mma: float = 3.4
-    wgmma: float = 12.0
-    load: float = 360.0
-    barrier: float = 35.0
-    shallow: float = 1180.0
-    prologue: float = 2130.0
-    launch: float = 1.23e-6
-    spill: float = 1.12
-    gather: float = 7.8
+    tensor: float = 0.75
+    exposed: float = 0.73
+    norm: float = 3.75
+    chain: float = 2.0
+    mma: float = 4.2
+    load: float = 466.0
+    barrier: float = 40.0
+    shallow: float = 1340.0
+    prologue: float = 1840.0
+    launch: float = 0.94e-6
+    spill: float = 1.16
+    gather: float = 7.3
 
 
 FITTED = Constants()
 
-_OVERLAPPING = ("issue", "memory", "tensor", "latency")
+_OVERLAPPING = ("issue", "memory", "tensor", "shared", "latency")
+
+_SHARED_BYTES = 128
+"""That a multiprocessor's shared memory gives a cycle (CUDA programming guide, as the next)."""
+_EXPONENTIALS = 16
+"""That a multiprocessor makes a cycle."""
+_WARPGROUP_ROWS = 64
+_LEFT_BYTES = 2048
+"""Of a warpgroup's product: 64 rows of 32 bytes."""
+_ELEMENT_BYTES = {"half": 2, "fp8": 1, "int8": 1}
 
 _LOADS = 2
 """Loads of one pass that wait one after another; more go together."""
@@ -120,19 +138,21 @@ def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constan
     resident = min(blocks, rounds)
     passes = launch.programs * max(work.trips, 1.0)
     peak = {"half": target.half, "fp8": target.fp8, "int8": target.int8}.get(work.unit, 0.0)
+    cycles_of_all = target.multiprocessors * target.clock / passes
+    peak *= constants.tensor
     latency = (
         constants.chain * loop.total
         + constants.mma * loop["mma"]
-        + constants.wgmma * loop["wgmma"]
+        + (0.0 if work.flying or not peak else constants.exposed * work.flops / peak * cycles_of_all)
         + constants.load * min(loop["global"], _LOADS)
         + constants.barrier * loop["wait"]
         + (constants.shallow if launch.stages <= 2 else 0.0)
     )
-    cycles_of_all = target.multiprocessors * target.clock / passes
     cycles = {
-        "issue": constants.issue * loop.total * warps / target.issue,
+        "issue": constants.issue * loop.total * warps / target.issue + work.exponentials / _EXPONENTIALS,
         "memory": work.bytes / (target.bandwidth * constants.bandwidth) * cycles_of_all,
         "tensor": work.flops / peak * cycles_of_all if peak else 0.0,
+        "shared": _read_from_shared(launch, loop, passes, warps) / _SHARED_BYTES,
         "latency": latency / resident,
     }
     slower = constants.spill if compiled.resources.spills else 1.0
@@ -143,6 +163,15 @@ def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constan
         "prologue": math.ceil(rounds / resident) * constants.prologue / target.clock,
         "gather": work.gathered * tiles / constants.gather / target.clock,
     }
+
+
+def _read_from_shared(launch: Launch, loop: Loop, passes: float, warps: int) -> float:
+    """Bytes that the products of one pass read themselves; others have instructions that read for them."""
+    work = launch.work
+    if not loop["wgmma"]:
+        return 0.0
+    right = work.flops / passes * _ELEMENT_BYTES[work.unit] / (2 * _WARPGROUP_ROWS)
+    return right + work.left_shared * _LEFT_BYTES * loop["wgmma"] * warps / 4
 
 
 def _norm(values: list[float], p: float) -> float:

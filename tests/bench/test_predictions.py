@@ -22,8 +22,17 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 def test_predictions_rank_the_trials_they_were_fitted_to() -> None:
     rows = bench_predictions([RECORDED / "first", RECORDED / "second"])
     assert sum(row.trials for row in rows) > 800
-    assert mean_spearman(list(rows)) > 0.87
-    assert all(row.spearman > 0.7 for row in rows), "attention and dense products, which were not fitted, included"
+    assert mean_spearman(list(rows)) > 0.88
+    assert all(row.spearman > 0.75 for row in rows)
+
+
+@needs_triton
+def test_predictions_of_attention_and_dense_products_come_near() -> None:
+    rows = [row for path in sorted(RECORDED.glob("*/trials.jsonl.gz")) for row in bench_predictions([path.parent])]
+    others = [row for row in rows if "weight=u" not in row.workload]
+    assert len(others) == 10
+    assert statistics.fmean(row.error for row in others) < 0.12
+    assert all(row.picks > 0.98 for row in others)
 
 
 @needs_triton

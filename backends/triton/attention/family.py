@@ -101,6 +101,9 @@ def _attend(workload: Workload, schedule: Schedule) -> Launch:
     parts, block_m, block_n = schedule["split"], schedule["block_m"], schedule["block_n"]
     step = block_n if workload["pattern"] is None else min(block_n, workload["pattern"].block)
     traffic = float(sum(tensor.nbytes for tensor in (*workload.operands, workload.result)))
+    tiles, heads = -(-_rows(workload) // block_m), workload["batch"] * workload["kv_heads"]
+    trips = max(1.0, _visible(workload) * workload["kv"] / (step * parts))
+    in_registers = schedule["queries"] == "registers"
     return Launch(
         "attention:attention",
         (*_inputs(workload), *_outputs(workload, parts)),
@@ -119,14 +122,16 @@ def _attend(workload: Workload, schedule: Schedule) -> Launch:
             ("BM", block_m),
             ("BN", block_n),
             ("PARTS", parts),
-            ("IN_REGISTERS", schedule["queries"] == "registers"),
+            ("IN_REGISTERS", in_registers),
         ),
-        (-(-_rows(workload) // block_m), parts, workload["batch"] * workload["kv_heads"]),
+        (tiles, parts, heads),
         Work(
             bytes=traffic + (0 if parts == 1 else 4.0 * parts * _results(workload) * (dim + 2)),
-            flops=float(workload.flops),
+            flops=4.0 * tiles * parts * heads * trips * block_m * block_n * _width(workload),
             unit="half",
-            trips=max(1.0, _visible(workload) * workload["kv"] / (step * parts)),
+            trips=trips,
+            left_shared=0.0 if in_registers else 0.5,  # weights of values are in registers
+            exponentials=block_m * block_n,
         ),
         schedule["warps"],
         schedule["stages"],

@@ -136,6 +136,8 @@ class Dense(Family):
                 flops=2.0 * batch * tiles_m * block_m * tiles_n * block_n * k,
                 unit=_UNITS[act],
                 trips=-(-k // (block_k * split)),
+                flying=True,
+                left_shared=1.0,
             ),
             schedule["warps"],
             schedule["stages"],

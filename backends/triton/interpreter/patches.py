@@ -1,12 +1,14 @@
 """Repairs of Triton's interpreter, by replacing methods of its builder.
 
 Triton 3.6's interpreter keeps bf16 as raw bits and computes with these bits as integers, without a word; it cuts
-numbers off that fp8 rounds to the nearest; it lacks inline assembly and scalar bf16 constants. Importing this module
-repairs all that in this process, which must have started with ``TRITON_INTERPRET=1``.
+numbers off that fp8 rounds to the nearest; it lacks inline assembly and scalar bf16 constants; and half its time goes
+into preparing the language anew at every call. Importing this module repairs all that in this process, which must have
+started with ``TRITON_INTERPRET=1``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
 _create_dot, _cast_impl, _create_fp_to_fp = _Builder.create_dot, _Builder.cast_impl, _Builder.create_fp_to_fp
+_patch_lang = interpreter._patch_lang
 
 
 def _is_bf16(handle: Any) -> bool:
@@ -121,5 +124,23 @@ def create_inline_asm(
     return _Results(handles)
 
 
+_prepared: set[Any] = set()
+"""Modules of the language whose functions compute instead of compiling."""
+
+
+def patch_lang(function: Any) -> Any:
+    """Prepare the modules of the language that a function sees, each once, and leave them so: nothing to undo."""
+    seen = [module for module in function.__globals__.values() if module is tl or module is tl.core]
+    if not _prepared.issuperset(seen):
+        _patch_lang(function)
+        _prepared.update(seen)
+    return interpreter._LangPatchScope()
+
+
+interpreter._patch_lang = patch_lang
+# no compiled kernel asks of each sum of integers whether it overflows, which takes four more operations
+interpreter.interpreter_builder.options = dataclasses.replace(
+    interpreter.interpreter_builder.options, sanitize_overflow=False
+)
 for _name in ("binary_op", "unary_op", "create_dot", "cast_impl", "create_fp_to_fp", "get_bf16", "create_inline_asm"):
     setattr(_Builder, _name, globals()[_name])

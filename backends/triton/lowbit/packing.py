@@ -74,6 +74,7 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
 
 def _shared_words(of_groups: NDArray[np.generic]) -> np.ndarray:
     """``[N, groups]`` as words of 32 bits ``[⌈groups / those in a word⌉, N]``, the first group lowest; f32 as it is."""
+    of_groups = of_groups.reshape(len(of_groups), -1)  # a binary-coded weight of one plane has an axis for it
     if of_groups.dtype == np.float32:
         return np.ascontiguousarray(of_groups.T)
     shared = 4 // of_groups.dtype.itemsize

@@ -67,6 +67,7 @@ def _product(workload: Workload, p: Product, schedule: Schedule, layout: WeightL
             unit=_UNITS[schedule["algorithm"]],
             trips=share or -(-blocks // split),
             gathered=4.0 * split * block_m * block_n if schedule["reduce"] == "last" else 0.0,
+            left_shared=0.0 if schedule["swap"] else 1.0,
         ),
         warps=schedule["warps"],
         stages=schedule["stages"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fettle.backends.api import Constraint, Parameter, Space, Support
 from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
 from fettle.backends.triton.lowbit.product import Product
 from fettle.backends.triton.lowbit.spread import WORD, period
 from fettle.backends.triton.targets import Target
-from fettle.graph.formats import MINIFLOATS, Format
+from fettle.graph.formats import Format, code_values
 from fettle.graph.workload import Workload
 
 SPACE_VERSION = "triton-lowbit-5"
@@ -29,6 +31,8 @@ _LEAST_STEP = {"float": 16, "bytes": 32}
 
 _MOST_OFFSETS = 1 << 31
 
+_LARGEST_F16 = 65504.0
+
 
 def supports(workload: Workload, target: Target) -> Support:
     """Products of f16 or bf16 activations with quantised weights."""
@@ -42,7 +46,7 @@ def supports(workload: Workload, target: Target) -> Support:
     if workload["invariant"]:
         return Support.no("no batch-invariant schedules")
     p = Product.of(workload)
-    if weight.is_minifloat and p.act == "f16" and MINIFLOATS[weight.kind][0] > 5:
+    if weight.is_minifloat and p.act == "f16" and _largest(weight) > _LARGEST_F16:
         return Support.no(f"{weight.kind} has numbers that f16 has not")
     if weight.is_binary_coded and not p.rounds_weights:
         return Support.no("binary-coded weights are rounded to the activations' format, and compute= forbids that")
@@ -53,6 +57,12 @@ def supports(workload: Workload, target: Target) -> Support:
     if not _scales(p):
         return Support.no(f"groups of {p.group} are shorter than a product, and compute= forbids rounding weights")
     return Support.yes()
+
+
+def _largest(weight: Format) -> float:
+    """The largest number that a code of a minifloat stands for."""
+    values = code_values(weight.kind)
+    return float(values[np.isfinite(values)].max())
 
 
 def _values(p: Product) -> tuple[int, ...]:

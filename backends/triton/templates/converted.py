@@ -126,8 +126,9 @@ def scaled(value, scale):
 @triton.jit
 def sum_of_planes(code, scale_ptr, tensor_ptr, k, rn, n_mask, C: tl.constexpr):
     """A binary-coded weight, f32: each bit of its code is +1 or -1 times the scale of its plane."""
+    PLANES: tl.constexpr = C.bits + C.high_bits
     total = tl.zeros(code.shape, tl.float32)
-    for plane in tl.static_range(C.bits):
-        scale = scale_of(scale_ptr, tensor_ptr, k, rn, n_mask, plane, C.bits, C.scale, C)
+    for plane in tl.static_range(PLANES):
+        scale = scale_of(scale_ptr, tensor_ptr, k, rn, n_mask, plane, PLANES, C.scale, C)
         total += (((code >> plane) & 1) * 2 - 1).to(tl.float32) * scale.to(tl.float32)
     return total

@@ -29,9 +29,15 @@ def kernel(
     spills: int = 0,
     shared: int = 0,
     instructions: int = 100,
+    wgmma: int = 0,
+    flying: bool = True,
+    left_shared: float = 0.0,
+    exponentials: float = 0.0,
 ) -> Kernel:
     """One launch that makes about its ``bytes`` of traffic."""
-    work = Work(bytes, flops, "half" if flops else "", trips)
+    work = Work(
+        bytes, flops, "half" if flops else "", trips, flying=flying, left_shared=left_shared, exponentials=exponentials
+    )
     launch = Launch(template, tuple(arguments), (), (programs, 1, 1), work, warps, stages)
     compiled = Compiled(
         code=b"machine code",
@@ -40,7 +46,7 @@ def kernel(
         shared=shared,
         scratch=0,
         resources=Resources(registers, spills),
-        loop=Loop(instructions, (("other", instructions),)),
+        loop=Loop(instructions, (("other", instructions - wgmma), ("wgmma", wgmma))),
     )
     return Kernel(launch, compiled)
 

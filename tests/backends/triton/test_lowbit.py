@@ -23,21 +23,6 @@ from fettle.graph.workload import Workload
 
 Prove = Callable[..., TrialResult]
 
-WIDTHS = [f"u{bits}:32" for bits in range(1, 9)]
-OTHERS = [
-    "tern:32", "bip1:32", "bcq2:32", "u4:row", "u4:32:zp", "u8:32:zp", "u3:32/f32",
-    "mxfp4", "mxfp6", "mxfp8", "mxint8", "nvfp4", "f6e2m3:32", "f5e2m2:32", "f3e1m1:32", "f8e5m2:32", "f7e3m3:32",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", WIDTHS + OTHERS)
-def test_every_format_is_right(prove: Prove, weight: str, act: str) -> None:
-    compute = f" compute={act}" if weight.startswith(("u", "t", "b")) else ""
-    result = prove(f"matmul m=3 n=32 k=128 act={act} weight={weight}{compute}", split=1)
-    assert result.verified
-    assert 1e-4 < result.error_ratio <= 1.0, "a result without any rounding was not computed in halves"
-
 
 @pytest.mark.parametrize(
     ("number", "weight"), list(enumerate(["u1:64", "u2:64", "u4:64:zp", "u5:64", "mxfp8", "nvfp4"]))
@@ -45,23 +30,6 @@ def test_every_format_is_right(prove: Prove, weight: str, act: str) -> None:
 def test_any_schedule_is_right(prove: Prove, weight: str, number: int) -> None:
     act = ("f16", "bf16")[number % 2]
     assert prove(f"matmul m=5 n=48 k=256 act={act} weight={weight}", random=number).verified
-
-
-@pytest.mark.parametrize("method", ["convert", "magic", "ptx"])
-@pytest.mark.parametrize("swap", [False, True])
-@pytest.mark.parametrize("scale", ["early", "late"])
-@pytest.mark.parametrize("contiguous", ["k", "n"])
-def test_every_way_to_dequantise_four_bits(prove: Prove, method: str, swap: bool, scale: str, contiguous: str) -> None:
-    changes = {"method": method, "swap": swap, "scale": scale, "contiguous": contiguous}
-    text = "matmul m=17 n=64 k=256 act=f16 weight=u4:64 compute=f16"
-    assert prove(
-        text, values=4 if method == "ptx" else 8, block_k=128, block_n=64, warps=2, split=1, **changes
-    ).verified
-
-
-@pytest.mark.parametrize("weight", ["u3:64", "u5:64:zp", "u6:64", "f6e3m2:64", "f5e2m2:64"])
-def test_two_planes_hold_the_same_weight(prove: Prove, weight: str) -> None:
-    assert prove(f"matmul m=2 n=32 k=256 act=f16 weight={weight}", planes="two", values=8, block_k=128).verified
 
 
 def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> TrialResult:
@@ -76,48 +44,11 @@ def in_halfwords(prove: Prove, weight: str, act: str, **changes: Value) -> Trial
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize(
-    "weight", ["u1:64", "u2:32:zp", "u3:64", "u4:row", "u5:128", "tern:64", "bip1:64", "u4:64/f32"]
-)
-def test_codes_can_be_multiplied_as_they_lie(prove: Prove, weight: str, act: str) -> None:
-    assert in_halfwords(prove, weight, act, method="raw", scale="late").verified
-
-
-@pytest.mark.parametrize("method", ["raw", "ptx"])
-@pytest.mark.parametrize(("weight", "act"), [("bcq3:64", "f16"), ("bcq4:row", "bf16"), ("bcq1:128/f32", "bf16")])
-def test_planes_of_binary_coded_weights_are_stacked(prove: Prove, weight: str, act: str, method: str) -> None:
-    assert in_halfwords(prove, weight, act, method=method, scale="late").verified
-
-
 def test_stacked_planes_take_pieces_of_k_in_turn(prove: Prove) -> None:
     """Groups of two blocks; parts of K that begin within a piece."""
     changes = {"values": 16, "block_m": 16, "block_n": 32, "block_k": 256, "warps": 2, "swap": True, "contiguous": "k",
                "method": "ptx", "scale": "early", "split": 3, "reduce": "last"}  # fmt: skip
     assert prove("matmul m=3 n=40 k=1024 act=f16 weight=bcq2:512 compute=f16", **changes).verified
-
-
-def test_eight_bits_can_be_multiplied_as_they_lie_in_f16(prove: Prove) -> None:
-    assert in_halfwords(prove, "mxint8", "f16", method="raw", scale="late").verified
-
-
-@pytest.mark.parametrize("scale", ["early", "late"])
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", ["u3:64", "u4:64:zp", "u7:128", "u8:row", "bip1:64", "f6e2m3:32"])
-def test_inline_ptx_makes_numbers_of_any_width(prove: Prove, weight: str, act: str, scale: str) -> None:
-    assert in_halfwords(prove, weight, act, method="ptx", scale=scale).verified
-
-
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", ["mxfp4", "mxfp6", "mxfp8", "mxint8", "nvfp4", "u4:64/f32"])
-def test_inline_ptx_takes_scales_of_bytes_and_of_words(prove: Prove, weight: str, act: str) -> None:
-    assert in_halfwords(prove, weight, act, method="ptx", scale="late" if act == "f16" else "early").verified
-
-
-@pytest.mark.parametrize("act", ["f16", "bf16"])
-@pytest.mark.parametrize("weight", ["nvfp4", "f6e3m2:32/e4m3", "f8e4m3:32/e4m3"])
-def test_halves_hold_products_of_minifloats_and_fp8(prove: Prove, weight: str, act: str) -> None:
-    assert in_halfwords(prove, weight, act, method="ptx", scale="early").verified
 
 
 @pytest.mark.parametrize("method", ["ptx", "convert"])

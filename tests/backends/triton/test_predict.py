@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from fettle.backends.triton.predict import FITTED, Prediction, predict
+from fettle.backends.triton.predict import FITTED, Prediction, launch_terms, predict
 from fettle.backends.triton.resources import Resources, occupancy
 from fettle.backends.triton.targets import TARGETS
 from tests.backends.triton.programs import kernel, program
@@ -25,7 +25,28 @@ def test_much_traffic_takes_what_the_memory_takes() -> None:
 
 
 def test_arithmetic_takes_what_the_tensor_units_take() -> None:
-    assert seconds(bytes=1.0, flops=989e12 * 1e-3, programs=132) == pytest.approx(1e-3, rel=0.01)
+    assert seconds(bytes=1.0, flops=989e12 * 1e-3, programs=132) == pytest.approx(1e-3 / FITTED.tensor, rel=0.01)
+
+
+def test_products_that_a_pass_waits_for_hide_behind_another_programs_only() -> None:
+    one = {"bytes": 1.0, "flops": 989e12 * 1e-3, "programs": 2 * 132, "trips": 100.0}
+    alone, beside = ({**one, "shared": shared} for shared in (200_000, 0))
+    assert seconds(**alone, flying=False) > 1.1 * seconds(**alone)
+    assert seconds(**beside, flying=False) < 1.02 * seconds(**beside)
+
+
+@pytest.mark.parametrize(("left_shared", "expected"), [(0.0, 64 * 16 * 2), (0.5, 64 * 16 * 2 + 1024), (1.0, 2 * 2048)])
+def test_what_warpgroups_read_from_shared_memory_is_worked_out_by_hand(left_shared: float, expected: float) -> None:
+    """One product of 64 x 64 x 16: both operands have 64 rows of 32 bytes, the left one in registers, half or not."""
+    one = kernel(bytes=0.0, flops=132 * 2 * 64 * 64 * 16, programs=132, wgmma=1, left_shared=left_shared)
+    terms = launch_terms(one, H200, 1)
+    assert terms["shared"] == pytest.approx(expected / 128 / H200.clock)
+    assert terms["tensor"] == pytest.approx(2 * 64 * 64 * 16 * 132 / 989e12 / FITTED.tensor)
+
+
+def test_exponentials_take_issue_slots() -> None:
+    terms = [launch_terms(kernel(bytes=0.0, programs=132, exponentials=e), H200, 1)["issue"] for e in (0, 4096)]
+    assert terms[1] - terms[0] == pytest.approx(4096 / 16 / H200.clock)
 
 
 def test_a_last_wave_that_is_nearly_empty_costs_a_whole_one() -> None:

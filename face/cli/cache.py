@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from fettle.backends.registry import resolve_device
+from fettle.cli.machinecode import code
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import (
     DONE,
@@ -28,7 +29,11 @@ from fettle.graph.errors import DataLoss, NotFound
 _GRACE = 3600.0
 """Seconds that an artifact stays without a kernel: somebody may be about to name it."""
 
-app = typer.Typer(help="List, count, verify, prune, export and import what the cache holds.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, count, verify, prune, export and import what the cache holds; read GPU kernels' machine code.",
+    no_args_is_help=True,
+)
+app.command()(code)
 
 
 @app.command(name="list")

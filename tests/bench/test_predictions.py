@@ -23,7 +23,7 @@ def test_predictions_rank_the_trials_they_were_fitted_to() -> None:
     rows = bench_predictions([RECORDED / "first", RECORDED / "second"])
     assert sum(row.trials for row in rows) > 800
     assert mean_spearman(list(rows)) > 0.88
-    assert all(row.spearman > 0.75 for row in rows)
+    assert all(row.spearman > 0.7 for row in rows), "attention and dense products included"
 
 
 @needs_triton

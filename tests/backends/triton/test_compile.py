@@ -10,12 +10,13 @@ from fettle.backends.api import Artifact, Candidate, MeasurePolicy, Outcome, Val
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
 from fettle.backends.triton.executor import CompileExecutor
+from fettle.backends.triton.predict import Prediction, predict
 from fettle.backends.triton.program import Program
 from fettle.backends.triton.resources import occupancy
+from fettle.backends.triton.sass import disassemble, sass_loop
 from fettle.backends.triton.targets import TARGETS
 from fettle.graph.workload import Workload
 from fettle.store.memory import MemoryStore
-from tests.backends.triton.sass import disassemble, sass_loop
 
 FOUR_BITS = "matmul m=16 n=4096 k=4096 act=f16 weight=u4:128 compute=f16"
 
@@ -39,15 +40,36 @@ def build(executor: CompileExecutor, text: str, target: str = "sm_90", **changes
     return result.artifact
 
 
+SMOKE = (
+    "matmul m=1 n=256 k=512 act=bf16 weight=u4:128 compute=bf16",
+    "matmul m=16 n=256 k=512 act=f16 weight=nvfp4",
+    "matmul m=64 n=256 k=256 act=f16 weight=f16",
+    "attention heads=4 kv_heads=2 q=64 kv=256 dim=64 act=f16 causal=true",
+    "elementwise shape=64x64 act=f16 expr=silu(x0)*x1",
+    "lossless n=64 k=256 act=bf16",
+)
+"""One of every family, two of the one with most variants."""
+
+
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_gets_machine_code(executor: CompileExecutor, target: str) -> None:
-    artifact = build(executor, "elementwise shape=64x64 act=f16 expr=silu(x0)*x1", target)
-    (kernel,) = Program.of(artifact).kernels
-    assert kernel.compiled is not None
-    assert kernel.compiled.code[:4] == b"\x7fELF"
-    assert artifact.isa == (target,)
-    assert 0 < kernel.compiled.resources.registers <= 255
-    assert kernel.compiled.resources.spills == 0
+def test_every_family_compiles_for_every_target(executor: CompileExecutor, target: str) -> None:
+    backend, device = resolve_device(f"triton:{target}")
+    workloads = [Workload.parse(text) for text in SMOKE]
+    families = {backend.family(workload, device).name for workload in workloads}  # type: ignore[attr-defined]
+    assert families == {"lowbit", "dense", "attention", "rows", "lossless"}
+    candidates = [Candidate(workload, device, backend.default(workload, device)) for workload in workloads]
+    with executor.open(workloads[0], MeasurePolicy(timeout=120.0), seed=0) as session:
+        results = session.build(candidates)
+    for result in results:
+        assert result.artifact is not None, result.failure
+        assert result.artifact.isa == (target,)
+        program = Program.of(result.artifact)
+        assert isinstance(predict(program, TARGETS[target]), Prediction)
+        for kernel in program.kernels:
+            assert kernel.compiled is not None
+            assert kernel.compiled.code[:4] == b"\x7fELF"
+            assert 0 < kernel.compiled.resources.registers <= 255
+            assert kernel.compiled.resources.spills == 0
 
 
 def test_inline_ptx_takes_few_instructions_a_weight(executor: CompileExecutor) -> None:

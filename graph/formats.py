@@ -100,7 +100,11 @@ class Format:
 
     def __attrs_post_init__(self) -> None:
         if self.kind not in BITS:
-            raise InvalidWorkload(f"unknown number format {self.kind!r}", hint=f"known formats: {' '.join(BITS)}")
+            signed = re.fullmatch(r"i(?:nt)?([1-8])", self.kind)
+            hint = f"signed integers of {signed[1]} bits are u{signed[1]} without :zp" if signed else ""
+            raise InvalidWorkload(
+                f"unknown number format {self.kind!r}", hint=hint or f"known formats: {' '.join(BITS)}"
+            )
         if self.group is None:
             if self.zero_points or self.scale != "f16":
                 raise InvalidWorkload(f"format {self.kind!r} has a scale or zero points but no group")

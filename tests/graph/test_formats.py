@@ -118,6 +118,12 @@ def test_texts_that_name_no_format_are_refused(text: str) -> None:
         Format.parse(text)
 
 
+def test_signed_integers_are_named_as_what_they_are() -> None:
+    for text in ("i4:128", "int4:128"):
+        with pytest.raises(InvalidWorkload, match="u4 without :zp"):
+            Format.parse(text)
+
+
 @pytest.mark.parametrize(
     ("kind", "itemsize"), [("f32", 4), ("bf16", 2), ("f16", 2), ("i8", 1), ("i64", 8), ("u3", 1), ("f8e5m2", 1)]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -14,7 +14,11 @@ from fettle.cli.output import print_json, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.store.api import Store
 
+if TYPE_CHECKING:
+    from fettle.backends.triton.sass import LaunchCode
+
 _LEAST = 8
+"""Characters of a hash that name an artifact."""
 
 
 def code(
@@ -63,5 +67,5 @@ def _whole(store: Store, start: str) -> str:
     return found.pop()
 
 
-def _data(one: Any) -> dict[str, Any]:
+def _data(one: LaunchCode) -> dict[str, Any]:
     return attrs.asdict(one) | {"loop": {"total": one.loop.total, **dict(one.loop.counts)}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.recording import Recording
 from fettle.bench.search import Mark, recorded_devices, same_kernel
+from fettle.bench.sourcefree import best_alone, correlation, model_means
 from fettle.costmodel.columns import ScheduleColumns
 from fettle.costmodel.metrics import spearman
-from fettle.costmodel.newdevice import KnownDevices, predict_alone, says_something
+from fettle.costmodel.newdevice import KnownDevices, says_something
 
 Array = NDArray[np.float64]
 
 LEAD = 0.1
-"""Rank correlation by which ours must beat the best known device, and the references alone."""
+"""Rank correlation by which ours must beat the best known device, and ten measurements alone."""
 
 
 @attrs.frozen
@@ -33,8 +33,10 @@ class NewDevice:
         known: how many other devices were recorded.
         ours: of what is predicted from them and the references; ``lowest`` is that of the least lucky seed.
         nearest: of the known device whose times are most like the new one's, which nobody can know beforehand.
-        alone: of a model of the references alone.
-        alone_random: of a model of as many random points alone, of whose choice the known devices have no part.
+        alone: of as many measurements without any known device, chosen and used in the way that turned out best;
+            ``alone_by`` names design and model.
+        references_alone: of the references, which were chosen with the known devices, with the model that turned out
+            best; ``references_by`` names it.
         ceiling: of every other sample with those in between: no prediction ranks better than times rank themselves.
             None without samples.
     """
@@ -45,13 +47,19 @@ class NewDevice:
     lowest: float
     nearest: float
     alone: float
-    alone_random: float
+    alone_by: str
+    references_alone: float
+    references_by: str
     ceiling: float | None
 
     def marks(self) -> list[Mark]:
         """The aims, as far as the ceiling leaves room for them."""
         marks = []
-        for rival, value in (("the best known device", self.nearest), ("the references alone", self.alone)):
+        for rival, value in (
+            ("the best known device", self.nearest),
+            ("ten measurements alone", self.alone),
+            ("the references alone", self.references_alone),
+        ):
             target = min(value + LEAD, 1.0 if self.ceiling is None else self.ceiling)
             aim = f"new device {self.space}, {LEAD} above {rival}"
             marks.append(Mark(aim, self.ours, target, self.ours >= target))
@@ -93,34 +101,23 @@ def _place(
     if not known:
         return None
     devices = KnownDevices(features, np.stack(known, axis=1))
-    valid = np.flatnonzero(np.isfinite(times))
+    chosen = [devices.choose_references(np.random.default_rng(seed), references) for seed in range(seeds)]
 
-    def rank(predict: Callable[[list[int], Array], Array], chosen: list[int]) -> float:
-        worked = [at for at in chosen if np.isfinite(times[at])]
-        try:
-            predicted = predict(worked, times[worked])
-        except ValueError:  # so many references failed that nothing can be predicted
-            return 0.0
-        rest = np.setdiff1d(valid, chosen)
-        return spearman(predicted[rest], times[rest]) or 0.0
+    def ours(features: Array, worked: list[int], log_times: Array) -> Array:
+        return devices.predict(worked, log_times)
 
-    alone = functools.partial(predict_alone, features)
-    found: dict[str, list[float]] = {"ours": [], "alone": [], "random": []}
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        chosen = devices.choose_references(rng, references)
-        found["ours"].append(rank(devices.predict, chosen))
-        found["alone"].append(rank(alone, chosen))
-        found["random"].append(rank(alone, rng.permutation(valid)[:references].tolist()))
-    ours, chosen_alone, random_alone = (math.fsum(values) / seeds for values in found.values())
+    ranked = [correlation(ours, features, times, points) for points in chosen]
+    by_model = model_means(features, times, chosen)
+    best = max(by_model, key=lambda model: by_model[model])
     return NewDevice(
         title,
         len(known),
-        ours,
-        min(found["ours"]),
+        math.fsum(ranked) / seeds,
+        min(ranked),
         max(_correlation(column, times) for column in known),
-        chosen_alone,
-        random_alone,
+        *best_alone(features, times, references, seeds),
+        by_model[best],
+        best,
         _ceiling(recording),
     )
 

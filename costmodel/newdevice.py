@@ -7,12 +7,15 @@ all others is a regression whose weights vary over the space (Gelfand et al., 20
 
 ``f_s`` are the known devices, as normal scores of their times; ``w_s`` varies slowly about an equal share, since a new
 device may value one corner of the space as one known device does and another corner as another; ``g`` is what none of
-them has. All are Gaussian, so ten points are enough to condition on. How fast ``g`` varies along each parameter is
-learned from many points: as the known devices vary, or as what each of them has that the others have not.
+them has. All are Gaussian, so ten points are enough to condition on. How fast ``g`` varies along each column is learned
+from many points: as the known devices vary, or as what each of them has that the others have not. Ten points tell more
+of a sum of functions of one column each than of anything else, so ``g`` may have such a part: effects of columns that
+the known devices have too, with weights of their own, and other ones.
 
 A known device that is nothing like the new one is worse than none, and one that is nearly the same is better than ten
-measurements. So the model is fitted for several subsets of the known devices, for each with much and with little that
-is the new device's own and with both ways to vary, and the fits are averaged by how probable they make the references.
+measurements. So the model is fitted for several subsets of the known devices, for each with much and with little
+that is the new device's own, with and without sums, and with both ways to vary; and the fits are averaged by how
+probable they make the references.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
+from fettle.costmodel.additive import Effects
+from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.kinship import Kinship, Variances
 from fettle.costmodel.metrics import normal_scores
 
 Array = NDArray[np.float64]
@@ -41,50 +45,16 @@ _POOL = 800
 _CHOICE = 5
 """Points for each reference that must be left to choose from."""
 
-_WEIGHT_VARIANCE = 0.25
-"""Of a device's weight everywhere, and as much again of its variation over the space."""
-
 _OWN = (1.0, 0.1)
 """How much is the new device's own: factors of the variances of ``g`` and of how weights vary over the space."""
 
-_ROUGH, _SMOOTH = 0.6, 0.7
-"""Variances of the two parts of ``g``: at scales that are learned, and slow in all parameters."""
+_PLAIN = Variances(effect=0.0, rest=0.0, additive=0.0, rough=0.6, smooth=0.7)
+_ADDITIVE = Variances(effect=0.15, rest=0.1, additive=0.5, rough=0.3, smooth=0.1)
 
 _NOISE = 0.05
 _LEAST_TRIALS = 8
 _LEAST_DEVIATION = 1e-3
 """Of what a device has that others have not; less than that is rounding, as of two recordings of one device."""
-
-
-@attrs.frozen(eq=False)
-class _Kin:
-    """The supposition that the new device is related to some of the known ones, and to no other.
-
-    Attributes:
-        features: [points, columns].
-        scores: [points, kin].
-        rough, smooth: kernels of the parts of ``g``.
-        own: one of :data:`_OWN`.
-    """
-
-    features: Array
-    scores: Array
-    rough: Hyperparameters
-    smooth: Hyperparameters
-    own: float
-
-    @classmethod
-    def of(cls, features: Array, scores: Array, log_scales: Array, own: float = 1.0) -> _Kin:
-        """With a rough part at scales that are geometric means of these, [any, columns]."""
-        rough = Hyperparameters(np.exp(log_scales.mean(axis=0)), _ROUGH, 0.0)
-        return cls(features, scores, rough, Hyperparameters.initial(features.shape[1]), own)
-
-    def covariance(self, one: Indices, two: Indices) -> Array:
-        """Prior covariance, [len(one), len(two)]."""
-        trend = _WEIGHT_VARIANCE * (self.scores[one] @ self.scores[two].T)
-        smooth = self.smooth.kernel(self.features[one], self.features[two])
-        rough = self.rough.kernel(self.features[one], self.features[two])
-        return 1.0 + trend + self.own * (trend * smooth + _SMOOTH * smooth + rough)
 
 
 def says_something(log_times: Array) -> bool:
@@ -115,13 +85,20 @@ class KnownDevices:
         everywhere = measured.all(axis=1)
         rows = np.flatnonzero(everywhere if everywhere.sum() >= _LEAST_TRIALS else measured.any(axis=1))
         differing = _differences(features[rows], scores[rows]) if known.shape[1] > 1 else varying
+        effects = [Effects.of(features, column, _some(np.arange(len(features)))) for column in scores.T]
+
+        def related(kin: list[int], log_scales: Array, variances: Variances, own: float = 1.0) -> Kinship:
+            scales = np.exp(log_scales.mean(axis=0))
+            return Kinship(features, scores[:, kin], [effects[device] for device in kin], scales, variances, own)
+
         subsets = list(_subsets(known.shape[1]))
-        self._choosing = [_Kin.of(features, scores[:, kin], varying[kin]) for kin in subsets]
+        self._choosing = [related(kin, varying[kin], _PLAIN) for kin in subsets]
         self._predicting = [
-            _Kin.of(features, scores[:, kin], scales, own)
+            related(kin, log_scales, variances, own)
+            for variances in (_PLAIN, _ADDITIVE)
             for own in _OWN
             for kin in subsets
-            for scales in (varying[kin], differing)
+            for log_scales in (varying[kin], differing)
         ]
         self._tried = measured.sum(axis=1)
 
@@ -130,19 +107,12 @@ class KnownDevices:
 
         They are chosen one by one, each so that the least uncertainty is left over the space, in the sum over the
         subsets of devices (greedy A-optimality), where much is the new device's own and varies as the known devices
-        do. Points that failed, or were not tried, on a known device are left out as long as five times as many as are
-        asked for remain.
+        do, and is no sum. Points that failed, or were not tried, on a known device are left out as long as five times
+        as many as are asked for remain.
         """
         least = np.sort(self._tried)[-_CHOICE * count :][0]
         pool = rng.permutation(np.flatnonzero(self._tried >= least))[:_POOL]
-        left = [kin.covariance(pool, pool) for kin in self._choosing]
-        chosen: list[int] = []
-        for _ in range(min(count, len(pool))):
-            removed = sum(((c**2).sum(axis=0) / (np.diag(c) + _NOISE) for c in left), np.zeros(len(pool)))
-            removed[chosen] = -1.0
-            at = int(np.argmax(removed))
-            chosen.append(at)
-            left = [c - np.outer(c[:, at], c[:, at]) / (c[at, at] + _NOISE) for c in left]
+        chosen = least_uncertainty([kin.covariance(pool, pool) for kin in self._choosing], min(count, len(pool)))
         return [int(pool[at]) for at in chosen]
 
     def predict(self, references: Sequence[int], log_times: Array) -> Array:
@@ -160,6 +130,24 @@ class KnownDevices:
         everything = np.arange(len(self._features))
         priors = [(kin.scores.mean(axis=1), kin.covariance(references, everything)) for kin in self._predicting]
         return _averaged(priors, references, (log_times - offset) / scale) * scale + offset
+
+
+def least_uncertainty(covariances: Sequence[Array], count: int) -> list[int]:
+    """Points to measure one after the other, each so that the sum of all variances is least then, in the sum over
+    several suppositions.
+
+    Args:
+        covariances: each [points, points], before anything is measured.
+    """
+    left = covariances
+    chosen: list[int] = []
+    for _ in range(count):
+        removed = sum(((c**2).sum(axis=0) / (np.diag(c) + _NOISE) for c in left), np.zeros(len(left[0])))
+        removed[chosen] = -1.0
+        at = int(np.argmax(removed))
+        chosen.append(at)
+        left = [c - np.outer(c[:, at], c[:, at]) / (c[at, at] + _NOISE) for c in left]
+    return chosen
 
 
 def predict_alone(features: Array, references: Sequence[int], log_times: Array) -> Array:

@@ -41,14 +41,15 @@ def test_ten_references_turn_the_order_of_a_known_device_round(tmp_path: Path) -
     assert placed.ours > 0.5
 
 
-def test_aims_are_a_tenth_above_either_rival_unless_the_ceiling_is_lower() -> None:
-    def met(ours: float, nearest: float, alone: float, ceiling: float | None = None) -> list[bool]:
-        return [mark.met for mark in NewDevice("a", 1, ours, ours, nearest, alone, alone, ceiling).marks()]
+def test_aims_are_a_tenth_above_each_rival_unless_the_ceiling_is_lower() -> None:
+    def met(ours: float, nearest: float, alone: float, same: float, ceiling: float | None = None) -> list[bool]:
+        return [mark.met for mark in NewDevice("a", 1, ours, ours, nearest, alone, "", same, "", ceiling).marks()]
 
-    assert met(0.8, 0.6, 0.65) == [True, True]
-    assert met(0.8, 0.75, 0.65) == [False, True]
-    assert met(0.8, 0.6, 0.75) == [True, False]
-    assert met(0.97, 0.95, 0.95, ceiling=0.965) == [True, True]
+    assert met(0.8, 0.6, 0.65, 0.65) == [True, True, True]
+    assert met(0.8, 0.75, 0.65, 0.65) == [False, True, True]
+    assert met(0.8, 0.6, 0.75, 0.65) == [True, False, True]
+    assert met(0.8, 0.6, 0.65, 0.75) == [True, True, False]
+    assert met(0.97, 0.95, 0.95, 0.95, ceiling=0.965) == [True, True, True]
 
 
 def test_the_search_benchmark_prints_them(tmp_path: Path) -> None:
@@ -64,6 +65,6 @@ def test_the_search_benchmark_prints_them(tmp_path: Path) -> None:
 
     printed = json.loads(output("--json"))
     assert len(printed["new_devices"]) == 2
-    assert sum("new device" in mark["aim"] for mark in printed["marks"]) == 4
+    assert sum("new device" in mark["aim"] for mark in printed["marks"]) == 6
     assert json.loads(output("--references", "0", "--json"))["new_devices"] == []
     output()  # the table is drawn

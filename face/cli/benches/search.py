@@ -111,10 +111,10 @@ def _means(report: SearchReport, space: str | None, seeds: int) -> Table:
 def _new_devices(placed: Sequence[NewDevice], references: int) -> Table:
     """Rank correlations with what was not measured."""
     table = Table(title=f"a new device, from {references} measurements: rank correlation on the rest")
-    for heading in ("device", "ours", "least", "best known device", "references alone", "random ones alone", "ceiling"):
+    for heading in ("device", "ours", "least", "best known device", "alone", "same points alone", "ceiling"):
         table.add_column(heading, justify="left" if heading == "device" else "right")
     for device in placed:
-        figures = (device.ours, device.lowest, device.nearest, device.alone, device.alone_random, device.ceiling)
+        figures = (device.ours, device.lowest, device.nearest, device.alone, device.references_alone, device.ceiling)
         table.add_row(device.space, *("" if figure is None else f"{figure:.3f}" for figure in figures))
     return table
 

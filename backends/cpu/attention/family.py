@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.attention import spaces
+from fettle.backends.cpu.attention.analysis import CLOCK, busiest_thread
 from fettle.backends.cpu.attention.plan import DOTS_BF16, DOTS_I8, Plan
 from fettle.backends.cpu.family import Family, Lowered, Spaces
 
@@ -20,6 +21,10 @@ class Attention(Family):
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return spaces.features(candidate)
+
+    def estimate(self, candidate: Candidate) -> float | None:
+        plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
+        return busiest_thread(plan, candidate.device)["all"] / CLOCK
 
     def lower(self, candidate: Candidate) -> Lowered:
         self.check(candidate)

@@ -18,7 +18,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.attention.orders import alternating, repeated
-from fettle.backends.cpu.attention.plan import CODE_BYTES
+from fettle.backends.cpu.attention.plan import CODE_BYTES, QUERIES
 from fettle.backends.cpu.attention.rounded import LANES, Rounded
 from fettle.backends.cpu.attention.split import Split, push
 from fettle.backends.cpu.attention.words import until
@@ -28,9 +28,6 @@ from fettle.backends.cpu.rows.vectors import Registers
 
 _KEYS = 4
 """Keys whose products one lane adds."""
-
-_QUERIES = 2
-"""Query rows in flight at most: more bytes of queries, and sums that wait to be added, do not fit the registers."""
 
 
 class Integers(Split):
@@ -95,7 +92,7 @@ class Integers(Split):
                     value = self.queries.scaled(v, place, total)
                     T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), LANES)])
 
-            until(plan.rows, min(plan.tile_rows, _QUERIES), tile)
+            until(plan.rows, min(plan.tile_rows, QUERIES), tile)
 
         whole = v.let(T.floordiv(count, T.int64(LANES)))
         with T.serial(T.int64(0), whole) as index:

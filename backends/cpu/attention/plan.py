@@ -17,6 +17,10 @@ DOTS_I8 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"
 CODE_BYTES = 64
 """Bytes of codes in such a register."""
 
+QUERIES = 2
+"""Query rows that codes of keys meet at once, at most: more bytes of queries, and sums that wait to be added, do not
+fit the registers."""
+
 
 def line(cache: str, lanes: int) -> int:
     """Elements of keys or values read at once: what fills a register, or two where codes or bf16 come in pairs."""
@@ -133,6 +137,11 @@ class Plan:
     @property
     def chunks(self) -> int:
         return -(-self.kv // self.chunk)
+
+    @property
+    def last_groups(self) -> int:
+        """Vectors of keys in the last chunk."""
+        return -(-(self.kv - (self.chunks - 1) * self.chunk) // self.lanes)
 
     @property
     def unit(self) -> int:

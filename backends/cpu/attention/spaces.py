@@ -16,12 +16,17 @@ threads       threads that share the tasks
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
-from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support
+import attrs
+
+from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support, Value
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.attention.analysis import busiest_thread
 from fettle.backends.cpu.attention.plan import CODE_BYTES, DOTS_BF16, DOTS_I8, Plan, lanes
+from fettle.backends.spaces import enumerate_space
 from fettle.graph.workload import Workload
 
 VERSION = "attention-3"
@@ -119,31 +124,32 @@ def space(workload: Workload, device: Device) -> Space:
 
 
 def default(workload: Workload, device: Device) -> Schedule:
-    """Few queries: split the keys into chunks that fit in the L1 cache. Many: the largest register tile."""
-    choices = {parameter.name: parameter.choices for parameter in space(workload, device).parameters}
+    """Few queries split the keys, many are computed in tiles; chunks, register tiles and threads are those of which the
+    analysis expects most."""
+    return _default(workload, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _default(workload: Workload, device: Device) -> Schedule:
+    """Found once: every look-up of a kernel that is not cached asks."""
+    whole = space(workload, device)
+    choices = {parameter.name: parameter.choices for parameter in whole.parameters}
     few = _rows(workload) <= _FEW
     dot = choices["dot"][0]
-    if few:
-        block = choices["block"][0]
-        tile_rows = max(int(rows) for rows in choices["tile_rows"] if int(rows) <= (2 if dot == "i8" else 4))
-    else:
-        tile_rows = 6
-        block = max(int(b) for b in choices["block"] if int(b) <= 96 and int(b) % tile_rows == 0)
-        dot = "f32" if workload["dim"] % 2 or dot == "i8" else dot
-    tile_vectors = _sums(device) // 6
-    if dot == "i8":
-        sums = tile_rows * _sums_of_codes(workload)
-        tile_vectors = max(vectors for vectors in _TILE_VECTORS if sums * vectors <= _sums(device))
-    return Schedule.of(
-        algorithm="split" if few else "tiles",
-        dot=dot,
-        chunk=max(int(c) for c in choices["chunk"] if int(c) <= 256),
-        block=block,
-        tile_rows=tile_rows,
-        tile_vectors=tile_vectors,
-        degree=choices["degree"][0],
-        prefetch=0,
-        threads=cpu.threads(device),
+    if not few and (workload["dim"] % 2 or dot == "i8"):
+        dot = "f32"
+    fixed: dict[str, tuple[Value, ...]] = {
+        "algorithm": ("split" if few else "tiles",),
+        "dot": (dot,),
+        "degree": choices["degree"][:1],
+        "prefetch": choices["prefetch"][:1],
+        "threads": tuple(dict.fromkeys((1, cpu.threads(device)))),
+    }
+    parameters = [attrs.evolve(p, choices=fixed.get(p.name, p.choices)) for p in whole.parameters]
+    points = enumerate_space(attrs.evolve(whole, parameters=parameters))
+    return min(
+        (points[index] for index in range(len(points))),
+        key=lambda schedule: busiest_thread(Plan.of(workload, schedule, device), device)["all"],
     )
 
 

@@ -128,23 +128,35 @@ class _Block:
         T.buffer_store(self.sums, T.float32(0), [row])
 
     def _multiply_keys(self, start: Any, count: Any) -> None:
-        """S of a chunk, by panels of ``tile_vectors`` vectors of keys."""
+        """S of a chunk, by panels of ``tile_vectors`` vectors of keys; what is left by narrower ones."""
+        plan, v = self.plan, self.v
+        groups = v.let(T.floordiv(count + (plan.lanes - 1), T.int64(plan.lanes)))
+        width = plan.tile_vectors
+        with T.serial(T.int64(0), v.let(T.floordiv(groups, T.int64(width)))) as panel:
+            self._key_panel(start, panel * width, width)
+        while width > 1:
+            width //= 2
+            if plan.causal or plan.last_groups & width:
+                with T.If(T.bitwise_and(groups, T.int64(width)) != 0), T.Then():
+                    self._key_panel(start, v.let(T.bitwise_and(groups, T.int64(-2 * width))), width)
+
+    def _key_panel(self, start: Any, first: Any, wide: int) -> None:
+        """S of ``wide`` vectors of keys, from the vector ``first`` of a chunk on."""
         plan, v, n = self.plan, self.v, self.plan.lanes
-        wide, keys = plan.tile_vectors, self.kernel.packing.keys
-        with T.serial(T.int64(0), v.let(T.floordiv(count + (wide * n - 1), T.int64(wide * n)))) as panel:
-            group = v.let(self.head * plan.key_groups + T.floordiv(start, T.int64(n)) + panel * wide)
+        keys = self.kernel.packing.keys
+        group = v.let(self.head * plan.key_groups + T.floordiv(start, T.int64(n)) + first)
 
-            def tile(row: Any, rows: int) -> None:
-                totals = Registers(v, rows * wide, 0.0)
-                with T.serial(T.int64(0), T.int64(plan.dim_units)) as unit:
-                    registers = [v.hold(keys[group + i, unit, T.Ramp(0, 1, n)], v.register) for i in range(wide)]
-                    self._outer(totals, registers, self.queries, row, rows, unit)
-                for r in range(rows):
-                    for i in range(wide):
-                        place = T.Ramp((panel * wide + i) * n, T.int64(1), n)
-                        T.buffer_store(self.scores, totals[r * wide + i], [row + r, place])
+        def tile(row: Any, rows: int) -> None:
+            totals = Registers(v, rows * wide, 0.0)
+            with T.serial(T.int64(0), T.int64(plan.dim_units)) as unit:
+                registers = [v.hold(keys[group + i, unit, T.Ramp(0, 1, n)], v.register) for i in range(wide)]
+                self._outer(totals, registers, self.queries, row, rows, unit)
+            for r in range(rows):
+                for i in range(wide):
+                    place = T.Ramp((first + i) * n, T.int64(1), n)
+                    T.buffer_store(self.scores, totals[r * wide + i], [row + r, place])
 
-            self._each_tile(tile)
+        self._each_tile(tile)
 
     def _multiply_values(self, start: Any, count: Any) -> None:
         """O += P · V of a chunk, by panels of ``tile_vectors`` vectors of dim."""

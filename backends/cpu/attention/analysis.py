@@ -1,0 +1,248 @@
+"""Cycles of the busiest thread by cause, from a plan alone, without compiling it.
+
+Counted is what the loops of ``split.py``, ``integers.py`` and ``tiles.py`` issue: products of vectors, the additions
+into one sum, which wait for each other, loads and broadcasts of their operands; these hide each other. What surrounds
+them adds to it: vectors decoded, summed across lanes, exponentiated, rounded, packed and moved. What one of each costs
+was fitted to 613 random schedules of 15 workloads on a Zen 4, the fast ones weighing most (docs/cpu.md); on other
+machines it is rough, and the cost model learns by how much from the trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+import numpy as np
+
+from fettle.backends.api import Device
+from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.attention.plan import CODE_BYTES, QUERIES, Plan
+from fettle.backends.rounding import ceil_div
+
+CLOCK = 3.7e9
+"""Cycles a second of the machine the constants were fitted on."""
+
+_PRODUCT = 1.0
+"""Cycles of a multiply-add of vectors; one of pairs or of bytes takes as long."""
+
+_WAIT = 1.7
+"""Cycles until the next addition into the same sum, as far as the processor does not run ahead."""
+
+_LOAD, _BROADCAST, _FAR = 1.1, 0.5, 0.8
+"""Cycles of loading a vector, a number into all lanes, and what a vector from beyond the L1 cache takes more."""
+
+_L3_BYTE, _DRAM_BYTE = 0.037, 0.12
+"""Cycles of a byte that no cache of a core holds: 100 and 30 GB/s."""
+
+_HIDING = 4
+"""Exponent of the norm that combines what hides each other."""
+
+_L1, _L2 = 32 << 10, 256 << 10
+"""Bytes assumed where the machine does not tell."""
+
+_COSTS: Mapping[str, float] = {
+    "decode": 0.25,
+    "sum": 3.8,
+    "round": 11.6,
+    "exp": 11.0,
+    "degree": 1.9,
+    "mask": 1.5,
+    "row": 19.0,
+    "moved": 5.9,
+    "pack": 42.0,
+    "prefetch": 0.16,
+    "fork": 6600.0,
+}
+"""Cause -> cycles of one: an instruction that decodes; a vector summed across lanes, rounded, exponentiated (and for
+each degree of the polynomial), masked, moved as a result, or packed; a row of a chunk; a line asked for ahead; a loop
+that threads share."""
+
+
+@attrs.frozen
+class _Loop:
+    """Register tiles with equally many sums, all their runs together.
+
+    Attributes:
+        products: multiply-adds of vectors.
+        sums: in flight.
+        loads: of vectors; ``far`` of them are not in the L1 cache.
+        broadcasts: loads of a number into all lanes.
+    """
+
+    products: float
+    sums: int
+    loads: float
+    broadcasts: float = 0.0
+    far: float = 0.0
+
+    @property
+    def cycles(self) -> float:
+        loads = self.loads * _LOAD + self.broadcasts * _BROADCAST + self.far * _FAR
+        causes = (self.products * _PRODUCT, self.products / self.sums * _WAIT, loads)
+        return _longest(causes)
+
+
+def _longest(cycles: Iterable[float]) -> float:
+    """Of what hides each other: near the maximum, a little more where two are close."""
+    return float(sum(c**_HIDING for c in cycles) ** (1 / _HIDING))
+
+
+def busiest_thread(plan: Plan, device: Device) -> dict[str, float]:
+    """Cycles of the thread with most to do, by cause, and in ``all``: bringing the cache to a core hides the loops."""
+    loops, around = counted(plan, device)
+    hidden = {"loops": sum(loop.cycles for loop in loops), "read": read_cycles(plan, device)}
+    others = {cause: count * _COSTS[cause] for cause, count in around.items()}
+    return {**hidden, **others, "all": _longest(hidden.values()) + sum(others.values())}
+
+
+def counted(plan: Plan, device: Device) -> tuple[list[_Loop], dict[str, float]]:
+    """The loops of the busiest thread, and how much there is of what surrounds them."""
+    l1 = cpu.cache_bytes(device, "L1d") or _L1
+    if plan.algorithm == "tiles":
+        return _tiles(plan, l1)
+    return _integers(plan, l1) if plan.i8 else _split(plan, l1)
+
+
+def read_cycles(plan: Plan, device: Device) -> float:
+    """Cycles of bringing the busiest thread's part of a cache to a core, if no L2 cache holds it."""
+    stored = 2 * plan.batch * plan.kv_heads * plan.kv * plan.cache_columns * plan.cache_bytes
+    part = stored / plan.threads
+    if part <= (cpu.cache_bytes(device, "L2") or _L2):
+        return 0.0
+    return part * (_L3_BYTE if stored <= cpu.last_level_bytes(device) / 2 else _DRAM_BYTE)
+
+
+def _register_tiles(rows: int, step: int) -> Iterator[tuple[int, int]]:
+    """(rows of a register tile, how many of them)."""
+    whole, rest = divmod(rows, step)
+    if whole:
+        yield step, whole
+    if rest:
+        yield rest, 1
+
+
+def _decode(plan: Plan) -> float:
+    """Instructions that turn a line as stored into f32: widened, converted, scaled."""
+    if plan.bf16 or plan.cache == "f32":
+        return 0.0
+    return 2.0 if plan.cache == "bf16" else 4.0 * plan.parts + 1.0
+
+
+# few queries
+
+
+def _split(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
+    heads, vectors = _heads(plan), ceil_div(plan.kv, plan.lanes)
+    keys, padded = heads * plan.kv, heads * vectors * plan.lanes
+    lines, parts = len(plan.lines), plan.parts
+    registers = lines * (1 if plan.bf16 else parts)
+    far = min(plan.chunk, plan.kv) * plan.cache_columns * plan.cache_bytes > l1
+    width = min(max(1, plan.tile_vectors // parts), lines)
+    steps = keys / plan.unit
+    loops = []
+    decoded = 0.0
+    for rows, count in _register_tiles(plan.rows, plan.tile_rows):
+        loads = padded * count * (lines + rows * registers / plan.tile_vectors)
+        loops.append(_Loop(padded * count * rows * registers, rows * plan.tile_vectors, loads))
+        loads = keys * count * lines
+        broadcasts = steps * count * rows * ceil_div(lines, width)
+        products = steps * count * rows * lines * parts
+        loops.append(_Loop(products, rows * width * parts, loads, broadcasts, loads * far))
+        decoded += (padded + keys) * count * lines * _decode(plan) + keys * count * lines * plan.bf16
+    return loops, {
+        **_around(plan, heads, vectors),
+        "decode": decoded,
+        "sum": padded * plan.rows,
+        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, plan.tile_rows)),
+    }
+
+
+def _integers(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
+    heads, vectors = _heads(plan), ceil_div(plan.kv, plan.lanes)
+    keys, padded = heads * plan.kv, heads * vectors * plan.lanes
+    lines, parts = plan.cache_columns // CODE_BYTES, 8 // plan.code_bits
+    far = min(plan.chunk, plan.kv) * plan.cache_columns > l1 / 2
+    loops, decoded = [], 0.0
+    query_rows = min(plan.tile_rows, QUERIES)
+    for rows, count in _register_tiles(plan.rows, query_rows):
+        products = padded * count * rows * 2 * lines * parts
+        loops.append(_Loop(products, 2 * rows * plan.tile_vectors, padded * count * lines + products))
+        decoded += padded * count * lines * 3 * (parts - 1)
+    quarters = plan.tile_vectors
+    for rows, count in _register_tiles(plan.rows, plan.tile_rows):
+        runs = keys / 4 * count * lines * 4 / quarters
+        sums = 2 * rows * quarters * parts
+        loops.append(_Loop(runs * sums, sums, runs * 4, runs * rows * 2, runs * 4 * far))
+        decoded += runs * (min(quarters, 2) * 2 + quarters * (1 + 3 * (parts - 1)))
+    rounded = plan.chunks * plan.chunk_groups * plan.dim / plan.lanes + vectors
+    return loops, {
+        **_around(plan, heads, vectors),
+        "decode": decoded,
+        "sum": padded * plan.rows * 1.5,
+        "round": heads * plan.rows * rounded,
+        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, query_rows)),
+    }
+
+
+def _heads(plan: Plan) -> float:
+    """Heads of keys of the thread with most chunks."""
+    return ceil_div(plan.batch * plan.kv_heads * plan.chunks, plan.threads) / plan.chunks
+
+
+def _prefetched(plan: Plan, keys: float, passes: int) -> float:
+    """Cache lines asked for ahead."""
+    return keys * passes * plan.cache_columns * plan.cache_bytes / 64 if plan.prefetch else 0.0
+
+
+def _around(plan: Plan, heads: float, vectors: int) -> dict[str, float]:
+    """Softmax of all rows and chunks, and merging them."""
+    rows = heads * plan.chunks * plan.rows
+    merged = ceil_div(plan.batch * plan.kv_heads * plan.rows, plan.threads) * plan.chunks
+    weighed = heads * plan.rows * vectors
+    return {
+        "exp": weighed + merged,
+        "degree": (weighed + merged) * plan.degree,
+        "mask": weighed * (plan.mask is not None),
+        "row": rows,
+        "moved": (rows + merged) * plan.dim_vectors,
+        "fork": 2.0 * (plan.threads > 1),
+    }
+
+
+# many queries
+
+
+def _tiles(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
+    n, wide, tile = plan.lanes, plan.tile_vectors, plan.tile_rows
+    blocks = ceil_div(plan.rows, plan.block)
+    first = np.arange(blocks) * plan.block
+    last = np.minimum(first + plan.block, plan.rows)
+    seen = (last - 1) // plan.group + plan.kv - plan.q + 1 if plan.causal else np.full(blocks, plan.kv)
+    groups, chunks = -(-seen // n), -(-seen // plan.chunk)
+    tiles = -((first - last) // tile)
+    all_heads = plan.batch * plan.kv_heads
+    heads = ceil_div(all_heads * blocks, plan.threads) / blocks
+    runs = heads * float(tiles @ groups)  # of register tiles one vector of keys wide
+    key_steps = runs * plan.dim_units
+    value_steps = heads * float(tiles @ -(-seen // plan.unit))
+    panels = ceil_div(plan.dim_vectors, wide)
+    width = min(wide, plan.dim_vectors)
+    keys_far = plan.dim_units * wide * n * 4 > l1
+    values_far = min(plan.chunk, plan.kv) // plan.unit * plan.dim_vectors * n * 4 > l1
+    values = value_steps * plan.dim_vectors
+    loops = [
+        _Loop(key_steps * tile, tile * wide, key_steps, key_steps * tile / wide, key_steps * keys_far),
+        _Loop(values * tile, tile * width, values, value_steps * tile * panels, values * values_far),
+    ]
+    packed = ceil_div(all_heads * ceil_div(plan.kv, n), plan.threads) * n
+    vectors, rows = runs * tile, heads * tile * float(tiles @ chunks)
+    return loops, {
+        "exp": vectors,
+        "degree": vectors * plan.degree,
+        "mask": vectors * (plan.mask is not None),
+        "row": rows,
+        "moved": (rows + heads * tile * float(tiles.sum())) * plan.dim_vectors,
+        "fork": 2.0 * (plan.threads > 1),
+        "decode": 2 * packed * len(plan.lines) * _decode(plan),
+        "pack": packed * plan.dim_vectors / plan.unit,
+    }

@@ -36,6 +36,7 @@ from fettle.backends.pim.state import (
     earliest,
     entry,
     helper,
+    inlined,
     put,
     remove,
 )
@@ -65,7 +66,7 @@ def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (comp
         _step(rules, state, k, FOREVER)
 
 
-@helper
+@inlined
 def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
     clocks = state.clocks
@@ -125,7 +126,7 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
     return True
 
 
-@helper
+@inlined
 def _choose(
     rules: Rules, state: State, k: int, first: int
 ) -> tuple[int, int, int, int, int]:  # pragma: no cover (compiled)

@@ -33,7 +33,7 @@ QUESTIONS = (
     Question(_u4(64), ({"overlap": True}, {"overlap": True, "stages": 4})),
     # few registers, so that five programs fit beside each other instead of three
     Question(_u4(16, 28672, 8192), ({"registers": 0}, {"registers": 0, "split": 3}, {"split": 4})),
-    Question(_u4(16), ({"registers": 96}, {"overlap": True, "reduce": "launch"})),
+    Question(_u4(16), ({"registers": 96}, {"split": 2, "stages": 4}, {"overlap": True, "reduce": "launch"})),
     Question(_u4(32), ({"stages": 4}, {"block_n": 128, "reduce": "launch", "overlap": True})),
     # parts of K by what fits beside each other
     *(Question(_u4(1, 28672, 8192, "f16", f"u{bits}:128"), ({"split": 2}, {"split": 4})) for bits in (8, 7, 6, 5)),

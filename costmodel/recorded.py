@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.api import Device
+from fettle.backends.api import Device, Schedule
 from fettle.backends.registry import get_backend
 from fettle.backends.replay.recording import Recording
 from fettle.backends.spaces import enumerate_space
@@ -39,6 +39,8 @@ class AnalysedTrials:
 def analysed(recording: Recording) -> AnalysedTrials:
     """The valid rows that are points of the present space.
 
+    A parameter that is newer than the recording has the default schedule's value: what kernels did before they had it.
+
     Raises:
         InvalidArgument: the file does not say what was recorded and where, or no row is such a point.
         InvalidWorkload, NotFound, Unsupported: it names a workload or a backend that this version lacks.
@@ -51,9 +53,12 @@ def analysed(recording: Recording) -> AnalysedTrials:
     workload, device = Workload.parse(recording.workload), recording.device
     backend = get_backend(device.backend)
     points = enumerate_space(backend.space(workload, device))
+    default = backend.default(workload, device)
+    recorded = {parameter.name for parameter in recording.parameters}
+    newer = {name: value for name, value in default.as_dict().items() if name not in recorded}
     indices, times = [], []
     for number, row in enumerate(recording.rows):
-        index = points.index(recording.schedule(number))
+        index = points.index(Schedule.of(**recording.schedule(number).as_dict(), **newer))
         if row.objective is not None and index is not None:
             indices.append(index)
             times.append(row.objective * recording.scale)

@@ -1,7 +1,8 @@
 """The correctness gate: no kernel is timed before its results are right.
 
-Each run starts from a poisoned output (NaN, or all bits set), so that elements a kernel does not write are wrong;
-two runs in a row catch state left behind in scratch memory; canaries around the output catch writes beside it.
+Each run starts from a poisoned output, so that elements a kernel does not write are wrong: NaN, or integers that differ
+from run to run. Two runs in a row also catch state left behind in scratch memory; canaries around the output catch
+writes beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _CANARY = 4096
 """Bytes watched on either side of the output."""
 _POISON = 0xFF
 """Every float format of ours reads bytes 0xFF as NaN."""
+_OTHER_POISON = 0x5A
+"""For integers in every second run: what nobody wrote cannot be right in both."""
 _CHUNK = 1 << 16
 """Elements compared at a time, so that temporaries stay in cache."""
 
@@ -61,10 +64,12 @@ class GuardedOutput:
         self._canaries = (self._raw[:start], self._raw[start + size :])
         self.array: np.ndarray = self._bytes.view(dtype).reshape(result.shape)
         self._decode = decode
+        self._poison = _POISON
 
-    def poison(self) -> None:
-        """Fill output and canaries."""
-        self._raw.fill(_POISON)
+    def poison(self, run: int = 1) -> None:
+        """Fill output and canaries before a run; runs are counted from 1."""
+        self._poison = _OTHER_POISON if self.array.dtype.kind in "iu" and run % 2 == 0 else _POISON
+        self._raw.fill(self._poison)
 
     @property
     def numbers(self) -> np.ndarray:
@@ -74,7 +79,7 @@ class GuardedOutput:
     @property
     def intact(self) -> bool:
         """Nobody wrote beside the output since it was poisoned."""
-        return all(bool((canary == _POISON).all()) for canary in self._canaries)
+        return all(bool((canary == self._poison).all()) for canary in self._canaries)
 
 
 def verify(
@@ -87,7 +92,7 @@ def verify(
     """Run a kernel twice on a poisoned output and compare each result with the reference."""
     verdicts = []
     for number in range(1, _RUNS + 1):
-        output.poison()
+        output.poison(number)
         try:
             kernel.run(inputs, packed, output.array)
         except Exception as error:

@@ -69,6 +69,17 @@ def test_an_element_left_unwritten_is_found_in_every_format(kind: str, left: int
     assert verdict(kind, lambda out: out.fill(3)) == Verdict(Outcome.OK, 0.0, 0.0)
 
 
+def test_codes_left_unwritten_are_found_whatever_they_should_be() -> None:
+    output = GuardedOutput(TensorSpec("y", (256,), Format("u8")))
+    every = Reference(np.arange(256.0), np.full(256, 0.5))
+    for code in range(256):
+
+        def write_all_but_one(out: np.ndarray, left: int = code) -> None:
+            out[np.arange(256) != left] = np.delete(np.arange(256), left)
+
+        assert verify(Kernel(write_all_but_one), [], [], output, every).outcome is Outcome.WRONG_RESULT
+
+
 def test_the_output_is_aligned_and_of_the_right_type() -> None:
     output = GuardedOutput(TensorSpec("y", (3, 7), Format("bf16")))
     assert output.array.ctypes.data % 64 == 0

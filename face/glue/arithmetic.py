@@ -133,22 +133,32 @@ def _reduce(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants,
         if given.get("noop_with_empty_axes", 0):
             return partial(np.copyto, out, x)
         axes = np.arange(x.ndim)
+    if node.op_type == "ReduceMean" and (call := _mean_of_rows(x, axes.tolist(), out)) is not None:
+        return call
     return _reduced(_REDUCTIONS[node.op_type], x, axes.tolist(), out)
 
 
 def _global_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
-    x = inputs[0]
-    size = math.prod(x.shape[2:])
-    if node.op_type == "GlobalAveragePool" and x.dtype == np.float32 and 0 < size <= _SHORT:
-        return _mean_of_planes(x.reshape(x.shape[0] * x.shape[1], -1), out.reshape(-1))
-    function = np.max if node.op_type == "GlobalMaxPool" else np.mean
-    return _reduced(function, x, range(2, x.ndim), out)
+    x, axes = inputs[0], range(2, inputs[0].ndim)
+    if node.op_type == "GlobalAveragePool" and (call := _mean_of_rows(x, axes, out)) is not None:
+        return call
+    return _reduced(np.max if node.op_type == "GlobalMaxPool" else np.mean, x, axes, out)
 
 
-def _mean_of_planes(x: np.ndarray, out: np.ndarray) -> Call:
-    """Of each row; ``einsum`` adds in turn, and takes a quarter of the time that ``mean`` takes for short rows."""
-    share = np.float32(1.0 / x.shape[1])
-    return in_turn([partial(np.einsum, "ij->i", x, out=out), partial(np.multiply, out, share, out=out)])
+def _mean_of_rows(x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call | None:
+    """Over axes at the end that have few elements together, else None.
+
+    ``einsum`` adds in turn, and takes a quarter of the time that ``mean`` takes for short rows.
+    """
+    kept = x.ndim - len(axes)
+    size = math.prod(x.shape[kept:])
+    if x.dtype != np.float32 or sorted(axis % x.ndim for axis in axes) != list(range(kept, x.ndim)):
+        return None
+    if not 0 < size <= _SHORT:
+        return None
+    sums = out.reshape(-1)
+    add = partial(np.einsum, "ij->i", x.reshape(-1, size), out=sums)
+    return in_turn([add, partial(np.multiply, sums, np.float32(1.0 / size), out=sums)])
 
 
 def _reduced(function: Callable[..., Any], x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call:

@@ -11,7 +11,8 @@ from onnx import NodeProto
 from fettle.glue.calls import Call, Constants, Maker, attributes, in_turn
 from fettle.graph.onnx.windows import Window
 
-Slices = tuple[slice, ...]
+_NEAR = 3
+"""Strides up to which windows at every place take less time than reading elements that are not neighbours."""
 
 
 def _max_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
@@ -43,17 +44,55 @@ def _window(node: NodeProto, x: np.ndarray) -> Window:
 def _by_axis(combine: np.ufunc, neutral: float, window: Window, x: np.ndarray, out: np.ndarray) -> Iterator[Call]:
     """Reduce the windows of the axes of an image, outermost first: its rows are contiguous."""
     source = x
-    for number in range(len(window.size)):
-        axis = 2 + number
-        shape = (*source.shape[:axis], out.shape[axis], *source.shape[axis + 1 :])
-        target = out if shape == out.shape and number == len(window.size) - 1 else np.empty(shape, x.dtype)
-        yield partial(target.fill, neutral)
-        for tap in range(window.size[number]):
-            into, of = _meeting(window, number, tap, source.shape[axis], target.shape[axis])
-            before = (slice(None),) * axis
-            part = target[(*before, into)]
-            yield partial(combine, part, source[(*before, of)], out=part)
+    for axis in range(2, x.ndim - 1):
+        target = np.empty((*source.shape[:axis], out.shape[axis], *source.shape[axis + 1 :]), x.dtype)
+        yield from _along(axis, combine, neutral, window, source, target)
         source = target
+    if combine is np.maximum and 1 < window.strides[-1] <= _NEAR:
+        yield from _largest_along_rows(neutral, window, source, out)
+    else:
+        yield from _along(x.ndim - 1, combine, neutral, window, source, out)
+
+
+def _along(
+    axis: int, combine: np.ufunc, neutral: float, window: Window, source: np.ndarray, target: np.ndarray
+) -> Iterator[Call]:
+    """One axis, tap by tap; taps that all windows have inside the image come first: nothing has to be filled."""
+    before, parts = (slice(None),) * axis, []
+    for tap in range(window.size[axis - 2]):
+        into, of = _meeting(window, axis - 2, tap, source.shape[axis], target.shape[axis])
+        parts.append((target[(*before, into)], source[(*before, of)]))
+    parts.sort(key=lambda part: part[0].size, reverse=True)
+    everywhere = [of for into, of in parts if into.size == target.size]
+    if len(everywhere) > 1:
+        yield partial(combine, *everywhere[:2], out=target)
+    elif everywhere:
+        yield partial(np.copyto, target, everywhere[0])
+    else:
+        yield partial(target.fill, neutral)
+    for into, of in parts[min(len(everywhere), 2) :]:
+        yield partial(combine, into, of, out=into)
+
+
+def _largest_along_rows(neutral: float, window: Window, source: np.ndarray, target: np.ndarray) -> Iterator[Call]:
+    """The last axis, as the largest elements of the windows at every place of padded rows, of which results are picked.
+
+    All rows are one run of neighbouring elements, which NumPy compares a vector at a time. Windows that reach into the
+    next row are computed as well, and not picked.
+    """
+    size, stride, dilation, begin = (v[-1] for v in (window.size, window.strides, window.dilations, window.begins))
+    columns, extent, reach = source.shape[-1], target.shape[-1], (size - 1) * dilation
+    width = max(begin + columns, (extent - 1) * stride + reach + 1)
+    padded = np.full((*source.shape[:-1], width), neutral, source.dtype)
+    yield partial(np.copyto, padded[..., begin : begin + columns], source)
+    elements, largest = padded.reshape(-1), np.empty(padded.size, padded.dtype)
+    count = elements.size - reach
+    so_far = elements
+    for tap in range(1, size):
+        shifted = elements[tap * dilation : tap * dilation + count]
+        yield partial(np.maximum, so_far[:count], shifted, out=largest[:count])
+        so_far = largest
+    yield partial(np.copyto, target, so_far.reshape(padded.shape)[..., : extent * stride : stride])
 
 
 def _meeting(window: Window, axis: int, tap: int, size: int, extent: int) -> tuple[slice, slice]:

@@ -24,13 +24,10 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.api import Device
 from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.cpu.conv.pointwise import multiply
-from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.words import Registers, argument
+from fettle.backends.cpu.gemv.words import Registers, argument, pieces, read, splat, store
 from fettle.backends.cpu.rows.arrays import viewed
 from fettle.backends.cpu.rows.elementwise import evaluate
 from fettle.backends.cpu.rows.vectors import Vectors
-
-_FLOATS = Floats("f32")
 
 _UNROLLED_TAPS = 9
 """Filters up to this size are unrolled whole, larger ones a row at a time, wider ones not at all."""
@@ -104,18 +101,36 @@ class _Emitter:
                 with T.If(T.And(source >= 0, source < g.h)):
                     with T.Then():
                         self._zeros(planes, start, 0, first)
-                        with T.serial(0, last - first) as j:
-                            column = (first + j) * stride + (column_phase - g.left)
-                            value = self.x[image, c0 + c, source, column]
-                            T.buffer_store(planes, value, [start + first + j])
+                        column = first * stride + column_phase - g.left
+                        self._copy_row(planes, start + first, (image, c0 + c, source), column, last - first)
                         self._zeros(planes, start, last, g.plane_columns)
                     with T.Else():
                         self._zeros(planes, start, 0, g.plane_columns)
 
+    def _copy_row(self, planes: Any, start: Any, row: tuple[Any, ...], column: int, count: int) -> None:
+        """``count`` elements of a row of x, a stride apart from ``column`` on.
+
+        Every second element is picked of two vectors, which read one beyond; the last is therefore copied alone.
+        """
+        stride = self.g.stride[1]
+        alone = int(stride == 2 and count > 0)
+        for first, lanes, times in pieces(count - alone, self.g.lanes if stride <= 2 else 1):
+            with T.serial(0, times) as i:
+                place = (*row, column + (first + i * lanes) * stride)
+                value = read(self.x, place, lanes) if stride == 1 or lanes == 1 else self._every_second(place, lanes)
+                store(planes, start + first + i * lanes, value, lanes)
+        if alone:
+            store(planes, start + count - 1, self.x[(*row, column + (count - 1) * stride)], 1)
+
+    def _every_second(self, place: tuple[Any, ...], lanes: int) -> Any:
+        *outer, first = place
+        halves = [read(self.x, (*outer, first + half * lanes), lanes) for half in range(2)]
+        return T.Shuffle(halves, list(range(0, 2 * lanes, 2)))
+
     def _zeros(self, planes: Any, start: Any, first: int, last: int) -> None:
-        if last > first:
-            with T.serial(0, last - first) as j:
-                T.buffer_store(planes, T.float32(0), [start + first + j])
+        for begin, lanes, times in pieces(last - first, self.g.lanes):
+            with T.serial(0, times) as i:
+                store(planes, start + first + begin + i * lanes, splat(T.float32(0), lanes), lanes)
 
     def _micro_tile(
         self, planes: Any, sums: Any, group: Any, i: Any, panel: Any, block: Any, c0: Any, length: Any
@@ -164,33 +179,28 @@ class _Emitter:
     def _finish(self, sums: Any, image: Any, row0: Any, panel0: Any) -> None:
         g = self.g
         whole, rest = divmod(g.columns, g.lanes)
-        lane_values = T.alloc_buffer((g.lanes,), "float32", align=64)
         with T.serial(0, g.tile_oc) as i, T.serial(0, g.micro_oc) as o:
             channel = (panel0 + i) * g.micro_oc + o
             with T.If(channel < g.oc), T.Then(), T.serial(0, g.tile_h) as r, T.If(row0 + r < g.rows), T.Then():
-                start = r * g.plane_columns
+                start, place = r * g.plane_columns, (image, channel, row0 + r)
                 if whole:
                     with T.serial(0, whole) as v:
                         column = v * g.lanes
-                        product = sums[i, o, T.ramp(start + column, 1, g.lanes)]
-                        value = self._value(product, image, channel, row0 + r, column, g.lanes)
-                        T.buffer_store(self.y, value, [image, channel, row0 + r, T.ramp(column, 1, g.lanes)])
+                        self._finish_vector(sums[i, o, T.ramp(start + column, 1, g.lanes)], (*place, column), None)
                 if rest:
                     column = whole * g.lanes
                     product = sums[i, o, T.ramp(start + column, 1, g.lanes)]
-                    value = self._value(product, image, channel, row0 + r, column, rest)
-                    T.buffer_store(lane_values, value, [T.ramp(0, 1, g.lanes)])
-                    with T.serial(0, rest) as lane:
-                        T.buffer_store(self.y, lane_values[lane], [image, channel, row0 + r, column + lane])
+                    self._finish_vector(product, (*place, column), self.vectors.first(rest))
 
-    def _value(self, product: Any, image: Any, channel: Any, row: Any, column: Any, count: int) -> Any:
-        """The epilogue of ``count`` neighbouring elements, in one vector."""
-        if self.g.epilogue is None:
-            return product
-        place = (image, channel, row, column)
-        operands = [
-            self.vectors.let(product),
-            *(self.vectors.spread(b[self._of_group(image, self.g.oc) + channel]) for b in self.rows),
-            *(self.vectors.let(_FLOATS.read_first(full, place, count, self.g.lanes)) for full in self.full),
-        ]
-        return evaluate(self.vectors, self.g.epilogue.expression, operands)
+    def _finish_vector(self, product: Any, place: tuple[Any, ...], mask: Any) -> None:
+        """The epilogue of neighbouring elements, those of the mask if there is one, and their place in y."""
+        value = product
+        if self.g.epilogue is not None:
+            image, channel, *_ = place
+            operands = [
+                self.vectors.let(product),
+                *(self.vectors.spread(b[self._of_group(image, self.g.oc) + channel]) for b in self.rows),
+                *(self.vectors.load(full, place, mask) for full in self.full),
+            ]
+            value = evaluate(self.vectors, self.g.epilogue.expression, operands)
+        self.vectors.store(self.y, place, value, mask)

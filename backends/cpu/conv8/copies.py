@@ -6,25 +6,14 @@ of rows are made of a copy of the band's rows with its padding, whose columns ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fettle.backends.cpu.conv8.plan import Plan
-from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, splat, store
+from fettle.backends.cpu.gemv.words import Buffer, Expr, T, constant, load, pieces, splat, store
 from fettle.backends.cpu.integers.words import WORD
 
 _LONGEST = 64
 """Bytes of the longest vector."""
-
-
-def pieces(count: int, most: int) -> Iterator[tuple[int, int, int]]:
-    """(start, lanes, how many) of runs of vectors that cover ``count`` elements and read none beyond."""
-    start, lanes = 0, most
-    while start < count:
-        times = (count - start) // lanes
-        if times:
-            yield start, lanes, times
-            start += times * lanes
-        lanes //= 2
 
 
 def copy(target: Buffer, start: Expr, read: Callable[[Expr, int], Expr], count: int, bytes_each: int = 1) -> None:

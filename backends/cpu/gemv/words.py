@@ -5,7 +5,7 @@ Expressions and buffers are TVM objects; this package treats them as opaque (``A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -44,6 +44,17 @@ def store(buffer: Buffer, place: Place, value: Expr, lanes: int) -> None:
     """Store ``lanes`` neighbouring elements."""
     *outer, last = place if isinstance(place, tuple) else (place,)
     T.buffer_store(buffer, value, [*outer, T.ramp(last, 1, lanes) if lanes > 1 else last])
+
+
+def pieces(count: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """(start, lanes, how many) of runs of vectors that cover ``count`` elements and read none beyond."""
+    start, lanes = 0, most
+    while start < count:
+        times = (count - start) // lanes
+        if times:
+            yield start, lanes, times
+            start += times * lanes
+        lanes //= 2
 
 
 def vector(dtype: str, lanes: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from fettle.backends._constraints import Predicate
 from fettle.backends._evaluation import column
 from fettle.backends._groups import MACHINE_INTEGER, Group, components, empty, join, tabulate
-from fettle.backends.api import Parameter, Schedule, Space, Value
+from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
 from fettle.graph.errors import InvalidArgument
 
 _SHOWN = 12
@@ -187,12 +188,18 @@ def why_invalid(space: Space, schedule: Schedule) -> str | None:
     if isinstance(ordinals, str):
         return ordinals
     for constraint in space.constraints:
-        predicate = Predicate.parse(constraint, space.parameters)
+        predicate = _parsed(constraint, space.parameters)
         if not predicate.holds({name: column([schedule[name]]) for name in predicate.names})[0]:
             return f"violates {predicate}"
     if space.table is not None and tuple(schedule[name] for name in space.names) not in space.table:
         return "not a row of the space's table"
     return None
+
+
+@lru_cache(maxsize=64)
+def _parsed(constraint: Constraint, parameters: tuple[Parameter, ...]) -> Predicate:
+    """Remembered, since untuned choices ask for hundreds of schedules of one space."""
+    return Predicate.parse(constraint, parameters)
 
 
 def _ordinals_of(space: Space, schedule: Schedule) -> NDArray[np.int64] | str:

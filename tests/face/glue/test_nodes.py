@@ -97,8 +97,13 @@ def test_the_last_window_may_be_cut_off(operator: str) -> None:
     check(operator, numbers(1, 2, 8, 9), kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 0, 0], ceil_mode=1)
 
 
-def test_whole_numbers_are_pooled_too() -> None:
-    check("MaxPool", numbers(1, 2, 6, 5, dtype="i1"), kernel_shape=[3, 2], pads=[1, 1, 1, 0])
+@pytest.mark.parametrize("strides", [[1, 1], [2, 2], [1, 4]])
+def test_whole_numbers_are_pooled_too(strides: list[int]) -> None:
+    check("MaxPool", numbers(1, 2, 6, 5, dtype="i1"), kernel_shape=[3, 2], pads=[1, 1, 1, 0], strides=strides)
+
+
+def test_a_pool_whose_padding_alone_meets_a_tap_looks_at_the_image() -> None:
+    check("MaxPool", -abs(numbers(1, 2, 2, 2)) - 1, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
 
 
 @FEW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None,
     graph = model.graph
     weights = weight_names(model)
     constants = constant_names(graph, weights)
-    facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph))
+    facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph), _whole(graph))
     found = {**find_attention(graph, facts), **find_norms(graph, facts)}
     inside = {node.name for piece in found.values() for node in piece.nodes} - found.keys()
     pieces = [found.get(node.name) or _piece(node, facts, reasons) for node in graph.node if node.name not in inside]
@@ -74,6 +75,17 @@ def _scalars(graph: GraphProto, folder: Path | None) -> dict[str, float]:
                 read_external(copy, folder)
             result[tensor.name] = float(np.asarray(numpy_helper.to_array(copy)).reshape(()))
     return result
+
+
+def _whole(graph: GraphProto) -> frozenset[str]:
+    names = set()
+    for tensor in graph.initializer:
+        plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
+        if plain and math.prod(tensor.dims) == max(tensor.dims, default=1):
+            array = numpy_helper.to_array(tensor)
+            if np.array_equal(array, np.rint(array)):
+                names.add(tensor.name)
+    return frozenset(names)
 
 
 def _causal_masks(graph: GraphProto) -> frozenset[str]:

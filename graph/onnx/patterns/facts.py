@@ -43,12 +43,14 @@ class Facts:
         scalars: values of the constants with one element.
         causal: constants that hide from each query the keys after it, when they are added to logits: the last query is
             at the last key.
+        whole: constants along one axis that hold whole numbers alone.
     """
 
     types: Mapping[str, TensorType]
     constants: frozenset[str]
     scalars: Mapping[str, float]
     causal: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
 
     def shape(self, name: str, *elements: int) -> tuple[int, ...]:
         """Shape of a tensor of float32, or of one of these types; raises NoWorkload for an unknown shape or others."""

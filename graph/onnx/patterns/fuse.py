@@ -108,8 +108,10 @@ class _Fusion:
             self._conversions[piece.last.output[0]] = piece.last
             return piece
         before = self._absorbable(piece.last.input[0], piece.nodes) if piece.last.input else None
-        match = converted(before.match, piece.last) if before is not None and before.match is not None else None
-        if before is None or match is None:
+        if before is None or before.match is None:
+            return piece
+        match = converted(before.match, piece.last, self._facts)
+        if match is None:
             return piece
         self._absorb(before)
         return Piece((*before.nodes, *piece.nodes), match)

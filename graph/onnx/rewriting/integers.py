@@ -74,7 +74,7 @@ def _is_made_as_codes(name: str, users: Users, bench: Workbench) -> bool:
 def _moved(node: NodeProto, users: Users, bench: Workbench) -> tuple[list[NodeProto], list[NodeProto]] | None:
     """DequantizeLinear -> a node that moves elements -> QuantizeLinear with the same step: the node itself."""
     move = users.private_maker(node.input[0], node, *_MOVES)
-    if move is None or bench.opset < 12:  # MaxPool of codes
+    if move is None or any(move.output[1:]) or bench.opset < 12:  # places of maxima; MaxPool of codes
         return None
     source = users.maker(move.input[0], "DequantizeLinear")
     before, after = Steps.of(source, bench), Steps.of(node, bench)

@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.protos import integer, number
 from fettle.graph.onnx.rewriting.edges import to_codes
-from fettle.graph.onnx.rewriting.steps import Steps, is_plain
+from fettle.graph.onnx.rewriting.steps import Steps, is_plain, is_usual
 from fettle.graph.onnx.rewriting.users import Users
 from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
 
@@ -65,7 +65,7 @@ def rewritten_product(
     bias = np.zeros(0, np.float32)
     if len(node.input) > 2 and node.input[2]:
         found = _numbers(node.input[2], users, bench)
-        if found is None or found.size not in (1, weight.scales.size):
+        if found is None or found.size not in (1, weight.scales.size) or any(size != 1 for size in found.shape[:-1]):
             return None
         bias = np.broadcast_to(found.reshape(-1), weight.scales.shape)
     end = _end(node, users, bench)
@@ -123,17 +123,17 @@ def _weight(node: NodeProto, users: Users, bench: Workbench) -> _Weight | None:
 
 
 def _numbers(name: str, users: Users, bench: Workbench) -> np.ndarray | None:
-    """A constant of floats, or what codes stand for whose zero point is 0."""
+    """A constant of floats, or what codes along one axis stand for whose zero point is 0."""
     known = bench.value(name)
     if known is not None:
         return np.asarray(known)
     source = users.maker(name, "DequantizeLinear")
-    if source is None or source.domain:
+    if source is None or not is_usual(source):
         return None
-    codes, *others = (bench.value(part) for part in source.input)
-    if codes is None or not others or others[0] is None or (len(others) > 1 and (others[1] is None or others[1].any())):
+    codes, scales, *zeros = (bench.value(part) for part in source.input)
+    if codes is None or scales is None or any(zero is None or zero.any() for zero in zeros):
         return None
-    return np.asarray(codes.reshape(-1).astype(np.float64) * others[0].reshape(-1))
+    return np.asarray((codes.reshape(-1).astype(np.float64) * scales.reshape(-1)).reshape(codes.shape))
 
 
 def _end(node: NodeProto, users: Users, bench: Workbench) -> _End | None:

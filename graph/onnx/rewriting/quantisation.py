@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper
 from fettle.graph.onnx.protos import MICROSOFT, reads
 from fettle.graph.onnx.rewriting.integers import at_the_edges, on_codes
 from fettle.graph.onnx.rewriting.qlinear import SPELLED
-from fettle.graph.onnx.rewriting.steps import UNUSUAL
+from fettle.graph.onnx.rewriting.steps import is_usual
 from fettle.graph.onnx.rewriting.workbench import Chain, Workbench, scaled
 
 _SINCE = 11
@@ -153,7 +153,7 @@ def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain
     scale, zero = [*writer.input, ""][1:3]
     if [scale, zero] != [*reader.input, ""][1:3]:
         return None
-    if any(a.name in UNUSUAL and a.i for node in (writer, reader) for a in node.attribute):
+    if not (is_usual(writer) and is_usual(reader)):
         return None
     step, offset = bench.value(scale), bench.value(zero) if zero else np.zeros((), np.uint8)
     if step is None or step.dtype != np.float32 or step.size != 1:

@@ -8,7 +8,7 @@ from onnx import NodeProto
 
 from fettle.graph.onnx.rewriting.workbench import Workbench
 
-UNUSUAL = ("block_size", "output_dtype", "precision")
+_UNUSUAL = ("block_size", "output_dtype", "precision")
 """Attributes that say something of blocks and types, unless they are 0."""
 
 
@@ -59,5 +59,10 @@ def is_plain(node: NodeProto | None) -> bool:
         and node.op_type in ("QuantizeLinear", "DequantizeLinear")
         and len(node.input) == 3
         and all(node.input)
-        and not any(a.name in UNUSUAL and a.i for a in node.attribute)
+        and is_usual(node)
     )
+
+
+def is_usual(node: NodeProto) -> bool:
+    """Whether a node that quantises or dequantises has no blocks or types of its own."""
+    return not any(a.name in _UNUSUAL and a.i for a in node.attribute)

@@ -14,6 +14,7 @@ from fettle.graph.onnx.patterns.fuse import CONSTANT
 from fettle.graph.onnx.weights import without_weights
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.runtime import GraphRuntime
+from tests.face.test_runtime import NumpyKernel
 
 STEPS = {"xs": 0.05, "ys": 0.1, "zs": 0.07}
 RNG = np.random.default_rng(3)
@@ -26,7 +27,11 @@ CONSTANTS = {
     "b": RNG.integers(-900, 900, 6).astype(np.int32), "bs": (0.05 * np.linspace(0.005, 0.01, 6)).astype(np.float32),
     "low": np.float32(0.0), "high": np.float32(6.0), "g": RNG.integers(-90, 90, (5, 6)).astype(np.int8),
     "h": RNG.integers(-90, 90, (6, 5)).astype(np.int8), "row": np.linspace(-1, 1, 5).astype(np.float32),
-    "gs": np.linspace(0.01, 0.02, 5).astype(np.float32), "gz": np.zeros(5, np.int8), "gb": np.arange(5, dtype=np.int32),
+    "gs": np.linspace(0.01, 0.02, 5, dtype=np.float32), "gz": np.zeros(5, np.int8),
+    "e": RNG.integers(-90, 90, (6, 2)).astype(np.int8), "es": np.float32(0.01), "column": np.float32([[1.0], [-2.0]]),
+    "gb": 300 * np.arange(5, dtype=np.int32), "thirds": np.float32([0.01, 0.02, 0.03]), "axes": np.array([2, 3]),
+    "many": np.float32(50.0), "most": np.float32(255.0),
+    "halves": np.float32([0.5, 0.25, 0.75, 0.5, 0.1, 0.6]).reshape(6, 1, 1),
 }  # fmt: skip
 
 
@@ -50,17 +55,20 @@ def model(*nodes: onnx.NodeProto, rank: int = 4) -> bytes:
 
 
 def check(source: bytes, step: float) -> Imported:
-    """Equal to onnxruntime's result, but for a step where a number lies between two."""
+    """Equal to onnxruntime's result, but for a step where a number lies between two; workloads in float64 may meet more
+    such numbers than its float32."""
     x = np.random.default_rng(0).standard_normal((2, 6, 5, 7)).astype(np.float32)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"x": x})
     imported = import_model(source)
-    off = np.abs(GraphRuntime(imported, lambda workload: None)({"x": x})["y"] - expected)
     assert np.ptp(expected) > 5 * step
-    assert off.max() <= 1.01 * step
-    assert (off > 0.01 * step).mean() < 0.02
+    nodes, workloads = (
+        np.abs(GraphRuntime(imported, kernels)({"x": x})["y"] - expected) for kernels in (lambda _: None, NumpyKernel)
+    )
+    assert max(nodes.max(), workloads.max()) <= 1.01 * step
+    assert (nodes > 0.01 * step).mean() < 0.02
     return imported
 
 
@@ -173,6 +181,53 @@ def test_onnxruntimes_own_operators_are_those_on_codes() -> None:
     assert kinds == ["elementwise", "conv2d", "elementwise", "elementwise", "GlobalAveragePool", "elementwise",
                      "Flatten", "matmul", "elementwise"]  # fmt: skip
     assert texts(imported)[7] == "matmul m=2 n=5 k=6 act=u8 weight=i8 out=u8 epilogue=round(y*b0+b1)+b2 zero=true"
+
+
+def test_a_bias_for_each_row_is_added_to_numbers() -> None:
+    nodes = [*ENTRY, node("GlobalAveragePool", "xd", "p"), node("Flatten", "p", "f")]
+    nodes += [node("QuantizeLinear", "f zs zz", "fq"), node("DequantizeLinear", "fq zs zz", "fd")]
+    nodes += [node("DequantizeLinear", "e es ez", "ed"), node("Gemm", "fd ed column", "y")]
+    check(model(*nodes, rank=2), 0.02)
+
+
+def test_a_bias_in_steps_of_blocks_is_added_to_numbers() -> None:
+    bias = node("DequantizeLinear", "b thirds", "bd", axis=0, block_size=2)
+    check(model(*ENTRY, WEIGHT[0], bias, node("Conv", "xd wd bd", "y")), 0.02)
+
+
+@pytest.mark.parametrize("end", ["", "ys yz"])
+def test_alpha_counts_for_the_bias_of_qgemm_too(end: str) -> None:
+    nodes = [ENTRY[0], node("ReduceMax", "xq axes", "fq", keepdims=0)]
+    nodes += [node("QGemm", f"fq xs xz g gs gz gb {end}", "gq" if end else "y", "com.microsoft", transB=1, alpha=4.0)]
+    nodes += [node("DequantizeLinear", f"gq {end}", "y")] if end else []
+    check(model(*nodes, rank=2), STEPS["ys"])
+
+
+def test_sums_without_a_zero_point_have_the_type_of_their_operands() -> None:
+    nodes = [node("QuantizeLinear", "x xs ix", "xq"), node("QLinearAdd", "xq xs ix xq xs ix ys", "aq", "com.microsoft")]
+    check(model(*nodes, node("DequantizeLinear", "aq ys ez", "y")), STEPS["ys"])
+
+
+def test_maxima_whose_places_are_read_are_found_among_numbers() -> None:
+    nodes = [*ENTRY, node("MaxPool", "xd", "p places", kernel_shape=[3, 3]), node("Cast", "places", "n", to=1)]
+    nodes += [node("QuantizeLinear", "p xs xz", "pq"), node("DequantizeLinear", "pq xs xz", "pd")]
+    found = texts(import_model(model(*nodes, node("Add", "pd n", "y"))))
+    assert "MaxPool" in found
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [node("Mul", "x many", "m")],
+        [node("Round", "x", "r"), node("Mul", "r many", "t"), node("Div", "t high", "m")],
+        [node("ConvInteger", "xq w xz", "i"), node("Cast", "i", "f", to=1), node("Div", "f many", "m")],
+        [node("ConvInteger", "xq w xz", "i"), node("Cast", "i", "f", to=1), node("Div", "f many", "d"),
+         node("Round", "d", "r"), node("Add", "r halves", "m")],
+    ],
+)  # fmt: skip
+def test_a_cast_of_numbers_that_are_not_whole_cuts_them(made: list[onnx.NodeProto]) -> None:
+    ends = [node("Clip", "m low most", "c"), node("Cast", "c", "q", to=TensorProto.UINT8), node("Cast", "q", "y", to=1)]
+    assert "Cast" in texts(check(model(ENTRY[0], *made, *ends), 0.5))
 
 
 @pytest.mark.parametrize("weight", ["u ws uz", "u ws"])

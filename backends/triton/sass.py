@@ -71,6 +71,7 @@ def unpack(program: Program, folder: Path) -> tuple[Path, ...]:
 
     Raises:
         BuildFailure: the disassembler fails.
+        OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "abi.json"]

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import print_json, stdout
+from fettle.cli.output import print_json, print_table
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.store.api import Store
 
@@ -41,7 +41,10 @@ def code(
         program = Program.of(opened.get_artifact(_whole(opened, artifact)))
     codes = launch_codes(program)
     if out is not None:
-        unpack(program, out)
+        try:
+            unpack(program, out)
+        except OSError as error:
+            raise InvalidArgument(f"cannot write the code to {out}: {error.strerror}") from None
     if json:
         print_json({"target": program.target, "launches": [_data(one) for one in codes]})
         return
@@ -50,7 +53,7 @@ def code(
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.loop.counts, key=lambda pair: -pair[1]))
         numbers = (one.threads, one.resources.registers, one.resources.spills, one.shared, one.loop.total)
         table.add_row(one.template, *map(str, numbers), kinds)
-    stdout.print(table)
+    print_table(table, folded=("launch", "of which"))
 
 
 def _whole(store: Store, start: str) -> str:

@@ -58,6 +58,8 @@ def test_a_compiled_kernel_is_counted_and_unpacked(
     assert [a["parameter"] for a in abi["kernels"][0]["launch"]["arguments"]] == ["x0_ptr", "x1_ptr", "out_ptr"]
     assert (tmp_path / "code" / "0.cubin").read_bytes().startswith(b"\x7fELF")
     assert "EXIT" in (tmp_path / "code" / "0.sass").read_text()
+    with pytest.raises(InvalidArgument, match="cannot write the code"):
+        code(sha256, out=tmp_path / "code" / "0.cubin", store=str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize(

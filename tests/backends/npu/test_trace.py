@@ -124,6 +124,7 @@ def test_a_trace_by_hand() -> None:
     assert dict(result.commands) == {"load": 3, "compute": 2, "store": 1}
     assert dict(result.counters)["compute_cycles"] == 49
     assert backend.simulate_trace(device, [*lines[1:4], "VECTOR operations=1280"]).cycles == first + 10
+    assert dict(backend.simulate_trace(device, ["COMPUTE cycles=0"]).counters)["compute_cycles"] == 0
 
 
 @pytest.mark.parametrize(

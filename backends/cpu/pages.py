@@ -19,10 +19,14 @@ OF_ITS_OWN = 4 << 20
 
 def in_huge_pages(array: np.ndarray) -> np.ndarray:
     """A copy that begins at a huge page. A system without any gives it other pages, which hold the same."""
-    block = mmap.mmap(-1, array.nbytes + HUGE)
+    length = array.nbytes + HUGE
     if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+        # what processes share, Python's default, is another setting of the system, under which it gives none
+        block = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError):  # advice: a kernel built without huge pages refuses it
             block.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        block = mmap.mmap(-1, length)
     memory = np.frombuffer(block, np.uint8)
     start = -memory.ctypes.data % HUGE
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)

@@ -15,7 +15,7 @@ from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv import layouts, spaces
 from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.pages import in_huge_pages
+from fettle.backends.cpu.pages import HUGE, in_huge_pages
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -43,7 +43,9 @@ class Gemv(Family):
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         plan = Plan.of(workload, schedule)
         packed = layouts.packed_constants(workload, constants, plan)
-        return tuple(map(in_huge_pages, packed)) if plan.pages == "huge" else packed
+        if plan.pages == "system":
+            return packed
+        return tuple(in_huge_pages(part) if part.nbytes >= HUGE else part for part in packed)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(*_analysed(candidate.workload, candidate.schedule))

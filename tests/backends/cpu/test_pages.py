@@ -38,5 +38,7 @@ def test_a_copy_holds_the_same_from_a_huge_page_on(array: np.ndarray) -> None:
 @pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE") or not SMAPS.exists(), reason="Linux tells in smaps")
 def test_the_kernel_was_asked_for_huge_pages() -> None:
     copy = in_huge_pages(np.ones(3 << 20, np.uint8))
-    assert "hg" in flags(copy.ctypes.data)
+    found = flags(copy.ctypes.data)
+    assert "hg" in found
+    assert "sh" not in found, "memory that processes share follows another setting, whose default is no huge pages"
     assert "hg" not in flags(np.ones(100, np.uint8).ctypes.data)

@@ -53,11 +53,14 @@ def print_table(table: Table, folded: Sequence[str]) -> None:
     Where a terminal is too narrow for that, lines that give each figure after its heading.
     """
     for column in table.columns:
-        texts = (column.header, *column.cells)
-        column.overflow = "fold"
-        column.min_width = _LEAST_FOLDED if column.header in folded else max(cell_len(str(text)) for text in texts)
+        widest = max(cell_len(str(text)) for text in (column.header, *column.cells))
+        is_folded = column.header in folded
+        column.overflow, column.no_wrap = "fold", not is_folded
+        column.min_width = column.max_width = min(widest, _LEAST_FOLDED) if is_folded else widest
     unlimited = stdout.options.update(width=_UNLIMITED)
     if Measurement.get(stdout, unlimited, table).minimum <= stdout.width:
+        for column in table.columns:
+            column.max_width = None
         stdout.print(table)
         return
     if table.title:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fettle.cli.options import DeviceOption, DimOption, JsonOption, StoreOption, parse_dims
-from fettle.cli.output import DONE, FAILED, print_json, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, print_json, print_table, seconds, stderr, stdout
 
 
 def run(
@@ -44,10 +44,10 @@ def run(
 def _print(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['model']} on {report['device']}", title_justify="left")
     for heading in ("node", "kernel", "workload"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     for node in report["nodes"]:
         table.add_row(node["name"], node["kernel"], node["workload"] or node["reason"])
-    stdout.print(table)
+    print_table(table, folded=("node", "workload"))
     errors = Table()
     for heading in ("output", "compared with", "max error", "normalised RMS error", "limit", "ok"):
         errors.add_column(heading, justify="right")
@@ -60,7 +60,7 @@ def _print(report: dict[str, Any]) -> None:
             f"{row['limit']:.0e}",
             "yes" if row["ok"] else Text("no", "red"),
         )
-    stdout.print(errors)
+    print_table(errors, folded=("output",))
     for peer, reason in report["missing_peers"].items():
         stdout.print(f"{peer}: {reason}", highlight=False)
     arena = report["arena"]

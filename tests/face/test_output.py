@@ -1,0 +1,48 @@
+"""Tables of the command line in terminals of any width."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from fettle.cli import output
+
+WORKLOAD = "elementwise shape=60x7 act=f32 expr=round(x0/0.05000000074505806)+120.0+silu(x1) out=u8"
+FIGURE = "a figure of 28 columns: 12 µs"
+LEAST = 20 + len(FIGURE) + len("than x") + 3 * 3 + 1
+"""A folded text, the figures, spaces and lines about each."""
+
+
+def printed(table: Table, folded: str, width: int) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "stdout", Console(file=(file := io.StringIO()), width=width))
+        output.print_table(table, folded=(folded,))
+    return file.getvalue()
+
+
+@given(width=st.integers(40, 140))
+def test_nothing_is_cut_and_a_table_is_drawn_where_it_fits(width: int) -> None:
+    table = Table("workload", "time", "than x", title="results")
+    table.add_row(WORKLOAD, FIGURE, "2.0")
+    text = printed(table, "workload", width)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    assert "…" not in text
+    assert ("┃" in text) == (width >= LEAST)
+    letters = "".join(text.split())
+    if width < LEAST:
+        assert WORKLOAD.replace(" ", "") in letters
+        assert f"time {FIGURE}; than x 2.0".replace(" ", "") in letters
+    else:
+        assert FIGURE in text
+
+
+def test_a_short_text_that_may_be_folded_takes_no_more_columns_than_it_has() -> None:
+    table = Table("node", "time")
+    table.add_row("Add", "1 µs")
+    assert "│ Add  │ 1 µs │" in printed(table, "node", 40)

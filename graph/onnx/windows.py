@@ -9,6 +9,9 @@ from onnx import NodeProto, helper
 
 from fettle.graph.errors import InvalidGraph
 
+CONVOLUTION = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
+"""Attributes of Conv, and of its like for codes."""
+
 
 @attrs.frozen
 class Window:

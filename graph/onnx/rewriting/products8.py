@@ -13,8 +13,7 @@ from fettle.graph.onnx.rewriting.edges import to_codes
 from fettle.graph.onnx.rewriting.steps import Steps, is_plain, is_usual
 from fettle.graph.onnx.rewriting.users import Users
 from fettle.graph.onnx.rewriting.workbench import Chain, Workbench
-
-_COPIED = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
+from fettle.graph.onnx.windows import CONVOLUTION
 
 
 @attrs.frozen(eq=False)
@@ -93,7 +92,7 @@ def _product(node: NodeProto, x: str, weight: _Weight, zero: str, bench: Workben
     result = [bench.fresh(f"{node.name}_sums")]
     if node.op_type == "Conv":
         product = helper.make_node("ConvInteger", [x, weight.name, zero], result, name=node.name)
-        product.attribute.extend(attribute for attribute in node.attribute if attribute.name in _COPIED)
+        product.attribute.extend(attribute for attribute in node.attribute if attribute.name in CONVOLUTION)
         return [product]
     nodes, right = [], weight.name
     if weight.turned:
@@ -104,7 +103,7 @@ def _product(node: NodeProto, x: str, weight: _Weight, zero: str, bench: Workben
 
 def _weight(node: NodeProto, users: Users, bench: Workbench) -> _Weight | None:
     source = users.maker(node.input[1], "DequantizeLinear")
-    if source is None or not is_plain(source) or source.input[0] not in bench.constants:
+    if not is_plain(source) or source.input[0] not in bench.constants:
         return None
     element, shape = bench.constants[source.input[0]]
     ranks, axis = ((3, 4), 0) if node.op_type == "Conv" else ((2,), 1)

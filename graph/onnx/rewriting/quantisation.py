@@ -20,11 +20,10 @@ from fettle.graph.onnx.rewriting.integers import at_the_edges, on_codes
 from fettle.graph.onnx.rewriting.qlinear import SPELLED
 from fettle.graph.onnx.rewriting.steps import is_usual
 from fettle.graph.onnx.rewriting.workbench import Chain, Workbench, scaled
+from fettle.graph.onnx.windows import CONVOLUTION
 
 _SINCE = 11
 """The opset that has Round, and Clip with bounds as inputs."""
-
-_COPIED = ("kernel_shape", "strides", "pads", "dilations", "group", "auto_pad")
 
 
 def in_plain_operators(nodes: Iterable[NodeProto], bench: Workbench) -> list[NodeProto]:
@@ -117,7 +116,7 @@ def _of_codes(node: NodeProto, bench: Workbench) -> list[NodeProto]:
 def _product(node: NodeProto, operands: Sequence[str], result: str) -> NodeProto:
     kind = "Conv" if "Conv" in node.op_type else "MatMul"
     product = helper.make_node(kind, operands, [result], name=node.name)
-    product.attribute.extend(attribute for attribute in node.attribute if attribute.name in _COPIED)
+    product.attribute.extend(attribute for attribute in node.attribute if attribute.name in CONVOLUTION)
     return product
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import attrs
 import numpy as np
 from onnx import NodeProto
@@ -31,7 +33,7 @@ class Steps:
     @classmethod
     def of(cls, node: NodeProto | None, bench: Workbench) -> Steps | None:
         """Those of a QuantizeLinear or DequantizeLinear; None where they are not both one number that is known."""
-        if not is_plain(node) or node is None:
+        if not is_plain(node):
             return None
         scale, point = bench.value(node.input[1]), bench.value(node.input[2])
         if scale is None or scale.dtype != np.float32 or scale.size != 1 or not scale.reshape(()) > 0:
@@ -51,7 +53,7 @@ class Steps:
         return self.lowest + 255
 
 
-def is_plain(node: NodeProto | None) -> bool:
+def is_plain(node: NodeProto | None) -> TypeGuard[NodeProto]:
     """Whether a node quantises or dequantises with a zero point, without blocks or types of its own."""
     return (
         node is not None

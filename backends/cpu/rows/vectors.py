@@ -216,13 +216,13 @@ class Vectors:
         return T.Cast(_vector("uint16", lanes), kept)
 
     def _fenced(self, value: Any) -> Any:
-        """The elements, hidden from a rule of LLVM 22: it joins cutting 32 bits down to 16 and a masked store to one
-        instruction and, where it knows that the mask has one lane, writes all 32 bits."""
-        if self.act != "bf16":
+        """The elements, hidden from a rule of LLVM 22: it joins cutting 32 bits down to 16 or 8 and a masked store to
+        one instruction and, where it knows that the mask has one lane, writes all 32 bits."""
+        if self.act in ("f32", "f16"):
             return value
-        halves = f"float32x{self.lanes // 2}"
-        opaque = call_llvm_pure_intrin(halves, "llvm.arithmetic.fence", T.reinterpret(halves, value))
-        return T.reinterpret(_vector("uint16", self.lanes), opaque)
+        floats = _vector("float32", self.lanes * self.size // 4)
+        opaque = call_llvm_pure_intrin(floats, "llvm.arithmetic.fence", T.reinterpret(floats, value))
+        return T.reinterpret(_vector(element_dtype(self.act), self.lanes), opaque)
 
     def _ramp(self, start: Any) -> Any:
         start = T.int64(start) if isinstance(start, int) else T.cast(start, "int64")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fettle.graph.onnx.patterns.match import match
 from fettle.graph.onnx.patterns.norms import find_norms
 from fettle.graph.onnx.patterns.sdpa import find_attention
 from fettle.graph.onnx.protos import is_deterministic, reads
-from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.shapes import TensorType, is_whole_row
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.tensors import TensorSpec
 
@@ -41,7 +40,8 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None,
     graph = model.graph
     weights = weight_names(model)
     constants = constant_names(graph, weights)
-    facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph), _whole(graph))
+    whole = frozenset(tensor.name for tensor in graph.initializer if is_whole_row(tensor))
+    facts = Facts(types, constants, _scalars(graph, folder), _causal_masks(graph), whole)
     found = {**find_attention(graph, facts), **find_norms(graph, facts)}
     inside = {node.name for piece in found.values() for node in piece.nodes} - found.keys()
     pieces = [found.get(node.name) or _piece(node, facts, reasons) for node in graph.node if node.name not in inside]
@@ -75,17 +75,6 @@ def _scalars(graph: GraphProto, folder: Path | None) -> dict[str, float]:
                 read_external(copy, folder)
             result[tensor.name] = float(np.asarray(numpy_helper.to_array(copy)).reshape(()))
     return result
-
-
-def _whole(graph: GraphProto) -> frozenset[str]:
-    names = set()
-    for tensor in graph.initializer:
-        plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
-        if plain and math.prod(tensor.dims) == max(tensor.dims, default=1):
-            array = numpy_helper.to_array(tensor)
-            if np.array_equal(array, np.rint(array)):
-                names.add(tensor.name)
-    return frozenset(names)
 
 
 def _causal_masks(graph: GraphProto) -> frozenset[str]:

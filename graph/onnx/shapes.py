@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from fettle.graph.errors import InvalidGraph
@@ -79,6 +80,17 @@ def infer(model: ModelProto, folder: Path | None) -> dict[str, TensorType]:
 def is_small(tensor: TensorProto) -> bool:
     """Whether an initializer's values may say something about the model's structure; others are weights."""
     return math.prod(tensor.dims) <= (LARGEST_MASK if tensor.data_type == TensorProto.BOOL else SMALL)
+
+
+def is_whole_row(tensor: TensorProto) -> bool:
+    """Whether an initializer in memory holds whole numbers along one axis: what comes of adding them to rounded numbers
+    depends on that."""
+    if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) != max(tensor.dims, default=1):
+        return False
+    if uses_external_data(tensor):
+        return False
+    array = numpy_helper.to_array(tensor)
+    return bool(np.array_equal(array, np.rint(array)))
 
 
 def _skeleton(model: ModelProto, folder: Path | None) -> ModelProto:

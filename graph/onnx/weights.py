@@ -22,7 +22,7 @@ from fettle.graph.onnx.load import load, read_external
 from fettle.graph.onnx.nbits import NBits, is_nbits
 from fettle.graph.onnx.protos import integer, tensors
 from fettle.graph.onnx.rewriting.normalise import normalise
-from fettle.graph.onnx.shapes import is_small
+from fettle.graph.onnx.shapes import is_small, is_whole_row
 from fettle.graph.onnx.weightlist import list_weights, weight_names
 
 
@@ -104,7 +104,8 @@ def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
     """A small model with the same workloads, to send instead of the weights.
 
     Large constants become graph inputs listed under ``fettle.weights``; small ones stay, since shapes follow
-    from them. :func:`fill_weights` is the way back, up to the values.
+    from them, and so do rows of whole numbers, since it follows from them what rounds. :func:`fill_weights` is the way
+    back, up to the values.
 
     Raises:
         InvalidGraph, NotFound, ResourceExhausted: as :func:`fettle.graph.onnx.importer.import_model`.
@@ -114,7 +115,7 @@ def without_weights(source: str | os.PathLike[str] | bytes) -> bytes:
     names = list(weight_names(model))
     kept = []
     for tensor in model.graph.initializer:
-        if is_small(tensor):
+        if is_small(tensor) or is_whole_row(tensor):
             kept.append(tensor)
             continue
         names.append(tensor.name)

@@ -29,7 +29,8 @@ CONSTANTS = {
     "h": RNG.integers(-90, 90, (6, 5)).astype(np.int8), "row": np.linspace(-1, 1, 5).astype(np.float32),
     "gs": np.linspace(0.01, 0.02, 5, dtype=np.float32), "gz": np.zeros(5, np.int8),
     "e": RNG.integers(-90, 90, (6, 2)).astype(np.int8), "es": np.float32(0.01), "column": np.float32([[1.0], [-2.0]]),
-    "gb": 300 * np.arange(5, dtype=np.int32), "thirds": np.float32([0.01, 0.02, 0.03]), "axes": np.array([2, 3]),
+    "gb": 300 * np.arange(5, dtype=np.int32), "thirds": np.float32([0.01, 0.02, 0.03]),
+    "wide": np.ones((7, 1030), np.int8), "axes": np.array([2, 3]),
     "many": np.float32(50.0), "most": np.float32(255.0),
     "halves": np.float32([0.5, 0.25, 0.75, 0.5, 0.1, 0.6]).reshape(6, 1, 1),
 }  # fmt: skip
@@ -252,3 +253,10 @@ def test_a_model_without_its_weights_has_the_same_workloads() -> None:
     assert texts(import_model(sent)) == texts(import_model(proto.SerializeToString()))
     assert not any(n.workload is None and n.reason != CONSTANT for n in import_model(sent).graph.nodes)
     assert import_model(sent).filled(0).graph.workloads() == import_model(sent).graph.workloads()
+
+
+def test_a_model_without_its_weights_has_long_rows_of_zero_points() -> None:
+    nodes = [*ENTRY, node("DequantizeLinear", "wide es ez", "wd"), node("MatMul", "xd wd", "m"), *ended("m")]
+    source = model(*nodes)
+    assert texts(import_model(source))[1].endswith("out=u8 epilogue=round(y*b0)+b1 zero=true")
+    assert texts(import_model(without_weights(source))) == texts(import_model(source))

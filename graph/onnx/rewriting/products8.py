@@ -132,6 +132,8 @@ def _numbers(name: str, users: Users, bench: Workbench) -> np.ndarray | None:
     codes, scales, *zeros = (bench.value(part) for part in source.input)
     if codes is None or scales is None or any(zero is None or zero.any() for zero in zeros):
         return None
+    if scales.size not in (1, codes.size):
+        return None
     return np.asarray((codes.reshape(-1).astype(np.float64) * scales.reshape(-1)).reshape(codes.shape))
 
 

@@ -56,7 +56,7 @@ def _gemm(node: NodeProto, bench: Workbench) -> list[NodeProto]:
         nodes += [*step.nodes, *bias.nodes]
         operands.append(bias.tensor)
     a.then("Gemm", *operands)
-    a.nodes[-1].attribute.extend(a for a in node.attribute if a.name != "alpha")
+    a.nodes[-1].attribute.extend(attribute for attribute in node.attribute if attribute.name != "alpha")
     if inputs[7]:
         return [*nodes, *_ended(a, node, inputs[7:9], inputs[2], bench)]
     a.nodes[-1].output[0] = node.output[0]

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.patterns.fuse import CONSTANT
 from fettle.graph.onnx.weights import without_weights
 from fettle.graph.onnx_import import Imported, import_model
@@ -194,6 +195,13 @@ def test_a_bias_for_each_row_is_added_to_numbers() -> None:
 def test_a_bias_in_steps_of_blocks_is_added_to_numbers() -> None:
     bias = node("DequantizeLinear", "b thirds", "bd", axis=0, block_size=2)
     check(model(*ENTRY, WEIGHT[0], bias, node("Conv", "xd wd bd", "y")), 0.02)
+
+
+def test_a_bias_whose_steps_do_not_fit_is_refused() -> None:
+    bias = node("DequantizeLinear", "b thirds", "bd", axis=0)
+    source = model(*ENTRY, WEIGHT[0], bias, node("Conv", "xd wd bd", "y"))
+    with pytest.raises(InvalidGraph):
+        GraphRuntime(import_model(source), NumpyKernel)({"x": np.zeros((2, 6, 5, 7), np.float32)})
 
 
 @pytest.mark.parametrize("end", ["", "ys yz"])

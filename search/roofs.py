@@ -69,4 +69,6 @@ def higher(one: Profile, two: Profile) -> Profile:
         known = roofs.get((roof.name, roof.threads))
         if known is None or roof.value > known.value:
             roofs[roof.name, roof.threads] = roof
-    return Profile(one.device_key, tuple(roofs.values()))
+    measured = {name for name, _ in roofs}
+    missing = {name: why for name, why in (*one.missing, *two.missing) if name not in measured}
+    return Profile(one.device_key, tuple(roofs.values()), tuple(missing.items()))

@@ -116,8 +116,9 @@ class Roof:
     """One measured limit of a device.
 
     Attributes:
-        name: what was measured: ``read:L2``, ``read:dram``, ``peak:f32``, ``peak:i8``.
-        value: bytes per second for ``read:*``, operations per second for ``peak:*``.
+        name: what was measured: ``read:L2``, ``copy:dram``, ``peak:f32``, ``clock:f16``.
+        value: bytes per second for ``read:*`` and ``copy:*``, operations per second for ``peak:*``, cycles per second
+            (under the load of that peak) for ``clock:*``.
         threads: how many threads ran.
         working_set: bytes touched (0 for peaks).
     """
@@ -130,10 +131,15 @@ class Roof:
 
 @attrs.frozen
 class Profile:
-    """The measured roofs of a device, taken once and stored. Not part of the device's identity."""
+    """The measured roofs of a device, taken once and stored. Not part of the device's identity.
+
+    Attributes:
+        missing: (name of a roof, why it could not be measured).
+    """
 
     device_key: str
     roofs: tuple[Roof, ...]
+    missing: tuple[tuple[str, str], ...] = ()
 
     def roof(self, name: str, threads: int) -> Roof | None:
         """The roof of that name for the most threads not above ``threads``, or None."""

@@ -33,7 +33,8 @@ from fettle.backends.triton.dense import Dense
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.gpu.driver import Driver, open_gpu
 from fettle.backends.triton.gpu.kernel import GpuKernel
-from fettle.backends.triton.gpu.measure import copy_roof, measure
+from fettle.backends.triton.gpu.measure import measure
+from fettle.backends.triton.gpu.roofs import measure_roofs
 from fettle.backends.triton.kernel import InterpretedKernel
 from fettle.backends.triton.lossless import Lossless
 from fettle.backends.triton.lowbit import LowBit
@@ -119,13 +120,13 @@ class TritonBackend(Backend):
         return Device(self.name, str(index), tuple(facts.items()), label=found.name)
 
     def profile(self, device: Device) -> Profile:
-        """A GPU's measured copy; all else is what the data sheet says, and the roofs' names say so."""
+        """A GPU's measured roofs; of a compile target what the data sheet says, and the roofs' names say so."""
         target = target_of(device)
+        if device.preset.isdecimal():
+            return measure_roofs(self._open_gpu(self._index), device.key, target)
         peaks = {"f16": target.half, "f8": target.fp8, "i8": target.int8}
         roofs = [Roof(f"peak:{name}@sheet", value) for name, value in peaks.items() if value]
-        present = device.preset.isdecimal()
-        memory = copy_roof(self._open_gpu(self._index)) if present else Roof("read:dram@sheet", target.bandwidth)
-        return Profile(device.key, (memory, *roofs))
+        return Profile(device.key, (Roof("read:dram@sheet", target.bandwidth), *roofs))
 
     def supports(self, workload: Workload, device: Device) -> Support:
         try:
@@ -198,8 +199,9 @@ class TritonBackend(Backend):
         if workload.operator == "lossless":  # of a weight, signs and mantissas alone cannot be coded shorter
             traffic -= workload.operands[0].nbytes / 2
         compute = workload.values["compute"].kind if "compute" in workload.values else ""
-        units = {"peak:f16@sheet", {"i8": "peak:i8@sheet", "f8e4m3": "peak:f8@sheet"}.get(compute, "")}
-        peak = max((roof for roof in profile.roofs if roof.name in units), key=lambda roof: roof.value)
+        units = {"f16", {"i8": "i8", "f8e4m3": "f8"}.get(compute, "f16")}
+        peaks = [profile.roof(f"peak:{unit}", 1) or profile.roof(f"peak:{unit}@sheet", 1) for unit in units]
+        peak = max((roof for roof in peaks if roof is not None), key=lambda roof: roof.value)
         bounds = (Bound(traffic / memory.value, memory.name), Bound(workload.flops / peak.value, peak.name))
         return max(bounds, key=lambda bound: bound.seconds)
 

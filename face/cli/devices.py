@@ -14,6 +14,9 @@ from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import plain, print_json, stderr, stdout
 from fettle.graph.errors import FettleError
 
+_UNITS = {"read": "GB/s", "copy": "GB/s", "clock": "GHz"}
+"""Of roofs by the first word of their names; others are peaks."""
+
 
 def devices(
     device: Annotated[str | None, typer.Argument(help="A device text; default: every device present.")] = None,
@@ -63,6 +66,7 @@ def _device_json(device: Device, profile: Profile | None) -> dict[str, Any]:
         "facts": dict(device.facts),
         "limits": dict(device.limits),
         "roofs": None if profile is None else [plain(roof) for roof in profile.roofs],
+        "missing_roofs": None if profile is None else dict(profile.missing),
     }
 
 
@@ -72,8 +76,10 @@ def _device_table(device: Device, profile: Profile | None) -> Table:
         table.add_row(name, str(value))
     table.add_row("key", device.key)
     for roof in () if profile is None else profile.roofs:
-        unit = "GB/s" if roof.name.startswith("read") else "Gop/s"
+        unit = _UNITS.get(roof.name.split(":")[0], "Gop/s")
         table.add_row(f"{roof.name}, {roof.threads} thread(s)", f"{roof.value / 1e9:.4g} {unit}")
+    for name, why in () if profile is None else profile.missing:
+        table.add_row(f"{name}, not measured", why)
     return table
 
 

@@ -94,3 +94,9 @@ def test_roofs_differ_by_thread_count() -> None:
     one = Profile("k", (Roof("read:L3", 1.0, 1), Roof("read:L3", 2.0, 2)))
     two = Profile("k", (Roof("read:L3", 3.0, 1),))
     assert set(higher(one, two).roofs) == {Roof("read:L3", 3.0, 1), Roof("read:L3", 2.0, 2)}
+
+
+def test_what_either_profile_has_measured_is_not_missing() -> None:
+    one = Profile("k", (Roof("peak:f16", 1.0),), (("peak:f8", "busy"), ("peak:i8", "busy")))
+    two = Profile("k", (Roof("peak:f8", 2.0),), (("peak:f16", "busy"), ("peak:i8", "no such unit")))
+    assert higher(one, two).missing == (("peak:i8", "no such unit"),)

@@ -20,6 +20,37 @@ _SCRATCH_POINTERS = 2
 """Triton's kernels end in a pointer to global and one to profile scratch memory, both null here."""
 
 
+class LoadedProgram:
+    """The functions of a program. Raises Unsupported if it has no machine code that can be launched alone."""
+
+    def __init__(self, driver: Driver, program: Program) -> None:
+        self._driver = driver
+        self._program = program
+        self._functions = []
+        for kernel in program.kernels:
+            if kernel.compiled is None or kernel.compiled.scratch:
+                raise Unsupported(f"{kernel.launch.template} has no machine code that can be launched alone")
+            compiled = kernel.compiled
+            self._functions.append(driver.load(compiled.code, compiled.name, compiled.shared))
+
+    def enqueue(self, memory: Mapping[str, Address]) -> None:
+        """All launches of one call, in order, scratch zeroed first where it must be.
+
+        Args:
+            memory: addresses by the plan's names of sources.
+        """
+        for scratch in self._program.scratch:
+            if scratch.zeroed:
+                size = scratch.elements * _itemsize(scratch.type)
+                self._driver.fill(memory[f"scratch:{scratch.name}"], size, 0)
+        for kernel, function in zip(self._program.kernels, self._functions, strict=True):
+            launch, compiled = kernel.launch, kernel.compiled
+            assert compiled is not None
+            arguments = [memory[a.source] if a.source else a.value for a in launch.arguments]
+            arguments += [Address(0)] * _SCRATCH_POINTERS
+            self._driver.launch(function, launch.grid, compiled.threads, compiled.shared, arguments, launch.dependent)
+
+
 class GpuKernel:
     """A loaded program. See :class:`fettle.backends.api.LoadedKernel`; ``run`` copies to the GPU and back."""
 
@@ -31,12 +62,7 @@ class GpuKernel:
         self._program = program
         self._family = family
         self._schedule = schedule
-        self._functions = []
-        for kernel in program.kernels:
-            if kernel.compiled is None or kernel.compiled.scratch:
-                raise Unsupported(f"{kernel.launch.template} has no machine code that can be launched alone")
-            compiled = kernel.compiled
-            self._functions.append(driver.load(compiled.code, compiled.name, compiled.shared))
+        self._loaded = LoadedProgram(driver, program)
 
     def pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         return self._family.pack(self.workload, self._schedule, constants)
@@ -62,17 +88,8 @@ class GpuKernel:
         return memory
 
     def enqueue(self, memory: Mapping[str, Address]) -> None:
-        """All launches of one call, in order, scratch zeroed first where it must be."""
-        for scratch in self._program.scratch:
-            if scratch.zeroed:
-                size = scratch.elements * _itemsize(scratch.type)
-                self.driver.fill(memory[f"scratch:{scratch.name}"], size, 0)
-        for kernel, function in zip(self._program.kernels, self._functions, strict=True):
-            launch, compiled = kernel.launch, kernel.compiled
-            assert compiled is not None
-            arguments = [memory[a.source] if a.source else a.value for a in launch.arguments]
-            arguments += [Address(0)] * _SCRATCH_POINTERS
-            self.driver.launch(function, launch.grid, compiled.threads, compiled.shared, arguments, launch.dependent)
+        """One call on memory that :meth:`place` gave."""
+        self._loaded.enqueue(memory)
 
 
 class Buffers:

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fettle.backends.api import Measurement, MeasurePolicy, Outcome, Roof
+from fettle.backends.api import Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.operands import split_constants
-from fettle.backends.triton.gpu.driver import Driver
 from fettle.backends.triton.gpu.kernel import Buffers, GpuKernel
 from fettle.graph.quantized import Operand
 
 _MOST_CALLS = 2048
 """Of one graph."""
 _MOST_SETS = 256
-_PROFILE_BYTES = 1 << 30
 
 
 def measure(kernel: GpuKernel, operands: Sequence[Operand], out: np.ndarray, policy: MeasurePolicy) -> Measurement:
@@ -46,15 +44,3 @@ def measure(kernel: GpuKernel, operands: Sequence[Operand], out: np.ndarray, pol
             samples = [replay() / count for _ in range(policy.samples)]
         driver.download(memory[0]["out"], out)
     return Measurement(Outcome.OK, samples, counters=(("calls", count), ("buffers", sets)))
-
-
-def copy_roof(driver: Driver) -> Roof:
-    """Bytes read plus bytes written per second by a copy of a gigabyte: the most that kernels get of the memory."""
-    with Buffers(driver) as buffers:
-        target, source = buffers.reserve(_PROFILE_BYTES), buffers.reserve(_PROFILE_BYTES)
-
-        def copy() -> None:
-            driver.copy(target, source, _PROFILE_BYTES)
-
-        seconds = min(driver.elapsed(copy) for _ in range(10))  # as a graph's node it runs slower
-    return Roof("copy:dram", 2 * _PROFILE_BYTES / seconds, working_set=2 * _PROFILE_BYTES)

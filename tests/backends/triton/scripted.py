@@ -52,7 +52,8 @@ class ScriptedExecutor(Executor):
         return ScriptedSession(self)
 
     def profile(self) -> Profile:
-        return Profile(self._device.key, (Roof("copy:dram", 1e12), Roof("peak:f16@sheet", 1e15)))
+        roofs = (Roof("copy:dram", 1e12), Roof("peak:f16", 1e15), Roof("clock:f16", 1.5e9))
+        return Profile(self._device.key, roofs, (("peak:f8", "no such unit"),))
 
     def close(self) -> None:
         pass

@@ -13,8 +13,10 @@ from fettle.backends.api import Basis, DeviceText, MeasurePolicy, Record, Schedu
 from fettle.backends.replay.files import read_recording
 from fettle.backends.triton import TritonBackend
 from fettle.backends.triton.campaign import Campaign, main
-from fettle.backends.triton.results import FINALS, TRIALS, read_finals, read_trials
+from fettle.backends.triton.results import DEVICE as DEVICE_FILE
+from fettle.backends.triton.results import FINALS, TRIALS, Machine, read_finals, read_trials
 from fettle.backends.triton.shortlist import Entry, Shortlist, entry_of
+from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.graph.workload import Workload
 from fettle.search.campaigns import import_campaign
@@ -51,6 +53,16 @@ def test_a_session_whose_turn_never_came_is_closed(tmp_path: Path) -> None:
     assert not campaign(tmp_path, made).run(both, 0.0, lambda text: None)
     assert made[0].trials == 1
     assert made[0].opened == 0, "the second workload was prepared while the first was measured"
+
+
+def test_the_first_slice_writes_down_the_roofs_and_what_had_none(tmp_path: Path) -> None:
+    made: list[ScriptedExecutor] = []
+    campaign(tmp_path, made).run(SHORTLIST, 0.0, lambda text: None)
+    written = json.loads((tmp_path / DEVICE_FILE).read_text())["profile"]
+    values = {roof["name"]: roof["value"] for roof in written["roofs"]}
+    assert values == {"copy:dram": 1e12, "peak:f16": 1e15, "clock:f16": 1.5e9}
+    assert written["missing"] == [["peak:f8", "no such unit"]]
+    assert codec.from_data(Machine, {"device": codec.to_data(DEVICE), "profile": written}).profile == made[0].profile()
 
 
 def test_several_shortlists_are_measured_in_order_and_nothing_twice() -> None:

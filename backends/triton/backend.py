@@ -124,8 +124,7 @@ class TritonBackend(Backend):
         target = target_of(device)
         if device.preset.isdecimal():
             return measure_roofs(self._open_gpu(self._index), device.key, target)
-        peaks = {"f16": target.half, "f8": target.fp8, "i8": target.int8}
-        roofs = [Roof(f"peak:{name}@sheet", value) for name, value in peaks.items() if value]
+        roofs = [Roof(f"peak:{unit}@sheet", peak) for unit, peak in target.peaks.items()]
         return Profile(device.key, (Roof("read:dram@sheet", target.bandwidth), *roofs))
 
     def supports(self, workload: Workload, device: Device) -> Support:

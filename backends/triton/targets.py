@@ -69,6 +69,12 @@ class Target:
         return self.kind == "cuda" and int(self.arch) >= 90
 
     @property
+    def peaks(self) -> dict[str, float]:
+        """Operations per second of the tensor units that it has, as the data sheet has them, by names of roofs."""
+        units = {"f16": self.half, "f8": self.fp8, "i8": self.int8}
+        return {unit: peak for unit, peak in units.items() if peak}
+
+    @property
     def has_fp8(self) -> bool:
         return self.fp8 > 0.0
 

@@ -60,7 +60,6 @@ def measure_roofs(driver: Driver, device_key: str, target: Target, compiler: Com
     """
     roofs = [copy_roof(driver)]
     missing: dict[str, str] = {}
-    sheet = {"f16": target.half, "f8": target.fp8, "i8": target.int8}
     with ThreadPoolExecutor() as threads:
         reading = threads.submit(_program, Plan((clock_launch(target),)), target, compiler)
         products = {unit: threads.submit(_product, workload_of(unit, target), target, compiler) for unit in PRODUCTS}
@@ -71,7 +70,8 @@ def measure_roofs(driver: Driver, device_key: str, target: Target, compiler: Com
             roofs.append(Roof(f"peak:{unit}", peak))
         except (FettleError, ImportError, RuntimeError) as error:  # of the driver: RuntimeError
             missing |= dict.fromkeys((f"peak:{unit}", f"clock:{unit}"), str(error))
-            roofs += [Roof(f"peak:{unit}@sheet", sheet[unit])] if sheet[unit] else []
+            if unit in target.peaks:
+                roofs.append(Roof(f"peak:{unit}@sheet", target.peaks[unit]))
             continue
         if (clock := clock_between(before, after)) is None:
             missing[f"clock:{unit}"] = "no multiprocessor's clock was read before and after the load"

@@ -10,7 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.pim.controller import FIRST_COLUMN, FIRST_ROW, OPERATION, PLACE, TIMES, Members
+from fettle.backends.pim.compiling import entry, helper, inlined
+from fettle.backends.pim.controller import Members
+from fettle.backends.pim.program import TIMES
+from fettle.backends.pim.requests import enqueue, remove
 from fettle.backends.pim.state import (
     ARRIVAL,
     BANK,
@@ -32,14 +35,8 @@ from fettle.backends.pim.state import (
     TURN,
     WAITING,
     State,
-    allowed,
-    earliest,
-    entry,
-    helper,
-    inlined,
-    put,
-    remove,
 )
+from fettle.backends.pim.steps import allowed, earliest, put, refresh
 from fettle.backends.pim.tables import ACTIVATE, LATENCY, NONE, QUEUE, READS, Rules
 
 QUEUE_OF_ALL = READS
@@ -60,10 +57,11 @@ def send(
 
 
 @entry
-def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (compiled)
-    """Serve all requests."""
-    while state.clocks[k, WAITING + QUEUE_OF_ALL] > 0:
-        _step(rules, state, k, FOREVER)
+def drain(kinds: NDArray[np.bool_], rules: Rules, state: State) -> None:  # pragma: no cover (compiled)
+    """Serve all requests of channels of these kinds."""
+    for k in range(len(kinds)):
+        while kinds[k] and state.clocks[k, WAITING + QUEUE_OF_ALL] > 0:
+            _step(rules, state, k, FOREVER)
 
 
 @inlined
@@ -77,10 +75,7 @@ def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -
             entered = max(entered, clocks[k, NOW] + 1)
         while _step(rules, state, k, entered - 1):
             pass
-        request = state.requests[k, QUEUE_OF_ALL, clocks[k, WAITING + QUEUE_OF_ALL]]
-        request[COMMAND], request[BANK] = instruction[OPERATION], instruction[PLACE]
-        request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
-        clocks[k, WAITING + QUEUE_OF_ALL] += 1
+        enqueue(state, k, QUEUE_OF_ALL, instruction, i, 0)
         entered += 1
     return int(entered)
 
@@ -88,42 +83,53 @@ def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -
 @helper
 def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
-    clocks, device, rows = state.clocks, state.device, state.rows[k, 0]
+    clocks, device = state.clocks, state.device
     first = max(clocks[k, NOW], clocks[k, SEEN]) + 1
     if first > until:
         return False
     column, activate, time, opening, wanted = _choose(rules, state, k, first)
-    step, bank, when = NONE, NONE, min(time, opening)
-    # Rows nobody wants are closed in cycles left free.
-    b = clocks[k, TURN] - 1
-    for _ in range(device[BANKS]):
-        b = b + 1 if b + 1 < device[BANKS] else 0
-        if rows[b] != CLOSED and (wanted >> b) & 1 == 0:
-            cycle = max(first, allowed(state.ready[k], state.group, device[CLOSE_ONE], b))
-            if cycle < when:
-                step, bank, when = device[CLOSE_ONE], b, cycle
-    late = clocks[k, DUE] + (device[SLACK] * device[INTERVAL] if when == time else 0)
-    if when >= late:
+    step, (bank, closing) = NONE, _unwanted(rules, state, k, first, wanted)
+    when = min(time, opening, closing)
+    due = when >= clocks[k, DUE] + (device[SLACK] * device[INTERVAL] if when == time else 0)
+    if due:
         step, bank, when = _refresh(rules, state, k, first, time)
-        opening = FOREVER
-    elif step != NONE and when <= until:
-        clocks[k, TURN] = bank
     if when > until or when == FOREVER:
         if until < FOREVER:
             clocks[k, SEEN] = until
         return False
-    if step != NONE:
+    if step == device[REF]:
+        refresh(rules, state, k, when, min(until, opening))
+    elif step != NONE:
         put(rules, state, k, step, bank, NONE, NONE, when)
-        return True
-    request = state.requests[k, QUEUE_OF_ALL, column if time <= opening else activate]
-    command, bank = request[COMMAND], request[BANK]
-    if time <= opening:
-        put(rules, state, k, command, bank, request[ROW], request[COLUMN], when)
-        clocks[k, FINISHED] = max(clocks[k, FINISHED], when + rules.commands[command, LATENCY])
+    elif when == time:
+        request = state.requests[k, QUEUE_OF_ALL, column]
+        put(rules, state, k, request[COMMAND], request[BANK], request[ROW], request[COLUMN], when)
+        clocks[k, FINISHED] = max(clocks[k, FINISHED], when + rules.commands[request[COMMAND], LATENCY])
         remove(state, k, QUEUE_OF_ALL, column)
+    elif when == opening:
+        request = state.requests[k, QUEUE_OF_ALL, activate]
+        put(rules, state, k, rules.commands[request[COMMAND], ACTIVATE], request[BANK], request[ROW], NONE, when)
     else:
-        put(rules, state, k, rules.commands[command, ACTIVATE], bank, request[ROW], NONE, when)
+        clocks[k, TURN] = bank
+        put(rules, state, k, device[CLOSE_ONE], bank, NONE, NONE, when)
     return True
+
+
+@inlined
+def _unwanted(
+    rules: Rules, state: State, k: int, first: int, wanted: int
+) -> tuple[int, int]:  # pragma: no cover (compiled)
+    """Which bank's row is closed next because no request wants it, and when; FOREVER if there is none."""
+    banks, close = state.device[BANKS], state.device[CLOSE_ONE]
+    chosen, when = NONE, FOREVER
+    bank = state.clocks[k, TURN] - 1
+    for _ in range(banks):
+        bank = bank + 1 if bank + 1 < banks else 0
+        if state.rows[k, 0, bank] != CLOSED and (wanted >> bank) & 1 == 0:
+            cycle = max(first, allowed(state.ready[k], state.group, close, bank))
+            if cycle < when:
+                chosen, when = bank, cycle
+    return chosen, when
 
 
 @inlined

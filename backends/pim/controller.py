@@ -12,9 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.backends.pim.compiling import entry, inlined
+from fettle.backends.pim.program import FIRST_COLUMN, FIRST_ROW, HOLD, OPERATION, PLACE, TIMES, UNTOLD
+from fettle.backends.pim.requests import closes_opened, next_opened, serve
 from fettle.backends.pim.state import (
     ARRIVAL,
-    BANK,
     BANKS,
     CLOSE_ONE,
     CLOSED,
@@ -36,25 +38,9 @@ from fettle.backends.pim.state import (
     SLACK,
     WAITING,
     State,
-    earliest,
-    entry,
-    helper,
-    inlined,
-    needed,
-    next_opened,
-    note,
-    push,
-    put,
-    refreshing,
-    serve,
 )
+from fettle.backends.pim.steps import earliest, needed, note, push, put, refresh, refreshing
 from fettle.backends.pim.tables import BLOCKING, CLOSES, LATENCY, MODE, NONE, OPENS, QUEUE, STRIDE, WHOLE, WRITES, Rules
-
-OPERATION, PLACE, FIRST_ROW, FIRST_COLUMN, TIMES, HOLD = range(6)
-"""What a program has of each instruction."""
-
-UNTOLD = -1
-"""``HOLD`` of an instruction that does not say which banks are wanted until the next barrier: its own."""
 
 Members = NDArray[np.bool_]
 
@@ -81,8 +67,7 @@ def _take(
     instruction: NDArray[np.int64], arrival: int, k: int, rules: Rules, state: State
 ) -> int:  # pragma: no cover (compiled)
     """Serve one instruction in a channel; returns when the next may arrive."""
-    target, bank, row = instruction[OPERATION], instruction[PLACE], instruction[FIRST_ROW]
-    clocks, device = state.clocks, state.device
+    target, clocks, device = instruction[OPERATION], state.clocks, state.device
     following = arrival
     pending = _unwanted(instruction, k, state) if device[EAGER] else 0
     i = 0
@@ -91,35 +76,25 @@ def _take(
         entered = max(arrival, state.turns[k, slot] + 1, clocks[k, LEFT] + 1)
         following = max(following, entered + 1)
         while True:
-            step = needed(rules, state, k, target, bank, row)
-            place, refresh = bank, False
-            time = max(entered, earliest(rules, state, k, step, max(bank, 0)))
-            if time >= clocks[k, DUE]:
-                hit = rules.commands[step, OPENS] == 0 and rules.commands[step, CLOSES] == 0
-                if not (hit and time < clocks[k, DUE] + device[SLACK] * device[INTERVAL]):
-                    # Close everything, then refresh; the request starts over.
-                    refresh = True
-                    step, place, time = refreshing(rules, state, k)
-            elif (pending >> max(bank, 0)) & 1 == 0:
-                # Rows nobody wants are closed in cycles the request leaves free.
-                for b in range(device[BANKS]):
-                    if (pending >> b) & 1:
-                        first = earliest(rules, state, k, device[CLOSE_ONE], b)
-                        if first < time:
-                            step, place, time = device[CLOSE_ONE], b, first
+            step, place, time, due = _next(rules, state, k, instruction, entered, pending)
+            idle = entered
             if clocks[k, WAITING + OPENED] > 0:
                 opened, when = next_opened(rules, state, k)
-                if when <= time or (not refresh and closes_opened(rules, state, k, step, place)):
+                if when <= time or (not due and closes_opened(rules, state, k, step, place)):
                     serve(rules, state, k, OPENED, opened, when)
                     continue
+                idle = min(idle, when)
+            if due and step == device[REF]:
+                refresh(rules, state, k, time, idle)
+                continue
             # The mode changes when the first step could be taken; that step then waits for the change.
-            if not refresh and rules.commands[target, MODE] == 1 - clocks[k, REGISTER]:
+            if not due and rules.commands[target, MODE] == 1 - clocks[k, REGISTER]:
                 step, place = device[MOD], NONE
             column = instruction[FIRST_COLUMN] + i if step == target else NONE
-            put(rules, state, k, step, place, NONE if step in (device[MOD], device[REF]) else row, column, time)
+            put(rules, state, k, step, place, NONE if step == device[MOD] else instruction[FIRST_ROW], column, time)
             if rules.commands[step, CLOSES] or rules.commands[step, OPENS]:
                 pending &= 0 if rules.commands[step, WHOLE] else ~(1 << place)
-            if step == target:
+            if step == target and place == instruction[PLACE]:
                 break
         state.turns[k, slot] = time
         clocks[k, SENT] += 1
@@ -138,6 +113,38 @@ def _take(
 
 
 @inlined
+def _next(
+    rules: Rules, state: State, k: int, instruction: NDArray[np.int64], entered: int, pending: int
+) -> tuple[int, int, int, bool]:  # pragma: no cover (compiled)
+    """The next step towards the column of a request.
+
+    Args:
+        entered: when the request entered the queue.
+        pending: banks (a bit each) whose row is to be closed when there is time.
+
+    Returns:
+        Which command, of which bank, when, and whether it is for a refresh that is due; then the request starts over.
+    """
+    bank = max(instruction[PLACE], 0)
+    step, place = needed(rules, state, k, instruction[OPERATION], bank, instruction[FIRST_ROW]), instruction[PLACE]
+    time = max(entered, earliest(rules, state, k, step, bank))
+    due = state.clocks[k, DUE]
+    if time >= due:
+        hit = rules.commands[step, OPENS] == 0 and rules.commands[step, CLOSES] == 0
+        if not (hit and time < due + state.device[SLACK] * state.device[INTERVAL]):
+            step, place, time = refreshing(rules, state, k)
+            return step, place, time, True
+    elif (pending >> bank) & 1 == 0:
+        # Rows nobody wants are closed in cycles the request leaves free.
+        for b in range(state.device[BANKS]):
+            if (pending >> b) & 1:
+                first = earliest(rules, state, k, state.device[CLOSE_ONE], b)
+                if first < time:
+                    step, place, time = state.device[CLOSE_ONE], b, first
+    return step, place, time, False
+
+
+@inlined
 def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # pragma: no cover (compiled)
     """Banks (a bit each) with an open row that no request before the next barrier wants."""
     hold = instruction[HOLD]
@@ -147,17 +154,6 @@ def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # p
     for b in range(state.device[BANKS]):
         if state.rows[k, 0, b] != CLOSED and (hold >> b) & 1 == 0:
             found |= 1 << b
-    return found
-
-
-@helper
-def closes_opened(rules: Rules, state: State, k: int, step: int, bank: int) -> bool:  # pragma: no cover (compiled)
-    """Whether closing a bank would take away the row that a request has had opened for it."""
-    if step != state.device[CLOSE_ONE]:
-        return False
-    found = False
-    for i in range(state.clocks[k, WAITING + OPENED]):
-        found |= state.requests[k, OPENED, i, BANK] == bank
     return found
 
 

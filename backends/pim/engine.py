@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.pim import columns_first, oldest_ready
-from fettle.backends.pim.controller import UNTOLD, finish, in_turn
+from fettle.backends.pim.controller import finish, in_turn
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import DONE, HOST, SYNC, Program
+from fettle.backends.pim.program import DONE, HOLD, HOST, OPERATION, SYNC, UNTOLD, Program
 from fettle.backends.pim.state import ARRIVAL, USED, State
 from fettle.backends.pim.tables import NONE, QUEUE, Rules, Tables
 
@@ -97,51 +97,57 @@ def run(
 def _serve(
     instructions: NDArray[np.int64], members: NDArray[np.bool_], rules: Rules, state: State, reorders: str
 ) -> int:
-    """Serve a program, part by part: instructions that are served alike, or one with which the host waits.
+    """Serve a program, part by part.
 
     Returns:
         The cycle in which the host has seen the end of everything.
     """
     queues = _QUEUES.get(reorders)
-    operations = instructions[:, 0]
-    parts = np.where(operations < NONE, operations, NONE)
-    if queues is not None:
-        may = rules.commands[np.maximum(operations, 0), QUEUE] > 0
-        parts[(operations >= 0) & may & (instructions[:, -1] == UNTOLD)] = _QUEUED
-    ends = np.flatnonzero((parts[1:] != parts[:-1]) | (parts[1:] < NONE)) + 1
     filled = np.zeros(members.shape[1], bool)  # kinds of channel with requests in their queues
-    cycles = start = 0
-    for stop in [*ends.tolist(), len(parts)]:
-        part = int(parts[start])
-        taking = members[start:stop][operations[start:stop] >= 0].any(axis=0)
+    cycles = 0
+    for part, start, stop in _parts(instructions, rules, queues is not None):
+        taking = members[start:stop][instructions[start:stop, OPERATION] >= 0].any(axis=0)
         if queues is not None and part == _QUEUED:
             queues.send(instructions, members, start, stop, rules, state)
             filled |= taking
+            continue
+        leaving = filled if part < NONE else filled & taking
+        if queues is not None and leaving.any():
+            queues.drain(leaving, rules, state)
+            filled = filled & ~leaving
+        if part < NONE:
+            cycles = finish(rules, state, part == _SYNC)
+            state.host[ARRIVAL] = cycles + 1
         else:
-            if queues is not None:
-                leaving = filled if part < NONE else filled & taking
-                for k in np.flatnonzero(leaving):
-                    queues.drain(rules, state, int(k))
-                filled &= ~leaving
-            if part < NONE:
-                cycles = finish(rules, state, part == _SYNC)
-                state.host[ARRIVAL] = cycles + 1
-            else:
-                in_turn(instructions, members, start, stop, rules, state)
-        start = stop
-    if queues is not None:
-        for k in np.flatnonzero(filled):
-            queues.drain(rules, state, int(k))
+            in_turn(instructions, members, start, stop, rules, state)
+    if queues is not None and filled.any():
+        queues.drain(filled, rules, state)
     end = finish(rules, state, True)
-    return int(cycles if operations[-1] == _DONE else end)
+    return int(cycles if instructions[-1, OPERATION] == _DONE else end)
+
+
+def _parts(instructions: NDArray[np.int64], rules: Rules, reordered: bool) -> Iterator[tuple[int, int, int]]:
+    """Instructions ``start … stop`` that are served alike, as (what, start, stop): ``_QUEUED``, ``_SYNC``, ``_DONE``
+    (one instruction each), or NONE for those in their turn."""
+    operations = instructions[:, OPERATION]
+    parts = np.where(operations < NONE, operations, NONE)
+    if reordered:
+        may = rules.commands[np.maximum(operations, 0), QUEUE] > 0
+        parts[(operations >= 0) & may & (instructions[:, HOLD] == UNTOLD)] = _QUEUED
+    starts = np.flatnonzero(np.append(True, (parts[1:] != parts[:-1]) | (parts[1:] < NONE)))
+    return zip(parts[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(parts)], strict=True)
 
 
 def _classes(program: Program, channels: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-    """Channels that take part in the same instructions behave alike: one of each kind is simulated."""
-    kinds = np.unique(program.channels)
-    parts = (kinds[:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1)
+    """Channels that take part in the same instructions behave alike: one of each kind is simulated.
+
+    Returns:
+        ``[instructions, kinds]``: whether they take part; of each kind how many channels, and the first of them.
+    """
+    masks = np.unique(program.channels)
+    parts = (masks[:, None] >> np.arange(channels, dtype=np.uint64)) & np.uint64(1) != 0
     _, first, sizes = np.unique(parts, axis=1, return_index=True, return_counts=True)
-    members = parts[:, first][np.searchsorted(kinds, program.channels)].astype(bool)
+    members = parts[:, first][np.searchsorted(masks, program.channels)]
     return members, sizes.astype(np.int64), first.astype(np.int64)
 
 

@@ -11,19 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.pim.controller import (
-    FIRST_COLUMN,
-    FIRST_ROW,
-    OPERATION,
-    PLACE,
-    TIMES,
-    Members,
-    closes_opened,
-)
+from fettle.backends.pim.compiling import entry, helper
+from fettle.backends.pim.controller import Members
+from fettle.backends.pim.program import OPERATION, TIMES
+from fettle.backends.pim.requests import closes_opened, enqueue, next_opened, serve
 from fettle.backends.pim.state import (
     ARRIVAL,
     BANK,
-    COLUMN,
     COMMAND,
     DEPTH,
     DUE,
@@ -32,8 +26,8 @@ from fettle.backends.pim.state import (
     INTERVAL,
     LAST,
     NOW,
-    NUMBER,
     OPENED,
+    REF,
     RETURNED,
     ROW,
     SEEN,
@@ -41,15 +35,8 @@ from fettle.backends.pim.state import (
     WAITING,
     WRITING,
     State,
-    earliest,
-    entry,
-    helper,
-    needed,
-    next_opened,
-    put,
-    refreshing,
-    serve,
 )
+from fettle.backends.pim.steps import earliest, needed, put, refresh, refreshing
 from fettle.backends.pim.tables import NONE, QUEUE, READS, WRITES, Rules
 
 _MANY, _FEW = 0.8, 0.2
@@ -70,10 +57,11 @@ def send(
 
 
 @entry
-def drain(rules: Rules, state: State, k: int) -> None:  # pragma: no cover (compiled)
-    """Serve until no request waits for its row."""
-    while state.clocks[k, WAITING + READS] + state.clocks[k, WAITING + WRITES] > 0:
-        _step(rules, state, k, FOREVER)
+def drain(kinds: NDArray[np.bool_], rules: Rules, state: State) -> None:  # pragma: no cover (compiled)
+    """Serve until no request waits for its row, in channels of these kinds."""
+    for k in range(len(kinds)):
+        while kinds[k] and state.clocks[k, WAITING + READS] + state.clocks[k, WAITING + WRITES] > 0:
+            _step(rules, state, k, FOREVER)
 
 
 @helper
@@ -96,10 +84,7 @@ def _queue(
         while clocks[k, WAITING + queue] == state.device[DEPTH]:
             _step(rules, state, k, FOREVER)
             entered = clocks[k, NOW] + 1
-        request = state.requests[k, queue, clocks[k, WAITING + queue]]
-        request[COMMAND], request[BANK], request[NUMBER] = instruction[OPERATION], instruction[PLACE], number
-        request[ROW], request[COLUMN] = instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i
-        clocks[k, WAITING + queue] += 1
+        enqueue(state, k, queue, instruction, i, number)
         following = max(following, entered + 1)
     return int(following)
 
@@ -120,9 +105,10 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
     column = step != NONE and step == needed(
         rules, state, k, step, state.requests[k, queue, chosen, BANK], state.requests[k, queue, chosen, ROW]
     )
-    refresh = time >= clocks[k, DUE] + column * device[SLACK] * device[INTERVAL]
+    waits = clocks[k, WAITING + READS] + clocks[k, WAITING + WRITES] > 0
+    due = time >= clocks[k, DUE] + column * device[SLACK] * device[INTERVAL]
     step, place = NONE, NONE
-    if refresh:
+    if due:
         step, place, time = refreshing(rules, state, k)
         time = max(time, first)
     if min(time, when) > until or min(time, when) == FOREVER:
@@ -131,7 +117,9 @@ def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no
         return False
     if when <= time:
         serve(rules, state, k, OPENED, opened, when)
-    elif refresh:
+    elif due and step == device[REF]:
+        refresh(rules, state, k, time, time if waits else min(until, when))
+    elif due:
         put(rules, state, k, step, place, NONE, NONE, time)
     else:
         serve(rules, state, k, queue, chosen, time)

@@ -16,6 +16,12 @@ DONE = "DONE"
 """As SYNC, but an access whose row has been opened and that has not been issued is not waited for: what the AiM
 simulator's SYNC and EOC do."""
 
+OPERATION, PLACE, FIRST_ROW, FIRST_COLUMN, TIMES, HOLD = range(6)
+"""What the controllers have of each instruction: :class:`Program`'s operation, bank, row, column, count and hold."""
+
+UNTOLD = -1
+"""``HOLD`` of an instruction that does not say which banks are wanted until the next barrier: its own."""
+
 Indices = int | NDArray[np.integer]
 
 

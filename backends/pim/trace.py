@@ -5,9 +5,9 @@ Our form names a command and where it goes; fields with their usual value are le
     MACAB row=3 column=0 count=64 channels=0xffffffff
     HOST count=12
 
-``count`` (1) is consecutive columns; ``channels`` (all) a bit mask; ``bank``, ``row``, ``column`` (0); ``hold`` the
-banks wanted until the next barrier (the instruction's own; reads and writes that say it keep their turn where the
-controller reorders them). ``HOST``, ``SYNC`` and ``DONE`` are the host's. Devices with a
+``count`` (1) is consecutive columns, or cycles of the host; ``channels`` (all) a bit mask; ``bank``, ``row``,
+``column`` (0); ``hold`` the banks wanted until the next barrier (the instruction's own; reads and writes that say it
+keep their turn where the controller reorders them). ``HOST``, ``SYNC`` and ``DONE`` are the host's. Devices with a
 global buffer also read the instructions of the open AiM simulator, separated by blanks or commas, e.g.
 ``AiM MAC_ABK 64 0xffffffff 3``, ``W CFR 0 1``. ``#`` begins a comment.
 """
@@ -18,10 +18,12 @@ import re
 from collections.abc import Iterable
 
 from fettle.backends.pim.device import Hardware
+from fettle.backends.pim.preset import Command, Organisation
 from fettle.backends.pim.program import DONE, HOST, SYNC, Builder, Program
 from fettle.graph.errors import InvalidArgument
 
-_MOST_COUNT = 1 << 24
+_MOST_CYCLES = (1 << 31) - 1
+"""Of the host in one line."""
 _AF_ROW = 1 << 29
 """Where the look-up tables of activation functions are: a row of their own."""
 
@@ -112,7 +114,9 @@ def _read_instruction(builder: Builder, words: list[str], hardware: Hardware) ->
     if words[0] != "AiM":
         if words[1:2] == ["MEM"] and len(words) == 5:
             channel, bank, row = (_number(word) for word in words[2:])
-            values = {"channels": 1 << min(channel, 63), "bank": bank, "row": row}
+            if channel >= hardware.organisation.channels:
+                raise InvalidArgument(f"channel {channel} is beyond {hardware.organisation.channels - 1}, the last")
+            values = {"channels": 1 << channel, "bank": bank, "row": row}
             _add(builder, "WR" if words[0] == "W" else "RD", values, hardware)
         elif words[1:2] in (["GPR"], ["CFR"]):
             builder.add(HOST)
@@ -133,37 +137,49 @@ def _read_instruction(builder: Builder, words: list[str], hardware: Hardware) ->
 
 
 def _add(builder: Builder, name: str, values: dict[str, int], hardware: Hardware) -> None:
-    org, commands = hardware.organisation, hardware.preset.commands
-    if name not in commands and name not in (HOST, SYNC, DONE):
+    commands = hardware.preset.commands
+    if name in (HOST, SYNC, DONE):
+        if not values.keys() <= {"count"}:
+            raise InvalidArgument(f"{name} goes nowhere: it takes no {' '.join(values.keys() - {'count'})}")
+        _check_counts(name, values, _MOST_CYCLES if name == HOST else 1)
+    elif name in commands:
+        _check(name, commands[name], values, hardware.organisation)
+    else:
         raise InvalidArgument(f"{hardware.preset.name} has no command {name[:32]!r}; it has {' '.join(commands)}")
-    everyone = (1 << org.channels) - 1
+    builder.add(name, **values)
+
+
+def _check(name: str, command: Command, values: dict[str, int], org: Organisation) -> None:
+    """Whether a command is told where it goes, and that is on the device."""
     limits = {
         "bank": org.banks - 1,
         "row": org.rows - 1 if name != "AF" else _AF_ROW,
-        "column": max(org.columns, org.buffer_columns) - 1,
-        "count": _MOST_COUNT,
         "hold": (1 << org.banks) - 1,
-        "channels": everyone,
+        "channels": (1 << org.channels) - 1,
     }
-    for field, value in values.items():
-        if value > limits[field]:
+    for field, limit in limits.items():
+        if values.get(field, 0) > limit:
             shown = "#x" if field in ("hold", "channels") else "d"
-            raise InvalidArgument(f"{field}={value:{shown}} is beyond {limits[field]:{shown}}, the device's last")
-    if values.get("channels") == 0 or values.get("count") == 0:
-        raise InvalidArgument("no channel or no column")
-    command = commands.get(name)
-    end = values.get("column", 0) + values.get("count", 1)
-    if command is not None and command.open and end > org.columns:
-        raise InvalidArgument(f"the last column is {end - 1}; a row has {org.columns}")
-    if name == "WRGB" and end > org.buffer_columns:
-        raise InvalidArgument(f"the last column is {end - 1}; the buffer has {org.buffer_columns}")
-    if command is not None and command.open and "row" not in values:
+            raise InvalidArgument(f"{field}={values[field]:{shown}} is beyond {limit:{shown}}, the device's last")
+    if values.get("channels") == 0:
+        raise InvalidArgument("channels=0 is no channel")
+    if (command.open or command.opens) and "row" not in values:
         raise InvalidArgument(f"{name} needs a row")
-    if command is not None and command.scope == "bank" and "bank" not in values:
+    if command.scope == "bank" and "bank" not in values:
         raise InvalidArgument(f"{name} needs a bank")
-    if command is not None and command.opens and "row" not in values:
-        raise InvalidArgument(f"{name} needs a row")
-    builder.add(name, **values)
+    # What moves no column is one command.
+    columns = org.buffer_columns if name == "WRGB" else org.columns if command.open or command.bus_bytes else 1
+    _check_counts(name, values, columns)
+
+
+def _check_counts(name: str, values: dict[str, int], most: int) -> None:
+    """Whether columns, or cycles, of a line are at most so many."""
+    if values.get("count") == 0:
+        raise InvalidArgument("count=0 is nothing")
+    end = values.get("column", 0) + values.get("count", 1)
+    if end > most:
+        what = "cycles of a line" if name == HOST else "columns it can have"
+        raise InvalidArgument(f"{name} ends at {end}, beyond {most}, the most {what}")
 
 
 def _number(text: str) -> int:

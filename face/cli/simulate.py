@@ -117,12 +117,13 @@ def _table(result: Simulation, title: str) -> Table:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines as editors count them; what is no text makes a line that is refused with its number."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path} is not a readable trace: {error}") from None
+    except OSError as error:
+        raise InvalidArgument(f"{path} is not a readable trace: {error.strerror}") from None
 
 
 def _write(path: Path, lines: tuple[str, ...]) -> None:

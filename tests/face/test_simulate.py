@@ -111,3 +111,26 @@ def test_a_backend_without_traces_says_so(here: Here, tmp_path: Path) -> None:
     code, _, err = here("--device", "cpu", "--trace-in", "gemv.trace")
     assert code == 1
     assert "reads no command traces" in err
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"HOST\r\nHOST\rHOST\n\r\nnonsense", "line 5 of the trace, 'nonsense'"),
+        (b"HOST # a form feed \x0c is no end of a line\nnonsense", "line 2 of the trace, 'nonsense'"),
+        (bytes(range(128, 256)), "line 1 of the trace"),
+        (b"HOST\n\xff\xfe\0", "line 2 of the trace"),
+        (b"", "no command"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_refused_with_the_line(
+    here: Here, tmp_path: Path, written: bytes, message: str
+) -> None:
+    (tmp_path / "bad.trace").write_bytes(written)
+    code, _, err = here(*AIM, "--trace-in", "bad.trace")
+    assert (code, message in err) == (2, True), err
+
+
+def test_a_trace_may_begin_with_a_byte_order_mark(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "marked.trace").write_bytes(b"\xef\xbb\xbfMACAB row=3\r\n")
+    assert here(*AIM, "--trace-in", "marked.trace")[0] == 0

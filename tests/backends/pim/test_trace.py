@@ -80,6 +80,20 @@ def test_sync_waits_for_every_channel() -> None:
         "W CPU 1",
         "MACAB row=1e3",
         "MACAB row=99999999999999999999999",
+        "HOST count=1000000000000",
+        "HOST count=0",
+        "HOST hold=0xffffffffffffffff",
+        "SYNC count=2",
+        "DONE channels=0x1",
+        "PRE bank=0 count=2",
+        "ACT bank=0 row=0 count=16777216",
+        "REF count=16777216",
+        "MOD column=1",
+        "RDMAC count=65",
+        "RD row=1 bank=0 channels=0xffffffffffffffffffffffff",
+        "W MEM 32 0 0",
+        "R MEM 99 0 0",
+        "\0\0\0",
     ],
 )
 def test_a_line_that_means_nothing_is_rejected_with_its_number(line: str) -> None:
@@ -92,3 +106,34 @@ def test_an_empty_trace_is_rejected() -> None:
     backend, device = resolve_device("pim:gddr6-aim")
     with pytest.raises(InvalidArgument, match="no command"):
         backend.simulate_trace(device, ["# nothing"])
+
+
+@pytest.mark.parametrize("preset", ["gddr6-aim", "hbm-pim", "neupims"])
+def test_refreshes_of_hours_of_waiting_are_counted_and_not_stepped_through(preset: str) -> None:
+    """Rows open or closed, requests reordered or not: the last refresh comes before the next request, none is left out,
+    and what follows the wait takes as long as after a short one."""
+    backend, device = resolve_device(f"pim:{preset},channels=1,refresh=on")
+    hardware = Hardware.of(device)
+    interval, first = hardware.refresh, hardware.first_refresh
+    for access in ("RD bank=0 row=0", "RD bank=0 row=0 hold=0x1", "WR bank=1 row=5"):
+        short, long = (
+            backend.simulate_trace(device, [access, f"HOST count={wait}", access])
+            for wait in (2 * interval, 200_002 * interval)
+        )
+        assert long.cycles - short.cycles == 200_000 * interval
+        more = dict(long.commands)["REF"] - dict(short.commands)["REF"]
+        assert more == 200_000
+        assert dict(short.commands)["REF"] == 1 + (short.cycles - first) // interval
+
+
+def test_a_line_of_the_host_may_wait_longer_than_a_second() -> None:
+    backend, device = resolve_device("pim:hbm-pim,channels=1,refresh=on")
+    lines = ["RD bank=0 row=0", "HOST count=2147483647"] * 50 + ["RD bank=0 row=0"]
+    assert dict(backend.simulate_trace(device, lines).commands)["REF"] == pytest.approx(50 * 2147483647 / 3900, abs=2)
+
+
+def test_a_precharge_of_one_bank_is_not_taken_for_that_of_another() -> None:
+    """The controller closes a row of its own accord: the precharge that was asked for still has to come."""
+    backend, device = resolve_device("pim:hbm-pim,channels=1")
+    lines = ["RD bank=0 row=0 hold=0x3", "RD bank=1 row=0 hold=0x3", "PRE bank=1 hold=0x2"]
+    assert dict(backend.simulate_trace(device, lines).commands)["PRE"] == 2

@@ -24,8 +24,8 @@ BLOCKS = ["mxfp4", "mxfp6", "f6e2m3:32/e8m0", "mxfp8", "f8e5m2:32/e8m0", "mxint8
           "nvfp4", "f6e3m2:32/e4m3", "f8e4m3:32/e4m3"]  # fmt: skip
 TOO_WIDE = ("f6e5m0", "f7e5m1", "f7e6m0", "f8e6m1", "f8e7m0")
 """Minifloats whose largest numbers f16 has not."""
-SPLITS = [f"{kind}:64{'/f32' if exponent > 5 else ''}" for kind, (exponent, _) in MINIFLOATS.items()]
-"""Of a minifloat's bits; as f16, the scales of those with the largest numbers would all be zero."""
+SPLITS = [*(f"{kind}:64" for kind in MINIFLOATS), "f8e6m1:64/f32", "f8e7m0:64/f32"]
+"""Of a minifloat's bits; of the widest, all numbers are drawn only with scales of f32."""
 FORMATS = [*INTEGERS, *SCALES, *SIGNS, *BLOCKS, *SPLITS]
 
 WAYS = ("algorithm", "method", "scale", "planes")

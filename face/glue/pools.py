@@ -58,7 +58,8 @@ def _along(
     axis: int, combine: np.ufunc, neutral: float, window: Window, source: np.ndarray, target: np.ndarray
 ) -> Iterator[Call]:
     """One axis, tap by tap; taps that all windows have inside the image come first: nothing has to be filled."""
-    before, parts = (slice(None),) * axis, []
+    before = (slice(None),) * axis
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for tap in range(window.size[axis - 2]):
         into, of = _meeting(window, axis - 2, tap, source.shape[axis], target.shape[axis])
         parts.append((target[(*before, into)], source[(*before, of)]))

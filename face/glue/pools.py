@@ -71,8 +71,8 @@ def _along(
         yield partial(np.copyto, target, everywhere[0])
     else:
         yield partial(target.fill, neutral)
-    for into, of in parts[min(len(everywhere), 2) :]:
-        yield partial(combine, into, of, out=into)
+    for part, elements in parts[min(len(everywhere), 2) :]:
+        yield partial(combine, part, elements, out=part)
 
 
 def _largest_along_rows(neutral: float, window: Window, source: np.ndarray, target: np.ndarray) -> Iterator[Call]:

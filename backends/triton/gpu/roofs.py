@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +59,13 @@ def measure_roofs(driver: Driver, device_key: str, target: Target, compiler: Com
     """
     roofs = [copy_roof(driver)]
     missing: dict[str, str] = {}
-    with ThreadPoolExecutor() as threads:
-        reading = threads.submit(_program, Plan((clock_launch(target),)), target, compiler)
-        products = {unit: threads.submit(_product, workload_of(unit, target), target, compiler) for unit in PRODUCTS}
-    for unit, product in products.items():
+    reading: Program | None = None
+    for unit in PRODUCTS:
+        workload = workload_of(unit, target)
         try:
-            workload, program = product.result()
-            peak, before, after = _under_load(driver, workload, program, reading.result())
+            # One after the other: Triton does not compile in several threads of a process reliably.
+            reading = reading or _program(Plan((clock_launch(target),)), target, compiler)
+            peak, before, after = _under_load(driver, workload, _product(workload, target, compiler), reading)
             roofs.append(Roof(f"peak:{unit}", peak))
         except (FettleError, ImportError, RuntimeError) as error:  # of the driver: RuntimeError
             missing |= dict.fromkeys((f"peak:{unit}", f"clock:{unit}"), str(error))
@@ -110,13 +109,13 @@ def clock_between(before: Clocks, after: Clocks) -> float | None:
     return float(statistics.median(found)) if found else None
 
 
-def _product(workload: Workload, target: Target, compiler: Compile) -> tuple[Workload, Program]:
+def _product(workload: Workload, target: Target, compiler: Compile) -> Program:
     """A product's program. Raises Unsupported, BuildFailure."""
     family = Dense()
     if not (support := family.supports(workload, target)):
         raise Unsupported(support.reason)
     plan = family.plan(workload, family.default(workload, target), target)
-    return workload, _program(plan, target, compiler)
+    return _program(plan, target, compiler)
 
 
 def _program(plan: Plan, target: Target, compiler: Compile) -> Program:

@@ -27,9 +27,8 @@ class Roofs:
         self._device = device
         self._executor = executor
         self._on_measure = on_measure
-        stored = store.get_profile(device.key)
-        self._fresh = stored is None
-        self.profile = stored or self._measure()
+        self._doubted = False
+        self.profile = store.get_profile(device.key) or self._measure()
 
     def bound(self, workload: Workload) -> Bound:
         """The time no schedule can beat, as far as is known.
@@ -48,9 +47,9 @@ class Roofs:
     def bound_below(self, workload: Workload, seconds: float) -> Bound:
         """The bound, after measuring the roofs again (once a job) if ``seconds`` were measured and are below it."""
         bound = self.bound(workload)
-        if seconds >= bound.seconds or self._fresh:
+        if seconds >= bound.seconds or self._doubted:
             return bound
-        self._fresh = True
+        self._doubted = True
         self.profile = higher(self.profile, self._measure())
         self._store.put_profile(self.profile)
         return self.bound(workload)

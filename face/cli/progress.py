@@ -29,7 +29,6 @@ class JobProgress:
         bar = min(24, console.width // 5)
         self._label = max(20, min(48, console.width - bar - _FIGURES))
         self._last_line = -_LINE_EVERY
-        self._best: dict[str, float] = {}
         self._failed = 0
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),

@@ -132,12 +132,14 @@ WHOLE = "o = MatMul (s, vh)"
         ("<axis = -1>", "<axis = 2>"),
         (WHOLE, f"z = Exp (s)  zy = MatMul (z, vh)  {WHOLE}  _ = Add (zy, o)"),  # others read the probabilities
         ("Add (l, later)", "Add (l, column)"),
+        ("l = Mul (p, c) a = Add (l, later)", "l = Add (p, bias) a = Mul (l, c)"),  # as Falcon has it
     ],
 )
 def test_what_only_looks_like_attention_keeps_its_pieces(before: str, after: str) -> None:
     body, arrays = attention(1, 8, 2, 8, "at once", "factor after", "causal", "plain")
     assert before in body
-    model = build(body.replace(before, after), arrays | {"column": np.ones((8, 1), np.float32)}, 17)
+    added = {"column": np.ones((8, 1), np.float32), "bias": np.eye(8, dtype=np.float32)}
+    model = build(body.replace(before, after), arrays | added, 17)
     found = workloads_of(model, inputs_of(1, 8, 2, 8, np.random.default_rng(0)))
     assert not any(text.startswith("attention") for text in found)
 

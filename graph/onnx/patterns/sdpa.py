@@ -136,7 +136,7 @@ class _Finder:
                 return node, nodes, mask, scale
             if node.op_type == "Add":
                 sides = [i for i in (0, 1) if self._wiring.maker(node.input[i], "MatMul", "Mul", "Div") is not None]
-                if mask or not sides:
+                if mask or not sides or scale != 1.0:  # a factor after the mask multiplies the mask, too
                     return None
                 side = next((i for i in sides if self._wiring.maker(node.input[i], "MatMul")), sides[0])
                 name, mask = node.input[side], node.input[1 - side]

@@ -9,7 +9,7 @@ from onnx import NodeProto
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.onnx.patterns.activations import term_of
 from fettle.graph.onnx.patterns.chains import Term
-from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload, is_row
 from fettle.graph.workload import Workload
 
 
@@ -73,5 +73,6 @@ def _is_row(shape: tuple[int, ...], result: tuple[int, ...], workload: Workload)
         return False
     if workload.operator == "conv2d":
         channels = (workload["oc"], *(1 for _ in result[2:]))
-        return shape[-len(channels) :] == channels and math.prod(shape) == workload["oc"]
-    return bool(shape) and shape[-1] == workload["n"] == result[-1] and math.prod(shape) == workload["n"]
+        whole = result[:2] == (workload["n"], workload["oc"])  # a view may have another axis where channels were
+        return whole and shape[-len(channels) :] == channels and math.prod(shape) == workload["oc"]
+    return is_row(shape, workload["n"]) and result[-1:] == shape[-1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -63,6 +64,11 @@ class Facts:
         if 0 in kind.shape:
             raise NoWorkload(f"{name!r} is empty")
         return kind.shape
+
+
+def is_row(shape: tuple[int, ...], columns: int) -> bool:
+    """Whether a tensor of this shape holds one number for each column of what it is broadcast to."""
+    return shape[-1:] == (columns,) and math.prod(shape) == columns
 
 
 def _element(element: int) -> str:

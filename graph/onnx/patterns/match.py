@@ -13,7 +13,7 @@ from fettle.graph.formats import Format
 from fettle.graph.onnx.nbits import NBits
 from fettle.graph.onnx.patterns.activations import ELEMENTWISE, term_of
 from fettle.graph.onnx.patterns.chains import Term
-from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload, is_row
 from fettle.graph.onnx.patterns.products import conv, conv_integer, matmul_integer
 from fettle.graph.onnx.protos import FETTLE, MICROSOFT, integer, number
 from fettle.graph.workload import Workload
@@ -92,7 +92,7 @@ def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
     if node.input[1] not in facts.constants:
         raise NoWorkload(f"scale {node.input[1]!r} is not a constant")
     rows, cols = _rows(shape)
-    if math.prod(scale) != cols:
+    if not is_row(scale, cols):
         raise NoWorkload(f"scale of shape {list(scale)} is broadcast over {cols} columns")
     epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
     workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
@@ -158,7 +158,7 @@ def _layer_normalization(node: NodeProto, facts: Facts) -> Match:
     for name in constants:
         if name not in facts.constants:
             raise NoWorkload(f"{name!r} is not a constant")
-        if math.prod(facts.shape(name)) != cols:
+        if not is_row(facts.shape(name), cols):
             raise NoWorkload(f"{name!r} of shape {list(facts.shape(name))} is broadcast over {cols} columns")
     epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
     workload = Workload.of("layernorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))

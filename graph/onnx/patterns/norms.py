@@ -10,7 +10,7 @@ import math
 from onnx import GraphProto, NodeProto
 
 from fettle.graph.errors import InvalidWorkload
-from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload
+from fettle.graph.onnx.patterns.facts import Facts, Match, NoWorkload, is_row
 from fettle.graph.onnx.patterns.fuse import Piece
 from fettle.graph.onnx.patterns.match import shortest
 from fettle.graph.onnx.patterns.wiring import Wiring
@@ -101,8 +101,7 @@ class _Finder:
         rows = [] if reader is None else [other for other in reader.input if other != name]
         if reader is None or len(rows) != 1 or rows[0] not in self._facts.constants:
             return None, nodes
-        shape = self._facts.shape(rows[0])
-        return (rows[0], [*nodes, reader]) if math.prod(shape) == columns == shape[-1] else (None, nodes)
+        return (rows[0], [*nodes, reader]) if is_row(self._facts.shape(rows[0]), columns) else (None, nodes)
 
     def _centred(self, values: str, nodes: list[NodeProto]) -> list[NodeProto] | None:
         """[mean, difference] if the values are something less its mean, and these nodes alone read them."""

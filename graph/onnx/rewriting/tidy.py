@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.patterns.factors import sink_factors
-from fettle.graph.onnx.protos import subgraphs
+from fettle.graph.onnx.protos import integer, subgraphs
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
 
 _KEYS_TRANSPOSED = [0, 2, 3, 1]
 _VALUES = {"seen": 0.0, "hidden": -np.inf}
+
+_NORMALISED = ("Softmax", "LogSoftmax", "Hardmax")
+_ONE_AXIS_SINCE = 13
+"""The opset whose Softmax and its like are over one axis."""
 
 
 def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
@@ -22,6 +28,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     * Keys that go from ``[batch, position, head, element]`` to the right of a product at once do so in two steps, so
       that they are at hand as ``[batch, head, position, element]``.
     * Factors of queries and keys follow the nodes that move their elements.
+    * Softmax and its like are over the last axis, where they are over several (see :func:`_flat`).
     """
     graph, bench = model.graph, Workbench(model)
     if not any(any(subgraphs(node)) for node in graph.node):  # bodies may read any name
@@ -30,10 +37,13 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     masks: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Attention" and not node.domain and len(node.input) > 3 and node.input[3]:
-            nodes += _additive(node, bench, types, masks)
+            nodes += [*_additive(node, bench, types, masks), node]
         elif node.op_type == "Transpose" and not node.domain:
-            nodes += _in_two_steps(node, bench, types)
-        nodes.append(node)
+            nodes += [*_in_two_steps(node, bench, types), node]
+        elif node.op_type in _NORMALISED and not node.domain and bench.opset < _ONE_AXIS_SINCE:
+            nodes += _flat(node, bench, types)
+        else:
+            nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
     sink_factors(graph, bench, types)
@@ -88,3 +98,27 @@ def _in_two_steps(node: NodeProto, bench: Workbench, types: dict[str, TensorType
     second = helper.make_node("Transpose", [between], node.output, name=node.name, perm=[0, 1, 3, 2])
     node.CopyFrom(second)
     return [first]
+
+
+def _flat(node: NodeProto, bench: Workbench, types: dict[str, TensorType]) -> list[NodeProto]:
+    """Softmax, LogSoftmax or Hardmax of an opset before 13: over all axes from ``axis`` on, as if they were one.
+
+    Flatten -> the node over the last axis -> Reshape, unless it is over the last axis anyway.
+    """
+    x, y, axis = node.input[0], node.output[0], integer(node, "axis", 1)
+    kind = types.get(x)
+    shape = None if kind is None else kind.shape
+    alone = axis == -1 or (shape is not None and (axis == len(shape) - 1 or 0 in shape))
+    flat, result = (x, y) if alone else (bench.fresh(f"{y}_{stem}") for stem in ("flat", "of_flat"))
+    over_last = helper.make_node(node.op_type, [flat], [result], name=node.name, axis=-1)
+    if alone:
+        return [over_last]
+    nodes = [helper.make_node("Flatten", [x], [flat], name=f"{node.name}/flat", axis=axis), over_last]
+    if kind is None or shape is None:
+        target = bench.fresh(f"{y}_shape")
+        nodes.append(helper.make_node("Shape", [x], [target], name=f"{node.name}/shape"))
+    else:
+        target = bench.constant(f"{y}_shape", shape)
+        rows = math.prod(shape[:axis])
+        types |= dict.fromkeys((flat, result), TensorType(kind.element, (rows, math.prod(shape) // rows)))
+    return [*nodes, helper.make_node("Reshape", [result, target], [y], name=f"{node.name}/whole")]

@@ -161,12 +161,14 @@ def _mean_of_rows(x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call |
     return in_turn([add, partial(np.multiply, sums, np.float32(1.0 / size), out=sums)])
 
 
-def _reduced(function: Callable[..., Any], x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call:
-    """A reduction; axes at the end are taken as one, over which NumPy sums in pairs."""
+def _reduced(function: Callable[..., Any], x: np.ndarray, axes: Sequence[int], out: np.ndarray) -> Call | None:
+    """A reduction; axes at the end are taken as one, over which NumPy sums in pairs. None if these are empty."""
     reduced = sorted(axis % x.ndim for axis in axes)
-    kept = x.ndim - len(reduced)
+    kept, size = x.ndim - len(reduced), math.prod(x.shape[axis] for axis in reduced)
+    if not size:
+        return None
     if reduced == list(range(kept, x.ndim)):
-        return partial(function, x.reshape(*x.shape[:kept], -1), axis=-1, out=out.reshape(x.shape[:kept]))
+        return partial(function, x.reshape(*x.shape[:kept], size), axis=-1, out=out.reshape(x.shape[:kept]))
     shape = tuple(size for axis, size in enumerate(x.shape) if axis not in reduced)
     return partial(function, x, axis=tuple(reduced), out=out.reshape(shape))
 

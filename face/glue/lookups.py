@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -19,7 +20,7 @@ def _gather_nd(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constan
     if integer(node, "batch_dims", 0) or not data.flags.c_contiguous:
         return None
     lead = data.shape[:depth]
-    flat = data.reshape(-1, *data.shape[depth:])
+    flat = data.reshape(math.prod(lead), *data.shape[depth:])
 
     def positions() -> np.ndarray:
         wrapped = [np.where(at < 0, at + size, at) for at, size in zip(np.moveaxis(indices, -1, 0), lead, strict=True)]

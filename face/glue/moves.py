@@ -66,16 +66,20 @@ def split(node: NodeProto, inputs: Sequence[np.ndarray | None], outs: Sequence[n
 
 
 def _pad(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
-    """Constant pads. Negative ones, which cut, are not known."""
+    """Pads that are constants; negative ones cut."""
     x, given = inputs[0], attributes(node)
     pads, value, axes = (known(node, constants, i, name) for i, name in enumerate(("pads", "value", "axes"), 1))
     mode = given.get("mode", b"constant").decode()
-    if pads is None or (pads < 0).any():
+    if pads is None:
         return None
     widths = [(0, 0)] * x.ndim
     count = len(pads) // 2
     for number, axis in enumerate(range(x.ndim) if axes is None else axes.tolist()):
         widths[axis] = (int(pads[number]), int(pads[count + number]))
+    x = x[
+        tuple(slice(max(-first, 0), size + min(last, 0)) for (first, last), size in zip(widths, x.shape, strict=True))
+    ]
+    widths = [(max(first, 0), max(last, 0)) for first, last in widths]
     if mode != "constant":
         return lambda: np.copyto(out, np.pad(x, widths, mode))
     inside = out[tuple(slice(first, first + size) for (first, _), size in zip(widths, x.shape, strict=True))]

@@ -48,6 +48,8 @@ def _resize(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants,
     positions = _POSITIONS.get(word("coordinate_transformation_mode", "half_pixel"))
     if mode not in ("nearest", "linear") or positions is None or policy != "stretch" or given.get("antialias", 0):
         return None
+    if mode == "linear" and inputs[0].dtype.kind != "f":  # shares of the neighbours are no integers
+        return None
     return _along_axes(
         inputs[0],
         _scales(node, inputs[0], constants, given.get("axes"), out),

@@ -141,6 +141,10 @@ def test_images_are_padded(mode: str) -> None:
     check("Pad", numbers(2, 3, 4, 5), PADS, mode=mode)
 
 
+def test_negative_pads_cut() -> None:
+    check("Pad", numbers(2, 3, 4, 5), np.array([0, -1, 2, -3, 0, 0, -2, 1]))
+
+
 def test_pads_of_some_axes_hold_the_value_given() -> None:
     check("Pad", numbers(2, 3, 4), np.array([1, 2]), np.array(0.5, np.float32), np.array([-1]))
     check("Pad", numbers(2, 3, 4), pads=[0, 0, 1, 0, 2, 0], value=-1.5, opset=9)

@@ -121,6 +121,20 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
+class MatMulInteger(OpRun):
+    """MatMulInteger; onnx's own takes a zero point for each row as one for each column."""
+
+    def _run(
+        self, a: np.ndarray, b: np.ndarray, a_zero: np.ndarray | None = None, b_zero: np.ndarray | None = None
+    ) -> tuple[np.ndarray]:
+        left, right = a.astype(np.int32), b.astype(np.int32)
+        if a_zero is not None:
+            left = left - (a_zero[:, None] if a_zero.ndim == 1 < a.ndim else a_zero).astype(np.int32)
+        if b_zero is not None:
+            right = right - b_zero.astype(np.int32)
+        return (left @ right,)
+
+
 class QuantizeLinear(QuantizeLinear_25):
     """That of opsets before 19, which onnx's evaluator lacks: the same for one number, or one for each channel."""
 
@@ -129,7 +143,7 @@ class DequantizeLinear(DequantizeLinear_25):
     """See :class:`QuantizeLinear`."""
 
 
-OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, RotaryEmbedding, GatherElements)
+OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, RotaryEmbedding, GatherElements, MatMulInteger)
 _BEFORE_19 = (QuantizeLinear, DequantizeLinear)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import ModelProto
@@ -82,3 +83,90 @@ def test_a_row_after_a_view_of_a_convolution_is_along_the_axis_it_says(shape: tu
 def test_a_scale_of_a_normalisation_for_each_row(scale: tuple[int, ...], bias: tuple[int, ...]) -> None:
     body = "g (float[4,4] x) => (float[4,4] y) { y = LayerNormalization(x, w, b) }"
     check_with_onnx(body, {"x": normal(4, 4)}, {"w": normal(*scale), "b": normal(*bias)})
+
+
+@pytest.mark.parametrize("operator", ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"])
+@pytest.mark.parametrize(("shape", "result"), [("0,3", "0"), ("3,0", "3")])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the mean of nothing is NaN
+def test_reductions_of_empty_tensors(operator: str, shape: str, result: str) -> None:
+    body = f"g (float[{shape}] x) => (float[{result}] y) {{ y = {operator}<keepdims = 0>(x, a) }}"
+    check_with_onnx(body, {"x": np.zeros([int(size) for size in shape.split(",")], np.float32)}, {"a": [1]}, 20)
+
+
+@pytest.mark.parametrize("element", ["uint8", "int32"])
+def test_linear_resize_of_integers(element: str) -> None:
+    body = f'g ({element}[1,1,2,4] x) => ({element}[1,1,2,8] y) {{ y = Resize<mode = "linear">(x, , scales) }}'
+    x = np.arange(0, 80, 10).reshape(1, 1, 2, 4).astype(element)
+    check_with_onnx(body, {"x": x}, {"scales": np.array([1, 1, 1, 2], np.float32)}, 19)
+
+
+def test_rows_of_an_empty_table() -> None:
+    body = "g (float[2,0] x) => (float[1,0] y) { y = GatherND(x, i) }"
+    check_with_onnx(body, {"x": np.zeros((2, 0), np.float32)}, {"i": [[1]]})
+
+
+def test_pools_of_bfloat16() -> None:
+    body = "g (bfloat16[1,1,4] x) => (bfloat16[1,1,3] y) { y = MaxPool<kernel_shape = [2]>(x) }"
+    check_with_onnx(body, {"x": normal(1, 1, 4).astype(ml_dtypes.bfloat16)}, {}, 22)
+
+
+def test_integers_are_quantised_too() -> None:
+    body = """g (int32[4] x) => (int8[4,1] codes, float[4] y) {
+        q = QuantizeLinear(x, s, z) codes = Unsqueeze(q, one) r = QuantizeLinear(x, s, z) y = DequantizeLinear(r, s, z)
+    }"""
+    x = np.array([-200, -3, 1, 40], np.int32)
+    codes = np.array([-128, -3, 5, 83], np.int8)  # halves go to even ones
+    expected = {"codes": codes[:, None], "y": (codes - np.float32(3)) * np.float32(0.5)}
+    check(build(body, {"s": np.float32(0.5), "z": np.int8(3), "one": [1]}, 17), {"x": x}, expected)
+
+
+@pytest.mark.parametrize("zero", [np.uint8([1, 2, 3]), np.uint8([[1], [2], [3]])])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_products_of_codes_with_a_zero_point_for_each_row(zero: np.ndarray, kind: type) -> None:
+    body = "g (uint8[3,3] x) => (int32[3,2] y) { y = MatMulInteger(x, w, z) }"
+    x, w = np.arange(9, dtype=np.uint8).reshape(3, 3), np.arange(6).reshape(3, 2).astype(kind)
+    expected = (x.astype(np.int32) - zero.reshape(3, 1)) @ w.astype(np.int32)
+    check(build(body, {"w": w, "z": zero}, 17), {"x": x}, {"y": expected})
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13])
+@pytest.mark.parametrize("zeros", [np.uint8([0, 9, 250]), np.int8([0, 0, 0])])
+def test_quantised_convolutions_with_a_step_for_each_channel(opset: int, zeros: np.ndarray) -> None:
+    body = """g (uint8[1,2,4,4] x) => (uint8[1,3,4,4] y) {
+        y = QLinearConv(x, xs, xz, w, ws, wz, ys, yz, b)
+    }"""
+    constants = {
+        "xs": np.float32(0.1), "xz": np.uint8(3), "ys": np.float32(0.7), "yz": np.uint8(100), "wz": zeros,
+        "w": RNG.integers(0, 20, (3, 2, 1, 1)).astype(zeros.dtype), "ws": np.float32([0.1, 0.2, 0.3]),
+        "b": np.int32([5, -70, 900]),
+    }  # fmt: skip
+    check_with_onnx(body, {"x": RNG.integers(0, 40, (1, 2, 4, 4)).astype(np.uint8)}, constants, opset)
+
+
+def test_a_normalisation_of_another_type_than_its_convolution_stays() -> None:
+    body = """g (float16[1,2,4,4] x) => (float16[1,3,4,4] y) {
+        c = Conv(x, w) y = BatchNormalization(c, scale, shift, mean, variance)
+    }"""
+    constants = {name: normal(3) for name in ("scale", "shift", "mean")} | {"variance": np.float32([1, 2, 3])}
+    constants["w"] = np.ones((3, 2, 1, 1), np.float16)
+    x = RNG.integers(-4, 5, (1, 2, 4, 4)).astype(np.float16)
+    model = build(body, constants, 17)
+    runtime = GraphRuntime(import_model(model.SerializeToString()), without)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(runtime({"x": x})["y"], expected, rtol=1e-2, atol=1e-2, strict=True)
+
+
+def test_a_copy_that_a_body_reads_stays_and_others_go() -> None:
+    body = """g (float[3] x, bool q) => (float[3] y, float[3] z) {
+        i = Identity(x) j = Identity(x) z = Neg(j)
+        y = If<then_branch = t () => (float[3] a) { a = Relu(i) }, else_branch = e () => (float[3] b) { b = Neg(z) }>(q)
+    }"""
+    x = normal(3)
+    model = build(body, {}, 17)
+    assert [node.op_type for node in import_model(model.SerializeToString()).model.graph.node] == [
+        "Identity",
+        "Neg",
+        "If",
+    ]
+    for q in (False, True):
+        check(model, {"x": x, "q": np.array(q)}, {"y": np.maximum(x, 0) if q else x, "z": -x})

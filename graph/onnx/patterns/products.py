@@ -44,8 +44,12 @@ def conv_integer(node: NodeProto, facts: Facts) -> Match:
 
 def _of_codes(node: NodeProto, facts: Facts) -> dict[str, str]:
     """Formats of a product of codes of its first input by those of a weight."""
-    zero = {"zero": "true"} if len(node.input) > 2 and node.input[2] else {}
-    return {"act": CODES[facts.types[node.input[0]].element], "weight": "i8", **zero}
+    fields = {"act": CODES[facts.types[node.input[0]].element], "weight": "i8"}
+    if len(node.input) > 2 and node.input[2]:
+        if math.prod(facts.shape(node.input[2], *CODES)) != 1:
+            raise NoWorkload(f"{node.op_type} with a zero point for each row")
+        fields["zero"] = "true"
+    return fields
 
 
 def _convolution(node: NodeProto, x: Sequence[int], w: Sequence[int], formats: Mapping[str, str]) -> Match:

@@ -27,7 +27,8 @@ def fold_normalisations(nodes: Sequence[NodeProto], bench: Workbench) -> list[No
     for node in nodes:
         source = node.input[0] if node.input else ""
         at = convolutions.get(source)
-        if at is not None and readers[source] == 1 and _is_plain(node, bench):
+        joins = at is not None and readers[source] == 1 and _is_plain(node, bench)
+        if at is not None and joins and _are_alike(parts[at][-1], node, bench):
             *before, convolution = parts[at]
             parts[at] = [*before, *_folded(convolution, node, bench)]
             convolutions[node.output[0]] = at
@@ -49,6 +50,12 @@ def _is_plain(node: NodeProto, bench: Workbench) -> bool:
         and not integer(node, "training_mode", 0)
         and bool(integer(node, "spatial", 1))
     )
+
+
+def _are_alike(convolution: NodeProto, normalisation: NodeProto, bench: Workbench) -> bool:
+    """Whether the constants of both have one type: those of float16 networks need not."""
+    names = [*convolution.input[1:], *normalisation.input[1:]]
+    return len({bench.constants[name][0] for name in names if name}) == 1
 
 
 def _takes_factor(node: NodeProto, bench: Workbench) -> bool:

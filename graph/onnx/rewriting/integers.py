@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from onnx import NodeProto
 
 from fettle.graph.onnx.rewriting.chains8 import rewritten_chain
-from fettle.graph.onnx.rewriting.edges import dequantised, quantised
+from fettle.graph.onnx.rewriting.edges import AXIS_SINCE, dequantised, dequantised_along, quantised
 from fettle.graph.onnx.rewriting.products8 import rewritten_product
 from fettle.graph.onnx.rewriting.steps import Steps
 from fettle.graph.onnx.rewriting.users import Users
@@ -45,7 +45,7 @@ def on_codes(nodes: Sequence[NodeProto], bench: Workbench) -> list[NodeProto]:
 
 def at_the_edges(nodes: Sequence[NodeProto], bench: Workbench) -> list[NodeProto]:
     """The nodes with what remains of QuantizeLinear before readers of codes, and of DequantizeLinear after nodes that
-    make codes otherwise, as elementwise arithmetic."""
+    make codes otherwise, as elementwise arithmetic. Steps along an axis, which rewrites wrote, are so in old opsets."""
     users = Users(nodes, bench.graph)
     result: list[NodeProto] = []
     for node in nodes:
@@ -56,9 +56,16 @@ def at_the_edges(nodes: Sequence[NodeProto], bench: Workbench) -> list[NodeProto
             steps is not None and node.op_type == "DequantizeLinear" and _is_made_as_codes(node.input[0], users, bench)
         ):
             result += dequantised(node, steps, bench)
+        elif bench.opset < AXIS_SINCE and _has_an_axis(node) and node.input[0] in bench.constants:
+            result += dequantised_along(node, bench)
         else:
             result.append(node)
     return result
+
+
+def _has_an_axis(node: NodeProto) -> bool:
+    """Whether a node dequantises by steps along an axis."""
+    return node.op_type == "DequantizeLinear" and not node.domain and any(a.name == "axis" for a in node.attribute)
 
 
 def _is_read_as_codes(name: str, users: Users) -> bool:

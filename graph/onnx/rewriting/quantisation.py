@@ -16,6 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.protos import MICROSOFT, reads
+from fettle.graph.onnx.rewriting.edges import AXIS_SINCE
 from fettle.graph.onnx.rewriting.integers import at_the_edges, on_codes
 from fettle.graph.onnx.rewriting.qlinear import SPELLED
 from fettle.graph.onnx.rewriting.steps import is_usual
@@ -64,12 +65,16 @@ def _has_known_steps(node: NodeProto, bench: Workbench) -> bool:
     """Whether only the weight has a step and zero point for each channel, if anything has."""
     shapes = [bench.constants[name][1] if name in bench.constants else None for name in node.input]
     weight = all(shapes[i] is not None for i in (4, 5))
+    if bench.opset < AXIS_SINCE and shapes[3] is None and math.prod(shapes[4] or ()) > 1:
+        return False
     return weight and all(shapes[i] is not None and math.prod(shapes[i] or ()) == 1 for i in (1, 2, 6, 7))
 
 
 def _has_known_zeros(node: NodeProto, bench: Workbench) -> bool:
-    """Whether a zero point for each channel comes with a weight whose rank is known."""
-    zero = node.input[3] if len(node.input) > 3 else ""
+    """Whether a zero point for each channel comes with a weight whose rank is known, and none with a row."""
+    x_zero, zero = [*node.input, "", ""][2:4]
+    if math.prod(bench.constants.get(x_zero, (0, ()))[1]) != 1:
+        return False
     return not zero or not bench.constants.get(zero, (0, ()))[1] or node.input[1] in bench.constants
 
 
@@ -166,5 +171,10 @@ def _round_trip(writer: NodeProto, reader: NodeProto, bench: Workbench) -> Chain
         for limit in (limits.min, limits.max)
     ]
     return (
-        Chain(bench, writer.input[0], reader.name).then("Div", by).then("Round").then("Clip", *bounds).then("Mul", by)
+        Chain(bench, writer.input[0], reader.name)
+        .then("Cast", to=TensorProto.FLOAT)  # of int32 or float16, else tidy takes it away
+        .then("Div", by)
+        .then("Round")
+        .then("Clip", *bounds)
+        .then("Mul", by)
     )

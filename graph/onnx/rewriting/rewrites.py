@@ -72,6 +72,12 @@ def _check(model: ModelProto, opset: int) -> None:
         except onnx.checker.ValidationError as error:
             text = " ".join(str(error).split())
             raise InvalidGraph(f"node {node.name!r}: {text}", details={"node": node.name}) from None
+        if integer(node, "broadcast", 0) and any(attribute.name == "axis" for attribute in node.attribute):
+            raise InvalidGraph(
+                f"node {node.name!r}: {node.op_type} broadcasts from an axis on, as opsets before 7 do",
+                hint="convert the model by onnx.version_converter.convert_version",
+                details={"node": node.name},
+            )
 
 
 def _gemm(node: NodeProto, bench: Workbench) -> list[NodeProto]:

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.patterns.factors import sink_factors
-from fettle.graph.onnx.protos import integer, subgraphs
+from fettle.graph.onnx.protos import integer, reads, subgraphs
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
 
@@ -31,8 +31,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     * Softmax and its like are over the last axis, where they are over several (see :func:`_flat`).
     """
     graph, bench = model.graph, Workbench(model)
-    if not any(any(subgraphs(node)) for node in graph.node):  # bodies may read any name
-        _pass_by(graph, types)
+    _pass_by(graph, types)
     nodes: list[NodeProto] = []
     masks: dict[str, str] = {}
     for node in graph.node:
@@ -50,7 +49,8 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
 
 
 def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:
-    outputs = {value.name for value in graph.output}
+    kept_names = {value.name for value in graph.output}
+    kept_names |= {name for node in graph.node if any(subgraphs(node)) for name in reads(node)}
     source: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -59,7 +59,7 @@ def _pass_by(graph: GraphProto, types: dict[str, TensorType]) -> None:
         before, after = (types.get(names[0]) if names else None for names in (node.input, node.output))
         same = before is not None and after is not None and before.element == after.element
         copies = not node.domain and (node.op_type == "Identity" or (node.op_type == "Cast" and same))
-        if copies and len(node.output) == 1 and node.output[0] not in outputs and before is not None:
+        if copies and len(node.output) == 1 and node.output[0] not in kept_names and before is not None:
             source[node.output[0]] = node.input[0]
         else:
             kept.append(node)

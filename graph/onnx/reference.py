@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TypeProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
+from onnx.reference.ops.op_loop import Loop as ReferenceLoop
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 from onnx.reference.ops.op_rotary_embedding import RotaryEmbedding as RotaryEmbedding_23
 
@@ -135,6 +136,37 @@ class MatMulInteger(OpRun):
         return (left @ right,)
 
 
+class Loop(ReferenceLoop):
+    """Loop; onnx's own makes no pass where the condition is left out, and joins scan outputs, which are stacked."""
+
+    def _run(
+        self,
+        trips: np.ndarray | None,
+        going: np.ndarray | None,
+        *carried: Any,
+        context: Mapping[str, Any] | None = None,
+        body: object = None,  # self.body; onnx passes attributes as arguments, too
+        **passed: Any,
+    ) -> tuple[Any, ...]:
+        values, scanned = list(carried), []
+        while (going is None or bool(going)) and (trips is None or len(scanned) < trips):
+            inputs = (np.array(len(scanned), np.int64), np.array(True), *values)
+            found = self._run_body(
+                {**(context or {}), **dict(zip(self.body.input_names, inputs, strict=True))}, **passed
+            )
+            going, values = found[0], found[1 : 1 + len(carried)]
+            scanned.append(found[1 + len(carried) :])
+        if scanned:
+            return (*values, *(np.stack(parts) for parts in zip(*scanned, strict=True)))
+        return (*values, *map(_nothing, self.body.output_types[1 + len(carried) :]))
+
+
+def _nothing(kind: TypeProto) -> np.ndarray:
+    """Of a scan output that no pass gives; axes of unknown length are empty."""
+    sizes = [dim.dim_value for dim in kind.tensor_type.shape.dim]
+    return np.empty([0, *sizes], helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type))
+
+
 class QuantizeLinear(QuantizeLinear_25):
     """That of opsets before 19, which onnx's evaluator lacks: the same for one number, or one for each channel."""
 
@@ -143,7 +175,7 @@ class DequantizeLinear(DequantizeLinear_25):
     """See :class:`QuantizeLinear`."""
 
 
-OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, RotaryEmbedding, GatherElements, MatMulInteger)
+OPERATORS = (MatMulNBits, RMSNormalization, Gelu, Swish, RotaryEmbedding, GatherElements, MatMulInteger, Loop)
 _BEFORE_19 = (QuantizeLinear, DequantizeLinear)
 
 

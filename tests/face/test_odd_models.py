@@ -170,3 +170,26 @@ def test_a_copy_that_a_body_reads_stays_and_others_go() -> None:
     ]
     for q in (False, True):
         check(model, {"x": x, "q": np.array(q)}, {"y": np.maximum(x, 0) if q else x, "z": -x})
+
+
+BODY = """body (int64 i, bool before, float[2] v) => (bool after, float[2] w, float[2] row, int64 number) {
+    after = Less(i, last) w = Add(v, v) row = Identity(v) number = Identity(i)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "passes"),
+    [("trips, ", 3), ("trips, yes", 3), (", yes", 5), (", ", 5), ("trips, no", 0), ("none, ", 0)],
+)
+def test_loops_stack_what_their_passes_give(inputs: str, passes: int) -> None:
+    body = f"""g (float[2] x) => (float[2] y, float[n,2] rows, int64[n] numbers) {{
+        y, rows, numbers = Loop<body = {BODY}>({inputs}, x)
+    }}"""
+    constants = {"trips": np.array(3), "none": np.array(0), "yes": np.array(True), "no": np.array(False)}
+    x = normal(2)
+    expected = {
+        "y": x * np.float32(2**passes),
+        "rows": np.array([x * np.float32(2**i) for i in range(passes)], np.float32).reshape(passes, 2),
+        "numbers": np.arange(passes),
+    }
+    check(build(body, constants | {"last": np.array(4)}, 17), {"x": x}, expected)

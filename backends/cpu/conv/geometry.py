@@ -56,14 +56,24 @@ class Geometry:
     @classmethod
     def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Geometry:
         """Read workload and schedule; tiles are cut to the problem's size."""
+        c = workload["c"] // workload["group"]
+        tile_c, in_place = min(schedule["tile_c"], c), schedule["input"] == "in_place"
+        return cls.over(workload, schedule, device, c=c, kh=workload["kh"], tile_c=tile_c, in_place=in_place)
+
+    @classmethod
+    def over(
+        cls, workload: Workload, schedule: Schedule, device: Device, *, c: int, kh: int, tile_c: int, in_place: bool
+    ) -> Geometry:
+        """As :meth:`of`, over ``c`` channels and ``kh`` rows of the filter, which may be words of several."""
         v = workload.values
         rows, columns = workload.result.shape[2:]
-        c, oc = v["c"] // v["group"], v["oc"] // v["group"]
+        oc = v["oc"] // v["group"]
         return cls(
-            **{name: v[name] for name in ("h", "w", "kh", "kw", "group", "stride", "dilation")},
+            **{name: v[name] for name in ("h", "w", "kw", "group", "stride", "dilation", "epilogue")},
             n=v["n"] * v["group"],
             c=c,
             oc=oc,
+            kh=kh,
             top=v["pad"][0],
             left=v["pad"][1],
             rows=rows,
@@ -73,11 +83,10 @@ class Geometry:
             vectors=schedule["vectors"],
             tile_h=min(schedule["tile_h"], rows),
             tile_oc=min(schedule["tile_oc"], math.ceil(oc / schedule["micro_oc"])),
-            tile_c=min(schedule["tile_c"], c),
+            tile_c=tile_c,
             threads=schedule["threads"],
             weights_inside=schedule["inner"] == "weights",
-            in_place=schedule["input"] == "in_place",
-            epilogue=v["epilogue"],
+            in_place=in_place,
         )
 
     @property
@@ -195,3 +204,9 @@ class Geometry:
 
 def _phases(stride: int, dilation: int, taps: int) -> int:
     return stride if dilation > 1 and taps > 1 else min(stride, taps)
+
+
+def band_heights(rows: int) -> tuple[int, ...]:
+    """Output rows of a task that are worth trying: those of few bands, and one."""
+    counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128) if n < rows]
+    return tuple(sorted({math.ceil(rows / bands) for bands in (*counts, rows)}))

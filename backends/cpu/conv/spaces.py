@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.conv.geometry import Geometry, band_heights
 from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
@@ -60,7 +60,7 @@ def space(workload: Workload, device: Device) -> Space:
             "vectors",
             tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
         ),
-        Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
+        Parameter("tile_h", band_heights(rows)),
         Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
         Parameter("tile_c", (*(t for t in (16, 32, 64, 128, 256) if t < c), c)),
         Parameter.categorical("inner", ("weights", "inputs")),
@@ -135,8 +135,3 @@ def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: 
             if is_valid(points, schedule):
                 yield schedule
                 break
-
-
-def _bands(rows: int) -> list[int]:
-    """Numbers of bands worth trying: few, and one for each row."""
-    return [b for b in (1, 2, 3, 4, 6, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128) if b < rows] + [rows]

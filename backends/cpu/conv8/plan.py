@@ -7,7 +7,6 @@ import math
 import attrs
 
 from fettle.backends.api import Device, Schedule
-from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.cpu.integers.words import OFFSET, WORD, dots_of
 from fettle.graph.workload import Workload
@@ -44,32 +43,12 @@ class Plan:
     def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Plan:
         """Read workload and schedule; tiles are cut to the problem's size."""
         v = workload.values
-        rows, columns = workload.result.shape[2:]
-        channels, oc = v["c"] // v["group"], v["oc"] // v["group"]
+        channels = v["c"] // v["group"]
         by_rows = channels == 1
         words = math.ceil((v["kh"] if by_rows else channels) / WORD)
-        grid = Geometry(
-            **{name: v[name] for name in ("h", "w", "kw", "group", "stride", "dilation", "epilogue")},
-            n=v["n"] * v["group"],
-            c=words,
-            oc=oc,
-            kh=1 if by_rows else v["kh"],
-            top=v["pad"][0],
-            left=v["pad"][1],
-            rows=rows,
-            columns=columns,
-            lanes=cpu.vector_bits(device) // 32,
-            micro_oc=schedule["micro_oc"],
-            vectors=schedule["vectors"],
-            tile_h=min(schedule["tile_h"], rows),
-            tile_oc=min(schedule["tile_oc"], math.ceil(oc / schedule["micro_oc"])),
-            tile_c=words,
-            threads=schedule["threads"],
-            weights_inside=schedule["inner"] == "weights",
-            in_place=False,
-        )
+        kh = 1 if by_rows else v["kh"]
         return cls(
-            grid=grid,
+            grid=Geometry.over(workload, schedule, device, c=words, kh=kh, tile_c=words, in_place=False),
             channels=channels,
             filter_rows=v["kh"],
             by_rows=by_rows,

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu.conv.geometry import band_heights
 from fettle.backends.cpu.conv8.plan import Plan
+from fettle.backends.cpu.integers.words import WORD
 from fettle.backends.spaces import is_valid
 from fettle.graph.operators.codes import CODES
 from fettle.graph.workload import Workload
@@ -20,9 +22,6 @@ _MAX_ELEMENTS = 2**27
 
 _L2 = 512 << 10
 """Bytes assumed where the machine does not tell."""
-
-_LATENCY = 4
-"""Dot products in flight that keep a unit with a latency of four cycles busy."""
 
 _TILES = (
     *((8, 3), (12, 2), (6, 4), (8, 2), (4, 4), (6, 3), (6, 2), (4, 3), (4, 2), (8, 1), (12, 1), (2, 4), (2, 3)),
@@ -46,7 +45,7 @@ def space(workload: Workload, device: Device) -> Space:
     """Every schedule worth trying."""
     v = workload.values
     rows, columns = workload.result.shape[2:]
-    oc, words = v["oc"] // v["group"], math.ceil(v["c"] // v["group"] / 4)
+    oc, words = v["oc"] // v["group"], math.ceil(v["c"] // v["group"] / WORD)
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
     shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
@@ -56,7 +55,7 @@ def space(workload: Workload, device: Device) -> Space:
             "vectors",
             tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
         ),
-        Parameter("tile_h", tuple(sorted({math.ceil(rows / bands) for bands in _bands(rows)}))),
+        Parameter("tile_h", band_heights(rows)),
         Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
         Parameter.categorical("inner", ("weights", "inputs")),
         Parameter("threads", tuple(sorted({1, most}))),
@@ -71,7 +70,7 @@ def space(workload: Workload, device: Device) -> Space:
                 f"(micro_oc + 1) * vectors + 1 <= {registers}", "the register tile and its inputs fit in the registers"
             ),
             Constraint(f"tile_oc == 1 or tile_oc * micro_oc < {oc} + 2 * micro_oc", "a tile has channels to work on"),
-            Constraint(f"tile_h == 1 or 4 * {words} * {band} <= {l2}", "a band of the input fits the L2 cache"),
+            Constraint(f"tile_h == 1 or {WORD} * {words} * {band} <= {l2}", "a band of the input fits the L2 cache"),
         ],
         version=VERSION,
     )
@@ -98,8 +97,3 @@ def _schedules_of(tile: tuple[int, int], points: Space, threads: int) -> Iterato
         yield Schedule.of(
             micro_oc=tile[0], vectors=tile[1], tile_h=tile_h, tile_oc=tile_oc, inner="weights", threads=threads
         )
-
-
-def _bands(rows: int) -> list[int]:
-    """Numbers of bands worth trying: few, and one for each row."""
-    return [b for b in (1, 2, 3, 4, 6, 8, 12, 14, 16, 24, 28, 32, 56, 64, 112, 128) if b < rows] + [rows]

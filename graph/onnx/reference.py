@@ -10,7 +10,6 @@ from onnx import ModelProto, TypeProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
-from onnx.reference.ops.op_loop import Loop as ReferenceLoop
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 from onnx.reference.ops.op_rotary_embedding import RotaryEmbedding as RotaryEmbedding_23
 
@@ -136,8 +135,15 @@ class MatMulInteger(OpRun):
         return (left @ right,)
 
 
-class Loop(ReferenceLoop):
+class Loop(OpRun):
     """Loop; onnx's own makes no pass where the condition is left out, and joins scan outputs, which are stacked."""
+
+    body: Any  # onnx sets both from the node's attribute
+    _run_body: Any
+
+    def need_context(self) -> bool:
+        """Bodies read tensors from outside."""
+        return True
 
     def _run(
         self,
@@ -145,10 +151,10 @@ class Loop(ReferenceLoop):
         going: np.ndarray | None,
         *carried: Any,
         context: Mapping[str, Any] | None = None,
-        body: object = None,  # self.body; onnx passes attributes as arguments, too
+        body: object = None,  # attributes are passed as arguments, too
         **passed: Any,
     ) -> tuple[Any, ...]:
-        values, scanned = list(carried), []
+        values, scanned = list(carried), list[list[np.ndarray]]()
         while (going is None or bool(going)) and (trips is None or len(scanned) < trips):
             inputs = (np.array(len(scanned), np.int64), np.array(True), *values)
             found = self._run_body(

@@ -62,33 +62,30 @@ class Running:
         Raises:
             Unavailable: the system has no process or no descriptors for us.
         """
-        ours, theirs = socket.socketpair()
-        lifeline, their_lifeline = reversed(os.pipe())
-        output, their_output = os.pipe()
         program = [sys.executable, "-P", "-m", "fettle.backends.host.worker"]
-        try:
-            process = subprocess.Popen(
-                [*program, str(theirs.fileno()), str(their_lifeline)],
-                stdin=subprocess.DEVNULL,
-                stdout=their_output,
-                stderr=their_output,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
-                pass_fds=(theirs.fileno(), their_lifeline),
-                start_new_session=True,
-            )
-            ours.sendall(frame(setup))
-        except OSError as error:
-            ours.close()
-            os.close(lifeline)
-            os.close(output)
-            raise Unavailable(f"no worker can be started: {error}") from error
-        finally:
-            theirs.close()
-            os.close(their_lifeline)
-            os.close(their_output)
-        ours.setblocking(False)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                channel, their_channel = socket.socketpair()
+                ours.enter_context(channel)
+                theirs.enter_context(their_channel)
+                their_lifeline, lifeline = _pipe(theirs, ours)
+                output, their_output = _pipe(ours, theirs)
+                process = subprocess.Popen(
+                    [*program, str(their_channel.fileno()), str(their_lifeline)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=their_output,
+                    stderr=their_output,
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
+                    pass_fds=(their_channel.fileno(), their_lifeline),
+                    start_new_session=True,
+                )
+                channel.sendall(frame(setup))
+            except OSError as error:
+                raise Unavailable(f"no worker can be started: {error}") from error
+            ours.pop_all()  # stays open
+        channel.setblocking(False)
         os.set_blocking(output, False)
-        return cls(process, ours, lifeline, output, memory_limit)
+        return cls(process, channel, lifeline, output, memory_limit)
 
     @property
     def pid(self) -> int:
@@ -198,6 +195,14 @@ class Running:
         used = memory.used_by(self.pid)
         if used > self._memory_limit:
             raise TooMuchMemory(f"{used >> 20} MiB of memory in use, {self._memory_limit >> 20} MiB allowed")
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe's ends, (read, write); each is closed when its owner's stack unwinds."""
+    ends = os.pipe()
+    for owner, end in zip((reader, writer), ends, strict=True):
+        owner.callback(os.close, end)
+    return ends
 
 
 def _described(end: os.waitid_result | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from helpers import QUANTISED, alive, artifact, candidate, eventually, workers_o
 from fettle.backends.api import MeasurePolicy
 from fettle.backends.host.executor import Executor, Session
 from fettle.backends.host.local import LocalExecutor
+from fettle.backends.host.protocol import BUILD, Setup
+from fettle.backends.host.running import Running
 from fettle.graph.errors import Cancelled, Unavailable
 
 PATIENT = MeasurePolicy(timeout=60.0)
@@ -140,6 +143,20 @@ def test_a_backend_that_cannot_start_is_unavailable_and_says_why() -> None:
             session.build([candidate()])
         with pytest.raises(Unavailable, match="no such hardware"):
             session.evaluate(candidate(), artifact())
+
+
+def test_a_system_without_descriptors_is_unavailable_and_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = os.listdir("/proc/self/fd")
+    pipe = os.pipe
+    for pipes_left in (0, 1):
+        left = iter([pipe] * pipes_left)
+        monkeypatch.setattr(os, "pipe", lambda left=left: next(left, refuse)())
+        with pytest.raises(Unavailable, match="Too many open files"):
+            Running.start(Setup("fake_backend:FakeBackend", DEVICE, BUILD), {}, 1 << 30)
+        assert os.listdir("/proc/self/fd") == before
 
 
 def test_threads_that_end_take_no_worker_along() -> None:

@@ -114,7 +114,8 @@ class TritonBackend(Backend):
         found = self._open_gpu(index).facts
         if f"sm_{found.capability}" not in TARGETS:
             raise Unsupported(
-                f"{found.name} has compute capability {found.capability / 10}, for which nothing is known"
+                f"{found.name} has compute capability {found.capability / 10}, for which nothing is known",
+                hint=f"known are {' '.join(name for name, known in TARGETS.items() if known.kind == 'cuda')}",
             )
         facts = {name: value for name, value in attrs.asdict(found).items() if name != "memory"}
         return Device(self.name, str(index), tuple(facts.items()), label=found.name)
@@ -123,7 +124,7 @@ class TritonBackend(Backend):
         """A GPU's measured roofs; of a compile target what the data sheet says, and the roofs' names say so."""
         target = target_of(device)
         if device.preset.isdecimal():
-            return measure_roofs(self._open_gpu(self._index), device.key, target)
+            return measure_roofs(self._open_gpu(int(device.preset)), device.key, target)
         roofs = [Roof(f"peak:{unit}@sheet", peak) for unit, peak in target.peaks.items()]
         return Profile(device.key, (Roof("read:dram@sheet", target.bandwidth), *roofs))
 

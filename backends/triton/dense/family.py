@@ -15,6 +15,7 @@ from fettle.backends.triton.finish import finish
 from fettle.backends.triton.plan import ELEMENT, Argument, Launch, Plan, Scratch, Work
 from fettle.backends.triton.targets import MOST_LAYERS, Target
 from fettle.graph.epilogues import Epilogue
+from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -91,11 +92,11 @@ class Dense(Family):
             split = max(s for s in choices["split"] if s == 1 or s * tiles <= target.multiprocessors)
             schedule = Schedule.of(
                 block_m=block_m, block_n=block_n, block_k=min(k_bytes // size, choices["block_k"][-1]), split=split,
-                band=8, warps=8 if block_m * block_n > 4096 * 4 - 1 else 4, stages=stages,
+                band=8, warps=8 if block_m * block_n >= 4096 * 4 else 4, stages=stages,
             )  # fmt: skip
             if is_valid(space, schedule):
                 return schedule
-        return schedule
+        raise Unsupported(f"no legal tile of {workload} fits {target.part}")
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:
         batch, m, n, k = (workload[name] for name in ("batch", "m", "n", "k"))

@@ -180,6 +180,20 @@ def test_a_clock_that_stands_still_is_no_clock() -> None:
     assert {name for name, _ in profile.missing} == {"clock:f16", "clock:f8", "clock:i8"}
 
 
+def test_roofs_are_those_of_the_gpu_that_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    drivers = (FakeDriver(), FakeDriver())
+    asked: list[FakeDriver] = []
+
+    def measured(driver: FakeDriver, key: str, target: Target) -> Profile:
+        asked.append(driver)
+        return Profile(key, ())
+
+    monkeypatch.setattr("fettle.backends.triton.backend.measure_roofs", measured)
+    backend = TritonBackend(lambda index: drivers[index])
+    backend.profile(backend.device(DeviceText.parse("triton:1")))
+    assert asked[0] is drivers[1]
+
+
 @pytest.mark.parametrize(
     ("compute", "compiler", "roof"),
     [

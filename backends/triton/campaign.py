@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 import time
@@ -41,7 +40,6 @@ from fettle.backends.triton.backend import TritonBackend, target_of
 from fettle.backends.triton.predict import Prediction, predict
 from fettle.backends.triton.program import Program
 from fettle.backends.triton.results import (
-    DEVICE,
     FINALS,
     RECORDINGS,
     TRIALS,
@@ -51,10 +49,11 @@ from fettle.backends.triton.results import (
     keep,
     mend,
     read_finals,
+    read_machine,
     read_trials,
+    write_machine,
 )
 from fettle.backends.triton.shortlist import Shortlist
-from fettle.graph import codec
 from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.graph.workload import Workload
 
@@ -133,17 +132,16 @@ class Campaign:
 
     def _settle_device(self, executor: Executor) -> Machine:
         """The GPU, measured by the first slice."""
-        path = self._folder / DEVICE
-        if path.exists():
-            found = codec.from_data(Machine, json.loads(path.read_text()))
-            if found.device != self._device:
-                raise InvalidArgument(
-                    f"{self._folder} has results of {found.device.label}; this is {self._device.label}"
-                )
-            return found
-        machine = Machine(self._device, executor.profile())
-        path.write_text(json.dumps(codec.to_data(machine), indent=1) + "\n")
-        return machine
+        found = read_machine(self._folder)
+        if found is None:
+            found = Machine(self._device, executor.profile())
+            write_machine(self._folder, found)
+        if found.device != self._device:
+            raise InvalidArgument(
+                f"{self._folder} has results of {found.device.label}; this is {self._device.label}",
+                hint="give another folder with --out",
+            )
+        return found
 
     def _evaluate(self, session: Session, record: Record, built: BuildResult, bound: float) -> Record:
         if built.artifact is None:

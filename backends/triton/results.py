@@ -45,6 +45,24 @@ def keep(folder: Path, artifact: Artifact) -> str:
     return artifact.sha256
 
 
+def write_machine(folder: Path, machine: Machine) -> None:
+    """Into the campaign's folder: whole or, if this is cut off, not at all."""
+    new = folder / f"{DEVICE}.new"
+    new.write_text(json.dumps(codec.to_data(machine), indent=1) + "\n")
+    new.replace(folder / DEVICE)
+
+
+def read_machine(folder: Path) -> Machine | None:
+    """What an earlier slice has written, if there was one. Raises InvalidArgument."""
+    path = folder / DEVICE
+    if not path.exists():
+        return None
+    try:
+        return codec.from_data(Machine, json.loads(path.read_text()))
+    except ValueError as error:
+        raise InvalidArgument(f"{path} is not JSON: {error}", hint="without it, the GPU is measured again") from None
+
+
 def read_trials(folder: Path) -> list[Record]:
     """Trials of all slices so far. Raises InvalidArgument."""
     return [codec.from_data(Record, data) for data in _lines(folder / TRIALS)]

@@ -65,6 +65,25 @@ def test_the_first_slice_writes_down_the_roofs_and_what_had_none(tmp_path: Path)
     assert codec.from_data(Machine, {"device": codec.to_data(DEVICE), "profile": written}).profile == made[0].profile()
 
 
+def test_a_slice_cut_off_while_it_writes_the_roofs_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(path: Path, text: str) -> int:
+        path.write_bytes(text[:100].encode())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            campaign(tmp_path, []).run(SHORTLIST, 0.0, lambda text: None)
+    campaign(tmp_path, []).run(SHORTLIST, 0.0, lambda text: None)
+    assert len(read_trials(tmp_path)) == 1
+
+
+def test_roofs_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / DEVICE_FILE).write_text("{")
+    with pytest.raises(InvalidArgument, match=r"device\.json is not JSON"):
+        campaign(tmp_path, []).run(SHORTLIST, 0.0, lambda text: None)
+
+
 def test_several_shortlists_are_measured_in_order_and_nothing_twice() -> None:
     first = Entry("softmax rows=32 cols=1000 act=f16", OTHERS[:1], (3e-6,))
     again = Entry(str(WORKLOAD), (OTHERS[0], *OTHERS[:2]), (4e-6, 4e-6, 5e-6))

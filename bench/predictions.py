@@ -11,16 +11,17 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-from scipy.stats import spearmanr
 
 from fettle.backends.api import Record, Schedule, Value
 from fettle.backends.triton.assembly import Loop
 from fettle.backends.triton.backend import TritonBackend, target_of
 from fettle.backends.triton.compiler import Compiled
-from fettle.backends.triton.plan import Launch
+from fettle.backends.triton.plan import Launch, main_launch
 from fettle.backends.triton.predict import Prediction, predict
 from fettle.backends.triton.program import Kernel, Program
 from fettle.backends.triton.resources import Resources
+from fettle.backends.triton.targets import Target
+from fettle.costmodel.metrics import spearman
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument, NotFound
 
@@ -45,7 +46,7 @@ class PredictionRow:
     """One workload of one folder.
 
     Attributes:
-        spearman: rank correlation of predicted and measured times.
+        spearman: rank correlation of predicted and measured times; 0 if all predictions are equal.
         error: the median of the logarithm of their ratio, without its sign.
         picks: the best time as a share of the best of the three that are predicted to be the fastest.
     """
@@ -79,7 +80,7 @@ def bench_predictions(folders: list[Path]) -> tuple[PredictionRow, ...]:
                 continue
             predicted, measured = np.array(times).T
             error = float(np.median(np.abs(np.log(predicted / measured))))
-            rank = float(spearmanr(predicted, measured)[0])
+            rank = spearman(predicted, measured) or 0.0
             picks = float(measured.min() / measured[np.argsort(predicted, kind="stable")[:_PICKS]].min())
             rows.append(PredictionRow(folder.name, workload, len(times), rank, error, picks))
     return tuple(rows)
@@ -122,13 +123,16 @@ def _program(backend: TritonBackend, record: Record) -> Program:
     """The launches of a trial with what its features say of the main one's machine code."""
     candidate, features = record.candidate, dict(record.features)
     family = backend.family(candidate.workload, candidate.device)
-    plan = family.plan(candidate.workload, todays_schedule(backend, record), target_of(candidate.device))
-    main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
-    kernels = tuple(Kernel(launch, _compiled(launch, features if launch is main else {})) for launch in plan.launches)
-    return Program("sm_90", kernels, plan.scratch)
+    target = target_of(candidate.device)
+    plan = family.plan(candidate.workload, todays_schedule(backend, record), target)
+    main = main_launch(plan.launches)
+    kernels = tuple(
+        Kernel(launch, _compiled(launch, target, features if launch is main else {})) for launch in plan.launches
+    )
+    return Program(target.name, kernels, plan.scratch)
 
 
-def _compiled(launch: Launch, features: dict[str, float]) -> Compiled:
+def _compiled(launch: Launch, target: Target, features: dict[str, float]) -> Compiled:
     """The code's figures without the code."""
     counts = {name.removeprefix(_LOOP): int(count) for name, count in features.items() if name.startswith(_LOOP)}
     total = counts.pop("instructions", 0)
@@ -136,7 +140,7 @@ def _compiled(launch: Launch, features: dict[str, float]) -> Compiled:
     return Compiled(
         code=b"",
         name=launch.template,
-        threads=32 * launch.warps,
+        threads=target.warp * launch.warps,
         shared=int(features.get("code_shared", 0)),
         scratch=0,
         resources=resources,

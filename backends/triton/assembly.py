@@ -56,14 +56,14 @@ def main_loop(text: str) -> Loop:
     Loops are found by branches to a label above; the whole text counts if there is none.
     """
     instructions, loops = _parse(text)
-    counted = [(_count(instructions[first : last + 1]), (first, last)) for first, last in loops]
+    counted = {(first, last): _count(instructions[first : last + 1]) for first, last in loops}
     if not counted:
         return _count(instructions)
-    tensor, shortest = max((loop["wgmma"] + loop["mma"], -loop.total) for loop, _ in counted)
-    if tensor:
-        return next(loop for loop, _ in counted if (loop["wgmma"] + loop["mma"], -loop.total) == (tensor, shortest))
-    inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
-    return max((loop for loop, place in counted if place in inner), key=lambda loop: loop.total)
+    busiest = max(counted.values(), key=lambda loop: (_tensor(loop), -loop.total))
+    if _tensor(busiest):
+        return busiest
+    inner = [a for a in counted if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in counted)]
+    return max((counted[place] for place in inner), key=lambda loop: loop.total)
 
 
 def whole(text: str) -> Loop:
@@ -77,6 +77,10 @@ def kind_of(mnemonic: str) -> str:
         if mnemonic.startswith(beginnings):
             return kind
     return "other"
+
+
+def _tensor(loop: Loop) -> int:
+    return loop["wgmma"] + loop["mma"]
 
 
 def _count(mnemonics: Sequence[str]) -> Loop:

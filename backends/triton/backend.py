@@ -35,9 +35,10 @@ from fettle.backends.triton.gpu.driver import Driver, open_gpu
 from fettle.backends.triton.gpu.kernel import GpuKernel
 from fettle.backends.triton.gpu.measure import measure
 from fettle.backends.triton.gpu.roofs import measure_roofs
-from fettle.backends.triton.kernel import InterpretedKernel
+from fettle.backends.triton.interpreter.kernel import InterpretedKernel
 from fettle.backends.triton.lossless import Lossless
 from fettle.backends.triton.lowbit import LowBit
+from fettle.backends.triton.plan import main_launch
 from fettle.backends.triton.predict import predict
 from fettle.backends.triton.rows import Rows
 from fettle.backends.triton.targets import TARGETS, Target, find_target
@@ -177,7 +178,7 @@ class TritonBackend(Backend):
         """Programs, waves, work and traffic of the main launch, as logarithms; facts of the machine code."""
         target = target_of(candidate.device)
         plan = self.family(candidate.workload, candidate.device).plan(candidate.workload, candidate.schedule, target)
-        main = max(plan.launches, key=lambda launch: launch.work.bytes + launch.work.flops)
+        main = main_launch(plan.launches)
         numbers = {
             "launches": float(len(plan.launches)),
             "log_programs": float(np.log2(main.programs)),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from fettle.backends.api import Artifact, Basis, Candidate, Measurement, MeasurePolicy, Outcome, Profile
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.local import LocalExecutor
+from fettle.backends.host.stated import StatedSession
 from fettle.backends.triton.predict import Prediction, predict
 from fettle.backends.triton.program import Program
 from fettle.backends.triton.targets import Target, find_target
@@ -28,7 +27,7 @@ class CompileExecutor(LocalExecutor):
         return self._backend.profile(self.device)
 
 
-class PredictSession(Session):
+class PredictSession(StatedSession):
     """Compiles candidates of one workload and predicts their times.
 
     A prediction is no proof: ``verified`` is False for every trial. That the templates are right is what the tests
@@ -48,17 +47,13 @@ class PredictSession(Session):
         return self._executor.build(candidates, self._policy.timeout)
 
     def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
-        return TrialResult(self._measurement(artifact), verified=False, max_error=None, error_ratio=None, seconds=0.0)
-
-    def compare(self, artifacts: Sequence[Artifact], rounds: int) -> list[Measurement]:
-        """The same prediction in every round."""
-        found = [self._measurement(artifact) for artifact in artifacts]
-        return [attrs.evolve(m, samples=m.samples * rounds) for m in found]
+        return TrialResult(self.stated(artifact), verified=False, max_error=None, error_ratio=None, seconds=0.0)
 
     def close(self) -> None:
         self._closed = True
 
-    def _measurement(self, artifact: Artifact) -> Measurement:
+    def stated(self, artifact: Artifact) -> Measurement:
+        """The prediction; a kernel that cannot be loaded is INVALID."""
         found = predict(Program.of(artifact), self._target)
         if isinstance(found, Prediction):
             counters = {f"{name}_s": seconds for name, seconds in found.terms} | {"occupancy": found.occupancy}

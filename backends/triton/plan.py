@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import attrs
+import numpy as np
 
 from fettle.backends.api import Value
+from fettle.backends.host.operands import dtype_named
 
 TYPES = {
     "fp16": "float16",
@@ -105,8 +110,7 @@ class Launch:
 
     @property
     def programs(self) -> int:
-        x, y, z = self.grid
-        return x * y * z
+        return math.prod(self.grid)
 
 
 @attrs.frozen
@@ -114,6 +118,7 @@ class Scratch:
     """Device memory a plan needs besides its operands.
 
     Attributes:
+        type: one of :data:`TYPES`, of each of the ``elements``.
         zeroed: it must be zero before every call (sums are added into it).
         kept: it must be zero before the first call; every call leaves it so.
     """
@@ -124,6 +129,14 @@ class Scratch:
     zeroed: bool = False
     kept: bool = False
 
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return dtype_named(TYPES[self.type])
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * self.dtype.itemsize
+
 
 @attrs.frozen
 class Plan:
@@ -132,3 +145,8 @@ class Plan:
     launches: tuple[Launch, ...]
     scratch: tuple[Scratch, ...] = ()
     weight_layout: str = ""
+
+
+def main_launch(launches: Sequence[Launch]) -> Launch:
+    """The one with the most work, which the others prepare or finish."""
+    return max(launches, key=lambda launch: launch.work.bytes + launch.work.flops)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import attrs
 
 from fettle.backends.api import Artifact, Candidate, Value
 from fettle.backends.triton.compiler import Compiled, compile_launch, toolchain
-from fettle.backends.triton.plan import Launch, Plan, Scratch
+from fettle.backends.triton.plan import Launch, Plan, Scratch, main_launch
 from fettle.backends.triton.targets import Target
 from fettle.graph import codec
 from fettle.graph.errors import Unsupported
@@ -79,16 +78,12 @@ def build(candidate: Candidate, plan: Plan, target: Target, family: str, *, inte
 
 
 def _facts(program: Program) -> dict[str, Value]:
-    """Static facts of the launch with the most work, for people and cost models."""
-    main = max(program.kernels, key=lambda kernel: kernel.launch.work.bytes + kernel.launch.work.flops)
-    facts: dict[str, Value] = {"launches": len(program.kernels), "programs": main.launch.programs}
-    if main.compiled is not None:
-        compiled: Any = main.compiled
-        facts |= {
-            "registers": compiled.resources.registers,
-            "spills": compiled.resources.spills,
-            "shared": compiled.shared,
-            "loop_instructions": compiled.loop.total,
-        }
-        facts |= {f"loop_{kind}": count for kind, count in compiled.loop.counts}
+    """Static facts of the main launch, for people and cost models."""
+    main = main_launch([kernel.launch for kernel in program.kernels])
+    code = next(kernel.compiled for kernel in program.kernels if kernel.launch is main)
+    facts: dict[str, Value] = {"launches": len(program.kernels), "programs": main.programs}
+    if code is not None:
+        facts["registers"], facts["spills"] = code.resources.registers, code.resources.spills
+        facts["shared"], facts["loop_instructions"] = code.shared, code.loop.total
+        facts.update((f"loop_{kind}", count) for kind, count in code.loop.counts)
     return facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ import numpy as np
 from fettle.graph.errors import Unsupported
 
 _INSTALL = "pip install 'fettle-tuner[triton]' brings cuda-bindings; the NVIDIA driver must be there too"
+
+_UNASKED_SHARED = 48 * 1024
+"""Bytes of shared memory a block gets without an attribute that asks for more (CUDA programming guide)."""
 
 
 @attrs.frozen
@@ -126,8 +130,8 @@ class CudaDriver:
         image = np.frombuffer(code, np.uint8)
         module = self._call(self._cuda.cuModuleLoadData, image.ctypes.data)
         function = self._call(self._cuda.cuModuleGetFunction, module, name.encode())
-        most = self._cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        if shared > 48 * 1024:
+        if shared > _UNASKED_SHARED:
+            most = self._cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             self._call(self._cuda.cuFuncSetAttribute, function, most, shared)
         return function
 
@@ -161,8 +165,6 @@ class CudaDriver:
         arguments: Sequence[Address | int],
         dependent: bool = False,
     ) -> None:
-        import ctypes
-
         cuda = self._cuda
         values = tuple(a.value if isinstance(a, Address) else a for a in arguments)
         kinds = tuple(ctypes.c_void_p if isinstance(a, Address) else ctypes.c_int32 for a in arguments)

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Schedule
-from fettle.backends.host.operands import dtype_named
 from fettle.backends.triton.family import Family
 from fettle.backends.triton.gpu.driver import Address, Driver
-from fettle.backends.triton.plan import TYPES
 from fettle.backends.triton.program import Program
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
@@ -29,7 +27,10 @@ class LoadedProgram:
         self._functions = []
         for kernel in program.kernels:
             if kernel.compiled is None or kernel.compiled.scratch:
-                raise Unsupported(f"{kernel.launch.template} has no machine code that can be launched alone")
+                raise Unsupported(
+                    f"{kernel.launch.template} has no machine code that can be launched alone",
+                    hint="build it again on the GPU's machine",
+                )
             compiled = kernel.compiled
             self._functions.append(driver.load(compiled.code, compiled.name, compiled.shared))
 
@@ -41,8 +42,7 @@ class LoadedProgram:
         """
         for scratch in self._program.scratch:
             if scratch.zeroed:
-                size = scratch.elements * _itemsize(scratch.type)
-                self._driver.fill(memory[f"scratch:{scratch.name}"], size, 0)
+                self._driver.fill(memory[f"scratch:{scratch.name}"], scratch.nbytes, 0)
         for kernel, function in zip(self._program.kernels, self._functions, strict=True):
             launch, compiled = kernel.launch, kernel.compiled
             assert compiled is not None
@@ -80,10 +80,9 @@ class GpuKernel:
         memory = {f"input:{i}": buffers.copy(array) for i, array in enumerate(inputs)}
         memory |= {f"packed:{i}": buffers.copy(array) for i, array in enumerate(packed)}
         for scratch in self._program.scratch:
-            size = scratch.elements * _itemsize(scratch.type)
-            memory[f"scratch:{scratch.name}"] = address = buffers.reserve(size)
+            memory[f"scratch:{scratch.name}"] = address = buffers.reserve(scratch.nbytes)
             if scratch.kept:
-                self.driver.fill(address, size, 0)
+                self.driver.fill(address, scratch.nbytes, 0)
         memory["out"] = buffers.copy(out)
         return memory
 
@@ -116,7 +115,3 @@ class Buffers:
     def __exit__(self, *_: object) -> None:
         while self._held:
             self._driver.free(self._held.pop())
-
-
-def _itemsize(kind: str) -> int:
-    return dtype_named(TYPES[kind]).itemsize

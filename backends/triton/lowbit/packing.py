@@ -44,7 +44,6 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     """(codes of each plane, scales ``[groups, planes, N]``[, zero points ``[groups, N]``][, the tensor's scale]).
 
     In words of 16 bits, planes of binary-coded weights are stacked (:mod:`fettle.backends.triton.lowbit.stacking`).
-
     Beside words of 16 bits, scales and zero points (as f16) of neighbouring groups share words of 32 bits.
     """
     codes = weight.codes ^ np.uint8(SIGN) if weight.format.is_fixed_point else weight.codes
@@ -56,20 +55,14 @@ def pack(workload: Workload, schedule: Schedule, weight: QuantizedWeight) -> tup
     if stack(p, schedule) > 1:
         codes, scales = stacked(weight, max(p.group, schedule["block_k"]))
     arrays: list[np.ndarray] = list(weight_layout(p, schedule).pack(codes))
+    zeros = weight.zero_points
     if schedule["method"] in HALFWORDS:
         arrays.append(_shared_words(scales))
-        if weight.zero_points is not None:
-            arrays.append(_shared_words(weight.zero_points.astype(np.float16)))
-        if weight.tensor_scale is not None:
-            arrays.append(weight.tensor_scale)
-        return tuple(arrays)
-    scales = scales if scales.ndim == 3 else scales[:, :, None]
-    arrays.append(_plain(np.ascontiguousarray(scales.transpose(1, 2, 0))))
-    if weight.zero_points is not None:
-        arrays.append(np.ascontiguousarray(weight.zero_points.T))
-    if weight.tensor_scale is not None:
-        arrays.append(weight.tensor_scale)
-    return tuple(arrays)
+        zeros = None if zeros is None else _shared_words(zeros.astype(np.float16))
+    else:
+        arrays.append(_by_groups(scales))
+        zeros = None if zeros is None else np.ascontiguousarray(zeros.T)
+    return *arrays, *(array for array in (zeros, weight.tensor_scale) if array is not None)
 
 
 def _shared_words(of_groups: NDArray[np.generic]) -> np.ndarray:
@@ -83,6 +76,7 @@ def _shared_words(of_groups: NDArray[np.generic]) -> np.ndarray:
     return np.ascontiguousarray(np.ascontiguousarray(padded).view(np.uint32).T)
 
 
-def _plain(scales: NDArray[np.generic]) -> np.ndarray:
-    """Scales of one byte as bytes."""
-    return scales.view(np.uint8) if scales.dtype.itemsize == 1 else scales
+def _by_groups(scales: NDArray[np.generic]) -> np.ndarray:
+    """``[N, groups(, planes)]`` as ``[groups, planes, N]``; those of one byte as bytes."""
+    found = np.ascontiguousarray(np.atleast_3d(scales).transpose(1, 2, 0))
+    return found.view(np.uint8) if found.dtype.itemsize == 1 else found

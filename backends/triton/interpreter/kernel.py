@@ -1,4 +1,4 @@
-"""Loaded programs, run by Triton's interpreter."""
+"""A loaded program, run by Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fettle.backends.api import Schedule
-from fettle.backends.host.operands import dtype_named
 from fettle.backends.triton.family import Family
-from fettle.backends.triton.plan import TYPES, Scratch
+from fettle.backends.triton.plan import Scratch
 from fettle.backends.triton.program import Program
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
@@ -42,6 +41,5 @@ class InterpretedKernel:
 
 def _memory(scratch: Scratch) -> np.ndarray:
     """Zeros where a plan asks for them, else what memory holds that nobody wrote: poison."""
-    dtype = dtype_named(TYPES[scratch.type])
     filling = 0 if scratch.zeroed or scratch.kept else _POISON
-    return np.full(scratch.elements * dtype.itemsize, filling, np.uint8).view(dtype)
+    return np.full(scratch.nbytes, filling, np.uint8).view(scratch.dtype)

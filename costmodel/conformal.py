@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+COVERAGE = 0.9
+"""Of the intervals that are shown and judged."""
+
 
 def quantile(scores: Array, coverage: float) -> float:
     """The bound of a new score; infinity if there are too few scores for this coverage.

@@ -49,8 +49,7 @@ class Featurizer:
         self._rows: dict[int, Array] = {}
         sample = points.sample(np.random.default_rng(0), _NAMING_SAMPLE)
         self._backend_names = sorted({name for i in sample for name in self._backend_features(i, None)})
-        self._parameter_names, _ = self._parameters([0])
-        unsorted = [*self._parameter_names, *self._backend_names]
+        unsorted = [*self._parameters([0])[0], *self._backend_names]
         self._order = np.argsort(np.array(unsorted))
         self.names = tuple(sorted(unsorted))
 

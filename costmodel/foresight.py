@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel import metrics
-from fettle.costmodel.conformal import quantile
+from fettle.costmodel.conformal import COVERAGE, quantile
 
 Array = NDArray[np.float64]
 
-COVERAGE = 0.9
 JUDGED = 2000
 """Trials that are looked at: pairs of them are compared, so that time grows with their square."""
 
-_MOST = 5
+_PICKS = 5
+"""Trials of which the best is compared with the best of all."""
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ class Foresight:
             spearman=metrics.spearman(predicted, actual),
             pairwise=metrics.pairwise_accuracy(predicted, actual),
             top1_regret=metrics.top_k_regret(predicted, actual, 1),
-            top5_regret=metrics.top_k_regret(predicted, actual, _MOST) if count >= _MOST else None,
+            top5_regret=metrics.top_k_regret(predicted, actual, _PICKS) if count >= _PICKS else None,
             coverage=_coverage(predicted, std, actual),
         )
 

@@ -21,18 +21,24 @@ Single = NDArray[np.float32]
 
 _ROOT5 = math.sqrt(5.0)
 _JITTER = 1e-6
+"""Added to the noise: rounding must leave covariances positive definite."""
+
 _STEPS = 25
-_SCALE_BOUNDS = (-8.0, 6.0)
-_VARIANCE_BOUNDS = (-3.0, 4.0)
-_NOISE_BOUNDS = (-9.0, 1.0)
-_SCALE_DEVIATION = 1.5
-_VARIANCE_DEVIATION = 1.0
-_NOISE_DEVIATION = 1.5
+"""Of L-BFGS, at most."""
+
+_SCALE_BOUNDS, _VARIANCE_BOUNDS, _NOISE_BOUNDS = (-8.0, 6.0), (-3.0, 4.0), (-9.0, 1.0)
+"""Of the logarithms of hyperparameters."""
+
+_SCALE_DEVIATION, _VARIANCE_DEVIATION, _NOISE_DEVIATION = 1.5, 1.0, 1.5
+"""Standard deviations of the log-normal priors, whose medians are :meth:`Hyperparameters.initial`."""
+
 _START_NOISE = 0.01
 _TREND_DEVIATION = 0.5
 """How far the weight of one source is from an equal share, a priori."""
 
 _OFFSET_DEVIATION = 1.0
+"""How far targets are, a priori, from what the sources expect, in their standard deviations."""
+
 _SMALLEST_VARIANCE = 1e-9
 _ROOM = 16
 """Rows allocated ahead for trials to come."""

@@ -1,6 +1,6 @@
 """How good predictions are, judged on trials the model had not seen when it predicted them.
 
-Only the order of schedules matters to a search, so all three figures depend on ranks, not on scale.
+Only the order of schedules matters to a search, so all figures depend on the order of predictions, not on their scale.
 """
 
 from __future__ import annotations

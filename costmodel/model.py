@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.conformal import quantile
+from fettle.costmodel.conformal import COVERAGE, quantile
 from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
 from fettle.costmodel.trees import BoostedTrees
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
@@ -25,7 +29,10 @@ GAUSSIAN_PROCESS_BELOW = 320
 """Trials from which on trees are used."""
 
 _SMALLEST_STD = 0.01
+"""Of log(time): no prediction is surer than to one percent."""
+
 _FOLDS = 5
+"""In which trials are predicted by models that did not see them."""
 
 
 @attrs.frozen(eq=False)
@@ -170,7 +177,7 @@ class CostModel:
             mean, std = self.fitted.predict(np.asarray(features, np.float64))
         return Prediction(mean, np.maximum(std, _SMALLEST_STD))
 
-    def width(self, coverage: float = 0.9) -> float:
+    def width(self, coverage: float = COVERAGE) -> float:
         """Standard deviations to both sides of a mean that contain a new trial with this probability, whatever the
         distribution, as long as it is drawn as the trials were (see :mod:`fettle.costmodel.conformal`)."""
         return quantile(self.scores, coverage)
@@ -205,7 +212,7 @@ def import_libraries() -> None:
 
 
 @functools.cache
-def _thread_pools(with_trees: bool) -> Any:
+def _thread_pools(with_trees: bool) -> ThreadpoolController:
     """A controller of the thread pools loaded so far; another one once LightGBM brought its own."""
     import scipy.linalg
     import scipy.optimize
@@ -215,7 +222,7 @@ def _thread_pools(with_trees: bool) -> Any:
     return ThreadpoolController()
 
 
-def single_threaded() -> Any:
+def single_threaded() -> AbstractContextManager[object]:
     """A context in which BLAS and OpenMP use one thread. (LightGBM, whose import takes seconds, waits for the first
     trees; they are told to use one thread themselves.)"""
     return _thread_pools("lightgbm" in sys.modules).limit(limits=1)

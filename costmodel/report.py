@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel import metrics
+from fettle.costmodel.conformal import COVERAGE
 from fettle.costmodel.features import ANALYTIC
 from fettle.costmodel.model import CostModel
 
@@ -18,7 +19,6 @@ TRAINED_ON = 64
 LEAST_TRIALS = 24
 """Valid trials without which nothing is said."""
 
-COVERAGE = 0.9
 SPLITS = 5
 
 

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 _TREES_FROM = 200
+"""Trials of a source from which on trees are its model: the cost of a Gaussian process grows with their cube."""
+
 _FAST = 0.5
 """Share of a source's valid trials whose times are told apart."""
 
@@ -39,12 +41,17 @@ _LEAST_TRIALS = 8
 _SEED = 0
 
 
+class TooFewTrials(ValueError):
+    """There is nothing to learn from."""
+
+
 @attrs.frozen(eq=False)
 class Trials:
     """What was tried elsewhere.
 
     Attributes:
-        values: log(time / bound), infinity for a failure.
+        schedules: of a space that need not be the target's.
+        values: [trials], log(time / bound), infinity for a failure.
         others: logarithms of what else is minimised, each like ``values``.
         origin: 256-bit key of where that was, in hexadecimal, under which the model of these trials is kept; empty:
             it is not.
@@ -72,10 +79,11 @@ class Source:
         told_apart: share of the valid trials above which times are cut off.
 
     Attributes:
-        offset: mean of the cut log(time).
+        fast: log(time) above the best from which on times are cut off.
+        scale, offset: standard deviation and mean of the cut log(time).
 
     Raises:
-        ValueError: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
+        TooFewTrials: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class Source:
     ) -> None:
         valid = trials.values[np.isfinite(trials.values)]
         if len(valid) < _LEAST_TRIALS or np.ptp(valid) == 0.0:
-            raise ValueError("too few valid trials to learn from")
+            raise TooFewTrials(f"{len(valid)} valid trials, or all equally fast")
         limit = float(np.quantile(valid, told_apart))
         cut = np.minimum(trials.values, limit)
         self.fast = limit - float(valid.min())
@@ -193,6 +201,6 @@ def make_prior(points: Points, known: Sequence[Trials], models: Models | None = 
     for trials in known:
         try:
             sources.append(Source(columns, trials, models))
-        except ValueError:
+        except TooFewTrials:
             continue
     return Prior(sources) if sources else None

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _BAGS = 4
+"""Models whose spread is the uncertainty."""
+
 _ROUNDS = 80
 _OPTIONS = {
     "objective": "regression",
@@ -23,6 +25,7 @@ _OPTIONS = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+"""Small leaves: models are fitted to some hundred trials."""
 
 
 class BoostedTrees:

@@ -47,3 +47,31 @@ def test_pretended_trials_leave_less_variance_and_the_same_mean() -> None:
     assert pretended.variance == pytest.approx(variance, abs=1e-4)
     assert (pretended.mean(TARGETS) == process.mean(TARGETS)).all()
     assert (process.variance == before).all()
+
+
+def test_sources_are_believed_in_equal_shares_until_trials_say_otherwise() -> None:
+    """As if the trend's weights and the offset were integrated out (ibid., 2.7)."""
+    trend, pool_trend = RNG.standard_normal((40, 2)), RNG.standard_normal((300, 2))
+    targets = TARGETS + 1.5 * trend[:, 0] + 4.0
+    process = GaussianProcess(HYPER, POOL, pool_trend)
+    assert process.mean(np.empty(0)) == pytest.approx(pool_trend.mean(axis=1))
+    process.extend(PLACES, trend)
+    inverse = np.linalg.inv(matern(PLACES, PLACES) + 0.25 * trend @ trend.T + 1.0 + HYPER.noise * np.eye(40))
+    across = matern(PLACES, POOL) + 0.25 * trend @ pool_trend.T + 1.0
+    expected = pool_trend.mean(axis=1) + across.T @ inverse @ (targets - trend.mean(axis=1))
+    before = HYPER.variance + 0.25 * (pool_trend**2).sum(axis=1) + 1.0
+    assert process.mean(targets) == pytest.approx(expected, abs=1e-3)
+    assert process.variance == pytest.approx(before - np.einsum("tp,ts,sp->p", across, inverse, across), abs=1e-3)
+
+
+def test_the_gradient_of_the_likelihood_is_that_of_differences() -> None:
+    squared = np.stack([(c[:, None] - c) ** 2 for c in PLACES.T]).reshape(3, -1)
+    fixed = np.full((40, 40), 0.3)
+    logs = np.log([3.0, 0.5, 8.0, 1.3, 0.02])
+
+    def value(at: np.ndarray) -> float:
+        return gaussian._negative_log_likelihood(at, squared, TARGETS, fixed)[0]
+
+    steps = 1e-5 * np.eye(5)
+    _, gradient = gaussian._negative_log_likelihood(logs, squared, TARGETS, fixed)
+    assert gradient == pytest.approx([(value(logs + s) - value(logs - s)) / 2e-5 for s in steps], rel=1e-4)

@@ -100,6 +100,21 @@ def test_a_damaged_model_is_said_and_replaced(fits: list[int], caplog: pytest.Lo
     assert len(fits) == 2
 
 
+def test_sources_that_say_nothing_are_left_out_and_errors_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = attrs.evolve(trials(40), values=np.zeros(40))
+    assert transfer.make_prior(POINTS, [trials(7), alike]) is None
+    prior = transfer.make_prior(POINTS, [trials(7), alike, trials(40)])
+    assert prior is not None
+    assert prior.trend(PLACES).shape == (len(PLACES), 1)
+
+    def broken(self: ScheduleColumns, schedules: object) -> np.ndarray:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(ScheduleColumns, "of", broken)
+    with pytest.raises(np.linalg.LinAlgError):
+        transfer.make_prior(POINTS, [trials(40)])
+
+
 def test_a_cost_model_is_no_model_of_a_source() -> None:
     trees = BoostedTrees.fit(PLACES, PLACES[:, 0], 0)
     assert b"pickle" not in files.dump_source(trees, "x")

@@ -30,7 +30,7 @@ class Setup:
     """The first request: who the worker works for.
 
     Attributes:
-        backend: ``module:Class``, or the name of a registered backend.
+        backend: ``module:Class``.
         role: ``build`` or ``measure``; only a measuring worker keeps the backend's choice of processors.
         path: the host's module search path, so that whatever the host imported can be imported.
         packed_budget: bytes of packed constants a measuring worker keeps.
@@ -52,6 +52,8 @@ class Done:
 
 @attrs.frozen
 class Build:
+    """Compile a candidate. The reply is Built."""
+
     candidate: Candidate
 
 
@@ -74,11 +76,15 @@ class Open:
 
 @attrs.frozen
 class Close:
+    """Forget a session. The reply is Done."""
+
     session: int
 
 
 @attrs.frozen
 class Evaluate:
+    """Load, verify and measure an artifact. The reply is Evaluated."""
+
     session: int
     artifact: Artifact
     policy: MeasurePolicy
@@ -86,6 +92,8 @@ class Evaluate:
 
 @attrs.frozen
 class Evaluated:
+    """Verdict and measurement of a kernel, as :class:`fettle.backends.host.executor.TrialResult` has them."""
+
     measurement: Measurement
     verified: bool
     max_error: float | None = None
@@ -116,11 +124,13 @@ class Unload:
 
 @attrs.frozen
 class TakeProfile:
-    """Measure the roofs of the device."""
+    """Measure the roofs of the device. The reply is Profiled."""
 
 
 @attrs.frozen
 class Profiled:
+    """Exactly one of the two is given."""
+
     profile: Profile | None = None
     error: str = ""
 

@@ -30,7 +30,6 @@ from fettle.backends.host.protocol import (
     frame,
     parse,
 )
-from fettle.backends.registry import get_backend
 from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
 
 
@@ -77,7 +76,7 @@ def prepare(setup: Setup) -> Backend:
     """Make the backend and let it prepare this process."""
     sys.path += [entry for entry in setup.path if entry not in sys.path]
     processors = os.sched_getaffinity(0)
-    backend = find_backend(setup.backend)
+    backend = make_backend(setup.backend)
     backend.prepare_worker(setup.device)
     if setup.role == BUILD:
         # The backend pinned this process to the device's cores; builders would all compile on the same one.
@@ -85,16 +84,16 @@ def prepare(setup: Setup) -> Backend:
     return backend
 
 
-def find_backend(text: str) -> Backend:
-    """The backend ``module:Class``, or the one registered under a name.
+def make_backend(path: str) -> Backend:
+    """A backend of the class ``module:Class``.
 
     Raises:
         InvalidArgument: the class is no backend.
     """
-    module, colon, name = text.partition(":")
-    backend = getattr(importlib.import_module(module), name)() if colon else get_backend(text)
+    module, _, name = path.partition(":")
+    backend = getattr(importlib.import_module(module), name)()
     if not isinstance(backend, Backend):
-        raise InvalidArgument(f"{text} is not a fettle backend")
+        raise InvalidArgument(f"{path} is not a fettle backend")
     return backend
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
+from fettle.bench.peers.torch import INT4PACK_GROUPS, scales_and_zeros
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.errors import Unsupported
 from fettle.graph.operators.attention import hidden_keys, plain_cache
@@ -24,7 +25,7 @@ from fettle.graph.workload import Workload
 
 _INSTALL = "pip install torch (2.11 or newer, built for CUDA)"
 _INNER_TILES = 8
-_GROUPS = (32, 64, 128, 256)
+"""Of K, which ``_convert_weight_to_int4pack`` packs beside each other."""
 
 
 def load_torch() -> Any:
@@ -65,7 +66,7 @@ def _bare_products(torch: Any, device: str, workload: Workload, operands: Sequen
     dense = _dequantised(torch, device, weight).to(x.dtype)
     name = f"torch matmul, {workload['act']} weight"
     found: list[GpuRival | Absent] = [GpuRival(name, (x, dense.T), torch.matmul, {"+": torch.addmm})]
-    if weight.format.kind == "u4" and weight.group in _GROUPS and x.dtype == torch.bfloat16:
+    if weight.format.kind == "u4" and weight.group in INT4PACK_GROUPS and x.dtype == torch.bfloat16:
         found.append(_int4pack(torch, device, x, weight))
     if workload["compute"].bits == 8 and weight.group == x.shape[1]:
         found += _of_rounded_rows(torch, device, x, weight)
@@ -168,14 +169,10 @@ def _dequantised(torch: Any, device: str, weight: QuantizedWeight) -> Any:
 
 
 def _int4pack(torch: Any, device: str, x: Any, weight: QuantizedWeight) -> GpuRival:
-    """``_weight_int4pack_mm``: two codes a byte, the even one high; a scale and the value of code 8 per group."""
+    """``_weight_int4pack_mm``: two codes a byte, the even one high."""
     bytes_ = torch.from_numpy(weight.codes[:, ::2] << 4 | weight.codes[:, 1::2]).to(device)
     packed = torch.ops.aten._convert_weight_to_int4pack(bytes_, _INNER_TILES)
-    scales = weight.scales.astype(np.float32).T
-    zeros = np.zeros_like(scales)
-    if weight.zero_points is not None:
-        zeros = (8.0 - weight.zero_points.T.astype(np.float32)) * scales
-    pairs = torch.from_numpy(np.ascontiguousarray(np.stack([scales, zeros], axis=-1))).to(device).bfloat16()
+    pairs = torch.from_numpy(scales_and_zeros(weight)).to(device).bfloat16()
     group = weight.group
     return GpuRival(
         "torch int4pack", (x, packed, pairs), lambda x, w, s: torch.ops.aten._weight_int4pack_mm(x, w, group, s)

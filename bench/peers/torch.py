@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.bench.peers.rival import Rival
 from fettle.graph.errors import Unsupported
@@ -17,6 +18,9 @@ from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
 _INSTALL = "pip install torch==2.13.0"
+
+INT4PACK_GROUPS = (32, 64, 128, 256)
+"""Elements that may share a scale in torch's four-bit products."""
 
 _ENGINES = ("x86", "onednn", "fbgemm")
 """Quantisation engines of torch; x86 chooses between the two others by shape."""
@@ -31,15 +35,11 @@ def int4pack(workload: Workload, operands: Sequence[Operand], threads: int) -> l
     x, weight = operands[0], operands[1] if len(operands) > 1 else None
     if not isinstance(weight, QuantizedWeight):
         return []
-    if weight.format.kind != "u4" or weight.group not in (32, 64, 128, 256) or weight.shape[1] % weight.group:
+    if weight.format.kind != "u4" or weight.group not in INT4PACK_GROUPS or weight.shape[1] % weight.group:
         raise Unsupported(f"torch int4pack has no kernel for {weight.format} with K={weight.shape[1]}")
     torch = _torch(threads)
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(torch.from_numpy(weight.codes.astype(np.int32)), 1)
-    scales = weight.scales.astype(np.float32).T
-    zeros = np.zeros_like(scales)
-    if weight.zero_points is not None:
-        zeros = (8.0 - weight.zero_points.T.astype(np.float32)) * scales
-    pairs = torch.from_numpy(np.ascontiguousarray(np.stack([scales, zeros], axis=-1))).bfloat16()
+    pairs = torch.from_numpy(scales_and_zeros(weight)).bfloat16()
     inputs = _tensor(torch, x).bfloat16()
     return [
         _rival(
@@ -48,6 +48,15 @@ def int4pack(workload: Workload, operands: Sequence[Operand], threads: int) -> l
             4 + 32 / weight.group,
         )
     ]
+
+
+def scales_and_zeros(weight: QuantizedWeight) -> NDArray[np.float32]:
+    """What torch's four-bit products scale with, ``[groups, N, 2]``: a scale, and the value of code 8."""
+    scales = weight.scales.astype(np.float32).T
+    zeros = np.zeros_like(scales)
+    if weight.zero_points is not None:
+        zeros = (8.0 - weight.zero_points.T.astype(np.float32)) * scales
+    return np.ascontiguousarray(np.stack([scales, zeros], axis=-1))
 
 
 def int8(workload: Workload, operands: Sequence[Operand], threads: int) -> list[Rival]:

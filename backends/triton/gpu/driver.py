@@ -39,6 +39,23 @@ class Address:
     value: int
 
 
+@attrs.frozen
+class LaunchConfig:
+    """How often and with what a function runs.
+
+    Attributes:
+        grid: blocks along x, y, z.
+        threads: of a block.
+        shared: bytes of dynamic shared memory a block.
+        dependent: it may begin while the launch before it ends.
+    """
+
+    grid: tuple[int, int, int]
+    threads: int
+    shared: int
+    dependent: bool = False
+
+
 class Driver(Protocol):
     """One GPU. Calls are in order, as on one stream."""
 
@@ -62,16 +79,8 @@ class Driver(Protocol):
 
     def copy(self, target: Address, source: Address, size: int) -> None: ...
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        arguments: Sequence[Address | int],
-        dependent: bool = False,
-    ) -> None:
-        """Enqueue; ``dependent``: it may begin while the launch before it ends. Numbers are 32-bit integers."""
+    def launch(self, function: Any, config: LaunchConfig, arguments: Sequence[Address | int]) -> None:
+        """Enqueue. Numbers are 32-bit integers."""
 
     def elapsed(self, enqueue: Callable[[], None]) -> float:
         """Seconds on the device of what ``enqueue`` enqueues, as it is enqueued."""
@@ -156,28 +165,20 @@ class CudaDriver:
     def copy(self, target: Address, source: Address, size: int) -> None:
         self._call(self._cuda.cuMemcpyDtoDAsync, target.value, source.value, size, self._stream)
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        arguments: Sequence[Address | int],
-        dependent: bool = False,
-    ) -> None:
+    def launch(self, function: Any, config: LaunchConfig, arguments: Sequence[Address | int]) -> None:
         cuda = self._cuda
         values = tuple(a.value if isinstance(a, Address) else a for a in arguments)
         kinds = tuple(ctypes.c_void_p if isinstance(a, Address) else ctypes.c_int32 for a in arguments)
-        config = cuda.CUlaunchConfig()
-        config.gridDimX, config.gridDimY, config.gridDimZ = grid
-        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
-        config.sharedMemBytes, config.hStream = shared, self._stream
-        if dependent:
+        launch = cuda.CUlaunchConfig()
+        launch.gridDimX, launch.gridDimY, launch.gridDimZ = config.grid
+        launch.blockDimX, launch.blockDimY, launch.blockDimZ = config.threads, 1, 1
+        launch.sharedMemBytes, launch.hStream = config.shared, self._stream
+        if config.dependent:
             overlap = cuda.CUlaunchAttribute()
             overlap.id = cuda.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
             overlap.value.programmaticStreamSerializationAllowed = 1
-            config.attrs, config.numAttrs = [overlap], 1
-        self._call(cuda.cuLaunchKernelEx, config, function, (values, kinds), 0)
+            launch.attrs, launch.numAttrs = [overlap], 1
+        self._call(cuda.cuLaunchKernelEx, launch, function, (values, kinds), 0)
 
     def elapsed(self, enqueue: Callable[[], None]) -> float:
         with self._event() as start, self._event() as end:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fettle.backends.api import Schedule
 from fettle.backends.triton.family import Family
-from fettle.backends.triton.gpu.driver import Address, Driver
+from fettle.backends.triton.gpu.driver import Address, Driver, LaunchConfig
+from fettle.backends.triton.plan import Argument
 from fettle.backends.triton.program import Program
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
@@ -24,15 +26,16 @@ class LoadedProgram:
     def __init__(self, driver: Driver, program: Program) -> None:
         self._driver = driver
         self._program = program
-        self._functions = []
+        self._calls: list[tuple[Any, LaunchConfig, tuple[Argument, ...]]] = []
         for kernel in program.kernels:
-            if kernel.compiled is None or kernel.compiled.scratch:
+            launch, compiled = kernel.launch, kernel.compiled
+            if compiled is None or compiled.scratch:
                 raise Unsupported(
-                    f"{kernel.launch.template} has no machine code that can be launched alone",
-                    hint="build it again on the GPU's machine",
+                    f"{launch.template} has no machine code that can be launched alone",
+                    hint="tune the workload again",
                 )
-            compiled = kernel.compiled
-            self._functions.append(driver.load(compiled.code, compiled.name, compiled.shared))
+            config = LaunchConfig(launch.grid, compiled.threads, compiled.shared, launch.dependent)
+            self._calls.append((driver.load(compiled.code, compiled.name, compiled.shared), config, launch.arguments))
 
     def enqueue(self, memory: Mapping[str, Address]) -> None:
         """All launches of one call, in order, scratch zeroed first where it must be.
@@ -43,12 +46,9 @@ class LoadedProgram:
         for scratch in self._program.scratch:
             if scratch.zeroed:
                 self._driver.fill(memory[f"scratch:{scratch.name}"], scratch.nbytes, 0)
-        for kernel, function in zip(self._program.kernels, self._functions, strict=True):
-            launch, compiled = kernel.launch, kernel.compiled
-            assert compiled is not None
-            arguments = [memory[a.source] if a.source else a.value for a in launch.arguments]
-            arguments += [Address(0)] * _SCRATCH_POINTERS
-            self._driver.launch(function, launch.grid, compiled.threads, compiled.shared, arguments, launch.dependent)
+        for function, config, arguments in self._calls:
+            values = [memory[a.source] if a.source else a.value for a in arguments]
+            self._driver.launch(function, config, [*values, *[Address(0)] * _SCRATCH_POINTERS])
 
 
 class GpuKernel:

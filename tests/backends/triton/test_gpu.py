@@ -15,7 +15,7 @@ import pytest
 from fettle.backends.api import Basis, Candidate, Device, DeviceText, MeasurePolicy, Schedule
 from fettle.backends.triton import TritonBackend
 from fettle.backends.triton.backend import target_of
-from fettle.backends.triton.gpu.driver import Address, CudaDriver, Facts, open_gpu
+from fettle.backends.triton.gpu.driver import Address, CudaDriver, Facts, LaunchConfig, open_gpu
 from fettle.backends.triton.plan import Argument, Scratch
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
@@ -36,8 +36,7 @@ class FakeDriver:
     def __init__(self) -> None:
         self.facts = FACTS
         self.memory: dict[int, np.ndarray] = {}
-        self.launches: list[tuple[Any, ...]] = []
-        self.dependent: list[bool] = []
+        self.launches: list[tuple[Any, LaunchConfig, tuple[Address | int, ...]]] = []
         self.zeroed: list[int] = []
         self._next = 256
 
@@ -65,17 +64,8 @@ class FakeDriver:
     def copy(self, target: Address, source: Address, size: int) -> None:
         self.memory[target.value][:size] = self.memory[source.value][:size]
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        arguments: Sequence[Address | int],
-        dependent: bool = False,
-    ) -> None:
-        self.dependent.append(dependent)
-        self.launches.append((function, grid, threads, shared, tuple(arguments)))
+    def launch(self, function: Any, config: LaunchConfig, arguments: Sequence[Address | int]) -> None:
+        self.launches.append((function, config, tuple(arguments)))
         source, target = arguments[:2]
         assert isinstance(source, Address)
         assert isinstance(target, Address)
@@ -126,9 +116,9 @@ def test_running_uploads_launches_and_downloads(backend: TritonBackend, driver: 
     out = np.full_like(x, np.nan)
     found.run([x], (), out)
     np.testing.assert_array_equal(out, x / 8)
-    ((function, grid, threads, shared, arguments),) = driver.launches
+    ((function, config, arguments),) = driver.launches
     assert function == (b"machine code", "elementwise:x0*0.125", 0)
-    assert (grid, threads, shared) == ((1, 1, 1), 64, 0), "64 elements, two warps"
+    assert config == LaunchConfig((1, 1, 1), threads=64, shared=0), "64 elements, two warps"
     assert arguments[2:] == (Address(0), Address(0)), "Triton's scratch pointers are null"
     assert not driver.memory, "nothing stays allocated"
 
@@ -141,7 +131,7 @@ def test_scratch_is_zeroed_before_every_call(backend: TritonBackend, driver: Fak
     found.run([x], (), np.empty_like(x))
     found.run([x], (), np.empty_like(x))
     assert len(driver.zeroed) == 2
-    assert driver.launches[0][4][2] == 7
+    assert driver.launches[0][2][2] == 7
 
 
 def test_scratch_that_calls_leave_zero_is_zeroed_once(backend: TritonBackend, driver: FakeDriver) -> None:
@@ -161,7 +151,7 @@ def test_the_driver_is_told_which_launches_may_overlap(backend: TritonBackend, d
     found = backend.load(artifact(candidate(device, backend), program(first, second, scratch=[SUM])))
     x = np.ones((4, 8), np.float32)
     found.run([x], (), np.empty_like(x))
-    assert driver.dependent == [False, True]
+    assert [config.dependent for _, config, _ in driver.launches] == [False, True]
 
 
 class FakeCuda:
@@ -189,7 +179,7 @@ def test_an_overlapping_launch_is_one_with_an_attribute() -> None:
     cuda = FakeCuda()
     driver = CudaDriver(cuda, 0)
     for dependent in (False, True):
-        driver.launch("function", (3, 2, 1), 128, 4096, [Address(1 << 40), 7], dependent)
+        driver.launch("function", LaunchConfig((3, 2, 1), 128, 4096, dependent), [Address(1 << 40), 7])
     (apart, parameters), (overlapping, _) = cuda.configurations
     assert (apart.gridDimX, apart.gridDimY, apart.gridDimZ) == (3, 2, 1)
     assert (apart.blockDimX, apart.sharedMemBytes, apart.hStream) == (128, 4096, "cuStreamCreate")

@@ -13,7 +13,7 @@ from fettle.backends.api import DeviceText, Profile
 from fettle.backends.triton import TritonBackend
 from fettle.backends.triton.backend import target_of
 from fettle.backends.triton.compiler import Compiled
-from fettle.backends.triton.gpu.driver import Address
+from fettle.backends.triton.gpu.driver import Address, LaunchConfig
 from fettle.backends.triton.gpu.roofs import Compile, measure_roofs, workload_of
 from fettle.backends.triton.plan import Launch
 from fettle.backends.triton.sass import disassemble
@@ -66,22 +66,14 @@ class LoadedDriver(FakeDriver):
     def copy(self, target: Address, source: Address, size: int) -> None:
         self._pass(2 * size / COPIED)
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        arguments: Sequence[Address | int],
-        dependent: bool = False,
-    ) -> None:
-        self.launches.append((function, grid, threads, shared, tuple(arguments)))
+    def launch(self, function: Any, config: LaunchConfig, arguments: Sequence[Address | int]) -> None:
+        self.launches.append((function, config, tuple(arguments)))
         if function == self._broken:
             raise RuntimeError("cuLaunchKernelEx: CUDA_ERROR_LAUNCH_FAILED")
         out = arguments[0]
         assert isinstance(out, Address)
         if function in ("clock", "read"):
-            rows = [(number, self.cycles + number, int(1e9 * self.seconds)) for number in range(grid[0])]
+            rows = [(number, self.cycles + number, int(1e9 * self.seconds)) for number in range(config.grid[0])]
             self.memory[out.value].view(np.int64)[:] = np.array(rows).reshape(-1)
         else:
             unit = function if function in OPERATIONS else "half"
@@ -132,7 +124,7 @@ def test_peaks_are_those_of_a_warm_clock_which_is_measured_too() -> None:
 def test_every_multiprocessor_has_equally_many_tiles() -> None:
     driver = LoadedDriver()
     driver.profile(stand_in)
-    grids = {(function, grid) for function, grid, *_ in driver.launches}
+    grids = {(function, config.grid) for function, config, _ in driver.launches}
     assert {function for function, _ in grids} == {"half", "fp8", "int8", "clock"}
     assert all(x % FACTS.multiprocessors == 0 and (y, z) == (1, 1) for _, (x, y, z) in grids)
 

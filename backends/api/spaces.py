@@ -151,3 +151,8 @@ class Space:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Parameter -> its choices."""
+        return {p.name: p.choices for p in self.parameters}

@@ -77,4 +77,4 @@ def test_products_are_right(text: str) -> None:
     expected = data.reference(workload, operands).expected
     rivals = PEERS["ggml"](workload, operands, 2)
     assert [normalised_error(rival.result(), expected) < 1e-3 for rival in rivals] == [True] * len(rivals)
-    assert rivals[0].bits_per_weight == 8.5 if "u8" in text else 4.5
+    assert rivals[0].bits_per_weight == (8.5 if "u8" in text else 4.5)

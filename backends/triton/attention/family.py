@@ -70,11 +70,11 @@ class Attention(Family):
 
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
-        choices = {p.name: p.choices for p in space.parameters}
+        choices = space.choices
         pattern: Pattern | None = workload["pattern"]
-        for block_m in sorted((int(b) for b in choices["block_m"] if int(b) <= _LARGEST_DEFAULT), reverse=True):
+        for block_m in sorted((b for b in choices["block_m"] if b <= _LARGEST_DEFAULT), reverse=True):
             tiles = -(-_rows(workload) // block_m) * workload["batch"] * workload["kv_heads"]
-            split = max(int(s) for s in choices["split"] if s == 1 or int(s) * tiles <= 2 * target.multiprocessors)
+            split = max(s for s in choices["split"] if s == 1 or s * tiles <= 2 * target.multiprocessors)
             # with both operands there, products need all that shared memory gives; decoding waits for the cache anyway
             queries = "registers" if block_m == _LARGEST_DEFAULT else "shared"
             for block_n, stages in ((64, 3), (64, 2), (32, 3), (32, 2), (32, 1)):

@@ -81,7 +81,7 @@ class Dense(Family):
 
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
-        choices = {p.name: [int(c) for c in p.choices] for p in space.parameters}
+        choices = space.choices
         block_m, widest = min(128, choices["block_m"][-1]), choices["block_n"][-1]
         size = workload["act"].bits // 8
         for most_n, k_bytes, stages in ((256, 128, 3), (128, 128, 3), (128, 64, 3), (128, 64, 2), (128, 32, 2)):

@@ -60,7 +60,7 @@ def converted(workload: Workload, target: Target) -> Schedule:
 
 def _first_legal(workload: Workload, whole: Space, tiles: Iterable[dict[str, Any]], target: Target) -> Schedule | None:
     """The first of some tiles that is in the space, with K split as :func:`_split` has it."""
-    p, splits = Product.of(workload), _choices(whole)["split"]
+    p, splits = Product.of(workload), whole.choices["split"]
     largest = _LARGEST_SUM if workload["epilogue"] is None else math.inf
     for tile in tiles:
         count = -(-p.m // tile["block_m"]) * -(-p.n // tile["block_n"])
@@ -135,7 +135,7 @@ def _byte_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
 
     K is whole: such products take less time than adding parts would.
     """
-    algorithm = next((a for a in _choices(whole)["algorithm"] if a != "float"), None)
+    algorithm = next((a for a in whole.choices["algorithm"] if a != "float"), None)
     if algorithm is None or p.weight.bits != 8 or p.group != p.k or p.m < _BYTES_BATCH:
         return
     rows = ((128, 8), (64, 4)) if p.m >= _LARGE_BATCH else ((64, 4), (128, 8))
@@ -152,7 +152,7 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
 
     All rows share a tile, up to 128, so that each code is taken out once.
     """
-    choices = _choices(whole)
+    choices = whole.choices
     block_m = min((b for b in choices["block_m"] if b >= p.m), default=max(choices["block_m"]))
     raw = block_m <= _RAW_BATCH and p.group >= 64 and "raw" in choices["method"]
     blocks: tuple[int, ...] = (128, 256, 64, 32)
@@ -186,7 +186,7 @@ def _halfword_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
 
 
 def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
-    choices = _choices(whole)
+    choices = whole.choices
     block_m = min(b for b in choices["block_m"] if b >= min(p.m, max(choices["block_m"])))
     method = "magic" if "magic" in choices["method"] else "convert"
     preferred = itertools.product(
@@ -203,7 +203,3 @@ def _converted_tiles(p: Product, whole: Space) -> Iterator[dict[str, Any]]:
             "method": method, "scale": scale, "contiguous": "k", "values": values, "block_m": rows,
             "block_n": block_n, "block_k": block_k, "warps": warps, "stages": stages,
         }  # fmt: skip
-
-
-def _choices(whole: Space) -> dict[str, tuple[Any, ...]]:
-    return {parameter.name: parameter.choices for parameter in whole.parameters}

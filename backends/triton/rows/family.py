@@ -15,6 +15,9 @@ _LARGEST_BLOCK = 32768
 _MOST_ELEMENTS = 128
 """Of a tile, per thread: what its registers hold."""
 
+_CHAIN_BLOCK = 1024
+"""Elements of a chain that a program of the default makes."""
+
 _PASSES = {"softmax": 2, "rmsnorm": 2, "layernorm": 3}
 """How often a row is read that is longer than a block."""
 
@@ -53,10 +56,10 @@ class Rows(Family):
 
     def default(self, workload: Workload, target: Target) -> Schedule:
         space = self.space(workload, target)
-        blocks = next(p.choices for p in space.parameters if p.name == "block")
-        block = int(blocks[-1]) if workload.operator != "elementwise" else min(int(blocks[-1]), 1024)
+        largest = space.choices["block"][-1]
+        block = min(largest, _CHAIN_BLOCK) if workload.operator == "elementwise" else largest
         needed = -(-block // (_MOST_ELEMENTS // 2 * target.warp))  # half, so that more warps wait beside each other
-        warps = min(w for w in (1, 2, 4, 8, 16, 32) if w >= max(needed, min(4, block // target.warp)))
+        warps = min(w for w in space.choices["warps"] if w >= max(needed, min(4, block // target.warp)))
         return Schedule.of(block=block, rows=1, warps=warps, stages=1)
 
     def plan(self, workload: Workload, schedule: Schedule, target: Target) -> Plan:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,10 +88,11 @@ def test_the_output_is_aligned_and_of_the_right_type() -> None:
     assert output.array.shape == (3, 7)
 
 
-def test_a_write_before_the_output_is_found() -> None:
+@pytest.mark.parametrize("beside", [-4, 4 * 5 * 4])
+def test_a_write_beside_the_output_is_found(beside: int) -> None:
     def body(out: np.ndarray) -> None:
         out.fill(3)
-        ctypes.memset(out.ctypes.data - 4, 0, 4)
+        ctypes.memset(out.ctypes.data + beside, 0, 4)
 
     assert "outside its output" in verdict("f32", body).message
 

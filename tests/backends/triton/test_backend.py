@@ -112,7 +112,7 @@ def test_rounding_is_only_scheduled_where_the_workload_allows_it() -> None:
 
     def choices(compute: str) -> dict[str, tuple[object, ...]]:
         workload = Workload.parse(f"matmul m=16 n=256 k=512 act=f16 weight=u4:64 compute={compute}")
-        return {p.name: p.choices for p in backend.space(workload, device).parameters}
+        return backend.space(workload, device).choices
 
     assert choices("f32")["scale"] == ("late",)
     assert choices("f16")["scale"] == ("early", "late")
@@ -124,7 +124,7 @@ def test_parts_without_ptx_have_no_inline_ptx() -> None:
     backend, device = resolve_device("triton:gfx942")
     for weight in ("u3:64", "mxfp4"):
         workload = Workload.parse(f"matmul m=16 n=256 k=512 act=f16 weight={weight}")
-        methods = next(p.choices for p in backend.space(workload, device).parameters if p.name == "method")
+        methods = backend.space(workload, device).choices["method"]
         assert not {"ptx", "raw"} & set(methods)
         assert backend.default(workload, device)["method"] in methods
 

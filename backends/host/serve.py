@@ -8,7 +8,7 @@ import socket
 import sys
 
 from fettle.backends.api import Backend, Measurement, Outcome
-from fettle.backends.host.bench import Bench
+from fettle.backends.host.evaluator import Evaluator
 from fettle.backends.host.protocol import (
     BUILD,
     HEADER,
@@ -45,14 +45,14 @@ def serve(descriptor: int) -> None:
             channel.sendall(frame(Done(error=f"{type(error).__name__}: {error}")))
             return
         channel.sendall(frame(Done()))
-        bench = Bench(backend, setup.packed_budget)
+        evaluator = Evaluator(backend, setup.packed_budget)
         while True:
             try:
                 request, descriptors = receive(channel)
             except EOFError:
                 return
             try:
-                reply = answer(backend, bench, setup, request, descriptors)
+                reply = answer(backend, evaluator, setup, request, descriptors)
             finally:
                 for received in descriptors:
                     os.close(received)
@@ -97,25 +97,25 @@ def make_backend(path: str) -> Backend:
     return backend
 
 
-def answer(backend: Backend, bench: Bench, setup: Setup, request: Request, descriptors: list[int]) -> Reply:
+def answer(backend: Backend, evaluator: Evaluator, setup: Setup, request: Request, descriptors: list[int]) -> Reply:
     """Carry out one request."""
     match request:
         case Build():
             return build(backend, request)
         case Evaluate(session, artifact, policy):
-            return bench.evaluate(session, artifact, policy)
+            return evaluator.evaluate(session, artifact, policy)
         case Load(session, slot, artifact):
-            return bench.load(session, slot, artifact)
+            return evaluator.load(session, slot, artifact)
         case Sample(slot, policy):
-            return bench.sample(slot, policy)
+            return evaluator.sample(slot, policy)
         case Unload():
-            bench.unload()
+            evaluator.unload()
             return Done()
         case Open(session, workload, manifest):
-            bench.open(session, workload, descriptors[0], manifest)
+            evaluator.open(session, workload, descriptors[0], manifest)
             return Done()
         case Close(session):
-            bench.close(session)
+            evaluator.close(session)
             return Done()
         case TakeProfile():
             return take_profile(backend, setup)

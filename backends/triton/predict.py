@@ -7,12 +7,13 @@ A multiprocessor has several programs beside each other. Between two passes of t
     memory   = bytes of a pass / (BANDWIDTH · bandwidth of one multiprocessor's share)
     tensor   = operations of a pass / (TENSOR · peak of one multiprocessor)
     shared   = bytes that products of warpgroups read from shared memory / 128
-    latency  = CHAIN · instructions + MMA · mma + GLOBAL · loads not copied ahead + BARRIER · barriers
+    latency  = CHAIN · instructions + MMA · mma + LOAD · loads not copied ahead (at most two) + BARRIER · barriers
                + EXPOSED · tensor, unless products fly on into the next pass + SHALLOW, if the pipeline has two stages
                or fewer
     resident = programs beside each other, by occupancy and by how many there are
 
-and a launch takes, ``rounds`` being the programs a multiprocessor gets::
+and a launch takes, ``rounds`` being the programs a multiprocessor gets, and intervals SPILL times as long where values
+go through local memory::
 
     rounds · trips · interval + ⌈rounds / resident⌉ · PROLOGUE + gathered · ⌈tiles / multiprocessors⌉ / GATHER cycles
     + LAUNCH seconds
@@ -22,10 +23,10 @@ or the left one from registers. ``gathered`` are the bytes of all parts of a til
 launch of its own does. A dependent launch begins while the one before it ends, so that neither its PROLOGUE nor its
 LAUNCH is added; nobody has measured one.
 
-The constants are a fit to all recorded trials on an H200 (``bench/results/h200``), each workload of a folder counting
-the same and schedules within twice the best's time double; docs/triton.md says how well they rank. They stand in for
-what data sheets do not say; for other parts the sheet's figures change and the constants stay, and nobody has checked
-that.
+What is in capitals, the coefficients, is a fit to all recorded trials on an H200 (``bench/results/h200``), each
+workload of a folder counting the same and schedules within twice the best's time double; docs/triton.md says how well
+they rank. They stand in for what data sheets do not say; for other parts the sheet's figures change, the coefficients
+stay, and nobody has checked that.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ from fettle.graph.errors import InvalidArgument
 
 
 @attrs.frozen
-class Constants:
-    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``tensor``,
-    ``exposed``, ``norm``, ``spill``, ``gather``.
+class Coefficients:
+    """What was fitted. Cycles, but for ``launch`` (seconds), and ``bandwidth``, ``tensor``, ``exposed``, ``norm``,
+    ``spill`` and ``gather``.
 
     Attributes:
         issue: slots an instruction (of PTX, before it is assembled) takes.
@@ -54,6 +55,12 @@ class Constants:
         exposed: share of the tensor units' time that the rest of a program's pass does not hide.
         norm: p of the smooth maximum.
         chain: an instruction's share of the way through a pass.
+        mma: an ``mma``'s own, besides; those of warpgroups have none.
+        load: wait for device memory.
+        barrier: wait at one.
+        shallow: what a pipeline of two stages does not hide.
+        prologue: filling the pipeline, once for programs beside each other.
+        launch: what the device takes to begin.
         spill: how much slower a loop gets whose values go through local memory.
         gather: bytes a cycle that one program reads of what others left.
     """
@@ -74,7 +81,7 @@ class Constants:
     gather: float = 7.3
 
 
-FITTED = Constants()
+FITTED = Coefficients()
 
 _OVERLAPPING = ("issue", "memory", "tensor", "shared", "latency")
 
@@ -101,7 +108,7 @@ class Prediction:
     terms: tuple[tuple[str, float], ...]
 
 
-def predict(program: Program, target: Target, constants: Constants = FITTED) -> Prediction | str:
+def predict(program: Program, target: Target, coefficients: Coefficients = FITTED) -> Prediction | str:
     """The time of all launches one after another; or why the program cannot run on the target at all.
 
     Raises:
@@ -115,20 +122,20 @@ def predict(program: Program, target: Target, constants: Constants = FITTED) -> 
         fits = occupancy(kernel.compiled.resources, kernel.compiled.threads, kernel.compiled.shared, target)
         if fits.blocks == 0:
             return fits.limiter
-        parts = launch_terms(kernel, target, fits.blocks, constants)
+        parts = launch_terms(kernel, target, fits.blocks, coefficients)
         if kernel.launch.dependent:
             parts["prologue"] = 0.0
-        alone = parts["prologue"] + parts["gather"] + (0.0 if kernel.launch.dependent else constants.launch)
-        seconds = _norm([parts[name] for name in _OVERLAPPING], constants.norm) + alone
+        alone = parts["prologue"] + parts["gather"] + (0.0 if kernel.launch.dependent else coefficients.launch)
+        seconds = _norm([parts[name] for name in _OVERLAPPING], coefficients.norm) + alone
         total += seconds
         if seconds > longest:
             longest, terms, main = seconds, parts, fits
     launches = sum(not kernel.launch.dependent for kernel in program.kernels)
-    terms = terms | {"launch": constants.launch * launches}
+    terms = terms | {"launch": coefficients.launch * launches}
     return Prediction(total, max(terms, key=lambda name: terms[name]), main.blocks, tuple(sorted(terms.items())))
 
 
-def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constants = FITTED) -> dict[str, float]:
+def launch_terms(kernel: Kernel, target: Target, blocks: int, coefficients: Coefficients = FITTED) -> dict[str, float]:
     """Seconds of each part of one launch of which ``blocks`` programs fit on a multiprocessor."""
     launch, compiled = kernel.launch, kernel.compiled
     assert compiled is not None
@@ -139,29 +146,29 @@ def launch_terms(kernel: Kernel, target: Target, blocks: int, constants: Constan
     passes = launch.programs * max(work.trips, 1.0)
     peak = {"half": target.half, "fp8": target.fp8, "int8": target.int8}.get(work.unit, 0.0)
     cycles_of_all = target.multiprocessors * target.clock / passes
-    peak *= constants.tensor
+    peak *= coefficients.tensor
     latency = (
-        constants.chain * loop.total
-        + constants.mma * loop["mma"]
-        + (0.0 if work.flying or not peak else constants.exposed * work.flops / peak * cycles_of_all)
-        + constants.load * min(loop["global"], _LOADS)
-        + constants.barrier * loop["wait"]
-        + (constants.shallow if launch.stages <= 2 else 0.0)
+        coefficients.chain * loop.total
+        + coefficients.mma * loop["mma"]
+        + (0.0 if work.flying or not peak else coefficients.exposed * work.flops / peak * cycles_of_all)
+        + coefficients.load * min(loop["global"], _LOADS)
+        + coefficients.barrier * loop["wait"]
+        + (coefficients.shallow if launch.stages <= 2 else 0.0)
     )
     cycles = {
-        "issue": constants.issue * loop.total * warps / target.issue + work.exponentials / _EXPONENTIALS,
-        "memory": work.bytes / (target.bandwidth * constants.bandwidth) * cycles_of_all,
+        "issue": coefficients.issue * loop.total * warps / target.issue + work.exponentials / _EXPONENTIALS,
+        "memory": work.bytes / (target.bandwidth * coefficients.bandwidth) * cycles_of_all,
         "tensor": work.flops / peak * cycles_of_all if peak else 0.0,
         "shared": _read_from_shared(launch, loop, passes, warps) / _SHARED_BYTES,
         "latency": latency / resident,
     }
-    slower = constants.spill if compiled.resources.spills else 1.0
+    slower = coefficients.spill if compiled.resources.spills else 1.0
     trips = rounds * max(work.trips, 1.0) * slower / target.clock
     parts = {name: trips * count for name, count in cycles.items()}
     tiles = math.ceil(launch.grid[0] / target.multiprocessors)
     return parts | {
-        "prologue": math.ceil(rounds / resident) * constants.prologue / target.clock,
-        "gather": work.gathered * tiles / constants.gather / target.clock,
+        "prologue": math.ceil(rounds / resident) * coefficients.prologue / target.clock,
+        "gather": work.gathered * tiles / coefficients.gather / target.clock,
     }
 
 

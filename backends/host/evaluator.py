@@ -57,7 +57,7 @@ class VerifiedKernel:
     verdict: Verdict
 
 
-class Bench:
+class Evaluator:
     """The state of a measuring worker. Nothing here raises because of a kernel: failures are typed replies."""
 
     def __init__(self, backend: Backend, packed_budget: int) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 from fettle.backends.api import Backend, Bound, Device, Profile
 from fettle.backends.cpu.views import aligned, empty
 from fettle.backends.registry import resolve_device
-from fettle.bench import metaschedule
 from fettle.bench.goals import Case, Goal
 from fettle.bench.metrics import normalised_error
-from fettle.bench.peers import PEERS, Effort, Peer, Rival
+from fettle.bench.peers import PEERS, Effort, Peer, Rival, metaschedule
 from fettle.bench.results import CaseResult, PeerTime, Row, judge
 from fettle.bench.timing import SETTLE, Timed, interleave
 from fettle.graph import data

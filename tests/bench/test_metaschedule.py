@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from fettle.bench import metaschedule
-from fettle.bench.metaschedule import Winners
-from fettle.bench.peers import Effort
+from fettle.bench.peers import Effort, metaschedule
+from fettle.bench.peers.metaschedule_search import Winners
 from fettle.graph.errors import Unsupported
 from fettle.graph.workload import Workload
 

@@ -225,4 +225,5 @@ def _thread_pools(with_trees: bool) -> ThreadpoolController:
 def single_threaded() -> AbstractContextManager[object]:
     """A context in which BLAS and OpenMP use one thread. (LightGBM, whose import takes seconds, waits for the first
     trees; they are told to use one thread themselves.)"""
-    return _thread_pools("lightgbm" in sys.modules).limit(limits=1)
+    limited: AbstractContextManager[object] = _thread_pools("lightgbm" in sys.modules).limit(limits=1)
+    return limited

@@ -15,7 +15,6 @@ import numpy as np
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
 from fettle.backends.pim import bufferspace, globalbuffer
 from fettle.backends.pim.bufferprogram import emit
-from fettle.backends.pim.bufferunits import execute, panels
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv, rounded
 from fettle.backends.pim.mapping import Array, Family, Mapped
@@ -72,6 +71,8 @@ class AttentionFamily(Family):
         }
 
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
+        from fettle.backends.pim.bufferunits import execute, panels  # loads Numba
+
         v, org = workload.values, hardware.organisation
         score, value = products(workload)
         builder = Builder(org.channels)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
-from fettle.backends.pim import bufferprogram, bufferspace, bufferunits, globalbuffer, registers
+from fettle.backends.pim import bufferprogram, bufferspace, globalbuffer, registers
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped
@@ -113,6 +113,8 @@ class MatmulFamily(Family):
         return {**values, "refresh_slack": 0}
 
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
+        from fettle.backends.pim import bufferunits  # loads Numba
+
         gemv, org = gemv_of(workload), hardware.organisation
         builder = Builder(org.channels)
         slack = int(schedule["refresh_slack"])
@@ -180,6 +182,8 @@ def _read_by_host(builder: Builder, gemv: Gemv, hardware: Hardware) -> None:
 
 def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:
     """A right-hand side as units take it: ``[problems, N, K]`` float32, in panels where a global buffer feeds them."""
+    from fettle.backends.pim import bufferunits  # loads Numba
+
     if isinstance(weight, QuantizedWeight):
         rows = weight.dequantise(dtype=np.float32)[None]
     else:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from fettle.backends.api import Schedule, Simulation
 from fettle.backends.pim.device import Hardware
-from fettle.backends.pim.engine import Timing, run
 from fettle.backends.pim.program import Program
+
+if TYPE_CHECKING:
+    from fettle.backends.pim.engine import Timing
 
 
 def time_program(program: Program, hardware: Hardware, slack: int = 0, *, record: bool = False) -> Timing:
     """Time a program on a device."""
+    from fettle.backends.pim.engine import run  # loads Numba
+
     return run(
         program,
         hardware.tables,

@@ -5,32 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
-from fettle.cli import (
-    bench,
-    buckets,
-    cache,
-    codesign,
-    costmodel,
-    db,
-    devices,
-    gpu,
-    jobs,
-    lookup,
-    place,
-    plan,
-    replay,
-    run,
-    serve,
-    simulate,
-    tune,
-)
+from fettle.cli.lazy import LazyGroup
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
@@ -41,8 +22,29 @@ def _tell_json(error: FettleError) -> None:
         print_json(error_json(error))
 
 
-class _Commands(TyperGroup):
+class _Commands(LazyGroup):
     """Bad usage is an error like any other with ``--json``. For people Typer prints it, and exits with 2."""
+
+    homes: ClassVar[Mapping[str, str]] = {
+        "tune": "fettle.cli.tune:tune",
+        "lookup": "fettle.cli.lookup:lookup",
+        "run": "fettle.cli.run:run",
+        "serve": "fettle.cli.serve:serve",
+        "replay": "fettle.cli.replay:replay",
+        "simulate": "fettle.cli.simulate:simulate",
+        "plan": "fettle.cli.plan:plan",
+        "gpu-measure": "fettle.cli.gpu:gpu_measure",
+        "place": "fettle.cli.place:place",
+        "buckets": "fettle.cli.buckets:buckets",
+        "codesign": "fettle.cli.codesign:codesign",
+        "devices": "fettle.cli.devices:devices",
+        "backends": "fettle.cli.devices:backends",
+        "jobs": "fettle.cli.jobs:app",
+        "cache": "fettle.cli.cache:app",
+        "db": "fettle.cli.db:app",
+        "bench": "fettle.cli.bench:app",
+        "costmodel": "fettle.cli.costmodel:app",
+    }
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with self._usage_errors():
@@ -71,24 +73,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="tune")(tune.tune)
-app.command(name="lookup")(lookup.lookup)
-app.command(name="run")(run.run)
-app.command(name="serve")(serve.serve)
-app.command(name="replay")(replay.replay)
-app.command(name="simulate")(simulate.simulate)
-app.command(name="plan")(plan.plan)
-app.command(name="gpu-measure")(gpu.gpu_measure)
-app.command(name="place")(place.place)
-app.command(name="buckets")(buckets.buckets)
-app.command(name="codesign")(codesign.codesign)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(cache.app, name="cache")
-app.command(name="devices")(devices.devices)
-app.command(name="backends")(devices.backends)
-app.add_typer(db.app, name="db")
-app.add_typer(bench.app, name="bench")
-app.add_typer(costmodel.app, name="costmodel")
 
 
 def _version(wanted: bool) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from fettle.backends.api import Backend, Device, Profile
 from fettle.backends.registry import backend_names, get_backend, resolve_device, usable_backends
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import plain, print_json, stderr, stdout
 from fettle.graph.errors import FettleError
+
+if TYPE_CHECKING:
+    from fettle.backends.api import Backend, Device, Profile
 
 _UNITS = {"read": "GB/s", "copy": "GB/s", "clock": "GHz"}
 """Of roofs by the first word of their names; others are peaks."""

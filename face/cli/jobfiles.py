@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fettle.cli.options import JobArgument, StoreOption
 from fettle.cli.output import stdout
 from fettle.graph.errors import InvalidArgument, NotFound
-from fettle.graph.workload import Workload
-from fettle.store.values import Job
+
+if TYPE_CHECKING:
+    from fettle.graph.workload import Workload
+    from fettle.store.values import Job
 
 
 def export(

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fettle.graph.errors import Conflict
-from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState
 
 if TYPE_CHECKING:
     from fettle.service.client import Client
+    from fettle.store.api import Store
+    from fettle.store.values import Job, JobEvent, JobState
 
 _LOOK = 0.5
 """Seconds between looks for news of a job in the store."""

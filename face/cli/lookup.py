@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fettle.backends.api import Schedule
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
 from fettle.graph.workload import Workload
-from fettle.store.lookup import LookupResult
-from fettle.store.values import Kernel
+
+if TYPE_CHECKING:
+    from fettle.backends.api import Schedule
+    from fettle.store.lookup import LookupResult
+    from fettle.store.values import Kernel
 
 
 def lookup(

@@ -12,10 +12,10 @@ from rich.table import Table
 from fettle.cli.options import JsonOption, StoreOption
 from fettle.cli.output import print_json, print_table
 from fettle.graph.errors import InvalidArgument, NotFound
-from fettle.store.api import Store
 
 if TYPE_CHECKING:
     from fettle.backends.triton.sass import LaunchCode
+    from fettle.store.api import Store
 
 _LEAST = 8
 """Characters of a hash that name an artifact."""

@@ -15,12 +15,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from fettle.graph import codec
-from fettle.graph.errors import FettleError
-from fettle.graph.workload import Workload
-from fettle.store.values import Job, Kernel, WorkloadResult
 
 if TYPE_CHECKING:
     from fettle.bench.beside import Beside
+    from fettle.graph.errors import FettleError
+    from fettle.graph.workload import Workload
+    from fettle.store.values import Job, Kernel, WorkloadResult
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 

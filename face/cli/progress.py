@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from fettle.cli.output import seconds, speedup
-from fettle.store.values import JobEvent
+
+if TYPE_CHECKING:
+    from fettle.store.values import JobEvent
 
 _LINE_EVERY = 5.0
 """Seconds between lines when stderr is no terminal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
@@ -14,14 +14,16 @@ from fettle.backends.api import DeviceText
 from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.backend import OPERATOR
 from fettle.backends.replay.files import read_recording
-from fettle.backends.replay.recording import Recording
 from fettle.cli.options import JsonOption
 from fettle.cli.output import print_json, stdout
-from fettle.costmodel.transfer import Trials
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.explore import Evaluation, explore, recorded_trials
 from fettle.search.samplers import DEFAULT, SAMPLERS
+
+if TYPE_CHECKING:
+    from fettle.backends.replay.recording import Recording
+    from fettle.costmodel.transfer import Trials
 
 _MARKS = (10, 20, 50, 100, 200, 500, 1000)
 """Evaluations after which the table says how far the search has come."""

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fettle.cli.output import joules, print_table, seconds, speedup, stdout
-from fettle.graph.sharing import Comparison
-from fettle.graph.workload import Workload
-from fettle.store.values import Job, WorkloadResult
 
 if TYPE_CHECKING:
     from fettle.bench.beside import Beside
+    from fettle.graph.sharing import Comparison
+    from fettle.graph.workload import Workload
+    from fettle.store.values import Job, WorkloadResult
 
 _PEER = "than peer"
 _HEADINGS = ("×", "trials", "failed", "default", "best", "than default", _PEER, "of bound", "verified", "from")

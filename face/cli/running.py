@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from fettle.cli.output import stderr
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import FettleError
-from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent
 
 if TYPE_CHECKING:
     from fettle.service.client import Client
+    from fettle.store.api import Store
+    from fettle.store.values import Job, JobEvent
 
 
 def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from fettle.backends.api import Simulation
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
 from fettle.cli.output import joules, print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.workload import Workload
+
+if TYPE_CHECKING:
+    from fettle.backends.api import Simulation
 
 _OPERANDS = {"pim": ("bf16", "bf16"), "npu": ("i8", "i8"), "pim:sram-lut": ("bf16", "u4:128")}
 """Formats of the operands of a product whose text names none, by backend, and of devices that differ from it: what most

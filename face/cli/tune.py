@@ -36,15 +36,15 @@ from fettle.cli.output import (
 from fettle.cli.results import next_step, print_results, sharing_line
 from fettle.cli.running import run_here, run_there
 from fettle.graph.errors import FettleError, InvalidArgument
-from fettle.graph.sharing import Alternative
-from fettle.graph.workload import Workload
 from fettle.sharing import compare_results, sharing_json
-from fettle.store.api import Store
 from fettle.store.values import OBJECTIVES, Job, JobSpec, JobState
 from fettle.tuning import Work, plan, read_work
 
 if TYPE_CHECKING:
     from fettle.bench.beside import Beside
+    from fettle.graph.sharing import Alternative
+    from fettle.graph.workload import Workload
+    from fettle.store.api import Store
 
 QUICK_SECONDS = 30.0
 
@@ -198,8 +198,6 @@ def _tune_here(
     Args:
         compare: whether they are compared; None: if any was just tuned, and they can be.
     """
-    from fettle.store.open import open_store
-
     spec, work = request.plan()
     can_compare = spec.device.backend == "cpu" and request.mode == "hot"
     if compare and not can_compare:
@@ -208,6 +206,8 @@ def _tune_here(
             hint="they run on this machine's CPU, on what its caches hold",
         )
     _announce(work)
+    from fettle.store.open import open_store
+
     with open_store(store) as opened:
         job = run_here(opened, opened.create_job(spec)[0].id, cancel)
         if compare is None:

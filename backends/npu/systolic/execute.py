@@ -11,7 +11,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fettle.backends.npu.systolic import folds, program
@@ -166,6 +165,8 @@ def _look_up(x: Array, codes: NDArray[np.uint8], bits: int, step: float, zeros: 
     With signs s = 2·bit - 1, a code is ``Σ_b 2^(b-1) s_b + (2^bits - 1) / 2``. The sum of four inputs under any signs
     is an entry of their table, or of its mirror image: entry e has ``+x0`` and the signs e says for x1, x2, x3.
     """
+    from fettle.backends.npu.systolic import compiled
+
     k = -(-x.shape[1] // folds.LUT_K) * folds.LUT_K
     padded = np.zeros((x.shape[0], k))
     padded[:, : x.shape[1]] = x
@@ -176,21 +177,6 @@ def _look_up(x: Array, codes: NDArray[np.uint8], bits: int, step: float, zeros: 
     signs[:, 1:] = 2 * ((np.arange(folds.TABLE_ENTRIES)[:, None] >> np.arange(folds.LUT_K - 1)) & 1) - 1
     tables = np.ascontiguousarray(quads @ signs.T)
     sums = np.zeros((x.shape[0], codes.shape[1]))
-    _sum_tables(tables, filled, bits, sums)
+    compiled.sum_tables(tables, filled, bits, sums)
     middle = (2**bits - 1) / 2
     return np.asarray(step * (sums + (middle - zeros) * x.sum(axis=1, keepdims=True)))
-
-
-@njit(cache=True)
-def _sum_tables(tables: Array, codes: Array, bits: int, sums: Array) -> None:  # pragma: no cover (compiled)
-    for quad in range(tables.shape[1]):
-        for n in range(codes.shape[1]):
-            for bit in range(bits):
-                first = (codes[4 * quad, n] >> bit) & 1
-                entry = 0
-                for other in range(3):
-                    sign = (codes[4 * quad + 1 + other, n] >> bit) & 1
-                    entry |= (sign if first else 1 - sign) << other
-                weight = 0.5 * (1 << bit) * (1.0 if first else -1.0)
-                for m in range(tables.shape[0]):
-                    sums[m, n] += weight * tables[m, quad, entry]

@@ -61,8 +61,30 @@ def test_resolving_the_cpu_device_needs_neither_tvm_nor_service_nor_store() -> N
     assert not loaded & {"tvm", "grpc", "sqlalchemy", "torch", "optuna", "onnx"}
 
 
-def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
-    assert not loaded_after("import fettle.cli.app") & {"grpc", "sqlalchemy", "tvm", "optuna", "torch", "onnx", "numba"}
+HEAVY = {"grpc", "sqlalchemy", "tvm", "optuna", "torch", "onnx", "numba", "lightgbm", "sklearn"}
+
+
+def loaded_by(*words: str) -> set[str]:
+    return loaded_after(
+        "import contextlib, io, sys\n"
+        f"sys.argv = {['fettle', *words]!r}\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    from fettle.cli.app import main\n"
+        "    main()\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("devices",), ("tune", "no_such_operator")],
+    ids=" ".join,
+)
+def test_a_command_loads_nothing_heavy_before_it_has_work_to_do(words: tuple[str, ...]) -> None:
+    assert not loaded_by(*words) & HEAVY
+
+
+def test_what_a_command_needs_is_seen_here(tmp_path: Path) -> None:
+    assert HEAVY & loaded_by("jobs", "list", "--store", str(tmp_path)) == {"sqlalchemy"}
 
 
 def test_no_folder_of_the_repository_shadows_the_package() -> None:

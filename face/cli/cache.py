@@ -69,7 +69,7 @@ def list_kernels(
             f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
             k.artifact_sha256[:12],
         )
-    print_table(table, folded=("workload", "device"))
+    print_table(table, folded=("workload", "device"), empty="no such kernels; fettle tune makes them")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption, StoreOption
-from fettle.cli.output import print_json, stderr, stdout
+from fettle.cli.output import print_json, print_table, stderr
 from fettle.costmodel.recorded import AnalysedTrials
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
@@ -79,7 +79,7 @@ def report(
 
     Example: fettle costmodel report bench/results/zen4/gemv/*.json.gz --splits 20
     """
-    from fettle.costmodel.report import judge
+    from fettle.costmodel.report import LEAST_TRIALS, judge
 
     if files and (store is not None or device is not None):
         raise InvalidArgument("recordings are judged alone", hint="leave out --store and --device")
@@ -103,7 +103,11 @@ def report(
         ranks = ("–" if value is None else f"{value:.2f}" for value in (q.spearman, q.pairwise))
         regrets = (f"{100 * value:.1f} %" for value in (q.top1_regret, q.top5_regret, q.coverage))
         table.add_row(str(t.workload), t.device.label, str(q.trained_on), str(q.judged_on), *ranks, *regrets)
-    stdout.print(table)
+    print_table(
+        table,
+        folded=("workload", "device"),
+        empty=f"nothing to judge: that takes {LEAST_TRIALS} trials of a workload, of different times",
+    )
 
 
 def _stored(store: str | None, device: str | None) -> Iterator[AnalysedTrials]:

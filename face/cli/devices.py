@@ -74,6 +74,8 @@ def _device_json(device: Device, profile: Profile | None) -> dict[str, Any]:
 
 def _device_table(device: Device, profile: Profile | None) -> Table:
     table = Table(title=f"{device}  {device.label}", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # keys are copied
     for name, value in (*device.facts, *(("limit " + name, value) for name, value in device.limits)):
         table.add_row(name, str(value))
     table.add_row("key", device.key)

@@ -67,7 +67,7 @@ def list_jobs(
             *(str(row[k]) for k in ("id", "state", "title", "device", "workloads", "trials", "failed")),
             seconds(job.best_s),
         )
-    print_table(table, folded=("title", "device"))
+    print_table(table, folded=("title", "device"), empty="no such jobs; fettle tune makes them")
 
 
 @app.command()

@@ -47,11 +47,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False, default=str), flush=True)
 
 
-def print_table(table: Table, folded: Sequence[str]) -> None:
+def print_table(table: Table, folded: Sequence[str], empty: str = "") -> None:
     """A table whose columns stay whole, but for those with the ``folded`` headings.
 
-    Where a terminal is too narrow for that, lines that give each figure after its heading.
+    Where a terminal is too narrow for that, lines that give each figure after its heading. A table without rows is
+    said in words: ``empty``.
     """
+    if empty and not table.rows:
+        stdout.print(empty, highlight=False)
+        return
     for column in table.columns:
         widest = max(cell_len(str(text)) for text in (column.header, *column.cells))
         is_folded = column.header in folded

@@ -110,7 +110,7 @@ def _table(result: Simulation, title: str) -> Table:
     rows = [("cycles", f"{result.cycles:,}"), (f"time ({result.basis.value})", seconds(result.seconds))]
     rows += [("DRAM traffic", f"{result.dram_bytes:,} B"), ("energy", joules(result.energy))]
     rows += [(name, f"{count:,}") for name, count in result.commands]
-    rows += [(name, str(value)) for name, value in result.counters]
+    rows += [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in result.counters]
     rows += [(f"scratchpad: {name}", f"from byte {offset:,}") for name, offset in result.offsets]
     rows += [("schedule", str(result.schedule))] if result.schedule.values else []
     for row in rows:

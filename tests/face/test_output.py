@@ -42,6 +42,16 @@ def test_nothing_is_cut_and_a_table_is_drawn_where_it_fits(width: int) -> None:
         assert FIGURE in text
 
 
+def test_no_rows_are_said_in_words_where_there_are_words_for_it() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "stdout", Console(file=(file := io.StringIO()), width=40))
+        output.print_table(Table("job"), folded=(), empty="no such jobs")
+        output.print_table(Table("job"), folded=())
+    words, table = file.getvalue().split("\n", 1)
+    assert words == "no such jobs"
+    assert "job" in table
+
+
 def test_a_short_text_that_may_be_folded_takes_no_more_columns_than_it_has() -> None:
     table = Table("node", "time")
     table.add_row("Add", "1 µs")

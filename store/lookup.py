@@ -90,6 +90,7 @@ class _Identity:
     """What a cache key is made of, as text: (field, value) in the order of explanation, workload first."""
 
     operator: str
+    backend: str
     fields: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -98,10 +99,10 @@ class _Identity:
         fields |= {"device.backend": device.backend, "device.preset": device.preset or ABSENT}
         fields |= {f"device.{name}": _text(value) for name, value in device.limits}
         fields |= {f"device.facts.{name}": _text(value) for name, value in device.facts}
-        return cls(workload.operator, (*fields.items(), ("mode", mode)))
+        return cls(workload.operator, device.backend, (*fields.items(), ("mode", mode)))
 
     def differences(self, other: _Identity) -> tuple[Miss, ...]:
-        """Fields in which ``other`` differs; fields of two operators are not compared."""
+        """Fields in which ``other`` differs; fields of two operators, or devices of two backends, are not compared."""
         if self.fields == other.fields and self.operator == other.operator:
             return ()
         mine, its = dict(self.fields), dict(other.fields)
@@ -110,16 +111,19 @@ class _Identity:
         if self.operator != other.operator:
             comparable = [miss for miss in misses if not miss.field.startswith("workload.")]
             misses = [Miss("workload.operator", self.operator, other.operator), *comparable]
+        if self.backend != other.backend:
+            misses = [m for m in misses if m.field == "device.backend" or not m.field.startswith("device.")]
         return tuple(misses)
 
-    def distance(self, other: _Identity) -> tuple[int, float]:
-        """How many fields differ, and how far their numbers are apart (Σ |log₂ ratio|)."""
+    def distance(self, other: _Identity) -> tuple[bool, int, float]:
+        """Whether it is for another backend, how many fields differ, how far numbers are apart (Σ |log₂ ratio|)."""
+        elsewhere = self.backend != other.backend
         if self.operator == other.operator and len(self.fields) == len(other.fields):  # quick: a batch compares often
             pairs = [(a, b) for a, b in zip(self.fields, other.fields, strict=True) if a != b]
             if all(a[0] == b[0] for a, b in pairs):
-                return len(pairs), math.fsum(_octaves(a[1], b[1]) for a, b in pairs)
+                return elsewhere, len(pairs), math.fsum(_octaves(a[1], b[1]) for a, b in pairs)
         misses = self.differences(other)
-        return len(misses), math.fsum(_octaves(miss.wanted, miss.nearest) for miss in misses)
+        return elsewhere, len(misses), math.fsum(_octaves(miss.wanted, miss.nearest) for miss in misses)
 
 
 class _Neighbours:

@@ -125,6 +125,21 @@ def test_nearest_is_the_kernel_with_fewest_differing_fields_then_the_closest_num
         assert lookup(store_of(*order), matmul(), TWO).misses == (Miss("workload.k", "4096", "8192"),)
 
 
+def test_devices_of_another_backend_are_further_than_any_of_this_one_and_their_facts_are_not_compared() -> None:
+    array = Device("npu", "systolic", facts={"model": "array"})
+    store = store_of(kernel(matmul(), array))
+    assert lookup(store, matmul(k=8), TWO).misses == (
+        Miss("workload.k", "8", "4096"),
+        Miss("device.backend", "cpu", "npu"),
+    )
+    store.put_kernel(kernel(matmul(n=64, k=64), ONE))
+    assert [miss.field for miss in lookup(store, matmul(), TWO).misses] == [
+        "workload.n",
+        "workload.k",
+        "device.threads",
+    ]
+
+
 def test_kernels_of_the_same_operator_are_nearer_than_any_other() -> None:
     softmax = kernel(Workload.of("softmax", rows=8, cols=64, act="f32"))
     found = lookup(store_of(softmax, kernel(matmul(64, 64, "u2:32"), ONE, "cold")), matmul(), TWO)

@@ -14,7 +14,7 @@ from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
 from fettle.graph import codec
-from fettle.graph.errors import DataLoss, FettleError, NotFound, StoreFull, StoreUnavailable
+from fettle.graph.errors import Cancelled, DataLoss, FettleError, NotFound, StoreFull, StoreUnavailable
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
 from fettle.search.journal import Journal
@@ -134,12 +134,12 @@ class _Run:
         if work:
             with executor_factory(backend, self._spec.device) as executor:
                 import_libraries()  # while the workers start
-                profiling = functools.partial(self.event, "phase", {"workload": "", "phase": "profile"})
-                roofs = Roofs(self._store, backend, self._spec.device, executor, profiling)
-                tuners = self._tuners(backend, work, roofs)
-                with Sessions(executor, self._spec.policy, self._spec.seed) as sessions:
-                    self._search(tuners, sessions)
-                    self._finals(tuners, sessions, roofs)
+                roofs = self._roofs(backend, executor, work)
+                if roofs is not None:
+                    tuners = self._tuners(backend, work, roofs)
+                    with Sessions(executor, self._spec.policy, self._spec.seed) as sessions:
+                        self._search(tuners, sessions)
+                        self._finals(tuners, sessions, roofs)
         stop = self._watch.check()
         if len(self._finished) < len(self._spec.workloads):
             return JobState.PAUSED, ""
@@ -176,6 +176,18 @@ class _Run:
         except (DataLoss, NotFound):
             return False
         return True
+
+    def _roofs(self, backend: Backend, executor: Executor, work: list[tuple[Workload, int]]) -> Roofs | None:
+        """The device's roofs; None if the job is stopped while they are measured, which takes ten seconds."""
+        profiling = functools.partial(self.event, "phase", {"workload": "", "phase": "profile"})
+        try:
+            with self._watch.closing(executor):
+                return Roofs(self._store, backend, self._spec.device, executor, profiling)
+        except Cancelled:
+            if self._watch.check() is Stop.CANCEL:
+                for workload, count in work:
+                    self._finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
+            return None
 
     def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], roofs: Roofs) -> list[WorkloadTuner]:
         """A tuner for each workload whose space can be set up; the others get their results.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import enum
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from fettle.backends.host.executor import Executor
+from fettle.graph.errors import StoreUnavailable
 from fettle.store.api import Store
 from fettle.store.claims import Held
 
@@ -65,3 +68,26 @@ class Watch:
             if self._store.cancel_requested(self._job_id):
                 self._cancel.set()
         return Stop.CANCEL if self._cancel.is_set() else None
+
+    @contextmanager
+    def closing(self, executor: Executor) -> Iterator[None]:
+        """While inside, a stop closes the executor, for calls that take many seconds: they raise Cancelled."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(ASK_EVERY):
+                try:
+                    stop = self.check()
+                except StoreUnavailable:  # the job's own thread will meet it, too
+                    stop = Stop.PAUSE
+                if stop is not None:
+                    executor.close()
+                    return
+
+        thread = threading.Thread(target=look, name="fettle-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()

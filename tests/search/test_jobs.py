@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fettle.backends.api import Backend, Device, Outcome, Schedule, Space
+from fettle.backends.api import Backend, Device, Outcome, Profile, Schedule, Space
 from fettle.graph import codec
-from fettle.graph.errors import NotFound, StoreFull, StoreUnavailable, Unavailable
+from fettle.graph.errors import Cancelled, NotFound, StoreFull, StoreUnavailable, Unavailable
 from fettle.graph.workload import Workload
 from fettle.search.jobs import run_job
 from fettle.store.memory import MemoryStore
@@ -251,6 +251,30 @@ def test_a_stop_is_obeyed_while_searches_are_still_set_up(how: str, end: JobStat
     job = bench.run(job_id, **{how: stop})
     assert (job.state, bench.schedules(), set(asked)) == (end, [], {256})
     assert {r.error for r in job.results} == ({"cancelled before the first trial"} if how == "cancel" else set())
+
+
+@pytest.mark.parametrize(("how", "end"), [("cancel", JobState.CANCELLED), ("pause", JobState.PAUSED)])
+def test_a_stop_does_not_wait_for_the_roofs_of_the_device(how: str, end: JobState) -> None:
+    stop = threading.Event()
+
+    class Slow(SyntheticExecutor):
+        def profile(self) -> Profile:
+            stop.set()
+            assert ended.wait(30), "closed while the roofs are measured"
+            raise Cancelled("the executor was closed")
+
+        def close(self) -> None:
+            super().close()
+            ended.set()
+
+    ended = threading.Event()
+    bench = Bench()
+    job_id = bench.submit(workload(256), workload(512))
+    job = run_job(bench.store, job_id, backend=bench.backend, executor_factory=lambda b, d: Slow(b), **{how: stop})
+    assert (job.state, job.trials) == (end, 0)
+    assert [r.error for r in job.results] == (["cancelled before the first trial"] * 2 if how == "cancel" else [])
+    stop.clear()
+    assert bench.run(bench.submit(workload(256)) if how == "cancel" else job_id).state is JobState.DONE
 
 
 def test_a_paused_job_goes_on_as_if_it_had_never_stopped() -> None:

@@ -102,10 +102,13 @@ def tune_distribution(
     5. The chosen kernels go into the cache, in place of faster ones of other layouts.
 
     Raises:
-        InvalidArgument: a bad distribution.
+        InvalidArgument: a bad distribution, or a template with an ``m`` of its own.
         NotFound: no layout has a verified schedule for every row count.
+        Conflict: the backend and its artifacts name different layouts.
     """
     weights = normalised(distribution)
+    if any(word.startswith("m=") for word in template.split()):
+        raise InvalidArgument(f"template {template!r} says m", hint="leave it out: the distribution has the row counts")
     policy = policy or MeasurePolicy()
     backend = backend or get_backend(device.backend)
     workloads = [Workload.parse(f"{template} m={m}") for m in weights]

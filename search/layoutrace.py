@@ -8,11 +8,21 @@ import time
 import attrs
 import numpy as np
 
-from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Record, Schedule
+from fettle.backends.api import (
+    Artifact,
+    Backend,
+    Candidate,
+    Device,
+    Measurement,
+    MeasurePolicy,
+    Outcome,
+    Record,
+    Schedule,
+)
 from fettle.backends.host.executor import BuildResult, Session
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.features import Featurizer
-from fettle.graph.errors import NotFound
+from fettle.graph.errors import Conflict, NotFound
 from fettle.graph.workload import Workload
 from fettle.search.finals import median_interval
 from fettle.search.trials import is_valid
@@ -101,9 +111,13 @@ class Entrant:
 
         Returns:
             The layout's schedule with its new median, and the best's new median in seconds.
+
+        Raises:
+            Conflict: the artifact has another layout than the backend said.
         """
         chosen, best = self.found[layout], self.best
         if chosen.schedule == best.schedule == self._kernel.schedule:
+            self._agree(chosen, self._store.get_artifact(self._kernel.artifact_sha256))
             return chosen, best.seconds
         wanted = [Candidate(self.workload, self._device, f.schedule) for f in dict.fromkeys((chosen, best))]
         artifacts = [build.artifact for build in session.build(wanted) if build.artifact is not None]
@@ -111,6 +125,7 @@ class Entrant:
         if len(artifacts) < len(wanted) or not all(m.ok for m in measured):
             raise NotFound(f"a verified kernel could not be built or measured again: {self.workload}")
         artifact, samples = artifacts[0], measured[0].samples
+        self._agree(chosen, artifact)
         chosen = attrs.evolve(chosen, seconds=measured[0].median)
         self._store.put_artifact(artifact)
         self._store.put_kernel(
@@ -131,6 +146,15 @@ class Entrant:
             )
         )
         return chosen, measured[-1].median
+
+    def _agree(self, chosen: Found, artifact: Artifact) -> None:
+        """Weights packed for one kernel of a layout are read by the others: they would compute nonsense."""
+        if artifact.weight_layout != chosen.layout:
+            raise Conflict(
+                f"backend {self._backend.name!r} says that the weights of {chosen.schedule} are packed as "
+                f"{chosen.layout!r}, and its artifact {artifact.weight_layout!r}",
+                hint="Backend.weight_layout is the Artifact.weight_layout of what the schedule is built into",
+            )
 
     def _note_record(self, record: Record) -> None:
         if is_valid(record) and record.candidate.schedule in self._points:

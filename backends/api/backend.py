@@ -128,7 +128,8 @@ class Backend(abc.ABC):
         return ""
 
     def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
-        """Id of the packed layout a schedule's constants have; schedules with equal ids share packed constants."""
+        """The ``Artifact.weight_layout`` of what a schedule is built into, without building it: schedules with equal
+        ids can read one packed copy of the weights, and ``fettle.tune_distribution`` looks for such."""
         return ""
 
     # ------------------------------------------- optional: devices that are models, files, or somewhere else

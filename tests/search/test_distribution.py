@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 
 import fettle
-from fettle.backends.api import Backend, Device, Schedule
+from fettle.backends.api import Artifact, Backend, Candidate, Device, Schedule
 from fettle.backends.spaces import enumerate_space
-from fettle.graph.errors import InvalidArgument
+from fettle.graph.errors import Conflict, InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.distribution import Distribution, normalised, tune_distribution
 from fettle.store.lookup import lookup
@@ -24,6 +25,9 @@ class LayoutBackend(SyntheticBackend):
 
     def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
         return f"n{schedule['tile_n']}"
+
+    def build(self, candidate: Candidate) -> Artifact:
+        return attrs.evolve(super().build(candidate), weight_layout=f"n{candidate.schedule['tile_n']}")
 
     def seconds(self, workload: Workload, schedule: Schedule) -> float:
         liked = 4 if workload["m"] < 8 else 16
@@ -65,6 +69,21 @@ def test_the_layout_has_the_least_expected_time_of_all(weights: dict[int, float]
     assert found.layout == layout
     assert found.expected_s == pytest.approx(seconds)
     assert all(choice.schedule["tile_n"] == int(layout[1:]) for choice in found.choices)
+
+
+@pytest.mark.parametrize("weights", [{1: 1.0}, {1: 0.5, 16: 0.5}])
+def test_layouts_that_artifacts_do_not_have_are_refused(weights: dict[int, float]) -> None:
+    class Forgetful(LayoutBackend):
+        def weight_layout(self, workload: Workload, device: Device, schedule: Schedule) -> str:
+            return Backend.weight_layout(self, workload, device, schedule)
+
+    with pytest.raises(Conflict, match="are packed as '', and its artifact 'n"):
+        tune(weights, trials=27, backend=Forgetful(small=True))
+
+
+def test_a_template_has_no_rows_of_its_own() -> None:
+    with pytest.raises(InvalidArgument, match="says m"):
+        tune_distribution(MemoryStore(), "matmul m=1 n=256 k=256 act=f32 weight=f32", {1: 1.0}, DEVICE, "synthetic")
 
 
 def test_every_row_count_on_its_own_would_be_no_slower() -> None:

@@ -30,7 +30,7 @@ _BITWISE = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
 
 _binary_op, _unary_op = _Builder.binary_op, _Builder.unary_op
 _create_dot, _cast_impl, _create_fp_to_fp = _Builder.create_dot, _Builder.cast_impl, _Builder.create_fp_to_fp
-_patch_lang = interpreter._patch_lang
+_patch_lang, _get_np_dtype = interpreter._patch_lang, interpreter._get_np_dtype
 
 
 def _is_bf16(handle: Any) -> bool:
@@ -137,7 +137,20 @@ def patch_lang(function: Any) -> Any:
     return interpreter._LangPatchScope()
 
 
+_dtypes: dict[str, np.dtype[Any]] = {}
+"""By the name of a scalar type."""
+
+
+def get_np_dtype(kind: Any) -> np.dtype[Any]:
+    """Remembered: the original makes a table of all types at each call, which takes a twelfth of all time."""
+    scalar = kind.element_ty if isinstance(kind, tl.block_type) else kind
+    if scalar.name not in _dtypes:
+        _dtypes[scalar.name] = _get_np_dtype(scalar)
+    return _dtypes[scalar.name]
+
+
 interpreter._patch_lang = patch_lang
+interpreter._get_np_dtype = get_np_dtype
 # no compiled kernel asks of each sum of integers whether it overflows, which takes four more operations
 interpreter.interpreter_builder.options = dataclasses.replace(
     interpreter.interpreter_builder.options, sanitize_overflow=False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.graph.codevalues import code_values
 from fettle.graph.errors import InvalidArgument
-from fettle.graph.formats import Format, code_values
+from fettle.graph.formats import Format
 from fettle.graph.quantized import QuantizedWeight
 
 _LEAST_SCALE, _LARGEST_SCALE = -127, 127

@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.graph.codevalues import code_values
 from fettle.graph.errors import InvalidArgument
-from fettle.graph.formats import PER_ROW, Format, code_values
+from fettle.graph.formats import PER_ROW, Format
 
 Number = TypeVar("Number", bound=np.number)
 
@@ -20,7 +21,7 @@ class QuantizedWeight:
 
     Binary-coded formats have a scale for each bit b of a code: ``value = Σ_b scale_b · (2·bit_b - 1)``.
     Formats that encode numbers: ``value = tensor_scale · scale · number(code)``, see
-    :func:`fettle.graph.formats.code_values`.
+    :func:`fettle.graph.codevalues.code_values`.
 
     Attributes:
         format: the quantised format.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.graph.formats import FLOATS, Format, code_values
+from fettle.graph.codevalues import code_values
+from fettle.graph.formats import FLOATS, Format
 from fettle.graph.quantized import QuantizedWeight
 
 _LEAST_STEPS = 4

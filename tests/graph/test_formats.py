@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fettle.graph.codevalues import code_values, minifloat_values
 from fettle.graph.errors import InvalidWorkload
 from fettle.graph.formats import (
     FIXED_POINT,
@@ -18,8 +19,6 @@ from fettle.graph.formats import (
     QUANTISED,
     UNSIGNED,
     Format,
-    code_values,
-    minifloat_values,
 )
 
 PLAIN = st.sampled_from(sorted({*FLOATS, *INTEGERS, *UNSIGNED})).map(Format)

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from fettle.graph.formats import MINIFLOATS, SCALES, Format, code_values
+from fettle.graph.codevalues import code_values
+from fettle.graph.formats import MINIFLOATS, SCALES, Format
 from fettle.graph.microscaling import quantise
 from fettle.graph.operators.weights import random_weight
 

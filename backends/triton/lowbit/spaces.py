@@ -9,7 +9,8 @@ from fettle.backends.triton.lowbit.layouts import CONTAINERS, values_in
 from fettle.backends.triton.lowbit.product import Product
 from fettle.backends.triton.lowbit.spread import WORD, period
 from fettle.backends.triton.targets import Target
-from fettle.graph.formats import Format, code_values
+from fettle.graph.codevalues import code_values
+from fettle.graph.formats import Format
 from fettle.graph.workload import Workload
 
 SPACE_VERSION = "triton-lowbit-5"

@@ -11,7 +11,8 @@ from fettle.backends.triton.interpreter.ptx import execute
 from fettle.backends.triton.lowbit import spread
 from fettle.backends.triton.lowbit.layouts import PlaneLayout, values_in
 from fettle.backends.triton.lowbit.spread import Assembly
-from fettle.graph.formats import MINIFLOATS, minifloat_values
+from fettle.graph.codevalues import minifloat_values
+from fettle.graph.formats import MINIFLOATS
 
 ACTS = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 

@@ -147,6 +147,10 @@ class Kernel:
 
     def _pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         expected = [t for t in self._operands if t.constant]
+        if not isinstance(constants, Sequence):
+            raise InvalidArgument(
+                f"constant operands are a list, not {type(constants).__name__}", hint="write [weight]"
+            )
         if len(constants) != len(expected):
             raise InvalidArgument(f"{self.workload} has {len(expected)} constant operands, got {len(constants)}")
         for tensor, value in zip(expected, constants, strict=True):

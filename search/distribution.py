@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 import attrs
 
@@ -69,13 +71,19 @@ def normalised(distribution: Mapping[int, float]) -> dict[int, float]:
     """Probabilities that add up to 1, by ascending row count.
 
     Raises:
-        InvalidArgument: no row count, one below 1, or a weight that is not positive and finite.
+        InvalidArgument: no row count, one that is no whole number from 1 on, or a weight that is not positive and
+            finite.
     """
+    example = "example: {1: 0.9, 128: 0.1}"
+    if not isinstance(distribution, Mapping):  # Python callers pass anything
+        raise InvalidArgument(f"a distribution maps rows to weights; {distribution!r} does not", hint=example)
     if not distribution:
-        raise InvalidArgument("the distribution has no row count", hint="example: {1: 0.9, 128: 0.1}")
+        raise InvalidArgument("the distribution has no row count", hint=example)
+    m: Any
+    weight: Any
     for m, weight in distribution.items():
-        if m < 1 or not 0.0 < weight < math.inf:
-            raise InvalidArgument(f"m={m} with weight {weight}: rows are at least 1, weights positive and finite")
+        if not isinstance(m, Integral) or not isinstance(weight, int | float) or m < 1 or not 0 < weight < math.inf:
+            raise InvalidArgument(f"m={m!r} with weight {weight!r}: rows are at least 1, weights positive and finite")
     total = math.fsum(distribution.values())
     return {m: distribution[m] / total for m in sorted(distribution)}
 
@@ -107,6 +115,8 @@ def tune_distribution(
         Conflict: the backend and its artifacts name different layouts.
     """
     weights = normalised(distribution)
+    if not isinstance(template, str):
+        raise InvalidArgument(f"a template is a workload's text without m, not {type(template).__name__}")
     if any(word.startswith("m=") for word in template.split()):
         raise InvalidArgument(f"template {template!r} says m", hint="leave it out: the distribution has the row counts")
     policy = policy or MeasurePolicy()

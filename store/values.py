@@ -71,8 +71,9 @@ class Budget:
 
 def _canonical_objectives(names: Iterable[str]) -> tuple[str, ...]:
     """In the order of :data:`OBJECTIVES`, so that equal requests have equal keys."""
-    if isinstance(names, str):  # Python callers pass anything
-        raise InvalidArgument(f"objectives are several names, not the text {names!r}", hint=f"write [{names!r}]")
+    if isinstance(names, str) or not isinstance(names, Iterable):  # Python callers pass anything
+        hint = f"write [{names!r}]" if isinstance(names, str) else "write ['latency', 'energy']"
+        raise InvalidArgument(f"objectives are several names, not {names!r}", hint=hint)
     given = list(names)
     if unknown := [name for name in given if name not in OBJECTIVES]:
         raise InvalidArgument(
@@ -118,9 +119,9 @@ class JobSpec:
     objectives: tuple[str, ...] = attrs.field(default=("latency",), converter=_canonical_objectives)
 
     def __attrs_post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise InvalidArgument(
-                f"the seed must be between 0 and {MAX_SEED}, not {self.seed}", details={"field": "seed"}
+                f"the seed must be between 0 and {MAX_SEED}, not {self.seed!r}", details={"field": "seed"}
             )
 
     @property

@@ -31,6 +31,8 @@ def load(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, Path | Non
     if isinstance(source, bytes):
         content, folder = source, None
     else:
+        if not isinstance(source, str | os.PathLike):  # Python callers pass anything
+            raise InvalidGraph(f"a model is a path or bytes, not {type(source).__name__}")
         path = Path(source)
         if not path.exists():
             raise NotFound(f"no model file {str(path)!r}")

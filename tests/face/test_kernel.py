@@ -143,6 +143,9 @@ WRONG_TYPES: list[Callable[[], object]] = [
     lambda: fettle.tune([SOFTMAX]),  # type: ignore[list-item]
     lambda: fettle.tune(SOFTMAX, trials="12"),  # type: ignore[arg-type]
     lambda: fettle.connect(12),  # type: ignore[arg-type]
+    lambda: fettle.load(None),  # type: ignore[arg-type]
+    lambda: fettle.lookup(SOFTMAX).bind(None),  # type: ignore[arg-type]
+    lambda: fettle.tune_distribution(None, {1: 1.0}, "npu:systolic"),  # type: ignore[arg-type]
 ]
 
 

@@ -20,7 +20,9 @@ SOFTMAX = "softmax rows=8 cols=96 act=f32"
         (None, {}, "not NoneType"),
         (SOFTMAX, {"objectives": "latency"}, r"write \['latency'\]"),
         (SOFTMAX, {"objectives": ["energy"]}, "latency is not among"),
+        (SOFTMAX, {"objectives": 3}, "several names, not 3"),
         (SOFTMAX, {"trials": "8"}, "numbers"),
+        (SOFTMAX, {"seed": "a"}, "not 'a'"),
     ],
 )
 def test_malformed_requests_are_refused_with_the_reason(target: Any, options: dict[str, Any], reason: str) -> None:

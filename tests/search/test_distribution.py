@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import pytest
@@ -116,9 +117,10 @@ def test_the_cache_serves_the_chosen_kernels() -> None:
 
 def test_weights_are_normalised_and_senseless_ones_rejected() -> None:
     assert normalised({128: 1.0, 1: 3.0}) == {1: 0.75, 128: 0.25}
-    for senseless in ({}, {0: 1.0}, {1: 0.0}, {1: -1.0}, {1: math.inf}, {1: math.nan}):
+    senseless: list[Any] = [{}, {0: 1.0}, {1: 0.0}, {1: -1.0}, {1: math.inf}, {1: math.nan}, {"1": 1.0}, {1: "1"}, [1]]
+    for distribution in senseless:
         with pytest.raises(InvalidArgument):
-            normalised(senseless)
+            normalised(distribution)
 
 
 def test_a_template_with_rows_of_its_own_is_rejected() -> None:

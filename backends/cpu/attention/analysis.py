@@ -121,21 +121,13 @@ def _register_tiles(rows: int, step: int) -> Iterator[tuple[int, int]]:
         yield rest, 1
 
 
-def _decode(plan: Plan) -> float:
-    """Instructions that turn a line as stored into f32: widened, converted, scaled."""
-    if plan.bf16 or plan.cache == "f32":
-        return 0.0
-    return 2.0 if plan.cache == "bf16" else 4.0 * plan.parts + 1.0
-
-
 # few queries
 
 
 def _split(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
     heads, vectors = _heads(plan), ceil_div(plan.kv, plan.lanes)
     keys, padded = heads * plan.kv, heads * vectors * plan.lanes
-    lines, parts = len(plan.lines), plan.parts
-    registers = lines * (1 if plan.bf16 else parts)
+    lines, parts, registers = len(plan.lines), plan.parts, plan.registers
     far = min(plan.chunk, plan.kv) * plan.cache_columns * plan.cache_bytes > l1
     width = min(max(1, plan.tile_vectors // parts), lines)
     steps = keys / plan.unit
@@ -148,7 +140,8 @@ def _split(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
         broadcasts = steps * count * rows * ceil_div(lines, width)
         products = steps * count * rows * lines * parts
         loops.append(_Loop(products, rows * width * parts, loads, broadcasts, loads * far))
-        decoded += (padded + keys) * count * lines * _decode(plan) + keys * count * lines * plan.bf16
+        decoded += padded * count * lines * plan.key_decoding
+        decoded += keys * count * lines * (plan.value_decoding + plan.bf16)
     return loops, {
         **_around(plan, heads, vectors),
         "decode": decoded,
@@ -243,6 +236,6 @@ def _tiles(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
         "row": rows,
         "moved": (rows + heads * tile * float(tiles.sum())) * plan.dim_vectors,
         "fork": 2.0 * (plan.threads > 1),
-        "decode": 2 * packed * len(plan.lines) * _decode(plan),
+        "decode": 2 * packed * len(plan.lines) * plan.value_decoding,
         "pack": packed * plan.dim_vectors / plan.unit,
     }

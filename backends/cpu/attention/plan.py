@@ -21,6 +21,10 @@ QUERIES = 2
 """Query rows that codes of keys meet at once, at most: more bytes of queries, and sums that wait to be added, do not
 fit the registers."""
 
+_UNROLLED = 512
+"""Products that are unrolled, at most: twice as many take LLVM a second, and leave too few registers for what waits to
+be added. Up to here loops took up to 8 % longer; decoded keys lost nothing in them."""
+
 
 def line(cache: str, lanes: int) -> int:
     """Elements of keys or values read at once: what fills a register, or two where codes or bf16 come in pairs."""
@@ -130,6 +134,11 @@ class Plan:
         return self.line // self.lanes
 
     @property
+    def registers(self) -> int:
+        """Registers of the lines that cover ``dim``."""
+        return len(self.lines) * (1 if self.bf16 else self.parts)
+
+    @property
     def lines(self) -> tuple[int, ...]:
         """Where the lines that cover ``dim`` start. The last may overlap the one before."""
         return tuple(min(start, self.dim - self.line) for start in range(0, self.dim, self.line))
@@ -169,6 +178,35 @@ class Plan:
     def chunk_groups(self) -> int:
         """Groups of keys with scales of their own in a chunk."""
         return -(-min(self.chunk, self.kv) // self.cache_group)
+
+    @property
+    def scales_queries(self) -> bool:
+        """Whether queries take over the scales of quantised keys: the keys of a vector are of one group, and chunks are
+        whole groups or groups whole chunks."""
+        if not self.is_quantised or self.cache_group % self.lanes:
+            return False
+        return self.chunk % self.cache_group == 0 or self.cache_group % self.chunk == 0
+
+    @property
+    def key_decoding(self) -> int:
+        """Instructions that make a line of keys what is multiplied: widened, converted, scaled."""
+        if self.bf16 or self.cache == "f32":
+            return 0
+        if self.scales_queries:
+            return 3 * self.parts - 1
+        return self.value_decoding
+
+    @property
+    def value_decoding(self) -> int:
+        """The same for a line of values."""
+        if self.bf16 or self.cache == "f32":
+            return 0
+        return 2 if self.cache == "bf16" else 4 * self.parts + 1
+
+    @property
+    def unrolls_keys(self) -> bool:
+        """Whether the products of a vector of keys are code without a loop (split)."""
+        return not self.is_quantised and self.lanes * self.registers * self.tile_rows <= _UNROLLED
 
     @property
     def code_bits(self) -> int:

@@ -13,18 +13,26 @@ values are read once, as they lie in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.attention.cache import Cache
-from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
+from fettle.backends.cpu.attention.orders import alternating, repeated
 from fettle.backends.cpu.attention.plan import Plan
+from fettle.backends.cpu.attention.queries import Queries
 from fettle.backends.cpu.attention.weighing import Mask, Weighing
 from fettle.backends.cpu.attention.words import LOWEST, Words, until
 from fettle.backends.cpu.gemv.formats import Floats
 from fettle.backends.cpu.rows.exp import exp
 from fettle.backends.cpu.rows.vectors import Registers
+
+_Key = Callable[[Any], Any]
+"""The row of the cache that holds a key, by its number in a vector of keys."""
+
+_Finish = Callable[[Any, Any], None]
+"""Takes a row of the register tile and a vector of its scores."""
 
 
 class Split:
@@ -56,8 +64,8 @@ class Split:
         start = v.let(chunk * plan.chunk)
         count = v.let(T.min(T.int64(plan.chunk), plan.kv - start))
         first = v.let(head * plan.kv + start)
-        queries = T.alloc_buffer((plan.rows, len(plan.lines) * plan.parts, plan.lanes), v.register)
-        self._prepare(queries, head)
+        queries = Queries(plan, v, self.q, self.k)
+        queries.fill(head, start)
         scores = T.alloc_buffer((plan.rows, self.padded), "float32")
         weights = T.alloc_buffer((plan.rows, self.padded // 2), "int32") if plan.bf16 else scores
         self._scores(scores, queries, first, count)
@@ -65,74 +73,77 @@ class Split:
             self._softmax(scores, weights, row, start, count, maxima, sums, task * plan.rows + row)
         self._weighted(partials, weights, task * plan.rows, first, count)
 
-    def _prepare(self, queries: Any, head: Any) -> None:
-        """The queries as registers, with zeros where a line overlaps the one before."""
-        plan, v, n = self.plan, self.v, self.plan.lanes
-        act = Floats(plan.act)
-        with T.serial(T.int64(0), T.int64(plan.rows)) as row:
-            at = head * plan.rows + row
-            for index, start in enumerate(plan.lines):
-                overlap = index * plan.line - start
-                if plan.bf16:
-                    raw = self.q[at, T.Ramp(T.int64(start), T.int64(1), plan.line)]
-                    raw = T.reinterpret(f"uint16x{plan.line}", raw)
-                    if overlap:
-                        fresh = T.Ramp(0, 1, plan.line) >= T.Broadcast(T.int32(overlap), plan.line)
-                        raw = T.Select(fresh, raw, T.Broadcast(T.uint16(0), plan.line))
-                    T.buffer_store(queries, T.reinterpret(f"int32x{n}", raw), [row, index, T.Ramp(0, 1, n)])
-                    continue
-                parts = []
-                for part in range(plan.parts):
-                    value = act.read(self.q, (at, T.int64(start + part * n)), n)
-                    if overlap > part * n:
-                        fresh = T.Ramp(part * n, 1, n) >= T.Broadcast(T.int32(overlap), n)
-                        value = T.Select(fresh, value, v.constant(0.0))
-                    parts.append(v.let(value))
-                if plan.parts == 2:  # as a line of bf16 comes apart
-                    parts = [T.Shuffle(parts, every_other(odd, n)) for odd in (0, 1)]
-                for part, value in enumerate(parts):
-                    T.buffer_store(queries, value, [row, index * plan.parts + part, T.Ramp(0, 1, n)])
-
-    def _scores(self, scores: Any, queries: Any, first: Any, count: Any) -> None:
+    def _scores(self, scores: Any, queries: Queries, first: Any, count: Any) -> None:
         """S, by groups of ``lanes`` keys; beyond ``count`` they repeat the last key's."""
         plan, v, n = self.plan, self.v, self.plan.lanes
+        unsummed = None if plan.unrolls_keys else T.alloc_buffer((plan.tile_rows, n, n), "float32")
 
         def group(start: Any, last: Any) -> None:
+            def key(index: Any) -> Any:
+                return first + (start + index if last is None else T.min(start + index, last))
+
             def tile(row: Any, rows: int) -> None:
-                stacks: list[list[tuple[int, Any]]] = [[] for _ in range(rows)]
-                for key in range(0, n, plan.tile_vectors):
-                    keys = []
-                    for i in range(key, min(key + plan.tile_vectors, n)):
-                        keys.append(first + (start + i if last is None else T.min(start + i, last)))
-                    for r, found in enumerate(self._products(queries, row, rows, keys)):
-                        for value in found:
-                            push(v, stacks[r], value)
-                for r in range(rows):
-                    ((_, value),) = stacks[r]
+                place = queries.place(row, start)
+
+                def finish(r: Any, value: Any) -> None:
+                    value = queries.biased(place + r * queries.step, value)
                     T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), n)])
+
+                places = [place + r * queries.step for r in range(rows)]
+                if unsummed is None:
+                    self._unrolled(queries, places, key, finish)
+                else:
+                    self._looped(unsummed, queries, places, key, finish)
 
             until(plan.rows, plan.tile_rows, tile)
 
         whole = v.let(T.floordiv(count, T.int64(n)))
         with T.serial(T.int64(0), whole) as index:
-            group(index * n, None)
+            group(v.let(index * n), None)
         if plan.kv % n:
             with T.If(whole * n < count), T.Then():
                 group(v.let(whole * n), v.let(count - 1))
 
-    def _products(self, queries: Any, row: Any, rows: int, keys: list[Any]) -> list[list[Any]]:
+    def _unrolled(self, queries: Queries, places: list[Any], key: _Key, finish: _Finish) -> None:
+        """Scores of a vector of keys, row by row: lane sums are added as soon as two are there."""
+        stacks: list[list[tuple[int, Any]]] = [[] for _ in places]
+        for start in range(0, self.plan.lanes, self.plan.tile_vectors):
+            keys = [key(start + i) for i in range(self.plan.tile_vectors)]
+            for stack, found in zip(stacks, self._products(queries, places, keys), strict=True):
+                for value in found:
+                    push(self.v, stack, value)
+        for r, stack in enumerate(stacks):
+            finish(r, stack[0][1])
+
+    def _looped(self, unsummed: Any, queries: Queries, places: list[Any], key: _Key, finish: _Finish) -> None:
+        """The same in a loop over the keys, with lane sums in memory until all are there."""
+        plan, v, ramp = self.plan, self.v, T.Ramp(0, 1, self.plan.lanes)
+        with T.serial(T.int64(0), T.int64(plan.lanes // plan.tile_vectors)) as step:
+            indices = [v.let(step * plan.tile_vectors + i) for i in range(plan.tile_vectors)]
+            for r, found in enumerate(self._products(queries, places, [key(index) for index in indices])):
+                for index, value in zip(indices, found, strict=True):
+                    T.buffer_store(unsummed, value, [r, index, ramp])
+        with T.serial(T.int64(0), T.int64(len(places))) as row:
+            stack: list[tuple[int, Any]] = []
+            for index in range(plan.lanes):
+                push(v, stack, v.let(unsummed[row, index, ramp]))
+            finish(row, stack[0][1])
+
+    def _products(self, queries: Queries, places: list[Any], keys: list[Any]) -> list[list[Any]]:
         """Lane sums of q[r] · k[j] for some rows and keys: ``[rows][keys]``."""
-        plan, v, n = self.plan, self.v, self.plan.lanes
-        totals = [[v.constant(0.0)] * len(keys) for _ in range(rows)]
+        plan, v = self.plan, self.v
+        totals = [[v.constant(0.0)] * len(keys) for _ in places]
         if plan.prefetch:
             for key in keys:
                 for column in range(0, plan.cache_columns, 64 // plan.cache_bytes):
                     v.prefetch(self.k.data, [key + plan.prefetch, column])
+        read = self.k.codes if plan.scales_queries else self.k.line
         for index, start in enumerate(plan.lines):
-            lines = [self.k.line(key, T.int64(start)) for key in keys]
-            for part in range(len(lines[0])):
-                for r in range(rows):
-                    query = queries[row + r, index * len(lines[0]) + part, T.Ramp(0, 1, n)]
+            lines = [read(key, T.int64(start)) for key in keys]
+            parts = len(lines[0])
+            for part in range(parts):
+                for r, place in enumerate(places):
+                    query = queries.register(place, index * parts + part)
                     for i, registers in enumerate(lines):
                         totals[r][i] = v.let(v.dot(totals[r][i], registers[part], query))
         return totals

@@ -25,8 +25,10 @@ def multiplies_pairs(workload: Workload, device: Device) -> bool:
 
 
 def multiplies_tiles(workload: Workload, device: Device) -> bool:
-    """Products of tiles of bfloat16 pairs (AMX-BF16), which round as those of pairs may."""
-    return multiplies_pairs(workload, device) and {"amx-tile", "amx-bf16"} <= cpu.features(device)
+    """Products of tiles of bfloat16 pairs (AMX-BF16), which round as those of pairs may; but not to the same bits, so
+    that batch-invariant products are never theirs: a single row has pairs."""
+    is_free = not workload["invariant"]
+    return is_free and multiplies_pairs(workload, device) and {"amx-tile", "amx-bf16"} <= cpu.features(device)
 
 
 def pairs_of(schedule: Schedule) -> int:

@@ -44,9 +44,11 @@ _SMALL = 1 << 22
 
 
 def supports(workload: Workload, device: Device) -> Support:
-    """Products of f32 or bf16 that need not be batch-invariant."""
-    if workload["invariant"]:
-        return Support.no("how K is summed depends on the schedule's tiles, which M decides: not batch-invariant")
+    """Products of f32 or bf16.
+
+    All schedules add up a result in the order of K, one product (or pair of them) after the other: partial sums are
+    read back where the next block goes on. So a row has the same bits whatever M is, if it is always multiplied alike.
+    """
     act, right = str(workload["act"]), str(workload["rhs"] or workload["weight"])
     if act != right or act not in ("f32", "bf16") or str(workload["compute"]) not in ("f32", act):
         return Support.no(f"multiplies f32 or bf16 by the same, not act={act} with {right}")
@@ -87,6 +89,8 @@ def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Para
     whole_tiles = shapes.heights(m) if limits.has_tiles else ()
     threads = _thread_counts(device) if workload.flops < _SMALL else (limits.threads,)
     reads_in_place = workload["rhs"] is not None and m <= _ROWS_IN_PLACE
+    if workload["invariant"] and limits.has_pairs:  # in place bfloat16 is multiplied as f32
+        reads_in_place = False
     blocks = (*_SHORT_BLOCKS, *_BLOCKS) if reads_in_place else _BLOCKS
     parameters = [
         Parameter("micro_m", tuple(sorted({*limits.vector_rows, *whole_tiles}))),

@@ -15,6 +15,7 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.dense import Dense, layouts, untuned
 from fettle.backends.cpu.dense.geometry import Geometry
 from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.graph import data
 from fettle.graph.workload import Workload
 
 DENSE = Dense()
@@ -77,6 +78,27 @@ def test_two_threads_compute_what_one_computes(backend: CpuBackend, error_of: Er
     schedule = Schedule(tuple({**DENSE.default(workload, device).as_dict(), "tile_m": 1, "tile_n": 1}.items()))
     assert schedule["threads"] == 2
     assert error_of(str(workload), device, schedule) <= 1
+
+
+@pytest.mark.parametrize(("fmt", "kind"), [("f32", "rhs"), ("bf16", "rhs"), ("bf16", "weight")])
+def test_any_schedule_of_any_m_gives_a_row_the_same_bits(backend: CpuBackend, fmt: str, kind: str) -> None:
+    device = backend.device(DeviceText.parse("cpu"))
+    shape = "matmul m={} n=70 k=301 act={} {}={} epilogue=silu(y+b0) invariant=true"
+    rng = np.random.default_rng(0)
+    x, *others = data.operands(Workload.parse(shape.format(34, fmt, kind, fmt)), 0)
+    bits = set()
+    for m in (1, 34):
+        workload = Workload.parse(shape.format(m, fmt, kind, fmt))
+        points = enumerate_space(DENSE.space(workload, device))
+        for schedule in (DENSE.default(workload, device), points[int(rng.integers(len(points)))]):
+            kernel = backend.load(backend.build(Candidate(workload, device, schedule)))
+            inputs, constants = [np.ascontiguousarray(np.asarray(x)[:m])], others
+            if kind == "rhs":
+                inputs, constants = [*inputs, np.asarray(others[0])], others[1:]
+            out = np.empty(workload.result.shape, workload.result.format.dtype)
+            kernel.run(inputs, kernel.pack(constants), out)
+            bits.add(out[0].tobytes())
+    assert len(bits) == 1
 
 
 @pytest.mark.parametrize(("fmt", "k"), [("f32", 300), ("bf16", 301)])

@@ -249,6 +249,32 @@ def test_codes_multiplied_as_they_lie_lose_15_bits_and_not_8(text: str, changes:
     assert (np.abs(result - right.expected) <= 0.1 * right.tolerance).all()
 
 
+@pytest.mark.parametrize(
+    "cache",
+    ["u8:16/f32", "u4:128/f32", "u8:24/f32"],
+    ids=["several groups a chunk", "several chunks a group", "groups that cut vectors of keys"],
+)
+def test_decoded_keys_of_any_groups_are_exact_but_for_rounding(cache: str) -> None:
+    workload = Workload.parse(f"attention batch=2 heads=6 kv_heads=2 q=1 kv=150 dim=80 act=f32 kvcache={cache}")
+    device = device_of("")
+    operands = sampled(workload)
+    for factors in (operands[2], operands[5]):
+        factors[..., ::2] *= -1  # scales of either sign
+    operands[3][..., 1::2] += 1  # zeros of either sign, as large as keys
+    right = data.reference(workload, operands)
+    schedule = schedule_of(workload, device, chunk=64, tile_rows=2, tile_vectors=2, prefetch=4)
+    result = run(workload, device, schedule, operands)
+    assert (np.abs(result - right.expected) <= 0.1 * right.tolerance).all()
+
+
+def test_quantised_keys_are_decoded_in_a_loop_which_compiles_quickly() -> None:
+    text = assembly("attention heads=4 kv_heads=1 q=1 kv=512 dim=128 act=f32 kvcache=u8:64/f32", device_of(""))
+    keys, values = 128, 128  # bytes of a row
+    lanes = cpu.vector_bits(device_of("")) // 32
+    unrolled = (keys * lanes + values) // lanes
+    assert 0 < len(re.findall(r"pmovzxbd", text)) < unrolled / 2
+
+
 @needs_dots
 def test_sums_of_the_largest_codes_fit_their_32_bits() -> None:
     workload = Workload.parse("attention heads=1 q=1 kv=512 dim=256 act=bf16 kvcache=u8:512/f32")

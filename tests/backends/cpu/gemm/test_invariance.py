@@ -34,10 +34,3 @@ def test_any_schedule_of_any_m_gives_a_row_the_same_bits(
             result = build(str(workload), str(device), schedule=schedule)([np.asarray(x)[:m], weight])
             expected = result[0].tobytes() if expected is None else expected
             assert result[0].tobytes() == expected, f"{workload} {schedule}"
-
-
-def test_dense_products_say_why_they_are_not_invariant(backend: CpuBackend) -> None:
-    workload = Workload.parse("matmul m=4 n=8 k=8 act=f32 weight=f32 invariant=true")
-    support = backend.supports(workload, backend.device(DeviceText.parse("cpu")))
-    assert not support
-    assert "batch-invariant" in support.reason

@@ -205,8 +205,9 @@ class Plan:
 
     @property
     def unrolls_keys(self) -> bool:
-        """Whether the products of a vector of keys are code without a loop (split)."""
-        return not self.is_quantised and self.lanes * self.registers * self.tile_rows <= _UNROLLED
+        """Whether the products of a vector of keys are code without a loop (split), in all register tiles together."""
+        tiles = self.tile_rows + self.rows % self.tile_rows
+        return not self.is_quantised and self.lanes * self.registers * tiles <= _UNROLLED
 
     @property
     def code_bits(self) -> int:

@@ -74,13 +74,18 @@ class Split:
         self._weighted(partials, weights, task * plan.rows, first, count)
 
     def _scores(self, scores: Any, queries: Queries, first: Any, count: Any) -> None:
-        """S, by groups of ``lanes`` keys; beyond ``count`` they repeat the last key's."""
-        plan, v, n = self.plan, self.v, self.plan.lanes
-        unsummed = None if plan.unrolls_keys else T.alloc_buffer((plan.tile_rows, n, n), "float32")
+        """S, by vectors of keys; beyond ``count`` they repeat the last key's.
 
-        def group(start: Any, last: Any) -> None:
+        Unrolled, keys that may repeat are a vector of their own: their addresses would not fit the registers.
+        """
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        unrolls, ends = plan.unrolls_keys, plan.kv % n != 0
+        unsummed = T.alloc_buffer((plan.tile_rows, n, n), "float32") if ends or not unrolls else None
+        last = v.let(count - 1)
+
+        def group(start: Any, may_repeat: bool, unrolled: bool) -> None:
             def key(index: Any) -> Any:
-                return first + (start + index if last is None else T.min(start + index, last))
+                return first + (T.min(start + index, last) if may_repeat else start + index)
 
             def tile(row: Any, rows: int) -> None:
                 place = queries.place(row, start)
@@ -90,19 +95,19 @@ class Split:
                     T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), n)])
 
                 places = [place + r * queries.step for r in range(rows)]
-                if unsummed is None:
+                if unrolled:
                     self._unrolled(queries, places, key, finish)
                 else:
                     self._looped(unsummed, queries, places, key, finish)
 
             until(plan.rows, plan.tile_rows, tile)
 
-        whole = v.let(T.floordiv(count, T.int64(n)))
+        whole = v.let(T.floordiv(count if unrolls else count + (n - 1), T.int64(n)))
         with T.serial(T.int64(0), whole) as index:
-            group(v.let(index * n), None)
-        if plan.kv % n:
+            group(v.let(index * n), ends and not unrolls, unrolls)
+        if ends and unrolls:
             with T.If(whole * n < count), T.Then():
-                group(v.let(whole * n), v.let(count - 1))
+                group(v.let(whole * n), True, False)
 
     def _unrolled(self, queries: Queries, places: list[Any], key: _Key, finish: _Finish) -> None:
         """Scores of a vector of keys, row by row: lane sums are added as soon as two are there."""

@@ -13,7 +13,7 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
 * ``integer``: a ≈ q·l with int8 q and l = max|a| / 127; factor = l, total = l·Σq.
 * ``lut``: entry e of a table of four activations is ``Σ_i ±a_i`` (plus where bit i of e is set), as int8
   times l; factor = l/2, total = Σa.
-* ``mirror``: see ``halftables``; factor = l/2 (bit planes) or l (ternary), total = Σa.
+* ``mirror``, ``triplets``: see ``halftables``; factor = l/2 (bit planes) or l (ternary), total = Σa.
 * ``dequantise``: a as float; factor = 1, total = Σa.
 
 Where the operator ``quantize`` has prepared codes or tables before, they are read as they lie (:class:`Given`): the
@@ -74,7 +74,7 @@ class Prepared(abc.ABC):
         """What a sum lacks, whatever the row: ``total · (h - z) - centre · factor``."""
         plan = self.plan
         value = load(self.total, pair, 1) * T.float32(plan.code_bias - plan.zero_point)
-        if plan.is_mirror:
+        if plan.has_half_tables:
             value = value - load(self.factor, pair, 1) * T.float32(plan.centre)
         store(self.offset, pair, value, 1)
 
@@ -111,7 +111,7 @@ class Computed(Prepared):
 
     def __init__(self, plan: Plan, x: Buffer) -> None:
         size = plan.m * plan.padded_k
-        if plan.is_mirror:
+        if plan.has_half_tables:
             values: Buffer = T.alloc_buffer((plan.table_bytes,), "uint8", align=64)
         elif plan.is_lut:
             values = T.alloc_buffer((size * 4,), "int8", align=64)
@@ -124,7 +124,7 @@ class Computed(Prepared):
 
     def prepare_pair(self, pair: Expr) -> None:
         a = self._padded(self.x, pair)
-        if self.plan.is_mirror:
+        if self.plan.has_half_tables:
             store(self.total, pair, half_tables(self.plan, a, self.values, self.factor, pair), 1)
         elif self.plan.is_lut:
             self._tables(a, pair)

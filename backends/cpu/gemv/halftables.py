@@ -1,7 +1,7 @@
-"""Tables of 128 bytes for the activations of one step, for ``mirror``.
+"""Tables for ``mirror`` and ``triplets``: 128 bytes for the activations of one step, or 16 for three of them.
 
-A step is eight activations whose signs are the bits of an octet, or five whose factors are ternary digits. Its sums
-come in pairs ±s, so a table holds one of each. In units of l, entries lie on the grid ±0.5, ±1.5, … ±127.5, which is
+A step of ``mirror`` is eight activations whose signs are the bits of an octet, or five whose factors are ternary
+digits; a triplet is three digits. Their sums come in pairs ±s, so a table holds one of each. In units of l, entries lie on the grid ±0.5, ±1.5, … ±127.5, which is
 symmetric: a byte e stands for ``e - 127.5``, and the mirror image of e is its complement 255 - e. Sums are built in
 16 bits, 1/256 of a unit each, biased by 2^15; their upper bytes are the entries, which rounds to the grid.
 """
@@ -14,9 +14,6 @@ from fettle.backends.cpu.gemv import quintets
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.words import Buffer, Expr, Registers, T, constant, fold, load, loop, read, splat, store
 from fettle.backends.rounding import ceil_div
-
-ENTRIES = 128
-"""Entries of a table, and bytes."""
 
 _LANES = 16
 _WORDS = 32
@@ -31,7 +28,7 @@ _TINY = 1e-30
 def padded_width(plan: Plan) -> int:
     """Floats of a group of activations in whole vectors, with one more behind for windows to run into."""
     width = ceil_div(plan.padded_group, _LANES) * _LANES
-    return width + _LANES if plan.is_mirror else width
+    return width + _LANES if plan.has_half_tables else width
 
 
 def half_tables(plan: Plan, a: Buffer, tables: Buffer, factor: Buffer, pair: Expr) -> Expr:
@@ -41,12 +38,12 @@ def half_tables(plan: Plan, a: Buffer, tables: Buffer, factor: Buffer, pair: Exp
     with loop(width // _LANES) as i:
         sums[0] = sums[0] + read(a, i * _LANES, _LANES)
         size = T.Bind(T.abs(load(a, i * _LANES, _LANES)))
-        for j in range(1, plan.step_k):  # every window bounds the steps among them
+        for j in range(1, plan.table_k):  # every window bounds the tables among them
             size = T.Bind(size + T.abs(load(a, i * _LANES + j, _LANES)))
         largest[0] = T.max(largest[0], size)
     bounded = T.Bind(T.max(fold(largest[0], _LANES, T.max), T.float32(_TINY)))
     total = fold(sums[0], _LANES, lambda u, v: u + v)
-    rounded = T.alloc_buffer((width,), "int16", align=64)
+    rounded = T.alloc_buffer((width + _LANES,), "int16", align=64)
     inverse = T.Bind(T.float32(_LARGEST) / bounded)
     with loop(width // _LANES) as i:
         scaled = T.Cast(f"int32x{_LANES}", T.nearbyint(load(a, i * _LANES, _LANES) * splat(inverse, _LANES)))
@@ -54,16 +51,36 @@ def half_tables(plan: Plan, a: Buffer, tables: Buffer, factor: Buffer, pair: Exp
     unit = 256.0 / _LARGEST
     # no entry is zero, so a group of zeros has no size instead
     size = T.Select(bounded > T.float32(_TINY), bounded, T.float32(0))
-    store(factor, pair, size * T.float32(unit if plan.is_ternary_mirror else unit / 2), 1)
-    build = _quintet if plan.is_ternary_mirror else _octet
-    with loop(plan.steps) as step:
-        values = [splat(load(rounded, step * plan.step_k + i, 1), _WORDS) for i in range(plan.step_k)]
+    store(factor, pair, size * T.float32(unit if plan.sums_digits else unit / 2), 1)
+    if plan.is_triplets:
+        _pairs_of_triplets(plan, rounded, tables, pair * plan.table_places)
+    else:
+        _steps(plan, rounded, tables, pair * plan.tables)
+    return total
+
+
+def _steps(plan: Plan, rounded: Buffer, tables: Buffer, first: Expr) -> None:
+    """Emit the tables of 128 entries, one a step, from number ``first`` on."""
+    build = _quintet if plan.sums_digits else _octet
+    with loop(plan.tables) as step:
+        values = [splat(load(rounded, step * plan.table_k + i, 1), _WORDS) for i in range(plan.table_k)]
         blocks = build(values)
         for half in range(2):
             pair_of_blocks = [T.reinterpret("uint8x64", b) for b in blocks[2 * half : 2 * half + 2]]
             upper = T.Shuffle(pair_of_blocks, [2 * i + 1 for i in range(64)])
-            store(tables, (pair * plan.steps + step) * ENTRIES + half * 64, upper, 64)
-    return total
+            store(tables, (first + step) * plan.entries + half * 64, upper, 64)
+
+
+def _pairs_of_triplets(plan: Plan, rounded: Buffer, tables: Buffer, first: Expr) -> None:
+    """Emit the tables of 16 entries, two at a time. Entry e is ``Σ t_i·a_i`` with ``Σ t_i·3^i = e``; two are unused."""
+    with loop(plan.table_places // 2) as two:
+        window = load(rounded, two * 6, 8)
+        sums = constant(-(2**15), "int16", _WORDS)
+        for i in range(3):
+            values = T.Shuffle([window] * 4, [i + 3 * (lane // 16) for lane in range(_WORDS)])
+            sums = T.Bind(sums + values * _lanes(_triplet_digit(lane % 16, i) for lane in range(_WORDS)))
+        upper = T.shift_right(T.reinterpret(f"uint16x{_WORDS}", sums), constant(8, "uint16", _WORDS))
+        store(tables, (first + two * 2) * plan.entries, T.Cast(f"uint8x{_WORDS}", upper), _WORDS)
 
 
 def _octet(values: list[Expr]) -> list[Expr]:
@@ -88,6 +105,10 @@ def _quintet(values: list[Expr]) -> list[Expr]:
         )
         for block, value in enumerate(high)
     ]
+
+
+def _triplet_digit(value: int, place: int) -> int:
+    return quintets.digits(value, 3)[place] if value <= quintets.LARGEST_TRIPLET else 0
 
 
 def _digit(lane: int, place: int) -> int:

@@ -20,6 +20,7 @@ from fettle.backends.cpu.gemv.integer import Pairs, Vnni
 from fettle.backends.cpu.gemv.lut import Permute, Shuffle
 from fettle.backends.cpu.gemv.mirror import Mirror
 from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.triplets import Triplets
 from fettle.backends.cpu.gemv.words import Buffer, Expr, T, argument, constant, load, loop, parallel, splat, store
 
 DOTS: dict[tuple[str, str], type[Dot]] = {
@@ -30,6 +31,10 @@ DOTS: dict[tuple[str, str], type[Dot]] = {
     ("lut", "avx512bw"): Shuffle,
     ("lut", "avx2"): Shuffle,
     ("mirror", "avx512"): Mirror,
+    ("triplets", "avx512"): Triplets,
+    ("triplets", "avx512bw"): Triplets,
+    ("triplets", "avx2"): Triplets,
+    ("triplets", "portable"): Triplets,
     ("dequantise", "avx512"): Dequantise,
     ("dequantise", "avx2"): Dequantise,
     ("dequantise", "portable"): Dequantise,
@@ -108,7 +113,7 @@ class _Kernel:
         value = partial.value
         if plan.algorithm != "dequantise":
             value = T.Cast(f"float32x{lanes}", value) * splat(prepared.factor[pair], lanes)
-        if plan.is_mirror or plan.code_bias != plan.zero_point:
+        if plan.has_half_tables or plan.code_bias != plan.zero_point:
             value = value + splat(prepared.offset[pair], lanes)
         if self.zero_points is not None:
             zeros = T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))

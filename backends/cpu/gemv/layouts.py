@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.backends.cpu.gemv.plan import Plan
+from fettle.backends.cpu.gemv.plan import TRIPLETS, Plan
 from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.backends.cpu.views import aligned
 from fettle.graph.errors import InvalidArgument
@@ -47,7 +47,9 @@ def packed_constants(workload: Workload, constants: Sequence[Operand], plan: Pla
 def pack(weight: QuantizedWeight, plan: Plan) -> tuple[np.ndarray, ...]:
     """(codes, scales[, zero points]) as flat arrays at 64-byte alignment."""
     codes = _padded(weight.codes, plan)
-    if plan.is_mirror:
+    if plan.is_triplets:
+        lines = _triplets(codes, plan)
+    elif plan.is_mirror:
         lines = _mirrored(codes, plan)
     else:
         lines = _plane_words(codes, plan) if plan.is_lut else _field_words(codes, plan)
@@ -101,16 +103,11 @@ def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
 
 def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
     """One byte per (row, group, step, plane): seven bits of index, and a sign (set: the entry itself)."""
-    chunks = codes.reshape(plan.padded_n, plan.stored_groups, plan.steps, plan.step_k)
-    if plan.is_ternary_mirror:
-        parity = np.arange(plan.steps, dtype=np.uint8) & 1
-        digits = np.where(_stored(plan)[None, :, :, :], chunks, 1)
-        value = (digits.astype(np.int16) - 1) @ (3 ** np.arange(5)).astype(np.int16)
-        # a byte stands for half a unit more or less than zero: zeros take both signs in turn
-        keep = np.where(value == 0, parity[None, None, :] == 0, value > 0)
-        result = _QUINTETS[np.abs(value)] | (keep.astype(np.uint8) << np.uint8(7))
-        result = result[..., None]
+    if plan.sums_digits:
+        value, negative = _digits(codes, plan)
+        result = (_QUINTETS[value] | (~negative).astype(np.uint8) << np.uint8(7))[..., None]
     else:
+        chunks = codes.reshape(plan.padded_n, plan.stored_groups, plan.steps, plan.step_k)
         result = np.empty((*chunks.shape[:3], plan.planes), np.uint8)
         words = chunks.view(np.uint64)[..., 0]
         flipped = (~_stored(plan).any(axis=2) & (np.arange(plan.steps) % 2 == 1)).astype(np.uint8) << np.uint8(7)
@@ -118,23 +115,50 @@ def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
             octets = (((words >> np.uint64(plane)) & _ONES) * _GATHER_OCTET >> np.uint64(56)).astype(np.uint8)
             index = np.where(octets & np.uint8(0x80), octets, octets ^ np.uint8(0x7F))
             result[..., plane] = index ^ flipped
-    order = np.arange(64).reshape(2, 32).T.reshape(-1)  # byte 2i holds row i, byte 2i+1 row 32+i
-    rows = result.reshape(plan.padded_n // 64, 64, -1)[:, order]
-    return _blocked(
-        np.ascontiguousarray(rows).reshape(plan.padded_n, plan.stored_groups * plan.steps, plan.planes), plan
-    )
+    return _blocked(_two_halves(result, plan), plan)
+
+
+def _triplets(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    """One byte per (row, group, line): after each byte of eight signs four of two indices, or as few as are left."""
+    value, negative = _digits(codes, plan)
+    places = -(-plan.tables // TRIPLETS)
+    padding = ((0, 0), (0, 0), (0, places * TRIPLETS - plan.tables))
+    index = np.pad(value.astype(np.uint8), padding).reshape(*value.shape[:2], places, TRIPLETS)
+    signs = np.packbits(np.pad(~negative, padding).reshape(index.shape), axis=3)
+    pairs = index[..., 0::2] | index[..., 1::2] << np.uint8(4)
+    lines = np.concatenate([signs, pairs], axis=3).reshape(*value.shape[:2], -1)[..., : plan.group_lines]
+    return _blocked(_two_halves(lines, plan), plan)
+
+
+def _digits(codes: NDArray[np.uint8], plan: Plan) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """``|Σ_i t_i·3^i|`` of the ternary digits of each half table, and where it is mirrored.
+
+    A byte stands for half a unit more or less than its entry says: zeros take both signs in turn.
+    """
+    chunks = codes.reshape(plan.padded_n, plan.stored_groups, plan.tables, plan.table_k)
+    digits = np.where(_stored(plan)[None, :, :, :], chunks, 1)
+    value = (digits.astype(np.int16) - 1) @ (3 ** np.arange(plan.table_k)).astype(np.int16)
+    is_odd = np.arange(plan.tables) % 2 == 1
+    return np.abs(value), np.where(value == 0, is_odd, value < 0)
+
+
+def _two_halves(lines: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """Rows in the order of a line's bytes: byte 2i holds row i of a block, byte 2i + 1 the i-th of its second half."""
+    rows = plan.block_rows
+    order = np.arange(rows).reshape(2, rows // 2).T.reshape(-1)
+    return np.ascontiguousarray(lines.reshape(plan.padded_n // rows, rows, -1)[:, order])
 
 
 def _stored(plan: Plan) -> NDArray[np.bool_]:
-    """``[stored groups, steps, step_k]``: the elements that are not padding."""
+    """``[stored groups, tables, table_k]``: the elements that are not padding."""
     inside = np.arange(plan.padded_group)
     valid = (inside < plan.group) & (np.arange(plan.groups)[:, None] * plan.group + inside < plan.k)
-    return np.repeat(valid, plan.planes_apart, axis=0).reshape(plan.stored_groups, plan.steps, plan.step_k)
+    return np.repeat(valid, plan.planes_apart, axis=0).reshape(plan.stored_groups, plan.tables, plan.table_k)
 
 
 def _blocked(words: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
-    """Words in ``[tile, superblock, block, row][group][step, plane]`` order, in the plan's."""
-    inner = plan.steps * plan.planes
+    """Words in ``[tile, superblock, block, row][group][line]`` order, in the plan's."""
+    inner = plan.group_lines
     rows, blocks, groups = plan.block_rows, plan.blocks, plan.stored_groups
     superblock = inner * blocks * rows
     tile_group = plan.tile_blocks // blocks * superblock

@@ -20,8 +20,11 @@ from fettle.graph.workload import Workload
 LARGEST_GROUP = 65536
 """K of a group at most: 255 · 127 · 65536 stays below 2^31, so int32 sums are exact."""
 
-LARGEST_STEPS = 257
-"""Steps of a group at most for ``mirror``: so many bytes add up in 16 bits."""
+LARGEST_TABLES = 257
+"""Half tables of a group at most: so many bytes add up in 16 bits."""
+
+TRIPLETS = 8
+"""Triplets of ternary digits of a step: four lines of two indices a byte follow a line of eight signs a byte."""
 
 _ROUND_GROUP = 16
 """Groups are padded to whole vectors of 16 activations."""
@@ -96,9 +99,19 @@ class Plan:
         return self.algorithm == "mirror"
 
     @property
-    def is_ternary_mirror(self) -> bool:
-        """A byte is five ternary digits."""
-        return self.is_mirror and self.format.kind == "tern"
+    def is_triplets(self) -> bool:
+        """Look-ups of three ternary digits, an index of four bits and a sign elsewhere."""
+        return self.algorithm == "triplets"
+
+    @property
+    def has_half_tables(self) -> bool:
+        """Look-ups find a sum or its mirror image."""
+        return self.is_mirror or self.is_triplets
+
+    @property
+    def sums_digits(self) -> bool:
+        """Tables are of ternary digits: three, or five."""
+        return self.has_half_tables and self.format.kind == "tern"
 
     @property
     def vector_bytes(self) -> int:
@@ -107,7 +120,7 @@ class Plan:
     @property
     def rows_across(self) -> bool:
         """Every byte of a line is another row (``pshufb`` looks up one table for 16 bytes)."""
-        return self.is_lut and self.isa in ("avx512bw", "avx2")
+        return self.is_triplets or (self.is_lut and self.isa in ("avx512bw", "avx2"))
 
     @property
     def block_rows(self) -> int:
@@ -137,8 +150,10 @@ class Plan:
 
     @property
     def planes(self) -> int:
-        """Lines of a step: one per bit for sums over bit planes, else one."""
-        return self.format.bits if self.is_lut or (self.is_mirror and not self.is_ternary_mirror) else 1
+        """Lines of a step: one per bit for sums over bit planes; signs and indices of triplets; else one."""
+        if self.is_triplets:
+            return 1 + TRIPLETS // 2
+        return self.format.bits if self.is_lut or (self.is_mirror and not self.sums_digits) else 1
 
     @property
     def step_k(self) -> int:
@@ -146,8 +161,20 @@ class Plan:
         if self.is_lut:
             return 8 if self.rows_across else 32
         if self.is_mirror:
-            return 5 if self.is_ternary_mirror else 8
-        return 4 * self.fields
+            return self.table_k
+        return self.table_k * TRIPLETS if self.is_triplets else 4 * self.fields
+
+    @property
+    def table_k(self) -> int:
+        """Elements of K of a half table."""
+        if self.is_triplets:
+            return 3
+        return 5 if self.sums_digits else 8
+
+    @property
+    def entries(self) -> int:
+        """Entries of a half table, and bytes."""
+        return 16 if self.is_triplets else 128
 
     @property
     def parts(self) -> int:
@@ -159,8 +186,8 @@ class Plan:
         """Vectors of sums per vector of a line and row of x."""
         if self.is_lut:
             return 4 if self.rows_across else 2
-        if self.is_mirror:
-            return 2 * self.planes
+        if self.has_half_tables:
+            return 2 * self.summed_planes
         if self.algorithm == "dequantise":
             return max(1, 4 // self.parts)
         if self.isa == "avx2":
@@ -168,12 +195,17 @@ class Plan:
         return self.fields
 
     @property
+    def summed_planes(self) -> int:
+        """Bit planes that look-ups in half tables sum; one for ternary digits."""
+        return 1 if self.sums_digits else self.planes
+
+    @property
     def step_products(self) -> int:
         """Dot products or look-ups per step of one vector of a line and one row of x."""
         if self.is_lut:
             return 2 * self.planes
-        if self.is_mirror:
-            return self.planes
+        if self.has_half_tables:
+            return TRIPLETS if self.is_triplets else self.planes
         if self.algorithm == "dequantise":
             return 4 * self.fields
         return 2 if self.isa == "avx2" and self.format.bits == 8 else self.fields
@@ -184,8 +216,8 @@ class Plan:
     def group(self) -> int:
         """Elements of K that share a scale, before padding; rows longer than an inner loop can sum are cut."""
         if self.format.group == PER_ROW:
-            largest = LARGEST_STEPS * self.step_k if self.is_mirror else LARGEST_GROUP
-            unit = 160 if self.is_mirror else 32  # whole steps, whichever they are
+            largest = LARGEST_TABLES * self.table_k if self.has_half_tables else LARGEST_GROUP
+            unit = 160 if self.is_mirror else 48 if self.is_triplets else 32  # whole steps, whichever they are
             parts = ceil_div(self.k, largest // unit * unit)
             return self.k if parts == 1 else ceil_div(ceil_div(self.k, parts), unit) * unit
         return min(int(self.format.group or 0), self.k)
@@ -202,7 +234,7 @@ class Plan:
     @property
     def padded_group(self) -> int:
         """Elements of K of a group as stored."""
-        unit = self.step_k if self.is_mirror else max(self.step_k, _ROUND_GROUP)
+        unit = self.table_k if self.has_half_tables else max(self.step_k, _ROUND_GROUP)
         return ceil_div(self.group, unit) * unit
 
     @property
@@ -216,8 +248,28 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of a group."""
+        """Whole steps of a group. Only triplets may be left over."""
         return self.padded_group // self.step_k
+
+    @property
+    def tables(self) -> int:
+        """Half tables of a group."""
+        return self.padded_group // self.table_k
+
+    @property
+    def table_places(self) -> int:
+        """Places for the half tables of a group: triplets' are made in pairs."""
+        return self.tables + self.tables % 2 if self.is_triplets else self.tables
+
+    @property
+    def left_over(self) -> int:
+        """Triplets of a group behind its whole steps; they take as few lines as hold them."""
+        return self.tables % TRIPLETS if self.is_triplets else 0
+
+    @property
+    def group_lines(self) -> int:
+        """Lines of a block."""
+        return self.steps * self.planes + (1 + ceil_div(self.left_over, 2) if self.left_over else 0)
 
     # -- N
 
@@ -237,7 +289,7 @@ class Plan:
 
     @property
     def block_bytes(self) -> int:
-        return self.steps * self.planes * self.line_bytes
+        return self.group_lines * self.line_bytes
 
     @property
     def weight_bytes(self) -> int:
@@ -253,8 +305,8 @@ class Plan:
     @property
     def table_bytes(self) -> int:
         """Prepared activations: int8 or float values, 16-entry tables of 4, or 128-entry tables of a step."""
-        if self.is_mirror:
-            return self.m * self.groups * self.steps * 128
+        if self.has_half_tables:
+            return self.m * self.groups * self.table_places * self.entries
         per_k = {"lut": 4, "integer": 1, "dequantise": 4}[self.algorithm]
         return self.m * self.padded_k * per_k
 
@@ -275,7 +327,9 @@ class Plan:
         """Id of the packed layout; equal ids hold equal bytes for equal weights."""
         line = f"planes-r{self.block_rows}" if self.is_lut else f"fields{self.field}"
         if self.is_mirror:
-            line = "quintets" if self.is_ternary_mirror else "octets"
+            line = "quintets" if self.sums_digits else "octets"
+        if self.is_triplets:
+            line = f"triplets-r{self.block_rows}"
         if self.planes_apart > 1:
             line = f"{self.planes_apart}x{line}"
         return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}-b{self.blocks}:2"
@@ -290,11 +344,11 @@ class Plan:
     @property
     def code_bias(self) -> float:
         """h of ``code = (Σ_p 2^p·(±1)) / 2 + h``: what a sum over bit planes (or digits) lacks; 0 for whole codes."""
-        if self.is_ternary_mirror:
+        if self.sums_digits:
             return self.format.zero_point
         return ((1 << self.format.bits) - 1) / 2.0 if self.is_lut or self.is_mirror else 0.0
 
     @property
     def centre(self) -> float:
-        """What the bytes summed over one group exceed the entries they stand for, in units (``mirror``)."""
-        return 127.5 * self.steps * ((1 << self.planes) - 1)
+        """What the bytes summed over one group exceed the entries they stand for, in units (half tables)."""
+        return 127.5 * self.tables * ((1 << self.summed_planes) - 1)

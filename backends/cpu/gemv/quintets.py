@@ -18,6 +18,9 @@ MAIN = 27
 
 SPARE = BLOCK - MAIN
 
+LARGEST_TRIPLET = 13
+"""Value of three digits +1."""
+
 
 def digits(value: int, count: int) -> tuple[int, ...]:
     """Balanced ternary digits, lowest first."""

@@ -1,7 +1,8 @@
 """The schedules of the family: which inner loop, on which registers, how much in flight.
 
 =============  ====================================================================================
-``algorithm``  ``integer`` dot products, ``lut`` or ``mirror`` (half tables) lookups, ``dequantise`` to float
+``algorithm``  ``integer`` dot products; look-ups in tables (``lut``) or half tables (``mirror``, and ``triplets`` of
+               ternary digits); ``dequantise`` to float
 ``isa``        registers and instructions of the inner loop
 ``tile``       rows of W whose sums are kept while K is walked; a thread's unit of work
 ``blocks``     blocks of rows in flight inside a tile, whose lines alternate in the packed weights
@@ -20,12 +21,12 @@ from __future__ import annotations
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import pages
-from fettle.backends.cpu.gemv.plan import LARGEST_STEPS, Plan
+from fettle.backends.cpu.gemv.plan import LARGEST_TABLES, Plan
 from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "4"
+VERSION = "5"
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 
@@ -37,6 +38,10 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("lut", "avx512bw"): (frozenset({"avx512f", "avx512bw", "avx512vl"}),),
     ("lut", "avx2"): (frozenset({"avx2"}),),
     ("mirror", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
+    ("triplets", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
+    ("triplets", "avx512bw"): (frozenset({"avx512f", "avx512bw", "avx512vl"}),),
+    ("triplets", "avx2"): (frozenset({"avx2"}),),
+    ("triplets", "portable"): (frozenset(),),
     ("dequantise", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),),
     ("dequantise", "avx2"): (frozenset({"avx2", "fma"}),),
     ("dequantise", "portable"): (frozenset(),),
@@ -116,15 +121,20 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
         runnable = [pair for pair in runnable if pair[0] == READERS[act.element]]
     bits = workload["weight"].bits
     rounded = [pair for pair in runnable if pair[0] != "dequantise" and (pair not in NARROW_SUMS or bits < 8)]
-    if workload["compute"].kind != "i8" or not (rounded or isinstance(act, PreparedFormat)):
-        rounded = [pair for pair in runnable if pair[0] == "dequantise"]
+    exact = [pair for pair in runnable if pair[0] == "dequantise"]
+    in_vectors = [pair for pair in rounded if pair[1] != "portable"]
+    if workload["compute"].kind != "i8":
+        rounded = exact
+    elif not isinstance(act, PreparedFormat):
+        rounded = in_vectors or rounded + exact  # look-ups by loads are for machines that cannot permute bytes
     return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
 
 
 def _has_lines(plan: Plan) -> bool:
-    """Some tile is whole lines; for ``mirror``, a group's bytes add up in 16 bits, and there are few planes."""
-    mirrors = plan.steps <= LARGEST_STEPS and plan.planes <= MOST_MIRRORED_PLANES
-    return (not plan.is_mirror or mirrors) and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
+    """Some tile is whole lines; for half tables, a group's bytes add up in 16 bits, and there are few planes."""
+    mirrors = plan.tables <= LARGEST_TABLES and plan.summed_planes <= MOST_MIRRORED_PLANES
+    is_ternary = plan.format.kind == "tern" or not plan.is_triplets
+    return is_ternary and (not plan.has_half_tables or mirrors) and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
 
 
 def _fits(plan: Plan) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,6 +16,23 @@ HUGE = 2 << 20
 
 OF_ITS_OWN = 4 << 20
 """Bytes of an array from which on NumPy asks for huge pages."""
+
+
+def choices(sizes: Iterable[int]) -> tuple[str, ...]:
+    """Values of the parameter ``pages`` of a space: what the ``system`` gives, or ``huge`` ones.
+
+    Args:
+        sizes: bytes of the packed constants, one for each layout. Huge pages are a choice for those that fill one and
+            for which NumPy does not ask for them anyway.
+    """
+    return ("system", "huge") if any(HUGE <= size < OF_ITS_OWN for size in sizes) else ("system",)
+
+
+def placed(constants: Sequence[np.ndarray], pages: str) -> tuple[np.ndarray, ...]:
+    """Packed constants in the pages a schedule names, those that fill none as they are."""
+    if pages == "system":
+        return tuple(constants)
+    return tuple(in_huge_pages(part) if part.nbytes >= HUGE else part for part in constants)
 
 
 def in_huge_pages(array: np.ndarray) -> np.ndarray:

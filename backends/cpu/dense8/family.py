@@ -13,6 +13,7 @@ from fettle.backends.cpu.dense8 import spaces
 from fettle.backends.cpu.dense8.plan import Plan
 from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.integers.words import WORD
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -25,6 +26,7 @@ class Dense8(Family):
     * ``rows`` of x by a panel of ``columns`` make a register tile.
     * ``tile`` panels make a task.
     * ``threads``.
+    * ``pages`` of the packed weight: what the ``system`` gives, or ``huge`` ones.
     """
 
     name: ClassVar[str] = "dense8"
@@ -52,7 +54,8 @@ class Dense8(Family):
         padded[:k, :n] = weight
         packed = padded.reshape(words, WORD, panels, columns).transpose(2, 0, 3, 1).reshape(panels, words, -1)
         sums = padded.sum(axis=0, dtype=np.int32)
-        return np.ascontiguousarray(packed), sums, *(np.pad(row, (0, panels * columns - n)) for row in rows)
+        padded_rows = [np.pad(row, (0, panels * columns - n)) for row in rows]
+        return placed([np.ascontiguousarray(packed), sums, *padded_rows], str(schedule.get("pages", "system")))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
@@ -66,4 +69,5 @@ class Dense8(Family):
             "column_waste": plan.panels * plan.panel / plan.n,
             "log_tasks": math.log2(plan.tiles),
             "log_threads": math.log2(plan.threads),
+            "huge_pages": float(candidate.schedule.get("pages") == "huge"),
         }

@@ -6,12 +6,13 @@ import itertools
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.dense8.plan import Plan
 from fettle.backends.spaces import is_valid
 from fettle.graph.operators.codes import CODES
 from fettle.graph.workload import Workload
 
-VERSION = "dense8-1"
+VERSION = "dense8-2"
 
 _MAX_ELEMENTS = 2**30
 """Of an operand: index arithmetic in the kernels is 32 bits wide."""
@@ -40,6 +41,7 @@ def space(workload: Workload, device: Device) -> Space:
             Parameter("columns", tuple(v * lanes for v in (1, 2, 3, 4, 6, 8) if v == 1 or (v - 1) * lanes < n)),
             Parameter("tile", (1, 2, 4, 8)),
             Parameter("threads", cpu.thread_counts(device)),
+            Parameter.categorical("pages", pages.choices([workload["n"] * workload["k"]])),
         ),
         (
             Constraint(
@@ -59,7 +61,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     choices = {p.name: p.choices for p in points.parameters}
     found = []
     for rows, columns, threads in itertools.product(*(choices[name] for name in ("rows", "columns", "threads"))):
-        schedule = Schedule.of(rows=rows, columns=columns, tile=1, threads=threads)
+        schedule = Schedule.of(rows=rows, columns=columns, tile=1, threads=threads, pages="system")
         if is_valid(points, schedule):
             plan = Plan.of(workload, schedule, device)
             waits = max(1.0, _LATENCY / (plan.rows * plan.vectors))

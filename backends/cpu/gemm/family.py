@@ -13,6 +13,7 @@ from fettle.backends.cpu.gemm import spaces
 from fettle.backends.cpu.gemm.features import plan_features
 from fettle.backends.cpu.gemm.plan import GemmPlan
 from fettle.backends.cpu.gemv import layouts
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -35,7 +36,8 @@ class Gemm(Family):
         return GemmPlan.of(workload, schedule).packed.layout
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
-        return layouts.packed_constants(workload, constants, GemmPlan.of(workload, schedule).packed)
+        plan = GemmPlan.of(workload, schedule)
+        return placed(layouts.packed_constants(workload, constants, plan.packed), plan.pages)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(GemmPlan.of(candidate.workload, candidate.schedule), candidate.device)

@@ -88,6 +88,7 @@ def _shape_features(plan: GemmPlan) -> dict[str, float]:
         "log_unroll": math.log2(plan.unroll),
         "ahead": float(plan.ahead),
         "log_threads": math.log2(plan.threads),
+        "huge_pages": float(plan.pages == "huge"),
         "log_row_threads": math.log2(plan.row_threads),
         "log_row_blocks": math.log2(plan.row_blocks),
         "log_group": math.log2(packed.group),

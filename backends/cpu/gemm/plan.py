@@ -93,6 +93,7 @@ class GemmPlan:
     zeros: str
     threads: int
     row_threads: int
+    pages: str = "system"
 
     @classmethod
     def of(cls, workload: Workload, schedule: Schedule) -> GemmPlan:

@@ -15,6 +15,7 @@
 ``threads``      threads that share the work
 ``row_threads``  threads among which the rows of x are shared, each decoding panels for itself; the others share
                  the panels: N is split by 1, M by ``threads``, or both by what lies between
+``pages``        of the packed weights: the ``system``'s choice, or ``huge`` where NumPy would not ask for them
 ===============  ========================================================================================
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.amx import shapes
 from fettle.backends.cpu.gemm.plan import (
     LANES,
@@ -36,7 +38,7 @@ from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "gemm-5"
+VERSION = "gemm-6"
 
 LEAST_ROWS = 8
 """Fewer rows of x are the family ``gemv``'s."""
@@ -139,6 +141,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter.categorical("zeros", ("sums", "codes") if has_tiles else ("sums",)),
         Parameter("threads", cpu.thread_counts(device)),
         Parameter("row_threads", tuple(t for t in cpu.thread_counts(device) if t * _LEAST_SHARE <= m) or (1,)),
+        Parameter.categorical("pages", pages.choices(plan.weight_bytes for plan in plans.values())),
     )
     constraints = [
         Constraint("tile % panel == 0 and panel % (16 * vectors) == 0", "whole panels and vectors"),
@@ -215,6 +218,7 @@ def default(workload: Workload, device: Device) -> Schedule:
         zeros="codes" if algorithm == "amx" and is_decoded_often else "sums",
         threads=max(t for t in cpu.thread_counts(device) if panel * (t - 1) < n),
         row_threads=1,
+        pages="system",
     )
 
 

@@ -15,7 +15,7 @@ from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.gemv import layouts, spaces
 from fettle.backends.cpu.gemv.features import CLOCK, busiest_thread, plan_features
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.pages import HUGE, in_huge_pages
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -42,10 +42,7 @@ class Gemv(Family):
 
     def pack(self, workload: Workload, schedule: Schedule, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
         plan = Plan.of(workload, schedule)
-        packed = layouts.packed_constants(workload, constants, plan)
-        if plan.pages == "system":
-            return packed
-        return tuple(in_huge_pages(part) if part.nbytes >= HUGE else part for part in packed)
+        return placed(layouts.packed_constants(workload, constants, plan), plan.pages)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         return plan_features(*_analysed(candidate.workload, candidate.schedule))

@@ -1,9 +1,10 @@
 """Tables for ``mirror`` and ``triplets``: 128 bytes for the activations of one step, or 16 for three of them.
 
 A step of ``mirror`` is eight activations whose signs are the bits of an octet, or five whose factors are ternary
-digits; a triplet is three digits. Their sums come in pairs ±s, so a table holds one of each. In units of l, entries lie on the grid ±0.5, ±1.5, … ±127.5, which is
-symmetric: a byte e stands for ``e - 127.5``, and the mirror image of e is its complement 255 - e. Sums are built in
-16 bits, 1/256 of a unit each, biased by 2^15; their upper bytes are the entries, which rounds to the grid.
+digits; a triplet is three digits. Their sums come in pairs ±s, so a table holds one of each. In units of l, entries
+lie on the grid ±0.5, ±1.5, … ±127.5, which is symmetric: a byte e stands for ``e - 127.5``, and the mirror image of e
+is its complement 255 - e. Sums are built in 16 bits, 1/256 of a unit each, biased by 2^15; their upper bytes are the
+entries, which rounds to the grid.
 """
 
 from __future__ import annotations

@@ -67,8 +67,9 @@ _LARGEST_PADDING = 1.125
 _PRIVATE_ROWS = 8
 """Up to so many rows of x, threads may each prepare all of them."""
 
-_MANY_ROWS = 1024
-"""Rows of W from which the untuned choice for ternary weights is ``mirror``."""
+_MANY_ROWS = {("mirror", "avx512"): 1024, ("triplets", "avx512bw"): 256, ("triplets", "avx2"): 256}
+"""Rows of W from which half tables are the untuned choice for ternary weights, best first: small tables cost less.
+Triplets are slower than dot products where these are one instruction, on VNNI."""
 
 _WORTH_THREADS = 1 << 19
 """Multiply-adds below which the untuned choice is one thread: it takes under 3 µs, and waking the others takes one."""
@@ -126,7 +127,7 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
     if workload["compute"].kind != "i8":
         rounded = exact
     elif not isinstance(act, PreparedFormat):
-        rounded = in_vectors or rounded + exact  # look-ups by loads are for machines that cannot permute bytes
+        rounded = in_vectors or exact + rounded  # look-ups by loads are for machines that cannot permute bytes
     return rounded[:1] if workload["invariant"] else rounded  # one inner loop: others round in other places
 
 
@@ -134,7 +135,11 @@ def _has_lines(plan: Plan) -> bool:
     """Some tile is whole lines; for half tables, a group's bytes add up in 16 bits, and there are few planes."""
     mirrors = plan.tables <= LARGEST_TABLES and plan.summed_planes <= MOST_MIRRORED_PLANES
     is_ternary = plan.format.kind == "tern" or not plan.is_triplets
-    return is_ternary and (not plan.has_half_tables or mirrors) and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
+    return (
+        is_ternary
+        and (not plan.has_half_tables or mirrors)
+        and any(tile % plan.block_rows == 0 for tile in _tiles(plan.n))
+    )
 
 
 def _fits(plan: Plan) -> bool:
@@ -162,7 +167,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("threads", cpu.thread_counts(device)),
         Parameter.categorical("split", ("contiguous", "interleaved")),
         Parameter.categorical("preparation", preparations),
-        Parameter.categorical("pages", _pages(workload, choices)),
+        Parameter.categorical("pages", pages.choices(_plan(workload, *pair).weight_bytes for pair in choices)),
     )
     constraints = [
         *(_isas_of(algorithm, choices) for algorithm in algorithms),
@@ -192,7 +197,7 @@ def default(workload: Workload, device: Device) -> Schedule:
 
     blocks = max(b for b in _BLOCKS if b == 1 or fit(b))
     body = batch * blocks * products
-    unrolls = (1,) if plan.is_mirror else (1, 2, 4)
+    unrolls = (1,) if plan.has_half_tables else (1, 2, 4)
     is_large = m * n * workload["k"] >= _WORTH_THREADS
     threads = max(t for t in cpu.thread_counts(device) if t == 1 or (is_large and tile * (t - 1) < n))
     return Schedule.of(
@@ -212,16 +217,18 @@ def default(workload: Workload, device: Device) -> Schedule:
 
 def _untuned_loop(workload: Workload, device: Device) -> tuple[str, str, int]:
     """(algorithm, isa, tile): whole-code dot products, but look-ups for weights of one bit, which take a third of the
-    time, and for ternary ones where many rows of W share the large tables."""
+    time, and half tables for ternary ones where many rows of W share them."""
     choices, n = pairs(workload, device), workload["n"]
     algorithm, isa = choices[0]
     weight = workload["weight"]
     if weight.bits == 1 and ("lut", isa) in choices:
         algorithm = "lut"
-    if weight.kind == "tern" and n >= _MANY_ROWS and ("mirror", isa) in choices:
-        block_rows = _plan(workload, "mirror", isa).block_rows
-        if tiles := [t for t in _tiles(n) if t <= 256 and t % block_rows == 0]:
-            return "mirror", isa, max(tiles)
+    if weight.kind == "tern":
+        for pair, least in _MANY_ROWS.items():
+            if n >= least and pair in choices and (pair[0] == "mirror" or isa == "avx2"):
+                block_rows = _plan(workload, *pair).block_rows
+                if tiles := [t for t in _tiles(n) if t <= 256 and t % block_rows == 0]:
+                    return *pair, max(tiles)
     return algorithm, isa, max(t for t in _tiles(n) if t <= 64)
 
 
@@ -229,13 +236,6 @@ def _tiles(n: int) -> tuple[int, ...]:
     """Tile heights that pad N little; the two smallest always."""
     least = ceil_div(n, _TILES[0]) * _TILES[0]
     return tuple(t for t in _TILES if t <= 32 or ceil_div(n, t) * t <= least * _LARGEST_PADDING)
-
-
-def _pages(workload: Workload, choices: list[tuple[str, str]]) -> tuple[str, ...]:
-    """Huge pages are a choice for codes that fill one and for which NumPy does not ask for them anyway."""
-    sizes = [_plan(workload, *pair).weight_bytes for pair in choices]
-    is_choice = any(pages.HUGE <= size < pages.OF_ITS_OWN for size in sizes)
-    return ("system", "huge") if is_choice else ("system",)
 
 
 def _registers(isa: str) -> int:

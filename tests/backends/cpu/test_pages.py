@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fettle.backends.api import DeviceText, Schedule
+from fettle.backends.cpu import CpuBackend
 from fettle.backends.cpu.pages import HUGE, in_huge_pages
+from fettle.graph import data
+from fettle.graph.workload import Workload
 
 SMAPS = Path("/proc/self/smaps")
 
@@ -33,6 +37,30 @@ def test_a_copy_holds_the_same_from_a_huge_page_on(array: np.ndarray) -> None:
     np.testing.assert_array_equal(copy, array)
     copy[...] = 0  # its own memory
     assert array.any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "matmul m=1 n=1024 k=2048 act=f32 weight=u8:2048",
+        "matmul m=16 n=1024 k=2048 act=f32 weight=u8:2048",
+        "matmul m=16 n=1024 k=2048 act=u8 weight=i8",
+    ],
+)
+def test_weights_that_fill_huge_pages_are_the_same_weights_there(text: str) -> None:
+    backend, workload = CpuBackend(), Workload.parse(text)
+    device = backend.device(DeviceText.parse("cpu"))
+    family, schedule = backend.family(workload, device), backend.default(workload, device).as_dict()
+    assert schedule["pages"] == "system"
+    choices = {p.name: p.choices for p in backend.space(workload, device).parameters}["pages"]
+    assert choices == ("system", "huge")
+    operands = data.operands(workload, 0)
+    constants = [value for value, tensor in zip(operands, workload.operands, strict=True) if tensor.constant]
+    system, huge = (family.pack(workload, Schedule.of(**(schedule | {"pages": p})), constants) for p in choices)
+    for expected, found in zip(system, huge, strict=True):
+        np.testing.assert_array_equal(expected, found)
+        assert found.nbytes < HUGE or found.ctypes.data % HUGE == 0
+    assert any(found.nbytes >= HUGE for found in huge)
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE") or not SMAPS.exists(), reason="Linux tells in smaps")

@@ -23,10 +23,13 @@ RUNNABLE = [
     pair for pair, sets in spaces.ISAS.items() if any(needed <= cpu.features(cpu.default_device()) for needed in sets)
 ]
 INT8 = [pair for pair in RUNNABLE if pair[0] != "dequantise"]
+ANY_WEIGHTS = [pair for pair in INT8 if pair[0] != "triplets"]
 LEVELS = [level for level, needed in cpu.LEVELS.items() if needed <= cpu.Machine.detect().features]
 
 
 def skip_if_missing(algorithm: str, isa: str, kind: str) -> None:
+    if algorithm == "triplets" and kind != "tern":
+        pytest.skip("only ternary weights have digits")
     if (algorithm, isa) in spaces.NARROW_SUMS and kind == "u8":
         pytest.skip("16-bit sums do not hold 8 planes: not in the space")
 
@@ -36,6 +39,7 @@ CASES = [
     for algorithm, isa in INT8
     for kind in ("u1", "u2", "u3", "u4", "u6", "u8", "tern", "bip1", "bcq3")
     if (algorithm, kind) not in (("integer", "u3"), ("integer", "u6")) or isa == "avx2"
+    if algorithm != "triplets" or kind == "tern"
 ]
 """With VNNI the code of u3 and u6 is that of u4 and u8, in whose fields they are stored."""
 
@@ -81,7 +85,7 @@ def test_any_schedule_of_any_shape_is_right(backend: CpuBackend, load: Any, choo
 
 
 @pytest.mark.parametrize("kind", ["u4", "u7", "u8"])
-@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+@pytest.mark.parametrize(("algorithm", "isa"), ANY_WEIGHTS)
 def test_sums_of_the_largest_codes_and_activations_do_not_saturate(
     build: Any, algorithm: str, isa: str, kind: str
 ) -> None:
@@ -96,7 +100,7 @@ def test_sums_of_the_largest_codes_and_activations_do_not_saturate(
         np.testing.assert_allclose(result, sign * 512 * (top - weight_format.zero_point), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+@pytest.mark.parametrize(("algorithm", "isa"), ANY_WEIGHTS)
 def test_zero_activations_give_zero_and_tiny_ones_no_nan(build: Any, algorithm: str, isa: str) -> None:
     built = build("matmul m=1 n=32 k=64 act=f32 weight=u4:32:zp", algorithm=algorithm, isa=isa, tile=64)
     _, weight = data.operands(built.workload, 0)
@@ -105,12 +109,38 @@ def test_zero_activations_give_zero_and_tiny_ones_no_nan(build: Any, algorithm: 
         assert np.abs(built([np.full((1, 64), tiny, np.float32), weight])).max() <= 100 * tiny + 1e-30
 
 
-@pytest.mark.parametrize(("algorithm", "isa"), INT8)
+@pytest.mark.parametrize(("algorithm", "isa"), ANY_WEIGHTS)
 def test_rows_longer_than_the_largest_exact_group_are_cut(build: Any, algorithm: str, isa: str) -> None:
     assert build("matmul m=1 n=32 k=70000 act=f32 weight=u2:row", algorithm=algorithm, isa=isa, tile=64).error() <= 1.0
 
 
-@pytest.mark.parametrize(("algorithm", "isa"), INT8[:1] + INT8[-1:])
+TRIPLETS = [isa for algorithm, isa in RUNNABLE if algorithm == "triplets"]
+
+
+@pytest.mark.parametrize("isa", TRIPLETS)
+def test_look_ups_of_three_digits_are_right_in_groups_that_leave_some_over(build: Any, isa: str) -> None:
+    device = "cpu,isa=portable" if isa == "portable" else "cpu"
+    for group, rows in ((20, 2), (128, 1)):  # 7 and 43, of eight a step
+        text = f"matmul m={rows} n=130 k=390 act=f32 weight=tern:{group}"
+        assert build(text, device, algorithm="triplets", isa=isa, tile=128, blocks=2).error() <= 1.0
+
+
+@pytest.mark.parametrize("isa", TRIPLETS)
+def test_zeros_in_look_ups_of_three_digits_cancel(build: Any, isa: str) -> None:
+    """No entry is exactly zero; entries of weights that are take both signs in turn."""
+    built = build(
+        "matmul m=1 n=64 k=768 act=f32 weight=tern:768/f32",
+        "cpu,isa=portable" if isa == "portable" else "cpu",
+        algorithm="triplets",
+        isa=isa,
+        tile=64,
+    )
+    x, weight = data.operands(built.workload, 0)
+    zeros = QuantizedWeight(weight.format, np.ones_like(weight.codes), np.ones_like(weight.scales))
+    assert np.abs(built([x, zeros])).max() < 1e-3
+
+
+@pytest.mark.parametrize(("algorithm", "isa"), ANY_WEIGHTS[:1] + ANY_WEIGHTS[-1:])
 def test_threads_agree_with_one_thread(build: Any, algorithm: str, isa: str) -> None:
     if cpu.threads(cpu.default_device()) < 2:
         pytest.skip("one core")

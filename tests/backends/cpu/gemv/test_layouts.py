@@ -166,6 +166,25 @@ def test_half_table_bytes_hold_every_code(kind: str, group: str, n: int, draw: s
             assert stored_octet(int(stored[plane])) == sum((c >> plane & 1) << i for i, c in enumerate(codes))
 
 
+@given(st.sampled_from(["avx512", "avx2", "portable"]), st.sampled_from(["8", "50", "row"]), st.data())
+@settings(max_examples=30, deadline=None)
+def test_triplets_hold_every_code(isa: str, group: str, draw: st.DataObject) -> None:
+    n, k = draw.draw(st.integers(1, 100)), draw.draw(st.integers(1, 200))
+    workload = Workload.parse(f"matmul m=1 n={n} k={k} act=f32 weight=tern:{group}")
+    plan, weight = Plan.of(workload, schedule("triplets", isa, 128, blocks=2)), weight_of(workload)
+    rows, row, column = plan.block_rows, draw.draw(st.integers(0, n - 1)), draw.draw(st.integers(0, k - 1))
+    lines = layouts.pack(weight, plan)[0].reshape(plan.tiles, plan.groups, -1, plan.group_lines, 2, rows)
+    group_index, inside = divmod(column, plan.group)
+    superblock, in_superblock = divmod(row % 128, 2 * rows)
+    half, pair = divmod(in_superblock % rows, rows // 2)
+    step, triplet = divmod(inside // 3, 8)
+    stored = lines[row // 128, group_index, superblock, 5 * step :, in_superblock // rows, 2 * pair + half]
+    index = int(stored[1 + triplet // 2]) >> 4 * (triplet % 2) & 15
+    value = index if int(stored[0]) >> 7 - triplet & 1 else -index
+    digits = [(value + 13) // 3**i % 3 for i in range(3)]
+    assert digits[inside % 3] == weight.codes[row, column]
+
+
 def test_every_value_of_five_digits_has_an_entry_of_its_own() -> None:
     assert len(set(quintet_index(np.arange(122)).tolist())) == 122
 
@@ -174,6 +193,7 @@ def test_every_value_of_five_digits_has_an_entry_of_its_own() -> None:
     ("kind", "algorithm", "bits"),
     [
         ("tern", "mirror", 8 * 26 / 128),
+        ("tern", "triplets", 8 * (5 * 5 + 3) / 128),
         ("bip1", "mirror", 1),
         ("u3", "mirror", 3),
         ("tern", "lut", 2),
@@ -181,7 +201,8 @@ def test_every_value_of_five_digits_has_an_entry_of_its_own() -> None:
     ],
 )
 def test_bits_per_weight_are_the_formats_and_padding_only(kind: str, algorithm: str, bits: float) -> None:
-    """Ternary: 26 bytes of five digits hold 128, 1.625 bits a weight; a float16 scale adds 1/8."""
+    """Ternary: 26 bytes of five digits hold 128, 1.625 bits a weight; 43 triplets are 5 times 4 bytes of indices
+    and one of signs, and 2 and one of the last three, 1.75 bits; a float16 scale adds 1/8."""
     workload = Workload.parse(f"matmul m=1 n=128 k=4096 act=f32 weight={kind}:128")
     packed = layouts.pack(weight_of(workload), Plan.of(workload, schedule(algorithm, "avx512", 64)))
     assert sum(a.nbytes for a in packed) * 8 / (128 * 4096) == bits + 1 / 8

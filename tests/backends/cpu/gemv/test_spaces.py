@@ -12,9 +12,7 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
 from fettle.backends.cpu.gemv.features import busiest_thread
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.pages import HUGE
 from fettle.backends.spaces import enumerate_space, is_valid
-from fettle.graph import data
 from fettle.graph.workload import Workload
 
 GEMV = Gemv()
@@ -157,6 +155,20 @@ def test_half_tables_are_tried_where_they_take_fewer_instructions_than_dot_produ
 
 
 @pytest.mark.parametrize(
+    ("level", "isas"),
+    [("portable", {"portable"}), ("avx2", {"avx2"}), ("avx512", {"avx512bw", "avx2"})],
+)
+def test_ternary_weights_have_look_ups_of_three_digits_on_every_instruction_set(level: str, isas: set[str]) -> None:
+    workload = Workload.parse("matmul m=1 n=256 k=256 act=f32 weight=tern:128")
+    offered = spaces.pairs(workload, device(level))
+    assert {isa for algorithm, isa in offered if algorithm == "triplets"} == isas
+    untuned = GEMV.default(workload, device(level))["algorithm"]
+    assert untuned == ("dequantise" if level == "portable" else "triplets")
+    two_bits = Workload.parse("matmul m=1 n=256 k=256 act=f32 weight=u2:128")
+    assert "triplets" not in {algorithm for algorithm, _ in spaces.pairs(two_bits, device(level))}
+
+
+@pytest.mark.parametrize(
     ("weight", "n", "is_choice"),
     [
         ("u4:128", 1024, False),  # 0.5 MB fill no huge page
@@ -170,16 +182,3 @@ def test_huge_pages_are_a_choice_where_they_are_no_matter_of_course(weight: str,
     parameters = {p.name: p.choices for p in GEMV.space(workload, device("avx512vnni")).parameters}
     assert parameters["pages"] == (("system", "huge") if is_choice else ("system",))
     assert GEMV.default(workload, device("avx512vnni"))["pages"] == "system"
-
-
-def test_weights_that_fill_huge_pages_are_the_same_weights_there() -> None:
-    workload = Workload.parse("matmul m=1 n=1024 k=2048 act=f32 weight=u8:2048")
-    schedule = GEMV.default(workload, device("avx512vnni")).as_dict()
-    constants = [data.operands(workload, 0)[1]]
-    system, huge = (
-        GEMV.pack(workload, Schedule.of(**(schedule | {"pages": p})), constants) for p in ("system", "huge")
-    )
-    for expected, found in zip(system, huge, strict=True):
-        np.testing.assert_array_equal(expected, found)
-        assert found.nbytes < HUGE or found.ctypes.data % HUGE == 0
-    assert any(found.nbytes >= HUGE for found in huge)

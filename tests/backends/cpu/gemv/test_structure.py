@@ -123,6 +123,20 @@ def test_a_half_table_look_up_takes_six_instructions_a_line(text: str, unroll: i
         assert sum(line.startswith("vpaddw") for line in loop) <= 2 * look_ups + widening
 
 
+@pytest.mark.parametrize(("isa", "instruction", "most"), [("avx512", "vpermb", 8.5), ("avx512bw", "vpshufb", 5.0)])
+def test_a_look_up_of_three_digits_takes_few_instructions(isa: str, instruction: str, most: float) -> None:
+    """One ``vpermb`` (or two ``vpshufb``, of which one is the sign) for 192 weights, two additions, a shift; no spills,
+    and as many loads of weights as the layout has lines: five for eight look-ups."""
+    needs("triplets", isa)
+    emitted = assembly(TERNARY, algorithm="triplets", isa=isa, tile=256, unroll=1, blocks=2)
+    for loop in hot_loops(emitted, instruction):
+        look_ups = sum(line.startswith(instruction) for line in loop)
+        assert len(loop) <= most * look_ups
+        assert not [line for line in loop if _SPILL.match(line) or line.startswith("call")]
+        loads = sum(bool(re.match(r"vmovdq\w+\s+-?\w*\(", line)) for line in loop)
+        assert loads * 8 <= 5 * look_ups
+
+
 def test_float16_scales_are_converted_by_one_instruction() -> None:
     needs("integer", "avx2")
     assert "vcvtph2ps" in assembly(U4, algorithm="integer", isa="avx2")

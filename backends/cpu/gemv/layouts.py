@@ -4,7 +4,8 @@ Fields (``integer``, ``dequantise``): byte j of row r in a 64-byte line of 16 ro
 the codes of k = 4·f + j for each field f. Planes (``lut``): the four bits of plane p of four neighbouring k are
 a nibble, an index into the table of these four activations; the low nibble of byte j of row r is the quad
 k = 4·j …, the high nibble the quad 16 elements later (``vpermb``, 16 rows a line); or every byte is another row,
-the low nibble its first quad and the high nibble its second (``pshufb``, 32 rows a line).
+the low nibble its first quad and the high nibble its second (``pshufb``, 32 rows a line). Half tables (``mirror``,
+``triplets``): every byte is another row, too, those of a block's two halves in turn.
 """
 
 from __future__ import annotations

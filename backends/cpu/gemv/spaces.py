@@ -51,6 +51,9 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
 NARROW_SUMS = (("lut", "avx512bw"), ("lut", "avx2"))
 """Pairs whose 16-bit sums do not hold eight planes."""
 
+LOADED = (("triplets", "portable"),)
+"""Pairs that load entry by entry, which takes LLVM long."""
+
 MOST_MIRRORED_PLANES = 3
 """Bit planes that ``mirror`` is tried with. A plane takes it six instructions for 512 weights, and dot products of
 whole nibbles take 16: three planes take a little more, but have fewer bytes to read."""
@@ -185,7 +188,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     m, n = workload["m"], workload["n"]
     algorithm, isa, tile = _untuned_loop(workload, device)
     plan = _plan(workload, algorithm, isa)
-    sums = plan.parts * plan.accumulators
+    sums = plan.parts * (plan.accumulators + 2 * plan.is_triplets)  # of these, indices and signs stay as well
     batch = max(b for b in (1, 2, 4) if b == 1 or (b <= m and b * sums <= _registers(isa)))
     products, largest = plan.parts * plan.step_products, _largest_body(algorithm, isa)
 
@@ -245,7 +248,7 @@ def _registers(isa: str) -> int:
 
 def _largest_body(algorithm: str, isa: str) -> int:
     """Line and row pairs of an unrolled loop body at most."""
-    return _LARGEST_SHUFFLED_BODY if (algorithm, isa) in NARROW_SUMS else _LARGEST_BODY
+    return _LARGEST_SHUFFLED_BODY if (algorithm, isa) in NARROW_SUMS + LOADED else _LARGEST_BODY
 
 
 def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:
@@ -257,11 +260,12 @@ def _isas_of(algorithm: str, choices: list[tuple[str, str]]) -> Constraint:
 def _shape_of(workload: Workload, algorithm: str, isa: str) -> Constraint:
     plan = _plan(workload, algorithm, isa)
     registers, largest = _registers(isa), _largest_body(algorithm, isa)
+    shortest = "unroll * blocks * batch" if (algorithm, isa) in LOADED else "unroll"
     return Constraint(
         f"algorithm != '{algorithm}' or isa != '{isa}' or (tile % ({plan.block_rows} * blocks) == 0"
         f" and {plan.steps} % unroll == 0"
         f" and (blocks * batch == 1 or blocks * batch * {plan.parts * plan.accumulators} <= {registers})"
-        f" and (unroll == 1 or unroll * blocks * batch * {plan.parts * plan.step_products} <= {largest}))",
+        f" and ({shortest} == 1 or unroll * blocks * batch * {plan.parts * plan.step_products} <= {largest}))",
         "whole lines and steps, sums in registers, a loop body of bounded size",
     )
 

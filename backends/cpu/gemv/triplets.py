@@ -98,7 +98,7 @@ class Triplets(HalfTables):
         store(indices, 0, index, size)
         found = []
         for place in places:
-            for row in range(size):
+            with T.serial(size) as row:
                 store(entries, row, self.prepared.values[place + T.Cast("int32", indices[row])], 1)
             found.append(load(entries, 0, size))
         return found

@@ -52,7 +52,7 @@ def test_weights_that_fill_huge_pages_are_the_same_weights_there(text: str) -> N
     device = backend.device(DeviceText.parse("cpu"))
     family, schedule = backend.family(workload, device), backend.default(workload, device).as_dict()
     assert schedule["pages"] == "system"
-    choices = {p.name: p.choices for p in backend.space(workload, device).parameters}["pages"]
+    choices = backend.space(workload, device).choices["pages"]
     assert choices == ("system", "huge")
     operands = data.operands(workload, 0)
     constants = [value for value, tensor in zip(operands, workload.operands, strict=True) if tensor.constant]

@@ -96,6 +96,18 @@ def test_a_dot_product_sums_four_weights_a_lane_without_shifts(text: str) -> Non
     assert shifts <= (fields - 1) * groups
 
 
+@pytest.mark.parametrize("text", [U4, U2, U1])
+def test_a_dot_product_reads_each_packed_byte_once(text: str) -> None:
+    """A line of 64 bytes is one load and ``fields`` dot products; activations are single words, broadcast."""
+    needs("integer", "avx512")
+    fields = 8 // Workload.parse(text)["weight"].bits
+    loops = hot_loops(assembly(text, algorithm="integer", isa="avx512", tile=256, unroll=2), "vpdpbusd")
+    assert loops
+    for loop in loops:
+        lines = sum(bool(re.match(r"vmovdqu\w+\s+[-\w]*\((?!%rsp).*%zmm\d+$", line)) for line in loop)
+        assert lines * fields == sum(line.startswith("vpdpbusd") for line in loop)
+
+
 @pytest.mark.parametrize(("text", "bits"), [(U4, 4), (U2, 2), (U1, 1)])
 def test_a_look_up_serves_four_weights_a_byte(text: str, bits: int) -> None:
     """Each 64-byte line of indices takes two look-ups, two dot products and one load."""

@@ -13,7 +13,8 @@ from fettle.backends.host.models import Machine, MappedKernel
 from fettle.backends.pim.device import NAME
 from fettle.backends.pim.lut import mapping
 from fettle.backends.pim.lut.model import Sram, read_sram
-from fettle.graph.errors import Unsupported
+from fettle.backends.pim.lut.program import simulate
+from fettle.backends.pim.lut.trace import read
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
@@ -53,7 +54,13 @@ class SramMachine(Machine):
         return SramKernel(mapping.LutKernel(workload, _sram(device), schedule))
 
     def time_trace(self, device: Device, lines: Iterable[str]) -> Simulation:
-        raise Unsupported(f"{device} runs no command traces: its arrays work in lockstep")
+        """Time the commands of a product.
+
+        Raises:
+            InvalidArgument: see :func:`trace.read`.
+        """
+        sram = _sram(device)
+        return simulate(read(lines, sram), sram, Schedule())
 
 
 @attrs.frozen(eq=False)
@@ -72,7 +79,7 @@ class SramKernel(MappedKernel):
         return self.lut.report(None if inputs is None else inputs[0])
 
     def trace(self) -> tuple[str, ...]:
-        raise Unsupported(f"{PRESET} has no command trace: its arrays work in lockstep")
+        return self.lut.trace()
 
 
 def _sram(device: Device) -> Sram:

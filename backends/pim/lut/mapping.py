@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import attrs
@@ -9,8 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Simulation, Space, Value
-from fettle.backends.pim.lut.model import Lookups, Sram, Widths, count, indices
-from fettle.backends.pim.mapping import HOST_ELEMENTS_PER_NS, Array
+from fettle.backends.pim.lut.model import (
+    ACCUMULATE,
+    BUILD,
+    CONVERT,
+    FETCH,
+    SCALE,
+    Lookups,
+    Sram,
+    Widths,
+    add,
+    count,
+    indices,
+    log2_up,
+)
+from fettle.backends.pim.lut.program import STORED, Program, Steps, simulate
+from fettle.backends.pim.lut.trace import write
+from fettle.backends.pim.mapping import Array
 from fettle.backends.rounding import ceil_div
 from fettle.graph.formats import PER_ROW
 from fettle.graph.prepared import PreparedFormat
@@ -111,7 +127,7 @@ class LutKernel:
         (weight,) = constants
         n, k = weight.shape
         groups = weight.format.groups(k)
-        centred = np.zeros((n, groups * weight.group), np.float32)
+        centred = np.zeros((n, groups * self.widths.group), np.float32)
         centred[:, :k] = weight.centred(dtype=np.float32)
         return centred.reshape(n, groups, -1).transpose(1, 2, 0).copy(), weight.scales.astype(np.float32).T.copy()
 
@@ -125,105 +141,97 @@ class LutKernel:
         groups, group, n = weights.shape
         codes, x_scales = quantise(inputs[0].astype(np.float64), group, bits)
         m = codes.shape[0]
-        patterns = indices(codes, width, bits).reshape(m, groups, group // width, bits)
+        many, missing = self.widths.tables, self.widths.tables * width - group
+        weights = np.pad(weights, ((0, 0), (0, missing), (0, 0)))
+        patterns = indices(_whole_tables(codes, self.widths), width, bits).reshape(m, groups, many, bits)
         signs = np.left_shift(1, np.arange(bits)) * np.where(np.arange(bits) == bits - 1, -1, 1)
         chosen = (np.arange(2**width)[:, None] >> np.arange(width) & 1).astype(np.float32)
         result = np.zeros((m, n))
         for g in range(groups):
-            tables = chosen @ weights[g].reshape(group // width, width, n)  # [tables, 2^width, n]
-            counts = np.zeros((m, group // width, 2**width), np.float32)
+            tables = chosen @ weights[g].reshape(many, width, n)  # [tables, 2^width, n]
+            counts = np.zeros((m, many, 2**width), np.float32)
             for plane in range(bits):
-                np.add.at(counts, (*np.indices((m, group // width)), patterns[:, g, :, plane]), signs[plane])
+                np.add.at(counts, (*np.indices((m, many)), patterns[:, g, :, plane]), signs[plane])
             sums = counts.reshape(m, -1).astype(np.float64) @ tables.reshape(-1, n).astype(np.float64)
             result += sums * scales[g] * x_scales[:, g : g + 1]
         out[...] = result.reshape(out.shape).astype(out.dtype)
 
-    def lookups(self, x: Array) -> Lookups:
-        """Look-ups counted from activations ``[m, k]``."""
-        w = self.widths
-        codes, _ = quantise(x.astype(np.float64), w.group, w.activation)
-        return count(indices(codes, w.inputs, w.activation), w, int(self.schedule["batch"]), self.sram.patterns)
-
     def report(self, x: Array | None = None) -> Simulation:
         """Cycles for given activations, or for random ones as the correctness gate draws them."""
-        sram, traffic = self.sram, self.workload.nbytes
-        lookups = self.lookups(self._sample() if x is None else x)
-        reused = lookups.reused if self.schedule["reuse"] else 0
-        besides = self._cycles_besides_lookups()
-        compute = besides + self._lookup_cycles(lookups, reused)
-        loading = traffic / sram.dram_bytes_per_ns / sram.clock_ns
-        cycles = int(np.ceil(max(compute, loading)))
-        return Simulation(
-            cycles=cycles,
-            seconds=cycles * sram.clock_ns * 1e-9,
-            schedule=self.schedule,
-            commands=(
-                ("build", self._tables_built),
-                ("lookup", lookups.fetches),
-                ("reused", reused),
-                ("convert", self._conversions),
-            ),
-            dram_bytes=int(traffic),
-            energy=self._joules(compute),
-            counters=(
-                ("compute_cycles", int(np.ceil(compute))),
-                ("load_cycles", int(np.ceil(loading))),
-                ("reuse_saving", round(1.0 - compute / (besides + self._lookup_cycles(lookups, 0)), 4)),
-            ),
+        return simulate(self._program(self._lookups(x)), self.sram, self.schedule)
+
+    def trace(self) -> tuple[str, ...]:
+        """The commands for random activations: for each slice of K batch by batch of rows, scale group by group."""
+        lookups = self._lookups(None)
+        batches = range(len(lookups.reused))
+        phases = [
+            [
+                (f"batch {b} group {g}", self._steps(lookups, range(b, b + 1), range(g, g + 1)))
+                for b in batches
+                for g in groups
+            ]
+            for groups in self._slices
+        ]
+        return write(self._program(lookups), phases)
+
+    def _lookups(self, x: Array | None) -> Lookups:
+        """Look-ups counted from activations ``[m, k]``, by batch of rows and scale group."""
+        w = self.widths
+        if x is None:
+            tensor, rng = self.workload.operands[0], np.random.default_rng(_SAMPLE_SEED)
+            x = np.asarray(self.workload.spec.sample(self.workload.values, tensor, rng))
+        codes, _ = quantise(x.astype(np.float64), w.group, w.activation)
+        patterns = indices(_whole_tables(codes, w), w.inputs, w.activation)
+        return count(patterns, int(self.schedule["batch"]), self.sram.patterns).in_groups(w.tables)
+
+    def _program(self, lookups: Lookups) -> Program:
+        """Everything, added up over batches and groups."""
+        workload, split = self.workload, int(self.schedule["split_k"])
+        m, n, k = (int(workload[name]) for name in "mnk")
+        x, *weights = (tensor.nbytes for tensor in workload.operands)
+        in_arrays = self.schedule["conversion"] == IN_ARRAYS
+        return Program(
+            widths=self.widths,
+            arrays=min(self.sram.arrays, ceil_div(n * split, self.sram.bitlines)),
+            batch=int(self.schedule["batch"]),
+            moved={"weights": sum(weights), "x": x, STORED: workload.result.nbytes},
+            feed=m * k,
+            host=0 if in_arrays else m * n * self._groups,
+            slices=tuple(self._steps(lookups, range(len(lookups.reused)), groups) for groups in self._slices),
+            merge={ACCUMULATE: m * log2_up(split)} if in_arrays and split > 1 else {},
         )
-
-    def _sample(self) -> Array:
-        tensor, rng = self.workload.operands[0], np.random.default_rng(_SAMPLE_SEED)
-        return np.asarray(self.workload.spec.sample(self.workload.values, tensor, rng))
-
-    @property
-    def _split(self) -> int:
-        """Bitlines that share an output."""
-        return int(self.schedule["split_k"])
-
-    @property
-    def _rounds(self) -> int:
-        """How often it is a bitline's turn."""
-        return ceil_div(self.workload["n"] * self._split, self.sram.arrays * self.sram.bitlines)
-
-    @property
-    def _tables_built(self) -> int:
-        tables = self._groups * ceil_div(self.widths.group, self.widths.inputs)
-        return ceil_div(self.workload["m"], int(self.schedule["batch"])) * tables
 
     @property
     def _groups(self) -> int:
         return int(self.workload["weight"].groups(self.workload["k"]))
 
     @property
-    def _conversions(self) -> int:
-        """Sums of a scale group that each output converts."""
-        return self._groups * int(self.workload["m"])
+    def _slices(self) -> list[range]:
+        """Scale groups of each of the bitlines that share an output."""
+        split = int(self.schedule["split_k"])
+        ends = [self._groups * number // split for number in range(split + 1)]
+        return [range(*pair) for pair in itertools.pairwise(ends)]
 
-    @property
-    def _feed_cycles(self) -> float:
-        """Activations on their way to all arrays."""
-        return float(self.workload["m"] * self.workload["k"] * self.widths.activation / 8 / self.sram.broadcast_bytes)
+    def _steps(self, lookups: Lookups, batches: range, groups: range) -> Steps:
+        """What a bitline does for some batches of rows and some scale groups.
 
-    def _lookup_cycles(self, lookups: Lookups, reused: int) -> float:
-        work = (lookups.fetches - reused) * self.widths.entry + lookups.adds
-        return work * self._rounds / self._split
-
-    def _cycles_besides_lookups(self) -> float:
-        """Tables, the sums of bitlines that share an output, conversion, and activations on their way."""
-        w = self.widths
-        build = self._tables_built * w.build * self._rounds / self._split
-        merge = (self._split - 1).bit_length() * self.workload["m"] * (w.accumulator + 1) * self._rounds
+        Bitlines that have several outputs do it for one after the other.
+        """
+        part = np.s_[batches.start : batches.stop, groups.start : groups.stop]
+        adds = lookups.adds[part].sum(axis=(0, 1)).tolist()
+        reused = int(lookups.reused[part].sum()) if self.schedule["reuse"] else 0
+        batch = int(self.schedule["batch"])
+        rows = min(batches.stop * batch, self.workload["m"]) - batches.start * batch
+        steps = {BUILD: len(batches) * len(groups) * self.widths.tables, FETCH: sum(adds) - reused}
+        steps |= {add(plane): number for plane, number in enumerate(adds)}
         if self.schedule["conversion"] == IN_ARRAYS:
-            convert = self._conversions * w.convert * self._rounds / self._split
-        else:
-            elements = self._conversions * self.workload["n"]
-            moved = elements * w.accumulator / 8 / self.sram.broadcast_bytes
-            convert = moved + elements / HOST_ELEMENTS_PER_NS / self.sram.clock_ns
-        return float(build + merge + convert + self._feed_cycles)
+            steps |= dict.fromkeys((CONVERT, SCALE, ACCUMULATE), rows * len(groups))
+        outputs = ceil_div(self.workload["n"] * len(self._slices), self.sram.arrays * self.sram.bitlines)
+        return {name: number * outputs for name, number in steps.items() if number}
 
-    def _joules(self, compute: float) -> float:
-        used = min(self.sram.arrays, ceil_div(self.workload["n"] * self._split, self.sram.bitlines))
-        constants = self.sram.energy_pj
-        picojoules = used * (compute * constants["compute_cycle"] + self._feed_cycles * constants["access_cycle"])
-        return float(picojoules + self.workload.nbytes * constants["dram_byte"]) * 1e-12
+
+def _whole_tables(codes: NDArray[np.int64], widths: Widths) -> NDArray[np.int64]:
+    """Codes ``[m, groups · group]`` with zeros behind each scale group that does not fill its last table."""
+    groups = codes.reshape(len(codes), -1, widths.group)
+    missing = widths.tables * widths.inputs - widths.group
+    return np.pad(groups, ((0, 0), (0, 0), (0, missing))).reshape(len(codes), -1)

@@ -35,6 +35,13 @@ from numpy.typing import NDArray
 
 _MANTISSA, _SCALE_MANTISSA = 24, 11
 
+BUILD, FETCH, ADD, CONVERT, SCALE, ACCUMULATE = "BUILD", "FETCH", "ADD", "CONVERT", "SCALE", "ACCUMULATE"
+
+
+def add(plane: int) -> str:
+    """The name of the step that adds an entry at a bit plane."""
+    return f"{ADD} bit={plane}"
+
 
 @attrs.frozen
 class Sram:
@@ -93,20 +100,22 @@ class Widths:
         return self.weight + self.activation + log2_up(self.group)
 
     @property
-    def build(self) -> int:
-        """Cycles to build a table."""
-        return ((1 << self.inputs) - self.inputs - 1) * (self.entry + 1)
-
-    def add(self, plane: int) -> int:
-        """Cycles to add an entry at a bit plane."""
-        return self.accumulator - plane + 1
+    def tables(self) -> int:
+        """Of a scale group; the last may have fewer inputs."""
+        return -(-self.group // self.inputs)
 
     @property
-    def convert(self) -> int:
-        """Cycles to make the sum of a scale group a float, scale it and accumulate it, in the arrays."""
+    def cycles(self) -> Mapping[str, int]:
+        """Of every step, by the name it has in a trace."""
         a = self.accumulator
-        scale = _SCALE_MANTISSA**2 + 5 * _SCALE_MANTISSA - 2
-        return a + a * log2_up(a) + scale + _MANTISSA * log2_up(_MANTISSA) + _MANTISSA + 1
+        return {
+            BUILD: ((1 << self.inputs) - self.inputs - 1) * (self.entry + 1),
+            FETCH: self.entry,
+            **{add(plane): a - plane + 1 for plane in range(self.activation)},
+            CONVERT: a + a * log2_up(a),
+            SCALE: _SCALE_MANTISSA**2 + 5 * _SCALE_MANTISSA - 2,
+            ACCUMULATE: _MANTISSA * log2_up(_MANTISSA) + _MANTISSA + 1,
+        }
 
     def rows(self, batch: int) -> int:
         """Wordlines of a bitline: weights of a table, table, operands, and per row of x an integer and a float sum."""
@@ -114,52 +123,54 @@ class Widths:
         return self.inputs * self.weight + table + self.entry + batch * (self.accumulator + 32)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Lookups:
-    """Look-ups counted from activations, over all rows of x and tables of one bitline.
+    """Look-ups counted from activations, by batch of rows of x and by table.
 
     Attributes:
-        total: with every pattern.
-        adds: cycles of the additions, pattern 0 left out.
-        fetches: of all patterns but 0; ``reused`` of them find their entry in an operand register.
+        adds: ``[batches, tables, bits]``: of all patterns but 0, by bit plane.
+        reused: ``[batches, tables]``: how many of them find their entry in an operand register.
     """
 
-    total: int
-    fetches: int
-    reused: int
-    adds: int
+    adds: NDArray[np.int64]
+    reused: NDArray[np.int64]
+
+    def in_groups(self, tables: int) -> Lookups:
+        """Added up over the so many tables of each scale group: ``[batches, groups, …]``."""
+        batches, every, bits = self.adds.shape
+        adds = self.adds.reshape(batches, every // tables, tables, bits)
+        return Lookups(adds.sum(axis=2), self.reused.reshape(adds.shape[:3]).sum(axis=2))
 
 
-def indices(codes: NDArray[np.integer], inputs: int, bits: int) -> NDArray[np.int64]:
-    """Patterns ``[m, tables, bits]`` of two's complement activations ``[m, k]``, k a multiple of ``inputs``."""
+def indices(codes: NDArray[np.integer], inputs: int, bits: int) -> NDArray[np.uint8]:
+    """Patterns ``[m, tables, bits]`` of two's complement activations ``[m, k]``: k a multiple of ``inputs``, and of
+    either at most 8."""
     m, k = codes.shape
-    unsigned = codes.astype(np.int64) & ((1 << bits) - 1)
-    planes = (unsigned.reshape(m, k // inputs, inputs, 1) >> np.arange(bits)) & 1
-    return np.asarray((planes << np.arange(inputs)[:, None]).sum(axis=2))
+    unsigned = codes.astype(np.uint8) & np.uint8((1 << bits) - 1)
+    planes = (unsigned.reshape(m, k // inputs, inputs, 1) >> np.arange(bits, dtype=np.uint8)) & 1
+    return np.asarray((planes << np.arange(inputs, dtype=np.uint8)[:, None]).sum(axis=2, dtype=np.uint8))
 
 
-def count(patterns: NDArray[np.int64], widths: Widths, batch: int, registers: int) -> Lookups:
+def count(patterns: NDArray[np.integer], batch: int, registers: int) -> Lookups:
     """Count the look-ups of ``[m, tables, bits]`` patterns.
 
     Rows of x that are worked on together follow each other at a table, bit plane by bit plane. An operand register is
     replaced in turn (first in, first out); all are empty when a table is built.
     """
     m, tables, bits = patterns.shape
-    cost = np.array([widths.add(plane) for plane in range(bits)])
-    adds = int(((patterns != 0) * cost).sum())
-    fetches = int((patterns != 0).sum())
-    reused = 0
-    for first in range(0, m, batch):
-        # [tables, look-ups in order]
-        order = patterns[first : first + batch].transpose(1, 2, 0).reshape(tables, -1)
-        held = np.full((tables, registers), -1, np.int64)
-        oldest = np.zeros(tables, np.int64)
-        everyone = np.arange(tables)
-        for step in range(order.shape[1]):
-            wanted = order[:, step]
-            found = (held == wanted[:, None]).any(axis=1)
-            reused += int((found & (wanted != 0)).sum())
-            new = everyone[~found & (wanted != 0)]
-            held[new, oldest[new]] = wanted[new]
-            oldest[new] = (oldest[new] + 1) % registers
-    return Lookups(m * tables * bits, fetches, reused, adds)
+    batches = -(-m // batch)
+    padded = np.zeros((batches * batch, tables, bits), np.int16)  # rows that are not there look up nothing
+    padded[:m] = patterns
+    rows = padded.reshape(batches, batch, tables, bits)
+    adds = (rows != 0).sum(axis=1)
+    order = rows.transpose(0, 2, 3, 1).reshape(batches * tables, bits * batch)
+    held = np.full((batches * tables, registers), -1, np.int16)
+    oldest = np.zeros(batches * tables, np.intp)
+    reused = np.zeros(batches * tables, np.int64)
+    for wanted in order.T:
+        found = (held == wanted[:, None]).any(axis=1)
+        reused += found & (wanted != 0)
+        (new,) = np.nonzero(~found & (wanted != 0))
+        held[new, oldest[new]] = wanted[new]
+        oldest[new] = (oldest[new] + 1) % registers
+    return Lookups(adds, reused.reshape(batches, tables))

@@ -20,7 +20,7 @@ from fettle.backends.api import (
     Value,
 )
 from fettle.backends.host.models import Machine, MappedKernel
-from fettle.backends.npu.ethos import networks, vela
+from fettle.backends.npu.ethos import networks, systems, vela
 from fettle.backends.npu.ethos.session import EstimateExecutor
 from fettle.backends.npu.family import NAME
 from fettle.graph.errors import Unsupported
@@ -37,17 +37,17 @@ class EthosMachine(Machine):
     toolchain: ClassVar[str] = "vela"
 
     def presets(self) -> tuple[str, ...]:
-        return vela.PRESETS
+        return systems.PRESETS
 
     def usable(self) -> bool:
         return vela.is_installed()
 
     def device(self, text: DeviceText) -> Device:
-        return vela.parse_ethos(NAME, text)
+        return systems.parse_ethos(NAME, text)
 
     def roofs(self, device: Device) -> tuple[Roof, ...]:
         """All multiply-accumulate units busy in every cycle."""
-        return (Roof("peak:i8", vela.peak(device)),)
+        return (Roof("peak:i8", systems.peak(device)),)
 
     def unsupported(self, workload: Workload, device: Device) -> str:
         if not vela.is_installed():
@@ -55,10 +55,10 @@ class EthosMachine(Machine):
         return networks.unsupported(workload)
 
     def space(self, workload: Workload, device: Device) -> Space:
-        return vela.space(workload)
+        return vela.space(workload, device)
 
     def textbook(self, workload: Workload, device: Device, given: Mapping[str, Value]) -> dict[str, Value]:
-        return vela.textbook(workload)
+        return vela.textbook(workload, device)
 
     def bound(self, workload: Workload, device: Device, profile: Profile) -> Bound:
         (peak,) = profile.roofs

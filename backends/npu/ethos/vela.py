@@ -13,31 +13,10 @@ from pathlib import Path
 
 import attrs
 
-from fettle.backends.api import Basis, Device, DeviceText, Parameter, Schedule, Simulation, Space, Value
-from fettle.backends.npu.ethos import networks
-from fettle.graph.errors import BuildFailure, InvalidDevice
+from fettle.backends.api import Basis, Device, Parameter, Schedule, Simulation, Space, Value
+from fettle.backends.npu.ethos import networks, systems
+from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
-
-_SYSTEMS = {
-    "u55": ("Ethos_U55_High_End_Embedded", 0.5e9),
-    "u65": ("Ethos_U65_High_End", 1e9),
-    "u85": ("Ethos_U85_SYS_DRAM_Mid", 1e9),
-}
-_MEMORIES = {
-    "u55": ("Shared_Sram", "Sram_Only"),
-    "u65": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
-    "u85": ("Dedicated_Sram", "Shared_Sram", "Sram_Only", "Dedicated_Sram_256KB", "Dedicated_Sram_512KB"),
-}
-"""System configuration with its clock in Hz, and memory modes of each generation, as in Vela's own ``Arm/vela.ini``;
-the first mode is the default."""
-
-_ACCELERATORS = {
-    "u55": (32, 64, 128, 256),
-    "u65": (256, 512),
-    "u85": (128, 256, 512, 1024, 2048),
-}
-
-PRESETS = tuple(f"ethos-{family}-{macs}" for family, sizes in _ACCELERATORS.items() for macs in sizes)
 
 _SWITCHES = {
     "cascading": "--disable-cascading",
@@ -49,25 +28,8 @@ _SWITCHES = {
 _TIMEOUT = 120.0
 
 
-def parse_ethos(backend: str, text: DeviceText) -> Device:
-    """``npu:ethos-u85-256[,memory=MODE]``.
-
-    Raises:
-        InvalidDevice: unknown option or memory mode.
-    """
-    family = text.preset.split("-")[1]
-    memory = text.only("memory").get("memory", _MEMORIES[family][0])
-    if memory not in _MEMORIES[family]:
-        raise InvalidDevice(
-            f"memory={memory[:40]} is no memory mode here", hint=f"modes: {' '.join(_MEMORIES[family])}"
-        )
-    limits = {"memory": memory} if memory != _MEMORIES[family][0] else {}
-    facts = {"model": "vela", "system": _SYSTEMS[family][0]}
-    return Device(backend, text.preset, tuple(facts.items()), tuple(limits.items()), label=f"estimated {text.preset}")
-
-
-def space(workload: Workload) -> Space:
-    """Vela's options, and the choices in writing the network."""
+def space(workload: Workload, device: Device) -> Space:
+    """Vela's options, the choices in writing the network, and what the device leaves open."""
     parameters, constraints = networks.choices(workload)
     options = (
         Parameter("optimise", ("Performance", "Size")),
@@ -76,18 +38,18 @@ def space(workload: Workload) -> Space:
         Parameter("block_dependency", (0, 1, 2, 3)),
         *(Parameter(name, (False, True)) for name in _SWITCHES),
     )
-    return Space((*parameters, *options), constraints)
+    return Space((*systems.choices(device), *parameters, *options), constraints)
 
 
-def textbook(workload: Workload) -> dict[str, Value]:
-    """Vela's own defaults; ``arena`` 0 is the memory mode's size."""
+def textbook(workload: Workload, device: Device) -> dict[str, Value]:
+    """Vela's own defaults on the usual system; ``arena`` 0 is the memory mode's size."""
     defaults: dict[str, Value] = {
         "optimise": "Performance",
         "allocator": "HillClimb",
         "arena": 0,
         "block_dependency": 3,
     }
-    return {**networks.textbook(workload), **defaults, **dict.fromkeys(_SWITCHES, True)}
+    return {**systems.textbook(device), **networks.textbook(workload), **defaults, **dict.fromkeys(_SWITCHES, True)}
 
 
 @attrs.frozen
@@ -108,23 +70,16 @@ def is_installed() -> bool:
     return util.find_spec("ethosu") is not None and util.find_spec("ethosu.vela") is not None
 
 
-def peak(device: Device) -> float:
-    """Operations a second of all multiply-accumulate units."""
-    _, family, macs = device.preset.split("-")
-    return 2.0 * int(macs) * _SYSTEMS[family][1]
-
-
 def compile_network(network: bytes, device: Device, schedule: Schedule) -> Compiled:
     """Run Vela in a process of its own: it may take seconds, and exits on what it does not like.
 
     Raises:
         BuildFailure: Vela failed, or left operators to the CPU.
     """
-    family = device.preset.split("-")[1]
+    accelerator, system, memory = systems.configuration(device, schedule)
     words = [
         *(sys.executable, "-m", "ethosu.vela", "network.tflite", "--output-dir", "out", "--config", "Arm/vela.ini"),
-        *("--accelerator-config", device.preset, "--system-config", str(device.fact("system"))),
-        *("--memory-mode", str(device.limit("memory", _MEMORIES[family][0]))),
+        *("--accelerator-config", accelerator, "--system-config", system, "--memory-mode", memory),
         *("--optimise", str(schedule["optimise"]), "--tensor-allocator", str(schedule["allocator"])),
         *("--max-block-dependency", str(schedule["block_dependency"])),
         *(flag for name, flag in _SWITCHES.items() if not schedule[name]),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -53,6 +54,46 @@ def test_vela_estimates(text: str, device: str, schedule: dict[str, Value], leas
     assert result.energy is None
 
 
+OPEN = {
+    "npu:ethos-u55": ({32, 64, 128, 256}, {"Shared_Sram", "Sram_Only"}),
+    "npu:ethos-u65": ({256, 512}, 6),
+    "npu:ethos-u85": ({128, 256, 512, 1024, 2048}, 6),
+    "npu:ethos-u85,memory=Sram_Only": ({128, 256, 512, 1024, 2048}, None),
+    "npu:ethos-u85-1024": (None, 6),
+    "npu:ethos-u85-1024,memory=Dedicated_Sram": (None, None),
+}
+"""What devices leave open: units, and memory modes (or how many)."""
+
+
+@pytest.mark.parametrize("text", OPEN)
+def test_a_schedule_says_what_the_device_leaves_open(text: str) -> None:
+    pytest.importorskip("ethosu.vela")
+    units, modes = OPEN[text]
+    backend, device = resolve_device(text)
+    workload = Workload.parse(PRODUCT)
+    choices = {parameter.name: parameter.choices for parameter in backend.space(workload, device).parameters}
+    assert set(choices.get("accelerator", ())) == (units or set())
+    found = set(choices.get("memory", ()))
+    assert found == modes if isinstance(modes, set) else len(found) == (modes or 0)
+    assert backend.default(workload, device).as_dict().keys() == choices.keys()
+
+
+def test_a_system_is_the_same_whether_device_or_schedule_say_it() -> None:
+    said = {"accelerator": 128, "memory": "Sram_Only"}
+    of_schedule = simulate(PRODUCT, "npu:ethos-u55", said)
+    of_device = simulate(PRODUCT, "npu:ethos-u55-128,memory=Sram_Only")
+    assert said.items() <= of_schedule.schedule.as_dict().items()
+    assert said.keys().isdisjoint(of_device.schedule.as_dict())
+    assert attrs.evolve(of_schedule, schedule=of_device.schedule) == of_device
+
+
+def test_no_mapping_of_a_family_beats_its_largest_accelerator() -> None:
+    backend, family = resolve_device("npu:ethos-u85")
+    _, largest = resolve_device("npu:ethos-u85-2048")
+    (roof,), (same,) = (backend.profile(device).roofs for device in (family, largest))
+    assert roof.value == same.value == 2 * 2048 * 1e9
+
+
 def test_a_split_product_keeps_its_weights_and_adds_operators() -> None:
     whole = simulate(PRODUCT, "npu:ethos-u85-256")
     halves = simulate(PRODUCT, "npu:ethos-u85-256", {"split": 2})
@@ -82,6 +123,10 @@ def test_what_vela_is_not_given() -> None:
         assert "exponents of its own" in backend.supports(product, device).reason
     with pytest.raises(Unsupported, match="takes matmul"):
         backend.simulate(Workload.parse("softmax rows=8 cols=8 act=f32"), device, {})
+    with pytest.raises(InvalidArgument, match="no parameter 'accelerator'"):
+        backend.simulate(Workload.parse(PRODUCT), device, {"accelerator": 512})
+    with pytest.raises(InvalidArgument, match="accelerator"):
+        backend.simulate(Workload.parse(PRODUCT), resolve_device("npu:ethos-u85")[1], {"accelerator": 32})
     with pytest.raises(InvalidArgument, match="optimise"):
         backend.simulate(Workload.parse(PRODUCT), device, {"optimise": "Both"})
     with pytest.raises(Unsupported, match="compiles itself"):
@@ -151,7 +196,16 @@ def test_tuning_keeps_the_compiled_file_and_calls_its_time_an_estimate(tmp_path:
             backend.load(artifact)
 
 
-@pytest.mark.parametrize("text", ["npu:ethos-u99-256", "npu:ethos-u55-256,memory=Tape", "npu:ethos-u55-256,rows=3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "npu:ethos-u99-256",
+        "npu:ethos-u55-256,memory=Tape",
+        "npu:ethos-u55,memory=Dedicated_Sram",
+        "npu:ethos",
+        "npu:ethos-u55-256,rows=3",
+    ],
+)
 def test_wrong_devices_are_refused(text: str) -> None:
     with pytest.raises(InvalidDevice):
         resolve_device(text)

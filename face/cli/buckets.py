@@ -9,7 +9,7 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption
-from fettle.cli.output import print_json, stdout
+from fettle.cli.output import print_json, print_table
 from fettle.cli.simulate import parse_workload
 from fettle.graph.errors import InvalidArgument
 from fettle.search.buckets import length_buckets
@@ -44,7 +44,13 @@ def buckets(
     table = Table(field, "loss", "schedule", title=f"{len(wanted)} lengths, {len(found)} schedules")
     for bucket in found:
         table.add_row(" ".join(map(str, bucket.lengths)), f"{100 * bucket.loss:.1f} %", str(bucket.schedule))
-    stdout.print(table)
+    print_table(
+        table,
+        folded=(
+            field,
+            "schedule",
+        ),
+    )
 
 
 def _numbers(text: str) -> list[int]:

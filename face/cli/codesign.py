@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import joules, print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, print_table, seconds
 from fettle.cli.simulate import parse_workload
 from fettle.graph.errors import InvalidArgument, Unsupported
 
@@ -61,7 +61,7 @@ def codesign(
     table = Table("device", "time", "area (proxy)", "energy", title=title)
     for design in best:
         table.add_row(design.device, seconds(design.seconds), f"{design.mm2:.3g} mm²", joules(design.joules))
-    stdout.print(table)
+    print_table(table, folded=("device",))
 
 
 def _fixed(text: str, known: tuple[str, ...]) -> dict[str, int | str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fettle.backends.registry import backend_names, get_backend, resolve_device, usable_backends
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import plain, print_json, stderr, stdout
+from fettle.cli.output import plain, print_json, print_table, stderr, stdout
 from fettle.graph.errors import FettleError
 
 if TYPE_CHECKING:
@@ -107,4 +107,4 @@ def backends(json: JsonOption = False) -> None:
         table.add_column(heading)
     for name, module, present, problem in rows:
         table.add_row(name, module, problem or ", ".join(present) or "none")
-    stdout.print(table)
+    print_table(table, folded=("devices here",))

@@ -47,11 +47,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False, default=str), flush=True)
 
 
-def print_table(table: Table, folded: Sequence[str], empty: str = "") -> None:
+def print_table(table: Table, folded: Sequence[str] = (), empty: str = "") -> None:
     """A table whose columns stay whole, but for those with the ``folded`` headings.
 
-    Where a terminal is too narrow for that, lines that give each figure after its heading. A table without rows is
-    said in words: ``empty``.
+    Where a terminal is too narrow for that, lines that give each figure after its heading, and nothing of empty cells.
+    A table without rows is said in words: ``empty``.
     """
     if empty and not table.rows:
         stdout.print(empty, highlight=False)
@@ -72,7 +72,7 @@ def print_table(table: Table, folded: Sequence[str], empty: str = "") -> None:
     headings = [str(column.header) for column in table.columns]
     for name, *cells in zip(*(column.cells for column in table.columns), strict=True):
         stdout.print(name, style="bold", highlight=False)
-        figures = "; ".join(f"{heading} {cell}" for heading, cell in zip(headings[1:], cells, strict=True))
+        figures = "; ".join(f"{heading} {cell}" for heading, cell in zip(headings[1:], cells, strict=True) if str(cell))
         stdout.print(Padding(figures, (0, 0, 0, 2)), highlight=False)
 
 

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from fettle.cli.options import DimOption, JsonOption, parse_dims
-from fettle.cli.output import joules, print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, print_table, seconds, stdout
 from fettle.graph.errors import InvalidArgument
 from fettle.search.placement import assign
 from fettle.search.placement.costs import CostTable, Link, Place, parse_places
@@ -122,17 +121,19 @@ def _report(table: CostTable) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any], names: list[str]) -> None:
-    columns = [f"{number}: {name}" for number, name in enumerate(names, 1)]
-    title = f"{report['graph']}: seconds on each device, and the number of the one that each way of placing chooses"
-    table = Table("operator", "×", "op/byte", *columns, "rule", "greedy", "exact", title=title)
+    title = f"{report['graph']}: time on each device, and which one each way of placing chooses"
+    numbers = [f"on {number}" for number in range(1, len(names) + 1)]
+    table = Table("operator", "×", "op/byte", *numbers, *report["totals"], title=title, title_justify="left")
     for row in report["operators"]:
         times = [seconds(row["seconds"][name]) for name in names]
-        places = [str(names.index(row[way]) + 1) for way in ("rule", "greedy", "exact")]
+        places = [str(names.index(row[way]) + 1) for way in report["totals"]]
         table.add_row(row["name"], str(row["count"]), f"{row['ops_per_byte']:.2f}", *times, *places)
+    print_table(table, folded=("operator",))
+    for number, name in enumerate(names, 1):
+        stdout.print(f"{number}: {name}", highlight=False)
     for way, total in report["totals"].items():
-        note = f"{seconds(total['seconds'])}, {joules(total['energy_j'])}, {total['over_exact']:.3f} of exact"
-        table.add_row(Text(way, "bold"), "", "", note)
-    stdout.print(table)
+        costs = f"{seconds(total['seconds'])}, {joules(total['energy_j'])}, {total['over_exact']:.3f} of exact"
+        stdout.print(f"{way}: {costs}", highlight=False)
 
 
 def _print_interleaving(decoder: str, context: int, rows: Sequence[Interleaving], json: bool) -> None:
@@ -152,7 +153,8 @@ def _print_interleaving(decoder: str, context: int, rows: Sequence[Interleaving]
     if json:
         print_json({"decoder": decoder, "context": context, "interleaving": found})
         return
-    table = Table(*found[0], title=f"{decoder}, context {context}")
+    headings = ("batch", "processor only", "naive", "two halves", "interleaved", "gain", "paper")
+    table = Table(*headings, title=f"{decoder}, context {context}", title_justify="left")
     for row in found:
         table.add_row(*(seconds(value) if name.endswith("_s") else f"{value:.3g}" for name, value in row.items()))
-    stdout.print(table)
+    print_table(table)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import DONE, FAILED, print_json, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, print_json, print_table, seconds, stderr, stdout
 from fettle.graph.errors import InvalidArgument, NotFound
 from fettle.graph.memory import plan as planner
 from fettle.graph.memory.buffers import lower_bound, read_buffers
@@ -49,7 +49,7 @@ def plan(
         table = Table("id", "offset", "size", title=f"{len(buffers)} buffers, peak {found.peak:,} B")
         for buffer in buffers:
             table.add_row(buffer.id, f"{found.offsets[buffer.id]:,}", f"{buffer.size:,}")
-        stdout.print(table)
+        print_table(table, folded=("id",))
         stdout.print(f"found by {found.method} in {seconds(found.seconds)}")
     if not found.fits:
         why = f"at least {lower_bound(buffers):,} B live at once" if found.proved else "no plan was found in time"

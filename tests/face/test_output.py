@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from fettle.cli import output
+from fettle.cli import output, place, plan
 
 WORKLOAD = "elementwise shape=60x7 act=f32 expr=round(x0/0.05000000074505806)+120.0+silu(x1) out=u8"
 FIGURE = "a figure of 28 columns: 12 µs"
@@ -56,3 +58,25 @@ def test_a_short_text_that_may_be_folded_takes_no_more_columns_than_it_has() -> 
     table = Table("node", "time")
     table.add_row("Add", "1 µs")
     assert "│ Add  │ 1 µs │" in printed(table, "node", 40)
+
+
+def test_lines_of_a_narrow_terminal_leave_out_empty_cells() -> None:
+    table = Table("shape", "time", "of roof", "error")
+    table.add_row("A", "12 µs", "", "0.001")
+    assert printed(table, "shape", 20).split() == ["A", "time", "12", "µs;", "error", "0.001"]
+
+
+def test_placements_and_plans_are_whole_tables_in_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell goes over two lines, so that each operator and buffer has one."""
+    console = Console(file=(file := io.StringIO()), width=80)
+    for module in (output, place, plan):
+        monkeypatch.setattr(module, "stdout", console)
+    place.place("decoder:gpt2-xl,batch=16", "cpu,gpu", json=False)
+    (tmp_path / "buffers.csv").write_text("id,lower,upper,size\nfirst,0,2,64\nsecond,1,3,32\n")
+    with pytest.raises(typer.Exit):
+        plan.plan(tmp_path / "buffers.csv", 128, 5.0, json=False)
+    lines = file.getvalue().splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert [row[0] for row in rows] == ["qkv", "attention", "projection", "up", "down", "head", "first", "second"]
+    assert all(all(row) for row in rows)
+    assert lines[lines.index("1: cpu") + 2].startswith("rule: ")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import SeedOption
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, seconds, stderr, stdout
+from fettle.cli.output import print_json, print_table, seconds, stderr
 from fettle.graph.errors import InvalidArgument
 
 
@@ -52,4 +52,10 @@ def compile_candidates(
         failures = ", ".join(f"{count} {outcome}" for outcome, count in row.failures) or "–"
         built = f"{row.built}/{row.tried}"
         table.add_row(row.workload, built, str(row.spilling), failures, seconds(row.median_s), seconds(row.slowest_s))
-    stdout.print(table)
+    print_table(
+        table,
+        folded=(
+            "workload",
+            "failures",
+        ),
+    )

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fettle.cli.benches.options import ForceOption, RoundsOption, SeedOption, ShapesOption, ThreadsOption, TrialsOption
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import print_json, seconds, stderr, stdout
+from fettle.cli.output import print_json, print_table, seconds, stderr
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import InvalidArgument
 
@@ -115,8 +115,8 @@ def _run(
         print_json({"bench": name, "device": machine, "peers": versions(), **found})
         return
     for goal in goals:
-        stdout.print(_details(goal.name, [row for row in rows if row.name == goal.name]))
-    stdout.print(_verdicts(machine, rows))
+        print_table(_details(goal.name, [row for row in rows if row.name == goal.name]), folded=("who",))
+    print_table(_verdicts(machine, rows), folded=("work",))
 
 
 def _details(title: str, rows: Sequence[Row]) -> Table:
@@ -145,8 +145,8 @@ def _case(table: Table, threads: int, case: CaseResult) -> None:
     )
     for peer in case.peers:
         table.add_row(
-            "",
-            "",
+            case.label,
+            str(threads),
             f"{peer.name}: {peer.missing}" if peer.missing else f"{peer.name}{_spent(peer.effort)}",
             seconds(peer.seconds),
             _number(peer.ratio, ".2f"),
@@ -154,6 +154,7 @@ def _case(table: Table, threads: int, case: CaseResult) -> None:
             _number(peer.bits_per_weight, ".3f"),
             _number(peer.normalised_error, ".1e"),
         )
+    table.add_section()
 
 
 def _spent(effort: Effort | None) -> str:

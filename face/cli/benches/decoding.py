@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import joules, print_json, seconds, stdout
+from fettle.cli.output import joules, print_json, print_table, seconds, stdout
 
 
 def decoding(
@@ -31,11 +31,12 @@ def decoding(
         )
         return
     names = [b.name for b in rows[0].baselines]
-    table = Table("decoder", "token", "energy", *(f"over {n}: time, energy" for n in names), title=devices)
+    title = f"{devices}: a token, and time and energy saved over others"
+    table = Table("decoder", "time", "energy", *(f"over {n}" for n in names), title=title, title_justify="left")
     for row in rows:
         ratios = [f"{b.speedup:.1f}x, {b.energy_ratio:.0f}x" for b in row.baselines]
         table.add_row(row.decoder, seconds(row.seconds), joules(row.joules), *ratios)
-    stdout.print(table)
+    print_table(table, folded=("decoder",))
     paper = {name: f"{low}–{high}x" for name, (low, high) in paper_ranges().items()}
     stdout.print("cpu and gpu are rooflines, which no machine beats; gpu-eager adds 10 µs a kernel")
     for baseline, measured in (("cpu", "Xeon"), ("gpu", "T4")):

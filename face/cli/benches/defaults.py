@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, seconds, stdout
+from fettle.cli.output import print_json, print_table, seconds
 
 
 def defaults(
@@ -36,4 +36,10 @@ def defaults(
     for row in rows:
         share = "not measured" if row.share is None else f"{row.share:.3f}"
         table.add_row(row.workload, str(row.trials), seconds(row.best_s), row.folder, seconds(row.default_s), share)
-    stdout.print(table)
+    print_table(
+        table,
+        folded=(
+            "workload",
+            "recorded",
+        ),
+    )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, stderr, stdout
+from fettle.cli.output import print_json, print_table, stderr
 
 
 def fronts(
@@ -41,4 +41,10 @@ def fronts(
     for row in rows:
         shares = (f"{share:.3f} ± {error:.3f}" for share, error in zip(row.shares, row.errors, strict=True))
         table.add_row(row.space, row.searcher, str(row.sources), *shares)
-    stdout.print(table)
+    print_table(
+        table,
+        folded=(
+            "recording",
+            "searcher",
+        ),
+    )

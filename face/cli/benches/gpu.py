@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import RoundsOption
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import print_json, seconds, stderr, stdout
+from fettle.cli.output import print_json, print_table, seconds, stderr
 from fettle.graph.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -63,9 +63,15 @@ def _show(device: str, rows: Sequence[GpuRow], json: bool) -> None:
         table.add_row(row.workload, "ours, tuned" if row.tuned else "ours, default", seconds(row.seconds), row.reason,
                       _error(row.error_ratio), seconds(row.bound_s))  # fmt: skip
         for peer in row.peers:
-            table.add_row("", peer.name, seconds(peer.seconds), peer.reason or _ratio(row.seconds, peer.seconds),
-                          _error(peer.error_ratio), "")  # fmt: skip
-    stdout.print(table)
+            ratio = peer.reason or _ratio(row.seconds, peer.seconds)
+            table.add_row(row.workload, peer.name, seconds(peer.seconds), ratio, _error(peer.error_ratio), "")
+    print_table(
+        table,
+        folded=(
+            "workload",
+            "ratio",
+        ),
+    )
 
 
 def _line(row: GpuRow) -> str:

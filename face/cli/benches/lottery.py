@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
-from fettle.cli.output import INTERRUPTED, print_json, stderr, stdout
+from fettle.cli.output import INTERRUPTED, print_json, print_table, stderr, stdout
 from fettle.graph.errors import InvalidArgument
 
 
@@ -64,7 +64,7 @@ def lottery(
                 table.add_column(heading, justify="right")
             for s in (s for s in standings if s.budget == budget):
                 table.add_row(s.sampler, *(f"{v:.3f}" for v in (s.low, s.median, s.high)), f"{100 * s.wins:.0f} %")
-            stdout.print(table)
+            print_table(table, folded=("sampler",))
         for name, why in game.missing.items():
             stdout.print(f"{name}: {why}", highlight=False)
     if interrupted:

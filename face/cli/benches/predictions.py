@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, stdout
+from fettle.cli.output import print_json, print_table
 
 
 def predictions(
@@ -35,4 +35,10 @@ def predictions(
     for row in rows:
         figures = (str(row.trials), f"{row.spearman:.2f}", f"{100 * row.error:.0f} %", f"{row.picks:.2f}")
         table.add_row(row.folder, row.workload, *figures)
-    stdout.print(table)
+    print_table(
+        table,
+        folded=(
+            "recorded",
+            "workload",
+        ),
+    )

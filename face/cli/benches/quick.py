@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import RoundsOption, SeedOption
 from fettle.cli.options import DeviceOption, JsonOption
-from fettle.cli.output import print_json, seconds, stderr, stdout
+from fettle.cli.output import print_json, print_table, seconds, stderr, stdout
 
 
 def quick(
@@ -47,7 +47,7 @@ def quick(
         print_json({"bench": "quick", "device": device, "aim": AIM, "mean_share": mean_share(rows), "rows": found})
         return
     table = Table()
-    for heading in ("workload", "default", f"{trials} trials", "quick", "trials", "search", "share", ""):
+    for heading in ("workload", "default", f"{trials} trials", "quick", "trials", "search", "share", "verdict"):
         table.add_column(heading)
     for row in rows:
         table.add_row(
@@ -58,5 +58,5 @@ def quick(
             f"{100 * row.share:.1f} %",
             "same schedule" if row.same else "pass" if row.met else "MISS",
         )
-    stdout.print(table)
+    print_table(table, folded=("workload",))
     stdout.print(f"geometric mean {100 * mean_share(rows):.1f} %, aim {100 * AIM:.0f} % each")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, stderr, stdout
+from fettle.cli.output import print_json, print_table, stderr
 from fettle.search.samplers import DEFAULT, SAMPLERS
 
 
@@ -50,4 +50,4 @@ def schedule(
     for policy, marks in means.items():
         table.add_row(policy, *(f"{ratio:.4f}" for ratio in marks.values()))
     table.add_row("ahead", *(f"{ahead:+.4f} ± {half:.4f}" for ahead, half in leads.values()))
-    stdout.print(table)
+    print_table(table)

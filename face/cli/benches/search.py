@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fettle.cli.benches.options import recordings_in
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, stderr, stdout
+from fettle.cli.output import print_json, print_table, stderr, stdout
 
 if TYPE_CHECKING:
     from fettle.bench.newdevice import NewDevice
@@ -59,11 +59,11 @@ def search(
         print_json(_as_json(report, placed, costs, marks, seeds))
         return
     for space in (None, *report.spaces):
-        stdout.print(_means(report, space, seeds))
+        print_table(_means(report, space, seeds), folded=("searcher",))
     if placed:
-        stdout.print(_new_devices(placed, references))
+        print_table(_new_devices(placed, references), folded=("device",))
     if costs:
-        stdout.print(_overheads(costs))
+        print_table(_overheads(costs))
     for mark in marks:
         stdout.print(f"{'pass' if mark.met else 'MISS'}  {mark.aim}: {mark.value:.3f}, aim {mark.target:.3f}")
     for name, why in report.missing.items():

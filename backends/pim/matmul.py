@@ -47,7 +47,7 @@ class MatmulFamily(Family):
         v = workload.values
         stored = v["weight"] if v["weight"] is not None else v["rhs"]
         if v["act"].kind not in _ACTS or v["out"] != v["act"]:
-            return "units take bf16 or f16 activations and return them"
+            return "units take bf16 or f16 activations and return them (8-bit weights: act=bf16 weight=u8:row)"
         if v["epilogue"] is not None:
             return "units have no epilogue"
         if v["invariant"]:

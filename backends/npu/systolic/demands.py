@@ -42,6 +42,12 @@ class Demands:
         none = np.zeros(len(dram), np.int64)
         return cls(dram, np.zeros_like(dram), work, none, none)
 
+    def commands(self, runs: int) -> tuple[tuple[str, int], ...]:
+        """How many commands a trace of so many runs has; what is asked of the vector unit belongs to a ``compute``."""
+        moved = np.count_nonzero(np.stack((self.dram, self.near)), axis=(0, 1))
+        counts = {"load": moved[:LOADED].sum(), "compute": len(self.work), "store": moved[LOADED:].sum()}
+        return tuple((name, runs * int(count)) for name, count in counts.items())
+
     def durations(self, hardware: Systolic, sharers: int, split: int | None = None) -> Ints:
         """Cycles of DMA, array, vector unit, DMA: ``[tiles, 4]``, the columns of :mod:`timeline`.
 

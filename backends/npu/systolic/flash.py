@@ -178,7 +178,7 @@ class MappedAttention:
     def simulation(self, *, trace: bool = False) -> Simulation:
         """The report."""
         s, c, costs = self.shape, energy_constants(), self.costs
-        array, operations, _, loaded, spilled, result = (int(x) for x in costs.sum(axis=0))
+        array, operations, blocks, loaded, spilled, result = (int(x) for x in costs.sum(axis=0))
         cycles = int(self.events[-1, timeline.STORED])
         dram = s.problems * (loaded + spilled + result)
         seen = sum(len(step.rows) * len(step.keys) for step in self.steps() if step.walk == 1)
@@ -189,6 +189,7 @@ class MappedAttention:
             "compute_cycles": s.problems * array,
             "array_busy": round(s.problems * array / (cycles * self.hardware.arrays), 6),
             "passes": cascade.passes(self.cascade),
+            "blocks": s.problems * blocks,
             "spilled_bytes": 2 * s.problems * spilled,
             "scratchpad_bytes": self.scratchpad.peak,
         }
@@ -196,7 +197,7 @@ class MappedAttention:
             cycles=cycles,
             seconds=self.hardware.seconds(cycles),
             schedule=self.schedule,
-            commands=(("tiles", s.problems * len(costs)), ("blocks", s.problems * int(costs[:, 2].sum()))),
+            commands=self.demands.commands(s.problems),
             dram_bytes=dram,
             energy=1e-12 * picojoules,
             counters=tuple(counters.items()),

@@ -9,7 +9,7 @@ import numpy as np
 
 from fettle.backends.api import Bound, Schedule, Simulation, Space, Value
 from fettle.backends.npu.family import Array, Call, Family
-from fettle.backends.npu.systolic import execute, folds, program, residency, tiling, timeline
+from fettle.backends.npu.systolic import execute, folds, residency, tiling, timeline
 from fettle.backends.npu.systolic import trace as trace_file
 from fettle.backends.npu.systolic.demands import TRAFFIC
 from fettle.backends.npu.systolic.gemm import Gemm
@@ -73,11 +73,6 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
     """The report of a mapped product."""
     batch, shards = mapped.product.batch, len(mapped.shards)
     steps = mapped.steps(mapped.shards[0])
-    commands = {
-        "load": batch * shards * int(steps[:, [program.LOAD_X, program.LOAD_W, program.LOAD_Y]].sum()),
-        "compute": batch * shards * len(steps),
-        "store": batch * shards * int((steps[:, program.STORE] > 0).sum()),
-    }
     moved = dict(zip(TRAFFIC, mapped.dram_traffic.tolist(), strict=True))
     read = dict(zip(residency.OPERANDS, mapped.array_traffic.tolist(), strict=True))
     counters = {
@@ -91,7 +86,7 @@ def simulation(mapped: Gemm, *, trace: bool = False) -> Simulation:
         cycles=mapped.cycles,
         seconds=mapped.hardware.seconds(mapped.cycles),
         schedule=mapped.schedule,
-        commands=tuple(commands.items()),
+        commands=mapped.demands(steps).commands(batch * shards),
         dram_bytes=mapped.dram_bytes,
         energy=mapped.energy,
         counters=tuple(counters.items()),

@@ -78,7 +78,7 @@ class VectorFamily(Family):
             cycles=cycles,
             seconds=hardware.seconds(cycles),
             schedule=schedule,
-            commands=(("tiles", len(heights)),),
+            commands=tuple(dict.fromkeys(("load", "compute", "store"), len(heights)).items()),
             dram_bytes=workload.nbytes,
             energy=1e-12 * picojoules,
             counters=(("vector_cycles", int(demands.work.sum())),),

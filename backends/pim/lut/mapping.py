@@ -46,7 +46,7 @@ def unsupported(workload: Workload, sram: Sram) -> str:
     v = workload.values
     weight = v["weight"]
     if weight is None or not weight.is_quantised or weight.is_binary_coded or weight.kind in ("tern", "bip1"):
-        return "tables are made of quantised weights, u1 to u8"
+        return "tables are made of quantised weights with scales, u1 to u8, as in act=bf16 weight=u8:row"
     if isinstance(v["act"], PreparedFormat):
         return "the arrays take activations that nobody has prepared"
     if v["epilogue"] is not None:

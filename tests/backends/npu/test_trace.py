@@ -47,7 +47,9 @@ def test_a_trace_read_back_takes_the_same(text: str, device: str) -> None:
     for number in np.random.default_rng(0).integers(0, 1 << 30, 8).tolist():
         schedule, result, again = traced(text, device, number)
         assert (again.cycles, again.dram_bytes) == (result.cycles, result.dram_bytes), schedule
-        assert dict(again.commands)["compute"] == sum(line.startswith("COMPUTE") for line in result.trace)
+        assert again.commands == result.commands
+        for name, count in again.commands:
+            assert count == sum(line.startswith(name.upper()) for line in result.trace)
 
 
 def moved(m: int, n: int, k: int, schedule: Schedule) -> Counter[str]:

@@ -44,13 +44,7 @@ def buckets(
     table = Table(field, "loss", "schedule", title=f"{len(wanted)} lengths, {len(found)} schedules")
     for bucket in found:
         table.add_row(" ".join(map(str, bucket.lengths)), f"{100 * bucket.loss:.1f} %", str(bucket.schedule))
-    print_table(
-        table,
-        folded=(
-            field,
-            "schedule",
-        ),
-    )
+    print_table(table, folded=(field, "schedule"))
 
 
 def _numbers(text: str) -> list[int]:

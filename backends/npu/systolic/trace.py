@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from fettle.backends.api import Simulation
+from fettle.backends.host.lines import take_lines
 from fettle.backends.npu.systolic import timeline
 from fettle.backends.npu.systolic.demands import LOADED, TRAFFIC, Demands, Ints
 from fettle.backends.npu.systolic.hardware import Systolic
@@ -68,12 +69,7 @@ def time(lines: Iterable[str], hardware: Systolic) -> Simulation:
         InvalidArgument: a malformed line, or no tile.
     """
     reader = _Reader()
-    for number, line in enumerate(lines, start=1):
-        if words := line.split("#", 1)[0].split():
-            try:
-                reader.take(words)
-            except InvalidArgument as error:
-                raise InvalidArgument(f"line {number} of the trace, {line.strip()[:80]!r}: {error.message}") from None
+    take_lines(lines, reader.take)
     demands = reader.demands()
     durations = demands.durations(hardware, 1)
     events = np.asarray(timeline.run(durations, 1, hardware.latency, reader.buffers == 2))

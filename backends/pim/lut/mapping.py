@@ -142,7 +142,8 @@ class LutKernel:
         codes, x_scales = quantise(inputs[0].astype(np.float64), group, bits)
         m = codes.shape[0]
         many, missing = self.widths.tables, self.widths.tables * width - group
-        weights = np.pad(weights, ((0, 0), (0, missing), (0, 0)))
+        if missing:
+            weights = np.pad(weights, ((0, 0), (0, missing), (0, 0)))
         patterns = indices(_whole_tables(codes, self.widths), width, bits).reshape(m, groups, many, bits)
         signs = np.left_shift(1, np.arange(bits)) * np.where(np.arange(bits) == bits - 1, -1, 1)
         chosen = (np.arange(2**width)[:, None] >> np.arange(width) & 1).astype(np.float32)

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
+from fettle.backends.host.lines import take_lines
 from fettle.backends.pim.lut.model import ADD, FETCH, Sram, Widths
 from fettle.backends.pim.lut.program import FEED, HOST, LOADED, STORED, Program, Steps
 from fettle.graph.errors import InvalidArgument
@@ -72,12 +73,7 @@ def read(lines: Iterable[str], sram: Sram) -> Program:
         InvalidArgument: a malformed line, sizes that the device does not have, or a trace that ends too early.
     """
     reader = _Reader(sram)
-    for number, line in enumerate(lines, start=1):
-        if words := line.split("#", 1)[0].split():
-            try:
-                reader.take(words)
-            except InvalidArgument as error:
-                raise InvalidArgument(f"line {number} of the trace, {line.strip()[:80]!r}: {error.message}") from None
+    take_lines(lines, reader.take)
     return reader.program()
 
 

@@ -52,10 +52,4 @@ def compile_candidates(
         failures = ", ".join(f"{count} {outcome}" for outcome, count in row.failures) or "–"
         built = f"{row.built}/{row.tried}"
         table.add_row(row.workload, built, str(row.spilling), failures, seconds(row.median_s), seconds(row.slowest_s))
-    print_table(
-        table,
-        folded=(
-            "workload",
-            "failures",
-        ),
-    )
+    print_table(table, folded=("workload", "failures"))

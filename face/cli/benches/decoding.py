@@ -31,7 +31,7 @@ def decoding(
         )
         return
     names = [b.name for b in rows[0].baselines]
-    title = f"{devices}: a token, and time and energy saved over others"
+    title = f"{devices}: a token; times as fast, and as frugal, as others"
     table = Table("decoder", "time", "energy", *(f"over {n}" for n in names), title=title, title_justify="left")
     for row in rows:
         ratios = [f"{b.speedup:.1f}x, {b.energy_ratio:.0f}x" for b in row.baselines]

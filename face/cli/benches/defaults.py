@@ -36,10 +36,4 @@ def defaults(
     for row in rows:
         share = "not measured" if row.share is None else f"{row.share:.3f}"
         table.add_row(row.workload, str(row.trials), seconds(row.best_s), row.folder, seconds(row.default_s), share)
-    print_table(
-        table,
-        folded=(
-            "workload",
-            "recorded",
-        ),
-    )
+    print_table(table, folded=("workload", "recorded"))

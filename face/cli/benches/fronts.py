@@ -41,10 +41,4 @@ def fronts(
     for row in rows:
         shares = (f"{share:.3f} ± {error:.3f}" for share, error in zip(row.shares, row.errors, strict=True))
         table.add_row(row.space, row.searcher, str(row.sources), *shares)
-    print_table(
-        table,
-        folded=(
-            "recording",
-            "searcher",
-        ),
-    )
+    print_table(table, folded=("recording", "searcher"))

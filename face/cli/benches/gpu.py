@@ -65,13 +65,7 @@ def _show(device: str, rows: Sequence[GpuRow], json: bool) -> None:
         for peer in row.peers:
             ratio = peer.reason or _ratio(row.seconds, peer.seconds)
             table.add_row(row.workload, peer.name, seconds(peer.seconds), ratio, _error(peer.error_ratio), "")
-    print_table(
-        table,
-        folded=(
-            "workload",
-            "ratio",
-        ),
-    )
+    print_table(table, folded=("workload", "ratio"))
 
 
 def _line(row: GpuRow) -> str:

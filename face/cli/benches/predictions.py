@@ -35,10 +35,4 @@ def predictions(
     for row in rows:
         figures = (str(row.trials), f"{row.spearman:.2f}", f"{100 * row.error:.0f} %", f"{row.picks:.2f}")
         table.add_row(row.folder, row.workload, *figures)
-    print_table(
-        table,
-        folded=(
-            "recorded",
-            "workload",
-        ),
-    )
+    print_table(table, folded=("recorded", "workload"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TypeVar
 
 import attrs
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
+Real = TypeVar("Real", Array, Single)
 
 _ROOT5 = math.sqrt(5.0)
 _JITTER = 1e-6
@@ -66,21 +68,37 @@ class Hyperparameters:
         """Length scales of half the unit cube's diagonal: neighbours are alike, opposite corners are not."""
         return cls(np.full(columns, 4.0 / max(columns, 1)), 1.0, _START_NOISE)
 
+    def scaled(self, features: Array) -> Array:
+        """[points, columns] in units of the length scales."""
+        return np.asarray(features * np.sqrt(self.scales), np.float64)
+
     def kernel(self, one: Array, two: Array) -> Array:
         """Prior covariance of the Matérn part, [len(one), len(two)]."""
-        roots = np.sqrt(self.scales)
-        a, b = one * roots, two * roots
-        squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * (a @ b.T)
-        np.maximum(squared, 0.0, out=squared)
-        distance = np.sqrt(squared)
-        distance *= _ROOT5
-        result = np.exp(-distance)
-        squared *= 5.0 / 3.0
-        squared += distance
-        squared += 1.0
-        result *= squared
-        result *= self.variance
-        return np.asarray(result, np.float64)
+        a, b = self.scaled(one), self.scaled(two)
+        return _matern(a, b, (b * b).sum(axis=1), self.variance)
+
+
+def _matern(one: Real, two: Real, two_squared: Real, variance: float) -> Real:
+    """Covariance of scaled places, [len(one), len(two)], in their precision.
+
+    Args:
+        two_squared: [len(two)], squared lengths.
+    """
+    squared = one @ two.T
+    squared *= -2.0
+    squared += (one * one).sum(axis=1)[:, None]
+    squared += two_squared
+    np.maximum(squared, 0.0, out=squared)
+    distance = np.sqrt(squared)
+    distance *= _ROOT5
+    squared *= 5.0 / 3.0
+    squared += distance
+    squared += 1.0
+    np.negative(distance, out=distance)
+    np.exp(distance, out=distance)
+    distance *= squared
+    distance *= variance
+    return distance
 
 
 def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperparameters:
@@ -97,11 +115,14 @@ def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperp
     first = Hyperparameters.initial(columns)
     start = np.log(np.concatenate([first.scales, [first.variance, first.noise]]))
     deviation = np.array([_SCALE_DEVIATION] * columns + [_VARIANCE_DEVIATION, _NOISE_DEVIATION])
-    squared = np.stack([(c[:, None] - c) ** 2 for c in features.T]).reshape(columns, -1)
+    rows, others = np.tril_indices(len(features))
+    pairs = rows * len(features) + others
+    squared = np.stack([(c[rows] - c[others]) ** 2 for c in features.T])
     fixed, centred = _trend_part(trend, targets)
+    fixed = fixed.ravel()[pairs]
 
     def loss(logs: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_likelihood(logs, squared, centred, fixed)
+        value, gradient = _negative_log_likelihood(logs, pairs, squared, fixed, centred)
         away = (logs - start) / deviation
         return value + 0.5 * float(away @ away), gradient + away / deviation
 
@@ -111,31 +132,40 @@ def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperp
     return Hyperparameters(scales, float(variance), float(noise))
 
 
-def _negative_log_likelihood(logs: Array, squared: Array, targets: Array, fixed: Array) -> tuple[float, Array]:
+def _negative_log_likelihood(
+    logs: Array, pairs: NDArray[np.intp], squared: Array, fixed: Array, targets: Array
+) -> tuple[float, Array]:
     """Of the logarithms of scales, variance and noise, up to a constant, and its gradient.
 
+    All matrices are symmetric, so only their lower triangles are computed.
+
     Args:
-        squared: [columns, trials²], squared differences.
-        fixed: [trials, trials], covariance that does not depend on ``logs``.
+        pairs: where the lower triangle's elements are in the whole matrix, row after row.
+        squared: [columns, pairs], squared differences.
+        fixed: [pairs], covariance that does not depend on ``logs``.
     """
+    from scipy.linalg.lapack import dpotri
+
     n = len(targets)
     scales, variance, noise = np.exp(logs[:-2]), math.exp(logs[-2]), math.exp(logs[-1])
-    r2 = (scales @ squared).reshape(n, n)
-    r = np.sqrt(r2)
-    decay = np.exp(-_ROOT5 * r)
-    matern = (1.0 + _ROOT5 * r + 5.0 / 3.0 * r2) * decay
-    covariance = variance * matern + fixed
+    r2 = scales @ squared
+    r = _ROOT5 * np.sqrt(r2)
+    decay = np.exp(-r)
+    matern = (1.0 + r + 5.0 / 3.0 * r2) * decay
+    covariance = np.zeros((n, n))
+    covariance.ravel()[pairs] = variance * matern + fixed
     covariance[np.diag_indices(n)] += noise + _JITTER
-    lower = np.linalg.cholesky(covariance)
-    inverse = np.linalg.inv(covariance)
-    weights = inverse @ targets
-    value = 0.5 * float(targets @ weights) + float(np.log(np.diag(lower)).sum())
-    slope = 0.5 * (inverse - np.outer(weights, weights))
-    by_r2 = slope * variance * (-5.0 / 6.0) * (1.0 + _ROOT5 * r) * decay
+    lower = np.linalg.cholesky(covariance)  # reads the lower triangle
+    inverse = np.tril(dpotri(lower, lower=1)[0])
+    weights = inverse @ targets + targets @ inverse - inverse.diagonal() * targets
+    value = 0.5 * float(targets @ weights) + float(np.log(lower.diagonal()).sum())
+    slope = inverse - np.outer(weights, weights)  # by an element and the one across the diagonal
+    slope[np.diag_indices(n)] *= 0.5
+    slopes = slope.ravel()[pairs]
     gradient = np.empty_like(logs)
-    gradient[:-2] = scales * (squared @ by_r2.ravel())
-    gradient[-2] = variance * float((slope * matern).sum())
-    gradient[-1] = noise * float(np.trace(slope))
+    gradient[:-2] = scales * (squared @ (slopes * (-5.0 / 6.0 * variance) * (1.0 + r) * decay))
+    gradient[-2] = variance * float(slopes @ matern)
+    gradient[-1] = noise * float(slope.trace())
     return value, gradient
 
 
@@ -162,6 +192,8 @@ class GaussianProcess:
     def __init__(self, hyper: Hyperparameters, pool: Array, trend: Array | None = None) -> None:
         self.hyper = hyper
         self._pool = pool
+        self._places: Single = hyper.scaled(pool).astype(np.float32)
+        self._squared: Single = np.einsum("pc,pc->p", self._places, self._places)
         self._trend = np.empty((len(pool), 0)) if trend is None else trend
         self._x = np.empty((0, pool.shape[1]))
         self._t = np.empty((0, self._trend.shape[1]))
@@ -179,6 +211,7 @@ class GaussianProcess:
     def extend(self, features: Array, trend: Array | None = None) -> None:
         """Add trials (their places; see :meth:`mean` for their targets), [trials, columns] and [trials, sources]."""
         from scipy.linalg import solve_triangular
+        from scipy.linalg.blas import strsm
 
         known, more = len(self._x), len(features)
         t = np.empty((more, 0)) if trend is None else trend
@@ -193,9 +226,10 @@ class GaussianProcess:
         single_left, single_corner = left.astype(np.float32), corner.astype(np.float32)
         width = max(_BLOCK // more, 1)
         for block in (slice(at, at + width) for at in range(0, len(self._pool), width)):
-            covariance = self._covariance(features, t, self._pool[block], self._trend[block])
-            seen = covariance - single_left @ self._whitened[:known, block]
-            rows = solve_triangular(single_corner, seen.astype(np.float32), lower=True, check_finite=False)
+            seen = self._seen(features, t, block)
+            seen -= single_left @ self._whitened[:known, block]
+            # the transposed system, since BLAS solves it where it stands
+            rows = strsm(1.0, single_corner, seen.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
             self._whitened[known : known + more, block] = rows
             left_over = self.variance[block] - np.einsum("tp,tp->p", rows, rows)
             self.variance[block] = np.maximum(left_over, _SMALLEST_VARIANCE)
@@ -205,9 +239,9 @@ class GaussianProcess:
     def pretend(self, at: int) -> GaussianProcess:
         """This one after a trial at a point of the pool whose target is not known: only the variance is less. It
         shares what it knows with this one, so neither may be extended while the other is in use."""
-        place, trend = self._pool[[at]], self._trend[[at]]
         n = self.trials
-        row = self._covariance(place, trend, self._pool, self._trend)[0] - self._whitened[:n, at] @ self._whitened[:n]
+        row = self._seen(self._pool[[at]], self._trend[[at]], slice(None))[0].astype(np.float64)
+        row -= self._whitened[:n, at] @ self._whitened[:n]
         row -= sum((earlier[at] * earlier for earlier in self._pretended), np.zeros(len(row)))
         row /= math.sqrt(self.variance[at] + self.hyper.noise + _JITTER)
         other = copy.copy(self)
@@ -229,6 +263,14 @@ class GaussianProcess:
     def _covariance(self, one: Array, one_trend: Array, two: Array, two_trend: Array) -> Array:
         matern = self.hyper.kernel(one, two)
         return matern + _trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern
+
+    def _seen(self, features: Array, trend: Array, block: slice) -> Single:
+        """Prior covariance of places with a block of the pool."""
+        scaled = self.hyper.scaled(features).astype(np.float32)
+        covariance = _matern(scaled, self._places[block], self._squared[block], self.hyper.variance)
+        if self._trend.shape[1]:
+            covariance += _trend_covariance(trend, self._trend[block]).astype(np.float32)
+        return covariance
 
     def _grow(self, need: int) -> None:
         """Room for so many trials."""

@@ -14,11 +14,13 @@ _BAGS = 4
 """Models whose spread is the uncertainty."""
 
 _ROUNDS = 80
+_TOTAL_RATE = 9.6
+"""Learning rate times rounds."""
+
 _OPTIONS = {
     "objective": "regression",
     "num_leaves": 15,
     "min_data_in_leaf": 4,
-    "learning_rate": 0.12,
     "feature_fraction": 0.8,
     "num_threads": 1,
     "deterministic": True,
@@ -35,17 +37,18 @@ class BoostedTrees:
         self._boosters = tuple(boosters)
 
     @classmethod
-    def fit(cls, features: Array, targets: Array, seed: int, bags: int = _BAGS) -> BoostedTrees:
+    def fit(cls, features: Array, targets: Array, seed: int, bags: int = _BAGS, rounds: int = _ROUNDS) -> BoostedTrees:
         """Learn from [trials, columns] (NaN is missing) and [trials]; the first bag is all of them. With one bag there
         is no spread."""
         import lightgbm
 
         rng = np.random.default_rng(seed)
+        options = _OPTIONS | {"learning_rate": _TOTAL_RATE / rounds}
         boosters = []
         for bag in range(bags):
             rows = np.sort(rng.integers(0, len(targets), len(targets))) if bag else np.arange(len(targets))
             data = lightgbm.Dataset(features[rows], targets[rows])
-            boosters.append(lightgbm.train(_OPTIONS | {"seed": seed + bag}, data, num_boost_round=_ROUNDS))
+            boosters.append(lightgbm.train(options | {"seed": seed + bag}, data, num_boost_round=rounds))
         return cls(boosters)
 
     def predict(self, features: Array) -> tuple[Array, Array]:

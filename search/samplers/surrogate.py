@@ -30,6 +30,10 @@ _FAST = 0.3
 _LEARNED_FROM = 128
 """Length scales are learned from at most so many trials, the better half and the latest."""
 
+_BAGS, _ROUNDS = 3, 60
+"""Of trees that rate a whole pool: fewer than where only trials are predicted, since what they cost is the longest that
+a proposal takes."""
+
 _SMALLEST_STD = 1e-3
 
 
@@ -175,12 +179,12 @@ class TreeSurrogate(Surrogate):
         def columns(places: Places) -> Array:
             return np.concatenate([places.features, places.trend], axis=1)
 
-        trees = BoostedTrees.fit(columns(trials), cut_off(values), seed)
+        trees = BoostedTrees.fit(columns(trials), cut_off(values), seed, _BAGS, _ROUNDS)
         self._mean, self._std = trees.predict(columns(pool))
         self._feasible: Array | float = 1.0
         failed = ~np.isfinite(values)
         if failed.any():
-            share = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed, bags=1)
+            share = BoostedTrees.fit(columns(trials), failed.astype(np.float64), seed, 1, _ROUNDS)
             expected, _ = share.predict(columns(pool))
             self._feasible = np.clip(1.0 - expected, LEAST, 1.0)
 

@@ -16,7 +16,9 @@ from fettle.bench.search import Mark, recorded_devices, same_kernel
 from fettle.bench.sourcefree import best_alone, correlation, model_means
 from fettle.costmodel.columns import ScheduleColumns
 from fettle.costmodel.metrics import spearman
-from fettle.costmodel.newdevice import KnownDevices, says_something
+from fettle.costmodel.newdevice import KnownDevices
+from fettle.search.explore import recorded_trials
+from fettle.search.newdevice import known_times
 
 Array = NDArray[np.float64]
 
@@ -96,11 +98,10 @@ def _place(
     schedules = [recording.schedule(number) for number in range(len(recording.rows))]
     features = ScheduleColumns(recording.space).of(schedules)
     times = _log([row.objective for row in recording.rows])
-    columns = [_log([row.objective if (row := other.find(s)) else None for s in schedules]) for other in others]
-    known = [column for column in columns if says_something(column)]
-    if not known:
+    known = known_times(schedules, [recorded_trials(other) for other in others])
+    if not known.shape[1]:
         return None
-    devices = KnownDevices(features, np.stack(known, axis=1))
+    devices = KnownDevices(features, known)
     chosen = [devices.choose_references(np.random.default_rng(seed), references) for seed in range(seeds)]
 
     def ours(features: Array, worked: list[int], log_times: Array) -> Array:
@@ -111,10 +112,10 @@ def _place(
     best = max(by_model, key=lambda model: by_model[model])
     return NewDevice(
         title,
-        len(known),
+        known.shape[1],
         math.fsum(ranked) / seeds,
         min(ranked),
-        max(_correlation(column, times) for column in known),
+        max(_correlation(column, times) for column in known.T),
         *best_alone(features, times, references, seeds),
         by_model[best],
         best,

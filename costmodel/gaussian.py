@@ -89,7 +89,7 @@ def _matern(one: Real, two: Real, two_squared: Real, variance: float) -> Real:
     squared += (one * one).sum(axis=1)[:, None]
     squared += two_squared
     np.maximum(squared, 0.0, out=squared)
-    distance = np.sqrt(squared)
+    distance: Real = np.sqrt(squared)
     distance *= _ROOT5
     squared *= 5.0 / 3.0
     squared += distance

@@ -50,6 +50,17 @@ def trials_elsewhere(
     return [_trials(found[key], codec.digest(("fettle.source", *key, space.version)), minimise[1:]) for key in largest]
 
 
+def on_other_devices(store: Store, workload: Workload, device: Device, space: Space) -> list[Trials]:
+    """Trials of the very workload and the same parameters on other devices, one entry a device."""
+    found: dict[str, list[Record]] = {}
+    for record in store.records(workload_key=workload.key):
+        candidate = record.candidate
+        same = record.space_version == space.version and candidate.schedule.as_dict().keys() == set(space.names)
+        if same and candidate.device.key != device.key:
+            found.setdefault(candidate.device.key, []).append(record)
+    return [_trials(records, "", ()) for _, records in sorted(found.items())]
+
+
 def grouped(records: Sequence[Record]) -> list[list[Record]]:
     """Valid trials by (workload, device, parameters, mode), the largest group first; each schedule once, the newest.
 

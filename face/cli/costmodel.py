@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import numpy as np
@@ -15,10 +16,16 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import DeviceOption, JsonOption, StoreOption
-from fettle.cli.output import print_json, print_table, stderr
+from fettle.cli.output import print_json, print_table, seconds, stderr
+from fettle.cli.replay import known_elsewhere
+from fettle.costmodel.newdevice import REFERENCES
 from fettle.costmodel.recorded import AnalysedTrials
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
+
+if TYPE_CHECKING:
+    from fettle.backends.api import Record
+    from fettle.search.newdevice import Prediction
 
 app = typer.Typer(help="Judge how well times are predicted; record spaces for that.", no_args_is_help=True)
 
@@ -108,6 +115,74 @@ def report(
         folded=("workload", "device"),
         empty=f"nothing to judge: that takes {LEAST_TRIALS} trials of a workload, of different times",
     )
+
+
+@app.command()
+def predict(
+    workload: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload text.")],
+    device: DeviceOption = "cpu",
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--known",
+            help="A recording of the same kernel on another device, instead of the store's trials there. Repeatable.",
+        ),
+    ] = None,
+    references: Annotated[int, typer.Option(min=2, help="Schedules to measure on the device.")] = REFERENCES,
+    rounds: Annotated[int, typer.Option(min=1, help="Samples of each, taken in turns.")] = 15,
+    fastest: Annotated[int, typer.Option(min=0, help="How many predictions to print; 0: all.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the references and the data.")] = 0,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Predict every schedule's time on a device that is new, from a few measurements there and trials on others.
+
+    Example: fettle costmodel predict recorded --device replay:W7800.json.gz --known A4000.json.gz --known W6600.json.gz
+    """
+    from fettle.backends.spaces import enumerate_space
+    from fettle.bench.recording import record_schedules, require_support
+    from fettle.search.elsewhere import on_other_devices
+    from fettle.search.newdevice import NewDevice
+    from fettle.store.open import open_store
+
+    backend, resolved = resolve_device(device)
+    parsed = Workload.parse(workload)
+    require_support(backend, parsed, resolved)
+    points = enumerate_space(backend.space(parsed, resolved))
+    if known:
+        sources = [known_elsewhere(path, set(points.names), "--known") for path in known]
+    else:
+        with open_store(store) as opened:
+            sources = on_other_devices(opened, parsed, resolved, points.space)
+    new = NewDevice(points, sources)
+    chosen = new.references(seed, references)
+    show = functools.partial(stderr.print, highlight=False)
+    measured = record_schedules(backend, parsed, resolved, chosen, rounds, seed, show)
+    predicted = new.predict(measured)
+    shown = predicted[: fastest or None]
+    if json:
+        report = {"workload": str(parsed), "device": resolved.label, "known_devices": new.known}
+        print_json(report | {"references": [_measured(r) for r in measured], "predicted": [_json(p) for p in shown]})
+        return
+    table = Table(title=f"{len(predicted)} schedules predicted from {new.known} other devices", title_justify="left")
+    for heading in ("", "time", "schedule"):
+        table.add_column(heading)
+    for r in measured:
+        time_s = seconds(r.measurement.time) if r.measurement.ok else r.measurement.outcome.value
+        table.add_row("measured", time_s, str(r.candidate.schedule))
+    for p in shown:
+        table.add_row("predicted", seconds(p.seconds), str(p.schedule))
+    print_table(table, folded=("schedule",), empty="nothing was measured")
+
+
+def _measured(record: Record) -> dict[str, Any]:
+    m = record.measurement
+    schedule, time_s = record.candidate.schedule.as_dict(), m.time if m.ok else None
+    return {"schedule": schedule, "outcome": m.outcome.value, "time_s": time_s}
+
+
+def _json(prediction: Prediction) -> dict[str, Any]:
+    return {"schedule": prediction.schedule.as_dict(), "time_s": prediction.seconds}
 
 
 def _stored(store: str | None, device: str | None) -> Iterator[AnalysedTrials]:

@@ -108,7 +108,8 @@ def replay(
     backend = ReplayBackend()
     device = backend.device(DeviceText(backend.name, str(file)))
     recording = backend.recording(device)
-    known = [_known(path, recording) for path in warm or ()]
+    names = {p.name for p in recording.parameters}
+    known = [known_elsewhere(path, names, "--warm", recording.digest) for path in warm or ()]
     found = explore(backend, Workload.of(OPERATOR), device, evaluations, seed=seed, sampler=sampler, known=known)
     report = Report.of(recording, sampler, found)
     if json:
@@ -117,20 +118,24 @@ def replay(
     stdout.print(report.table(f"{sampler} on {device.label}, {len(recording.rows)} configurations", recording.unit))
 
 
-def _known(path: Path, target: Recording) -> Trials:
+def known_elsewhere(path: Path, names: set[str], option: str, digest: str = "") -> Trials:
     """All rows of another recording, as trials made elsewhere.
+
+    Args:
+        names: of the parameters it must have.
+        option: by which it was given.
+        digest: of the recording that is searched.
 
     Raises:
         InvalidArgument: it has other parameters, or is the very recording that is searched.
         NotFound, ResourceExhausted: see :func:`fettle.backends.replay.files.read_recording`.
     """
     other = read_recording(path)
-    names, wanted = ({p.name for p in r.parameters} for r in (other, target))
-    if names != wanted:
+    if odd := {p.name for p in other.parameters} ^ names:
         raise InvalidArgument(
-            f"{path} has other parameters: {' '.join(sorted(names ^ wanted))[:200]}",
-            hint="--warm takes recordings of the same kernel on other devices",
+            f"{path} has other parameters: {' '.join(sorted(odd))[:200]}",
+            hint=f"{option} takes recordings of the same kernel on other devices",
         )
-    if other.digest == target.digest:
+    if other.digest == digest:
         raise InvalidArgument(f"{path} is the recording to be searched; it would be no search")
     return recorded_trials(other)

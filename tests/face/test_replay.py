@@ -151,6 +151,39 @@ def test_the_cost_model_is_judged_on_the_trials_of_the_store(recording: Path, tm
     assert "log2:d" in names
 
 
+def test_a_new_device_is_predicted_from_ten_measurements(
+    recording: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The times of the other device say all but its speed."""
+    slower = json.loads(gzip.decompress(recording.read_bytes()))
+    for row in slower["results"]:
+        if row["correctness"]:
+            row["measurements"][0]["value"] *= 3.0
+    target = f"replay:{write(tmp_path / 'slower.json', slower)}"
+    words = ("costmodel", "predict", "recorded", "--device", target, "--known", str(recording))
+    report = here(*words, "--fastest", "3", "--json").json()
+    assert report["known_devices"] == 1
+    assert [reference["outcome"] for reference in report["references"]] == ["ok"] * 10
+    best = 3e-3 * min(objectives(recording))
+    assert len(report["predicted"]) == 3
+    assert report["predicted"][0]["time_s"] == pytest.approx(best, rel=0.4)
+    schedule = report["predicted"][0]["schedule"]
+    assert (schedule["a"], schedule["b"], schedule["c"]) == (6, 3, 1)  # "d" hardly matters
+    assert len(here(*words, "--fastest", "0", "--json").json()["predicted"]) == 1200 - 10
+    shown = io.StringIO()
+    monkeypatch.setattr("fettle.cli.output.stdout", Console(file=shown, width=240))
+    assert here(*words, "--fastest", "1").returncode == 0
+    assert shown.getvalue().count("measured") == 10
+    assert "a=6 b=3 c=1" in shown.getvalue()
+
+
+def test_nothing_is_predicted_of_a_device_without_trials_on_others(recording: Path, tmp_path: Path, here: Here) -> None:
+    words = ("costmodel", "predict", "recorded", "--device", f"replay:{recording}")
+    assert "--known" in here(*words).stderr
+    assert "other parameters" in here(*words, "--known", str(write(tmp_path / "small.json", t4()))).stderr
+    assert "brings its own workload" in here("costmodel", "predict", "softmax rows=8 cols=8 act=f32", *words[3:]).stderr
+
+
 def test_a_quick_job_makes_at_most_thirty_trials(recording: Path, here: Here) -> None:
     (row,) = here("tune", "recorded", "--device", f"replay:{recording}", "--quick", "--json").json()["workloads"]
     assert row["trials"] == 30

@@ -159,7 +159,9 @@ class WorkloadTuner:
         """Make up to ``trials`` trials of the present batch; returns how many.
 
         Args:
-            until: clock seconds after which no trial begins, but one is always made: what was built was paid for.
+            until: clock seconds at which trials should be over, given the finals that were foreseen at the beginning;
+                finals of more trials take longer, which is taken off. One trial is always made: what was built was
+                paid for.
             on_record: called with each new record at once.
             should_stop: asked before building and before each trial.
         """
@@ -167,9 +169,10 @@ class WorkloadTuner:
         proposals = self._batches.pending(self._indices, self.records)[:trials]
         builds = session.build([self._candidate(p) for p in proposals]) if not should_stop() else []
         overhead = (self._clock() - begun) / max(len(builds), 1)
+        foreseen = self.finals_seconds()
         made = 0
         for proposal, build in zip(proposals, builds, strict=False):
-            if should_stop() or (made and self._clock() >= until):
+            if should_stop() or (made and self._is_late(until + foreseen)):
                 break
             record = self._evaluate(session, proposal, build, overhead)
             made += 1
@@ -177,6 +180,10 @@ class WorkloadTuner:
             on_record(record)
         self.seconds += self._clock() - begun
         return made
+
+    def _is_late(self, until: float) -> bool:
+        """Whether another trial like the last one, and the finals, would end after these clock seconds."""
+        return self._clock() + self.records[-1].seconds + self.finals_seconds() >= until
 
     def _evaluate(self, session: Session, proposal: Proposal, build: BuildResult, overhead: float) -> Record:
         """One trial as a record. ``overhead`` is its share of the time spent proposing and building."""
@@ -227,13 +234,18 @@ class WorkloadTuner:
         """The best few against the default, interleaved; None if no trial was valid or none could be measured again.
 
         Args:
-            until: clock seconds after which an undecided bout is not repeated.
+            until: clock seconds after which an undecided bout is not repeated; if one bout takes longer, it has few
+                rounds, and a finalist without rivals is taken as it was tried.
             short: one bout of few rounds.
         """
         begun = self._clock()
         default, challengers = self._finalists.ready(session, self.records)
         players = [default, *challengers] if default else challengers
-        rounds = finals.rounds_for(self.policy, [f.record.measurement.time for f in players], short)
+        hasty = short or self._clock() + self.finals_seconds() > until
+        measured = [f.record.measurement for f in players]
+        if hasty and len(players) == 1:  # nobody to compare it with
+            return finals.judge(players, measured, default is not None)
+        rounds = finals.rounds_for(self.policy, [m.time for m in measured], hasty)
         verdict = finals.play(session, default, challengers, rounds, lambda: not short and self._clock() < until)
         self.seconds += self._clock() - begun
         return verdict

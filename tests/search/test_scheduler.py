@@ -87,9 +87,13 @@ def test_a_warm_up_is_shared_fairly_when_there_are_fewer_trials_than_batches() -
     assert [t.trials for t in setting.tuners] == [2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("seconds", [10.0, 33.0, 70.0])
-def test_the_time_limit_holds_with_finals_reserved(seconds: float) -> None:
-    setting = Setting(1, 3)
+@pytest.mark.parametrize(
+    ("seconds", "trial_seconds"), [(10.0, 1.0), (33.0, 1.0), (70.0, 1.0), (30.0, 4.0), (60.0, 4.0)]
+)
+def test_the_time_limit_holds_with_finals_reserved(seconds: float, trial_seconds: float) -> None:
+    """Trials that take seconds are no reason to exceed it either, though nothing is known of them at first."""
+    setting = Setting(1, 3) if trial_seconds == 1.0 else Setting(1)
+    setting.executor.trial_seconds = trial_seconds
     begun = setting.clock()
     scheduler = Scheduler(setting.tuners, 1000, begun + seconds, setting.clock)
     while turn := scheduler.next():

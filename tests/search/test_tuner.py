@@ -120,6 +120,23 @@ def test_finals_of_a_rebuilt_tuner_build_their_finalists_again() -> None:
     assert executor.compared == [(4, 15)]
 
 
+def test_finals_that_are_late_have_few_rounds_and_none_for_a_finalist_without_rivals() -> None:
+    backend = SyntheticBackend()
+    executor = SyntheticExecutor(backend)
+    tuner = WorkloadTuner(backend, workload(), DEVICE, BOUND, clock=executor.clock)
+    session = executor.open(workload(), tuner.policy, 0)
+    tuner.step(session, 1)
+    verdict = tuner.play_finals(session, until=executor.clock())
+    assert executor.compared == []
+    assert verdict is not None
+    assert verdict.winner.record == tuner.records[0]
+    assert verdict.best_s == verdict.default_s == tuner.records[0].measurement.time
+    tuner.step(session, 7)
+    tuner.play_finals(session, until=executor.clock() + 1.0)
+    tuner.play_finals(session, until=executor.clock() + 100.0)
+    assert executor.compared == [(4, 7), (4, 15)]
+
+
 def test_the_default_plays_the_finals_even_if_it_is_the_slowest() -> None:
     backend = SyntheticBackend()
     executor = SyntheticExecutor(backend)

@@ -44,12 +44,24 @@ def point(x: int, y: int, kind: str | None = None) -> np.ndarray:
     return np.array([XS.index(x), YS.index(y), KINDS.index(kind)])
 
 
-@pytest.mark.parametrize("actions", ["point", "edit"])
-def test_a_recording_is_an_environment_as_gymnasium_wants_it(recording: str, actions: str) -> None:
+def check(env: gymnasium.Env[Any, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=rf"(?s).*({re.escape(ENDLESS)}|{re.escape(' is -inf')})")
-        check_env(make(recording, actions=actions, steps=5).unwrapped)
+        check_env(env.unwrapped, skip_render_check=True)
+
+
+@pytest.mark.parametrize("actions", ["point", "edit"])
+def test_a_recording_is_an_environment_as_gymnasium_wants_it(recording: str, actions: str) -> None:
+    check(make(recording, actions=actions, steps=5))
+
+
+@pytest.mark.parametrize("device", ["cpu,threads=1", "npu:systolic,rows=8,cols=8", "pim:gddr6-aim"])
+def test_so_is_every_other_device(device: str) -> None:
+    workload = (
+        "softmax rows=4 cols=32 act=f32" if device.startswith("cpu") else "matmul m=1 n=64 k=64 act=bf16 weight=bf16"
+    )
+    check(TuningEnv(workload, device, steps=4))
 
 
 def test_the_cpu_is_an_environment_too_and_a_schedule_it_knows_is_not_measured_again() -> None:

@@ -65,13 +65,14 @@ def test_sources_are_believed_in_equal_shares_until_trials_say_otherwise() -> No
 
 
 def test_the_gradient_of_the_likelihood_is_that_of_differences() -> None:
-    squared = np.stack([(c[:, None] - c) ** 2 for c in PLACES.T]).reshape(3, -1)
-    fixed = np.full((40, 40), 0.3)
+    rows, others = np.tril_indices(40)
+    squared = np.stack([(c[rows] - c[others]) ** 2 for c in PLACES.T])
+    pairs, fixed = 40 * rows + others, np.full(len(rows), 0.3)
     logs = np.log([3.0, 0.5, 8.0, 1.3, 0.02])
 
     def value(at: np.ndarray) -> float:
-        return gaussian._negative_log_likelihood(at, squared, TARGETS, fixed)[0]
+        return gaussian._negative_log_likelihood(at, pairs, squared, fixed, TARGETS)[0]
 
     steps = 1e-5 * np.eye(5)
-    _, gradient = gaussian._negative_log_likelihood(logs, squared, TARGETS, fixed)
+    _, gradient = gaussian._negative_log_likelihood(logs, pairs, squared, fixed, TARGETS)
     assert gradient == pytest.approx([(value(logs + s) - value(logs - s)) / 2e-5 for s in steps], rel=1e-4)

@@ -223,7 +223,7 @@ class GaussianProcess:
         own[np.diag_indices(more)] += self.hyper.noise + _JITTER
         corner = np.linalg.cholesky(own - left @ left.T)
         self._grow(known + more)
-        single_left, single_corner = left.astype(np.float32), corner.astype(np.float32)
+        single_left, single_corner = left.astype(np.float32), corner.astype(np.float32, order="F")
         width = max(_BLOCK // more, 1)
         for block in (slice(at, at + width) for at in range(0, len(self._pool), width)):
             seen = self._seen(features, t, block)

@@ -96,5 +96,7 @@ def _looked_at(points: Points, known: Sequence[Trials]) -> list[int]:
         return list(range(points.size))
     rng = np.random.default_rng(0)
     tried = {index for trials in known for s in trials.schedules if (index := points.index(s)) is not None}
-    first = rng.permutation(np.array(sorted(tried), np.int64))[:_LOOKED_AT].tolist()
-    return sorted(list(dict.fromkeys([*first, *points.sample(rng, _LOOKED_AT)]))[:_LOOKED_AT])
+    chosen: dict[int, None] = {}
+    for numbers in (sorted(tried), points.sample(rng, _LOOKED_AT)):
+        chosen |= dict.fromkeys(numbers[at] for at in rng.permutation(len(numbers)))
+    return sorted(list(chosen)[:_LOOKED_AT])

@@ -172,7 +172,7 @@ def predict(
         table.add_row("measured", time_s, str(r.candidate.schedule))
     for p in shown:
         table.add_row("predicted", seconds(p.seconds), str(p.schedule))
-    print_table(table, folded=("schedule",), empty="nothing was measured")
+    print_table(table, folded=("schedule",))
 
 
 def _measured(record: Record) -> dict[str, Any]:

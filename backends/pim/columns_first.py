@@ -12,32 +12,11 @@ from numpy.typing import NDArray
 
 from fettle.backends.pim.compiling import entry, helper, inlined
 from fettle.backends.pim.controller import Members
-from fettle.backends.pim.program import TIMES
-from fettle.backends.pim.requests import enqueue, remove
-from fettle.backends.pim.state import (
-    ARRIVAL,
-    BANK,
-    BANKS,
-    CLOSE_ONE,
-    CLOSED,
-    COLUMN,
-    COMMAND,
-    DEPTH,
-    DUE,
-    FINISHED,
-    FOREVER,
-    INTERVAL,
-    NOW,
-    REF,
-    ROW,
-    SEEN,
-    SLACK,
-    TURN,
-    WAITING,
-    State,
-)
+from fettle.backends.pim.records import Records
+from fettle.backends.pim.requests import Queues, enqueue, remove
+from fettle.backends.pim.state import CLOSED, FOREVER, State
 from fettle.backends.pim.steps import allowed, earliest, put, refresh
-from fettle.backends.pim.tables import ACTIVATE, LATENCY, NONE, QUEUE, READS, Rules
+from fettle.backends.pim.tables import NONE, READS, Rules
 
 QUEUE_OF_ALL = READS
 """Reads and writes share a queue."""
@@ -45,73 +24,75 @@ QUEUE_OF_ALL = READS
 
 @entry
 def send(
-    program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
+    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues
 ) -> None:  # pragma: no cover (compiled)
     """Queue instructions ``start … stop``, all of commands that may be reordered."""
     for n in range(start, stop):
-        following = state.host[ARRIVAL] + 1
+        following = state.host.arrival + 1
         for k in range(members.shape[1]):
             if members[n, k]:
-                following = max(following, _queue(program[n], k, rules, state))
-        state.host[ARRIVAL] = following
+                following = max(following, _queue(program[n], k, rules, state, queues))
+        state.host.arrival = following
 
 
 @entry
-def drain(kinds: NDArray[np.bool_], rules: Rules, state: State) -> None:  # pragma: no cover (compiled)
+def drain(kinds: NDArray[np.bool_], rules: Rules, state: State, queues: Queues) -> None:  # pragma: no cover (compiled)
     """Serve all requests of channels of these kinds."""
     for k in range(len(kinds)):
-        while kinds[k] and state.clocks[k, WAITING + QUEUE_OF_ALL] > 0:
-            _step(rules, state, k, FOREVER)
+        while kinds[k] and queues.waiting[k, QUEUE_OF_ALL] > 0:
+            _step(rules, state, queues, k, FOREVER)
 
 
 @inlined
-def _queue(instruction: NDArray[np.int64], k: int, rules: Rules, state: State) -> int:  # pragma: no cover (compiled)
+def _queue(
+    instruction: np.record, k: int, rules: Rules, state: State, queues: Queues
+) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
-    clocks = state.clocks
-    entered = state.host[ARRIVAL]
-    for i in range(instruction[TIMES]):
-        while clocks[k, WAITING + QUEUE_OF_ALL] == state.device[DEPTH]:
-            _step(rules, state, k, FOREVER)
-            entered = max(entered, clocks[k, NOW] + 1)
-        while _step(rules, state, k, entered - 1):
+    channel = state.channels[k]
+    entered = state.host.arrival
+    for i in range(instruction.count):
+        while queues.waiting[k, QUEUE_OF_ALL] == state.device.depth:
+            _step(rules, state, queues, k, FOREVER)
+            entered = max(entered, channel.now + 1)
+        while _step(rules, state, queues, k, entered - 1):
             pass
-        enqueue(state, k, QUEUE_OF_ALL, instruction, i, 0)
+        enqueue(queues, k, QUEUE_OF_ALL, instruction, i, 0)
         entered += 1
-    return int(entered)
+    return entered  # type: ignore[no-any-return]
 
 
 @helper
-def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
+def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
-    clocks, device = state.clocks, state.device
-    first = max(clocks[k, NOW], clocks[k, SEEN]) + 1
+    channel, device = state.channels[k], state.device
+    first = max(channel.now, channel.seen) + 1
     if first > until:
         return False
-    column, activate, time, opening, wanted = _choose(rules, state, k, first)
+    column, activate, time, opening, wanted = _choose(rules, state, queues, k, first)
     step, (bank, closing) = NONE, _unwanted(rules, state, k, first, wanted)
     when = min(time, opening, closing)
-    due = when >= clocks[k, DUE] + (device[SLACK] * device[INTERVAL] if when == time else 0)
+    due = when >= channel.due + (device.slack * device.interval if when == time else 0)
     if due:
         step, bank, when = _refresh(rules, state, k, first, time)
     if when > until or when == FOREVER:
         if until < FOREVER:
-            clocks[k, SEEN] = until
+            channel.seen = until
         return False
-    if step == device[REF]:
+    if step == device.ref:
         refresh(rules, state, k, when, min(until, opening))
     elif step != NONE:
         put(rules, state, k, step, bank, NONE, NONE, when)
     elif when == time:
-        request = state.requests[k, QUEUE_OF_ALL, column]
-        put(rules, state, k, request[COMMAND], request[BANK], request[ROW], request[COLUMN], when)
-        clocks[k, FINISHED] = max(clocks[k, FINISHED], when + rules.commands[request[COMMAND], LATENCY])
-        remove(state, k, QUEUE_OF_ALL, column)
+        request = queues.requests[k, QUEUE_OF_ALL, column]
+        put(rules, state, k, request.command, request.bank, request.row, request.column, when)
+        channel.finished = max(channel.finished, when + rules.commands[request.command].latency)
+        remove(queues, k, QUEUE_OF_ALL, column)
     elif when == opening:
-        request = state.requests[k, QUEUE_OF_ALL, activate]
-        put(rules, state, k, rules.commands[request[COMMAND], ACTIVATE], request[BANK], request[ROW], NONE, when)
+        request = queues.requests[k, QUEUE_OF_ALL, activate]
+        put(rules, state, k, rules.commands[request.command].activate, request.bank, request.row, NONE, when)
     else:
-        clocks[k, TURN] = bank
-        put(rules, state, k, device[CLOSE_ONE], bank, NONE, NONE, when)
+        channel.turn = bank
+        put(rules, state, k, device.close_one, bank, NONE, NONE, when)
     return True
 
 
@@ -120,13 +101,13 @@ def _unwanted(
     rules: Rules, state: State, k: int, first: int, wanted: int
 ) -> tuple[int, int]:  # pragma: no cover (compiled)
     """Which bank's row is closed next because no request wants it, and when; FOREVER if there is none."""
-    banks, close = state.device[BANKS], state.device[CLOSE_ONE]
+    banks, close = state.device.banks, state.device.close_one
     chosen, when = NONE, FOREVER
-    bank = state.clocks[k, TURN] - 1
+    bank = state.channels[k].turn - 1
     for _ in range(banks):
         bank = bank + 1 if bank + 1 < banks else 0
         if state.rows[k, 0, bank] != CLOSED and (wanted >> bank) & 1 == 0:
-            cycle = max(first, allowed(state.ready[k], state.group, close, bank))
+            cycle = max(first, allowed(state, k, close, bank))
             if cycle < when:
                 chosen, when = bank, cycle
     return chosen, when
@@ -134,7 +115,7 @@ def _unwanted(
 
 @inlined
 def _choose(
-    rules: Rules, state: State, k: int, first: int
+    rules: Rules, state: State, queues: Queues, k: int, first: int
 ) -> tuple[int, int, int, int, int]:  # pragma: no cover (compiled)
     """What requests can do from a cycle on.
 
@@ -144,42 +125,48 @@ def _choose(
     """
     column, activate, time, opening = NONE, NONE, FOREVER, FOREVER
     wanted, closed, found = 0, 0, 0  # banks; in ``found`` writes are a number of banks further on
-    banks = state.device[BANKS]
-    requests, rows, ready = state.requests[k, QUEUE_OF_ALL], state.rows[k, 0], state.ready[k]
+    banks = state.device.banks
+    requests, rows, ready = queues.requests[k, QUEUE_OF_ALL], state.rows[k, 0], state.ready[k]
     soonest = FOREVER  # for a column of any bank
     for c in range(len(rules.commands)):
-        if rules.commands[c, QUEUE] != 0:
+        if rules.commands[c].queue != 0:
             soonest = min(soonest, max(first, ready[0, c]))
     everyone = (1 << banks) - 1
-    for i in range(state.clocks[k, WAITING + QUEUE_OF_ALL]):
+    for i in range(queues.waiting[k, QUEUE_OF_ALL]):
         if time <= soonest and wanted | closed == everyone:  # what comes later changes nothing
             break
-        command, bank = requests[i, COMMAND], requests[i, BANK]
+        request = requests[i]
+        command, bank = request.command, request.bank
         if rows[bank] == CLOSED:
             if (closed >> bank) & 1 == 0:
                 closed |= 1 << bank
-                cycle = max(first, earliest(rules, state, k, rules.commands[command, ACTIVATE], bank))
+                cycle = max(first, earliest(rules, state, k, rules.commands[command].activate, bank))
                 if cycle < opening:
                     activate, opening = i, cycle
-        elif rows[bank] == requests[i, ROW]:
+        elif rows[bank] == request.row:
             wanted |= 1 << bank
-            reads = rules.commands[command, QUEUE] == READS
+            reads = rules.commands[command].queue == READS
             here, there = (bank, banks + bank) if reads else (banks + bank, bank)
-            if time > soonest and (found >> here) & 1 == 0 and ((found >> there) & 1 == 0 or not _follows(state, k, i)):
+            if (
+                time > soonest
+                and (found >> here) & 1 == 0
+                and ((found >> there) & 1 == 0 or not _follows(queues, k, i))
+            ):
                 found |= 1 << here
-                cycle = max(first, allowed(ready, state.group, command, bank))
+                cycle = max(first, allowed(state, k, command, bank))
                 if cycle < time:
                     column, time = i, cycle
     return column, activate, time, opening, wanted
 
 
 @helper
-def _follows(state: State, k: int, i: int) -> bool:  # pragma: no cover (compiled)
+def _follows(queues: Queues, k: int, i: int) -> bool:  # pragma: no cover (compiled)
     """Whether a request must wait for an earlier one of the same column."""
-    requests = state.requests[k, QUEUE_OF_ALL]
+    requests = queues.requests[k, QUEUE_OF_ALL]
+    request = requests[i]
     for j in range(i):
-        same = requests[j, BANK] == requests[i, BANK] and requests[j, ROW] == requests[i, ROW]
-        if same and requests[j, COLUMN] == requests[i, COLUMN]:
+        other = requests[j]
+        if other.bank == request.bank and other.row == request.row and other.column == request.column:
             return True
     return False
 
@@ -190,14 +177,14 @@ def _refresh(
 ) -> tuple[int, int, int]:  # pragma: no cover (compiled)
     """What is done next where a refresh is due: a row is closed, or all are refreshed; or a column is read or written
     ``when`` that is sooner. No row is opened: PIMSimulator opens them, and then may never find all of them closed."""
-    device, due = state.device, max(first, state.clocks[k, DUE])
+    device, due = state.device, max(first, state.channels[k].due)
     step, bank, closed = NONE, NONE, True
-    for b in range(device[BANKS]):
+    for b in range(device.banks):
         if state.rows[k, 0, b] != CLOSED:
-            cycle = max(due, earliest(rules, state, k, device[CLOSE_ONE], b))
+            cycle = max(due, earliest(rules, state, k, device.close_one, b))
             if cycle < when or (cycle == when and step == NONE):
-                step, bank, when = device[CLOSE_ONE], b, cycle
+                step, bank, when = device.close_one, b, cycle
             closed = False
     if closed:
-        return device[REF], NONE, max(due, earliest(rules, state, k, device[REF], 0))
+        return device.ref, NONE, max(due, earliest(rules, state, k, device.ref, 0))
     return step, bank, when

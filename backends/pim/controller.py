@@ -13,108 +13,94 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.pim.compiling import entry, inlined
-from fettle.backends.pim.program import FIRST_COLUMN, FIRST_ROW, HOLD, OPERATION, PLACE, TIMES, UNTOLD
-from fettle.backends.pim.requests import closes_opened, next_opened, serve
-from fettle.backends.pim.state import (
-    ARRIVAL,
-    BANKS,
-    CLOSE_ONE,
-    CLOSED,
-    DEPTH,
-    DUE,
-    EAGER,
-    FINISHED,
-    FOREVER,
-    INTERVAL,
-    LAST,
-    LEFT,
-    MOD,
-    NOW,
-    OPENED,
-    REF,
-    REGISTER,
-    RETURNED,
-    SENT,
-    SLACK,
-    WAITING,
-    State,
-)
+from fettle.backends.pim.program import UNTOLD
+from fettle.backends.pim.records import Records
+from fettle.backends.pim.requests import OPENED, Queues, closes_opened, next_opened, serve
+from fettle.backends.pim.state import CLOSED, State
 from fettle.backends.pim.steps import earliest, needed, note, push, put, refresh, refreshing
-from fettle.backends.pim.tables import BLOCKING, CLOSES, LATENCY, MODE, NONE, OPENS, QUEUE, STRIDE, WHOLE, WRITES, Rules
+from fettle.backends.pim.tables import NONE, Rules
 
 Members = NDArray[np.bool_]
 
 
 @entry
 def in_turn(
-    program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
+    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues | None
 ) -> None:  # pragma: no cover (compiled)
-    """Serve instructions ``start … stop``; ``members[n, k]``: channels of kind k take part in instruction n."""
+    """Serve instructions in their turn.
+
+    Args:
+        start, stop: which.
+        members: ``[n, k]``: channels of kind k take part in instruction n.
+        queues: where requests wait whose row has been opened. None if none does: what serves them is not compiled then.
+    """
     for n in range(start, stop):
-        arrival = state.host[ARRIVAL]
-        if program[n, OPERATION] == NONE:
-            state.host[ARRIVAL] = arrival + program[n, TIMES]
+        instruction, arrival = program[n], state.host.arrival
+        if instruction.operation == NONE:
+            state.host.arrival = arrival + instruction.count
             continue
         following = arrival + 1
         for k in range(members.shape[1]):
             if members[n, k]:
-                following = max(following, _take(program[n], arrival, k, rules, state))
-        state.host[ARRIVAL] = following
+                following = max(following, _take(instruction, arrival, k, rules, state, queues))
+        state.host.arrival = following
 
 
 @inlined
 def _take(
-    instruction: NDArray[np.int64], arrival: int, k: int, rules: Rules, state: State
+    instruction: np.record, arrival: int, k: int, rules: Rules, state: State, queues: Queues | None
 ) -> int:  # pragma: no cover (compiled)
     """Serve one instruction in a channel; returns when the next may arrive."""
-    target, clocks, device = instruction[OPERATION], state.clocks, state.device
+    target, channel, device = instruction.operation, state.channels[k], state.device
     following = arrival
-    pending = _unwanted(instruction, k, state) if device[EAGER] else 0
+    pending = _unwanted(instruction, k, state) if device.eager else 0
     i = 0
-    while i < instruction[TIMES]:
-        slot = clocks[k, SENT] % device[DEPTH]
-        entered = max(arrival, state.turns[k, slot] + 1, clocks[k, LEFT] + 1)
+    while i < instruction.count:
+        slot = channel.sent % device.depth
+        entered = max(arrival, state.turns[k, slot] + 1, channel.left + 1)
         following = max(following, entered + 1)
         while True:
             step, place, time, due = _next(rules, state, k, instruction, entered, pending)
             idle = entered
-            if clocks[k, WAITING + OPENED] > 0:
-                opened, when = next_opened(rules, state, k)
-                if when <= time or (not due and closes_opened(rules, state, k, step, place)):
-                    serve(rules, state, k, OPENED, opened, when)
+            if queues is not None:
+                opened, when = next_opened(rules, state, queues, k)
+                if when <= time or (not due and closes_opened(state, queues, k, step, place)):
+                    serve(rules, state, queues, k, OPENED, opened, when)
                     continue
                 idle = min(idle, when)
-            if due and step == device[REF]:
+            if due and step == device.ref:
                 refresh(rules, state, k, time, idle)
                 continue
             # The mode changes when the first step could be taken; that step then waits for the change.
-            if not due and rules.commands[target, MODE] == 1 - clocks[k, REGISTER]:
-                step, place = device[MOD], NONE
-            column = instruction[FIRST_COLUMN] + i if step == target else NONE
-            put(rules, state, k, step, place, NONE if step == device[MOD] else instruction[FIRST_ROW], column, time)
-            if rules.commands[step, CLOSES] or rules.commands[step, OPENS]:
-                pending &= 0 if rules.commands[step, WHOLE] else ~(1 << place)
-            if step == target and place == instruction[PLACE]:
+            if not due and rules.commands[target].mode == 1 - channel.register:
+                step, place = device.mod, NONE
+            column = instruction.column + i if step == target else NONE
+            put(rules, state, k, step, place, NONE if step == device.mod else instruction.row, column, time)
+            if rules.commands[step].closes or rules.commands[step].opens:
+                pending &= 0 if rules.commands[step].whole else ~(1 << place)
+            if step == target and place == instruction.bank:
                 break
         state.turns[k, slot] = time
-        clocks[k, SENT] += 1
-        clocks[k, LAST] = time
-        finished = time + rules.commands[target, LATENCY]
-        if rules.commands[target, BLOCKING]:  # at most one read comes back a cycle, in order
-            clocks[k, RETURNED] = max(clocks[k, RETURNED] + 1, finished)
-            following = max(following, clocks[k, RETURNED] + 1)
+        channel.sent += 1
+        channel.last = time
+        finished = time + rules.commands[target].latency
+        if rules.commands[target].blocking:  # at most one read comes back a cycle, in order
+            channel.returned = max(channel.returned + 1, finished)
+            following = max(following, channel.returned + 1)
         else:
-            clocks[k, FINISHED] = max(clocks[k, FINISHED], finished)
+            channel.finished = max(channel.finished, finished)
         i += 1
-        calm = pending == 0 and clocks[k, WAITING + OPENED] == 0
-        if calm and not (rules.commands[target, BLOCKING] or rules.commands[target, CLOSES]):
+        calm = pending == 0
+        if queues is not None:
+            calm &= queues.waiting[k, OPENED] == 0
+        if calm and not (rules.commands[target].blocking or rules.commands[target].closes):
             i, following = _continue(instruction, i, following, k, rules, state)
     return following
 
 
 @inlined
 def _next(
-    rules: Rules, state: State, k: int, instruction: NDArray[np.int64], entered: int, pending: int
+    rules: Rules, state: State, k: int, instruction: np.record, entered: int, pending: int
 ) -> tuple[int, int, int, bool]:  # pragma: no cover (compiled)
     """The next step towards the column of a request.
 
@@ -125,33 +111,33 @@ def _next(
     Returns:
         Which command, of which bank, when, and whether it is for a refresh that is due; then the request starts over.
     """
-    bank = max(instruction[PLACE], 0)
-    step, place = needed(rules, state, k, instruction[OPERATION], bank, instruction[FIRST_ROW]), instruction[PLACE]
+    bank = max(instruction.bank, 0)
+    step, place = needed(rules, state, k, instruction.operation, bank, instruction.row), instruction.bank
     time = max(entered, earliest(rules, state, k, step, bank))
-    due = state.clocks[k, DUE]
+    due = state.channels[k].due
     if time >= due:
-        hit = rules.commands[step, OPENS] == 0 and rules.commands[step, CLOSES] == 0
-        if not (hit and time < due + state.device[SLACK] * state.device[INTERVAL]):
+        hit = rules.commands[step].opens == 0 and rules.commands[step].closes == 0
+        if not (hit and time < due + state.device.slack * state.device.interval):
             step, place, time = refreshing(rules, state, k)
             return step, place, time, True
     elif (pending >> bank) & 1 == 0:
         # Rows nobody wants are closed in cycles the request leaves free.
-        for b in range(state.device[BANKS]):
+        for b in range(state.device.banks):
             if (pending >> b) & 1:
-                first = earliest(rules, state, k, state.device[CLOSE_ONE], b)
+                first = earliest(rules, state, k, state.device.close_one, b)
                 if first < time:
-                    step, place, time = state.device[CLOSE_ONE], b, first
+                    step, place, time = state.device.close_one, b, first
     return step, place, time, False
 
 
 @inlined
-def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # pragma: no cover (compiled)
+def _unwanted(instruction: np.record, k: int, state: State) -> int:  # pragma: no cover (compiled)
     """Banks (a bit each) with an open row that no request before the next barrier wants."""
-    hold = instruction[HOLD]
+    hold = instruction.hold
     if hold == UNTOLD:
-        hold = -1 if instruction[PLACE] < 0 else 1 << instruction[PLACE]
+        hold = -1 if instruction.bank < 0 else 1 << instruction.bank
     found = 0
-    for b in range(state.device[BANKS]):
+    for b in range(state.device.banks):
         if state.rows[k, 0, b] != CLOSED and (hold >> b) & 1 == 0:
             found |= 1 << b
     return found
@@ -159,56 +145,30 @@ def _unwanted(instruction: NDArray[np.int64], k: int, state: State) -> int:  # p
 
 @inlined
 def _continue(
-    instruction: NDArray[np.int64], i: int, following: int, k: int, rules: Rules, state: State
+    instruction: np.record, i: int, following: int, k: int, rules: Rules, state: State
 ) -> tuple[int, int]:  # pragma: no cover (compiled)
     """Columns that follow in the open row wait for nothing but the one before.
 
     Returns:
         How many columns are done, and when the next instruction may arrive.
     """
-    clocks, target = state.clocks, instruction[OPERATION]
-    begin, time = i, clocks[k, NOW]
-    while i < instruction[TIMES]:
-        slot = clocks[k, SENT] % state.device[DEPTH]
-        entered = max(state.host[ARRIVAL], state.turns[k, slot] + 1)
-        later = max(time + rules.commands[target, STRIDE], entered)
-        if later >= clocks[k, DUE]:
+    channel, target = state.channels[k], instruction.operation
+    begin, time = i, channel.now
+    while i < instruction.count:
+        slot = channel.sent % state.device.depth
+        entered = max(state.host.arrival, state.turns[k, slot] + 1)
+        later = max(time + rules.commands[target].stride, entered)
+        if later >= channel.due:
             break
         time = later
         following = max(following, entered + 1)
-        note(state, k, target, instruction[PLACE], instruction[FIRST_ROW], instruction[FIRST_COLUMN] + i, time)
+        note(state, k, target, instruction.bank, instruction.row, instruction.column + i, time)
         state.turns[k, slot] = time
-        clocks[k, SENT] += 1
+        channel.sent += 1
         i += 1
     if i > begin:
-        clocks[k, NOW] = clocks[k, LAST] = time
-        clocks[k, FINISHED] = max(clocks[k, FINISHED], time + rules.commands[target, LATENCY])
+        channel.now = channel.last = time
+        channel.finished = max(channel.finished, time + rules.commands[target].latency)
         state.issued[k, target] += i - begin
-        push(rules, state, k, target, instruction[PLACE], time)
+        push(rules, state, k, target, instruction.bank, time)
     return i, following
-
-
-@entry
-def finish(rules: Rules, state: State, everything: bool) -> int:  # pragma: no cover (compiled)
-    """Cycle in which the host has seen the end of what it sent.
-
-    Args:
-        everything: requests whose row has been opened for them count; else only those that were issued.
-    """
-    end = 0
-    for k in range(len(state.clocks)):
-        clocks = state.clocks[k]
-        asked = max(state.host[ARRIVAL], clocks[NOW] + 1)
-        opened, when = next_opened(rules, state, k)
-        while when < FOREVER and (everything or when <= asked):
-            serve(rules, state, k, OPENED, opened, when)
-            asked = max(asked, clocks[NOW] + 1)
-            opened, when = next_opened(rules, state, k)
-        seen = max(asked, clocks[FINISHED]) + 1
-        while when < seen:
-            done = serve(rules, state, k, OPENED, opened, when)
-            if done != NONE and rules.commands[done, QUEUE] == WRITES:
-                seen = max(seen, clocks[FINISHED] + 1)  # reads after the question do not delay its answer
-            opened, when = next_opened(rules, state, k)
-        end = max(end, seen)
-    return int(end)

@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.pim import columns_first, oldest_ready
-from fettle.backends.pim.controller import finish, in_turn
+from fettle.backends.pim.controller import in_turn
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import DONE, HOLD, HOST, OPERATION, SYNC, UNTOLD, Program
-from fettle.backends.pim.state import ARRIVAL, USED, State
-from fettle.backends.pim.tables import NONE, QUEUE, Rules, Tables
+from fettle.backends.pim.program import DONE, HOST, INSTRUCTION, SYNC, UNTOLD, Program
+from fettle.backends.pim.records import Records
+from fettle.backends.pim.requests import Queues, finish
+from fettle.backends.pim.state import State
+from fettle.backends.pim.tables import NONE, Rules, Tables
 
 _SYNC, _DONE = -2, -3
 """Numbers of the instructions with which the host waits."""
 _QUEUED = 1
 """Marks instructions whose requests may be reordered."""
 
-_QUEUES: Mapping[str, Any] = {"oldest_ready": oldest_ready, "columns_first": columns_first}
+_CONTROLLERS: Mapping[str, Any] = {"oldest_ready": oldest_ready, "columns_first": columns_first}
 """Controllers that reorder requests."""
 
 
@@ -37,11 +39,11 @@ class Issued:
     columns: NDArray[np.int32]
 
     @classmethod
-    def of(cls, log: NDArray[np.int64], representative: NDArray[np.int64]) -> Issued:
-        """From a log of ``issue``; channel ``representative[k]`` stands for its kind k."""
-        times, commands, kinds, *place = np.ascontiguousarray(log.T)
-        banks, rows, columns = (where.astype(np.int32) for where in place)
-        return cls(times, commands.astype(np.int32), representative[kinds].astype(np.int32), banks, rows, columns)
+    def of(cls, log: Records, representative: NDArray[np.int64]) -> Issued:
+        """From a log of ``ISSUE``; channel ``representative[k]`` stands for its kind k."""
+        commands, banks, rows, columns = (log[name].astype(np.int32) for name in ("command", "bank", "row", "column"))
+        channels = representative[log["kind"]].astype(np.int32)
+        return cls(log["time"].copy(), commands, channels, banks, rows, columns)
 
 
 @attrs.frozen(eq=False)
@@ -81,12 +83,14 @@ def run(
     numbers = np.array([own[name] if name in own else tables.number(name) for name in program.names], np.int64)
     members, multiplicity, representative = _classes(program, organisation.channels)
     fields = (numbers[program.operations], program.banks, program.rows, program.columns, program.counts, program.holds)
-    instructions = np.stack(fields, axis=1).astype(np.int64)
+    instructions = np.empty(len(program), INSTRUCTION)
+    for name, field in zip(INSTRUCTION.names or (), fields, strict=True):
+        instructions[name] = field
     room = _room(program, members, organisation) if record else 0
     while True:
         state = State.start(tables, organisation, members.shape[1], room, refresh, first_refresh, slack)
-        cycles = _serve(instructions, members, tables.rules, state, organisation.reorders)
-        used = int(state.host[USED])
+        cycles = _serve(instructions, members, tables.rules, state, organisation)
+        used = int(state.host.used)
         if not record or used <= room:
             break
         room = used  # refreshes and row changes are not known beforehand
@@ -95,45 +99,54 @@ def run(
 
 
 def _serve(
-    instructions: NDArray[np.int64], members: NDArray[np.bool_], rules: Rules, state: State, reorders: str
+    instructions: Records, members: NDArray[np.bool_], rules: Rules, state: State, organisation: Organisation
 ) -> int:
     """Serve a program, part by part.
 
     Returns:
         The cycle in which the host has seen the end of everything.
     """
-    queues = _QUEUES.get(reorders)
+    controller = _CONTROLLERS.get(organisation.reorders)
+    queues = Queues.start(organisation, members.shape[1])
     filled = np.zeros(members.shape[1], bool)  # kinds of channel with requests in their queues
     cycles = 0
-    for part, start, stop in _parts(instructions, rules, queues is not None):
-        taking = members[start:stop][instructions[start:stop, OPERATION] >= 0].any(axis=0)
-        if queues is not None and part == _QUEUED:
-            queues.send(instructions, members, start, stop, rules, state)
+    for part, start, stop in _parts(instructions, rules, controller is not None):
+        taking = members[start:stop][instructions["operation"][start:stop] >= 0].any(axis=0)
+        if controller is not None and part == _QUEUED:
+            controller.send(instructions, members, start, stop, rules, state, queues)
             filled |= taking
             continue
         leaving = filled if part < NONE else filled & taking
-        if queues is not None and leaving.any():
-            queues.drain(leaving, rules, state)
+        if controller is not None and leaving.any():
+            controller.drain(leaving, rules, state, queues)
             filled = filled & ~leaving
         if part < NONE:
-            cycles = finish(rules, state, part == _SYNC)
-            state.host[ARRIVAL] = cycles + 1
+            cycles = _end(rules, state, queues, part == _SYNC)
+            state.host.arrival = cycles + 1
         else:
-            in_turn(instructions, members, start, stop, rules, state)
-    if queues is not None and filled.any():
-        queues.drain(filled, rules, state)
-    end = finish(rules, state, True)
-    return int(cycles if instructions[-1, OPERATION] == _DONE else end)
+            in_turn(instructions, members, start, stop, rules, state, queues.opened())
+    if controller is not None and filled.any():
+        controller.drain(filled, rules, state, queues)
+    end = _end(rules, state, queues, True)
+    return int(cycles if instructions["operation"][-1] == _DONE else end)
 
 
-def _parts(instructions: NDArray[np.int64], rules: Rules, reordered: bool) -> Iterator[tuple[int, int, int]]:
+def _end(rules: Rules, state: State, queues: Queues, everything: bool) -> int:
+    """Cycle in which the host has seen the end of what it sent, see :func:`finish`."""
+    if (opened := queues.opened()) is not None:
+        return int(finish(rules, state, opened, everything))
+    channels = state.channels
+    return int(max(state.host.arrival, channels["now"].max() + 1, channels["finished"].max()) + 1)
+
+
+def _parts(instructions: Records, rules: Rules, reordered: bool) -> Iterator[tuple[int, int, int]]:
     """Instructions ``start … stop`` that are served alike, as (what, start, stop): ``_QUEUED``, ``_SYNC``, ``_DONE``
     (one instruction each), or NONE for those in their turn."""
-    operations = instructions[:, OPERATION]
+    operations = instructions["operation"]
     parts = np.where(operations < NONE, operations, NONE)
     if reordered:
-        may = rules.commands[np.maximum(operations, 0), QUEUE] > 0
-        parts[(operations >= 0) & may & (instructions[:, HOLD] == UNTOLD)] = _QUEUED
+        may = rules.commands["queue"][np.maximum(operations, 0)] > 0
+        parts[(operations >= 0) & may & (instructions["hold"] == UNTOLD)] = _QUEUED
     starts = np.flatnonzero(np.append(True, (parts[1:] != parts[:-1]) | (parts[1:] < NONE)))
     return zip(parts[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(parts)], strict=True)
 

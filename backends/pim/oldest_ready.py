@@ -13,31 +13,11 @@ from numpy.typing import NDArray
 
 from fettle.backends.pim.compiling import entry, helper
 from fettle.backends.pim.controller import Members
-from fettle.backends.pim.program import OPERATION, TIMES
-from fettle.backends.pim.requests import closes_opened, enqueue, next_opened, serve
-from fettle.backends.pim.state import (
-    ARRIVAL,
-    BANK,
-    COMMAND,
-    DEPTH,
-    DUE,
-    FINISHED,
-    FOREVER,
-    INTERVAL,
-    LAST,
-    NOW,
-    OPENED,
-    REF,
-    RETURNED,
-    ROW,
-    SEEN,
-    SLACK,
-    WAITING,
-    WRITING,
-    State,
-)
+from fettle.backends.pim.records import Records
+from fettle.backends.pim.requests import OPENED, Queues, closes_opened, enqueue, next_opened, serve
+from fettle.backends.pim.state import FOREVER, State
 from fettle.backends.pim.steps import earliest, needed, put, refresh, refreshing
-from fettle.backends.pim.tables import NONE, QUEUE, READS, WRITES, Rules
+from fettle.backends.pim.tables import NONE, READS, WRITES, Rules
 
 _MANY, _FEW = 0.8, 0.2
 """Parts of a queue of writes: more than the first turn to them, fewer than the second turn back to reads."""
@@ -45,101 +25,101 @@ _MANY, _FEW = 0.8, 0.2
 
 @entry
 def send(
-    program: NDArray[np.int64], members: Members, start: int, stop: int, rules: Rules, state: State
+    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues
 ) -> None:  # pragma: no cover (compiled)
     """Queue instructions ``start … stop``, all of commands that may be reordered."""
     for n in range(start, stop):
-        following = state.host[ARRIVAL] + 1
+        following = state.host.arrival + 1
         for k in range(members.shape[1]):
             if members[n, k]:
-                following = max(following, _queue(program[n], n, k, rules, state))
-        state.host[ARRIVAL] = following
+                following = max(following, _queue(program[n], n, k, rules, state, queues))
+        state.host.arrival = following
 
 
 @entry
-def drain(kinds: NDArray[np.bool_], rules: Rules, state: State) -> None:  # pragma: no cover (compiled)
+def drain(kinds: NDArray[np.bool_], rules: Rules, state: State, queues: Queues) -> None:  # pragma: no cover (compiled)
     """Serve until no request waits for its row, in channels of these kinds."""
     for k in range(len(kinds)):
-        while kinds[k] and state.clocks[k, WAITING + READS] + state.clocks[k, WAITING + WRITES] > 0:
-            _step(rules, state, k, FOREVER)
+        while kinds[k] and queues.waiting[k, READS] + queues.waiting[k, WRITES] > 0:
+            _step(rules, state, queues, k, FOREVER)
 
 
 @helper
 def _queue(
-    instruction: NDArray[np.int64], number: int, k: int, rules: Rules, state: State
+    instruction: np.record, number: int, k: int, rules: Rules, state: State, queues: Queues
 ) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
-    clocks = state.clocks
-    queue = rules.commands[instruction[OPERATION], QUEUE]
-    following = state.host[ARRIVAL]
-    for i in range(instruction[TIMES]):
-        entered = max(state.host[ARRIVAL], clocks[k, LAST] + 1)
-        while _step(rules, state, k, entered - 1):
+    channel = state.channels[k]
+    queue = rules.commands[instruction.operation].queue
+    following = state.host.arrival
+    for i in range(instruction.count):
+        entered = max(state.host.arrival, channel.last + 1)
+        while _step(rules, state, queues, k, entered - 1):
             pass
-        if queue == READS and clocks[k, WAITING + WRITES] > 0:
-            clocks[k, RETURNED] = max(clocks[k, RETURNED] + 1, entered)
-            clocks[k, FINISHED] = max(clocks[k, FINISHED], clocks[k, RETURNED])
+        if queue == READS and queues.waiting[k, WRITES] > 0:
+            channel.returned = max(channel.returned + 1, entered)
+            channel.finished = max(channel.finished, channel.returned)
             following = max(following, entered + 1)
             continue
-        while clocks[k, WAITING + queue] == state.device[DEPTH]:
-            _step(rules, state, k, FOREVER)
-            entered = clocks[k, NOW] + 1
-        enqueue(state, k, queue, instruction, i, number)
+        while queues.waiting[k, queue] == state.device.depth:
+            _step(rules, state, queues, k, FOREVER)
+            entered = channel.now + 1
+        enqueue(queues, k, queue, instruction, i, number)
         following = max(following, entered + 1)
-    return int(following)
+    return following  # type: ignore[no-any-return]
 
 
 @helper
-def _step(rules: Rules, state: State, k: int, until: int) -> bool:  # pragma: no cover (compiled)
+def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
-    clocks, device = state.clocks, state.device
-    first = max(clocks[k, NOW], clocks[k, SEEN]) + 1
+    channel, device = state.channels[k], state.device
+    first = max(channel.now, channel.seen) + 1
     if first > until:
         return False
-    opened, when = next_opened(rules, state, k)
-    if when > first and first < clocks[k, DUE]:
-        _turn(state, k)
-    queue = WRITES if clocks[k, WRITING] else READS
-    chosen, time = _oldest_ready(rules, state, k, queue, first)
-    step = NONE if chosen == NONE else state.requests[k, queue, chosen, COMMAND]
+    opened, when = next_opened(rules, state, queues, k)
+    if when > first and first < channel.due:
+        _turn(state, queues, k)
+    queue = WRITES if channel.writing else READS
+    chosen, time = _oldest_ready(rules, state, queues, k, queue, first)
+    step = NONE if chosen == NONE else queues.requests[k, queue, chosen].command
     column = step != NONE and step == needed(
-        rules, state, k, step, state.requests[k, queue, chosen, BANK], state.requests[k, queue, chosen, ROW]
+        rules, state, k, step, queues.requests[k, queue, chosen].bank, queues.requests[k, queue, chosen].row
     )
-    waits = clocks[k, WAITING + READS] + clocks[k, WAITING + WRITES] > 0
-    due = time >= clocks[k, DUE] + column * device[SLACK] * device[INTERVAL]
+    waits = queues.waiting[k, READS] + queues.waiting[k, WRITES] > 0
+    due = time >= channel.due + column * device.slack * device.interval
     step, place = NONE, NONE
     if due:
         step, place, time = refreshing(rules, state, k)
         time = max(time, first)
     if min(time, when) > until or min(time, when) == FOREVER:
         if until < FOREVER:
-            clocks[k, SEEN] = until
+            channel.seen = until
         return False
     if when <= time:
-        serve(rules, state, k, OPENED, opened, when)
-    elif due and step == device[REF]:
+        serve(rules, state, queues, k, OPENED, opened, when)
+    elif due and step == device.ref:
         refresh(rules, state, k, time, time if waits else min(until, when))
     elif due:
         put(rules, state, k, step, place, NONE, NONE, time)
     else:
-        serve(rules, state, k, queue, chosen, time)
+        serve(rules, state, queues, k, queue, chosen, time)
     return True
 
 
 @helper
-def _turn(state: State, k: int) -> None:  # pragma: no cover (compiled)
+def _turn(state: State, queues: Queues, k: int) -> None:  # pragma: no cover (compiled)
     """Whether reads or writes are served, by how many wait."""
-    clocks, depth = state.clocks, state.device[DEPTH]
-    reads, writes = clocks[k, WAITING + READS], clocks[k, WAITING + WRITES]
-    if clocks[k, WRITING] == 0:
-        clocks[k, WRITING] = writes > _MANY * depth or reads == 0
+    channel, depth = state.channels[k], state.device.depth
+    reads, writes = queues.waiting[k, READS], queues.waiting[k, WRITES]
+    if channel.writing == 0:
+        channel.writing = writes > _MANY * depth or reads == 0
     elif writes < _FEW * depth and reads > 0:
-        clocks[k, WRITING] = 0
+        channel.writing = 0
 
 
 @helper
 def _oldest_ready(
-    rules: Rules, state: State, k: int, queue: int, first: int
+    rules: Rules, state: State, queues: Queues, k: int, queue: int, first: int
 ) -> tuple[int, int]:  # pragma: no cover (compiled)
     """Which request is served next and when, from a cycle on; FOREVER if none can be.
 
@@ -147,16 +127,16 @@ def _oldest_ready(
     """
     chosen, when, bound = NONE, FOREVER, FOREVER
     bank, row = NONE, NONE
-    for i in range(state.clocks[k, WAITING + queue]):
-        request = state.requests[k, queue, i]
-        if request[BANK] == bank and request[ROW] == row:  # not ready before the one in front of it
+    for i in range(queues.waiting[k, queue]):
+        request = queues.requests[k, queue, i]
+        if request.bank == bank and request.row == row:  # not ready before the one in front of it
             continue
-        bank, row = request[BANK], request[ROW]
-        step = needed(rules, state, k, request[COMMAND], bank, row)
+        bank, row = request.bank, request.row
+        step = needed(rules, state, k, request.command, bank, row)
         time = max(first, earliest(rules, state, k, step, bank))
         if time < bound:
             bound = time
-            if not closes_opened(rules, state, k, step, bank):
+            if not closes_opened(state, queues, k, step, bank):
                 chosen, when = i, time
             if time == first:
                 break

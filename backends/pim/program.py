@@ -6,6 +6,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.backends.pim.records import record
+
 HOST = "HOST"
 """Cycles the host spends on its own, ``count`` of them: writing one of its registers, computing."""
 
@@ -16,11 +18,11 @@ DONE = "DONE"
 """As SYNC, but an access whose row has been opened and that has not been issued is not waited for: what the AiM
 simulator's SYNC and EOC do."""
 
-OPERATION, PLACE, FIRST_ROW, FIRST_COLUMN, TIMES, HOLD = range(6)
-"""What the controllers have of each instruction: :class:`Program`'s operation, bank, row, column, count and hold."""
+INSTRUCTION = record("operation", "bank", "row", "column", "count", "hold")
+"""What the controllers have of each instruction, see :class:`Program`."""
 
 UNTOLD = -1
-"""``HOLD`` of an instruction that does not say which banks are wanted until the next barrier: its own."""
+"""``hold`` of an instruction that does not say which banks are wanted until the next barrier: its own."""
 
 Indices = int | NDArray[np.integer]
 

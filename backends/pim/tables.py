@@ -4,44 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from fettle.backends.pim.preset import LEVELS, Preset, read_preset
+from fettle.backends.pim.records import Records, record
 
-NONE = -1
-
-WHOLE, ACTIVATE, PRECHARGE, OPENS, CLOSES, BUFFER, MODE, LATENCY, BLOCKING, STRIDE, QUEUE, GAPS, GAPS_END = range(13)
-"""What ``Rules.commands`` has of each command."""
-LEVEL, AFTER, CYCLES = range(3)
-"""What ``Rules.gaps`` has of each constraint."""
-COUNT, WITHIN, MEMBERS = range(3)
-"""What ``Rules.windows`` has of each window; whether command c counts is in column ``MEMBERS + c``."""
+NONE: int = cast(int, np.int64(-1))
+"""Not a Python number: Numba would compile functions once more for it, as for every number that is written out."""
 
 READS, WRITES = 1, 2
-"""Queues of requests that a controller may reorder; 0 is none, ``OPENED`` of :mod:`state` a third."""
+"""Queues of requests that a controller may reorder; 0 is none, ``OPENED`` of :mod:`requests` a third."""
+
+COMMAND = record(
+    *("whole", "activate", "precharge", "opens", "closes", "buffer", "mode", "latency", "blocking", "stride"),
+    *("queue", "gaps", "gaps_end", "windows"),
+)
+"""A command. ``whole``: it addresses the channel. ``activate``, ``precharge``: what opens and closes the row it needs,
+or NONE; a command that opens a row needs none open. ``opens``, ``closes``, ``buffer``, ``latency``, ``blocking``,
+``queue``: see :class:`fettle.backends.pim.preset.Command`. ``mode``: 0 array, 1 register, NONE either. ``stride``:
+cycles between two of it at the same place. ``gaps … gaps_end``: its constraints on what follows. ``windows``: bit w: it
+counts in window w."""
+GAP = record("level", "after", "cycles")
+"""A constraint: command ``after`` comes at least ``cycles`` later at ``level`` (0 channel, 1 bank group, 2 bank)."""
+WINDOW = record("count", "within")
+"""At most ``count`` commands ``within`` so many cycles."""
 
 
 class Rules(NamedTuple):
-    """What the controllers know of a device, whole numbers in arrays: few types are quick to compile.
+    """What the controllers know of a device: ``COMMAND`` by number, ``GAP``, ``WINDOW``."""
 
-    Attributes:
-        commands: ``[commands, 13]``, by number. ``WHOLE``: it addresses the channel. ``ACTIVATE``, ``PRECHARGE``: what
-            opens and closes the row it needs, or NONE; a command that opens a row needs none open. ``OPENS``,
-            ``CLOSES``, ``BUFFER``, ``LATENCY``, ``BLOCKING``, ``QUEUE``: see
-            :class:`fettle.backends.pim.preset.Command`. ``MODE``: 0 array, 1 register, NONE either. ``STRIDE``: cycles
-            between two of it at the same place. ``GAPS … GAPS_END``: its constraints on what follows.
-        gaps: ``[constraints, 3]``: command ``AFTER`` comes at least ``CYCLES`` later at ``LEVEL`` (0 channel, 1 bank
-            group, 2 bank).
-        windows: ``[windows, 2 + commands]``: at most ``COUNT`` of the members ``WITHIN`` so many cycles.
-    """
-
-    commands: NDArray[np.int64]
-    gaps: NDArray[np.int64]
-    windows: NDArray[np.int64]
+    commands: Records
+    gaps: Records
+    windows: Records
 
 
 @attrs.frozen(eq=False)
@@ -87,7 +84,7 @@ def _compile(preset: Preset) -> Tables:
     modes = {"array": 0, "register": 1, "": NONE}
     queues = {"": 0, "reads": READS, "writes": WRITES}
     rows = [
-        [
+        (
             c.scope == "channel",
             number[c.open[0]] if c.open else NONE,
             number[c.open[1]] if c.open else closer.get(i, NONE),
@@ -101,14 +98,14 @@ def _compile(preset: Preset) -> Tables:
             queues[c.queue],
             np.searchsorted(befores, i),
             np.searchsorted(befores, i, side="right"),
-        ]
+            sum(1 << number for number, window in enumerate(preset.windows) if names[i] in window.commands),
+        )
         for i, c in enumerate(commands)
     ]
-    windows = [[w.count, preset.cycles(w.cycles), *(name in w.commands for name in names)] for w in preset.windows]
     rules = Rules(
-        commands=np.array(rows, np.int64),
-        gaps=np.array([[level, after, cycles] for _, level, after, cycles in ordered], np.int64),
-        windows=np.array(windows, np.int64).reshape(len(windows), MEMBERS + len(names)),
+        commands=np.array(rows, COMMAND),
+        gaps=np.array([(level, after, cycles) for _, level, after, cycles in ordered], GAP),
+        windows=np.array([(w.count, preset.cycles(w.cycles)) for w in preset.windows], WINDOW),
     )
     return Tables(names, rules)
 

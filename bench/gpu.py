@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import attrs
@@ -101,36 +102,54 @@ def bench_gpu(
     torch = load_torch()
     policy = MeasurePolicy(mode="cold", samples=rounds, timeout=120.0)
     rows = []
-    with ThreadPoolExecutor(_AHEAD) as ahead, make_executor(backend, device) as executor:
+    with make_executor(backend, device) as executor:
         profile = store.get_profile(device.key) or executor.profile()
         todo = [Workload.parse(text) for text in workloads]
-        coming = deque(ahead.submit(executor.open, workload, policy, 0) for workload in todo[:_AHEAD])
-        for number, (text, workload) in enumerate(zip(workloads, todo, strict=True)):
-            with coming.popleft().result() as session:
-                if number + _AHEAD < len(todo):
-                    coming.append(ahead.submit(executor.open, todo[number + _AHEAD], policy, 0))
+        with closing(opened_ahead(lambda workload: executor.open(workload, policy, 0), todo)) as sessions:
+            for text, workload, session in zip(workloads, todo, sessions, strict=True):
                 bound = backend.bound(workload, device, profile)
                 tuned, schedule, trial = _ours(store, backend, device, workload, session)
                 operands, reference = session.verification_data()
                 peers = peer_results(
                     torch, "cuda", workload, operands, reference, rounds, cuda_timer(torch), device.fact("l2")
                 )
-            measured = trial.measurement
-            rows.append(
-                GpuRow(
-                    workload=text,
-                    tuned=tuned,
-                    seconds=measured.time if measured.ok else None,
-                    error_ratio=trial.error_ratio,
-                    reason=measured.message,
-                    bound_s=bound.seconds,
-                    bound=bound.roof,
-                    schedule=schedule.as_dict(),
-                    peers=peers,
+                measured = trial.measurement
+                rows.append(
+                    GpuRow(
+                        workload=text,
+                        tuned=tuned,
+                        seconds=measured.time if measured.ok else None,
+                        error_ratio=trial.error_ratio,
+                        reason=measured.message,
+                        bound_s=bound.seconds,
+                        bound=bound.roof,
+                        schedule=schedule.as_dict(),
+                        peers=peers,
+                    )
                 )
-            )
-            on_row(rows[-1])
+                on_row(rows[-1])
     return tuple(rows)
+
+
+def opened_ahead(
+    open_session: Callable[[Workload], Session], workloads: Sequence[Workload]
+) -> Generator[Session, None, None]:
+    """A session of each workload in turn, closed before the next one comes, while some are opened already.
+
+    Those are closed with the generator, whatever ends it.
+    """
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        coming = deque(pool.submit(open_session, workload) for workload in workloads[:_AHEAD])
+        try:
+            for number in range(len(workloads)):
+                with coming.popleft().result() as session:
+                    if number + _AHEAD < len(workloads):
+                        coming.append(pool.submit(open_session, workloads[number + _AHEAD]))
+                    yield session
+        finally:
+            for future in coming:
+                if not future.cancel() and future.exception() is None:
+                    future.result().close()
 
 
 def _ours(

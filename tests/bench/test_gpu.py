@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fettle.bench.gpu import WORKLOADS, PeerResult, peer_results
+from fettle.bench.gpu import WORKLOADS, PeerResult, opened_ahead, peer_results
 from fettle.bench.peers.packages import Absent, GpuRival, attempt, packages
 from fettle.cli.app import app
 from fettle.graph import data
@@ -88,6 +89,51 @@ def test_work_that_torch_has_not_has_no_peer() -> None:
 
 def test_all_workloads_exist() -> None:
     assert len({str(Workload.parse(text)) for text in WORKLOADS}) == len(WORKLOADS)
+
+
+class Sessions:
+    """Opens sessions that say when they are closed; of a softmax it cannot."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+
+    def open(self, workload: Workload) -> Any:
+        if workload.operator == "softmax":
+            raise Unsupported("no softmax")
+        self.opened.append(str(workload))
+        session = contextlib.ExitStack()
+        session.callback(self.closed.append, str(workload))
+        return session
+
+
+def softmaxes_and_norms(operators: str) -> list[Workload]:
+    texts = {"s": "softmax rows={} cols=8 act=f32", "n": "rmsnorm rows={} cols=8 act=f32"}
+    return [Workload.parse(texts[operator].format(1 + i)) for i, operator in enumerate(operators)]
+
+
+def test_sessions_come_in_order_and_each_is_closed() -> None:
+    sessions, workloads = Sessions(), softmaxes_and_norms("nnnnn")
+    closed = [list(sessions.closed) for _ in opened_ahead(sessions.open, workloads)]
+    names = [str(workload) for workload in workloads]
+    assert closed == [names[:i] for i in range(5)]
+    assert sessions.closed == names
+
+
+@pytest.mark.parametrize("operators", ["nnnnn", "nnsn", "nsnn", "n"])
+def test_sessions_opened_ahead_are_closed_when_no_more_are_wanted(operators: str) -> None:
+    sessions = Sessions()
+    with contextlib.closing(opened_ahead(sessions.open, softmaxes_and_norms(operators))) as coming:
+        next(coming)
+    assert sorted(sessions.closed) == sorted(sessions.opened)
+
+
+def test_a_session_that_cannot_be_opened_leaves_none_open() -> None:
+    sessions = Sessions()
+    with pytest.raises(Unsupported, match="no softmax"):
+        list(opened_ahead(sessions.open, softmaxes_and_norms("nnsnn")))
+    assert len(sessions.closed) >= 2
+    assert sorted(sessions.closed) == sorted(sessions.opened)
 
 
 @needs_triton

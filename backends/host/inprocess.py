@@ -22,7 +22,7 @@ from fettle.backends.host.operands import split_constants
 from fettle.backends.host.stated import ModelExecutor, StatedSession
 from fettle.backends.host.verify import GuardedOutput, check
 from fettle.graph import data
-from fettle.graph.errors import BuildFailure
+from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 
 
@@ -52,12 +52,14 @@ class InProcessSession(StatedSession):
 
     def _build(self, candidate: Candidate) -> BuildResult:
         begun = time.perf_counter()
+        artifact, failure = None, None
         try:
             artifact = self._backend.build(candidate)
         except BuildFailure as error:
             failure = Measurement.failure(Outcome.COMPILE_ERROR, str(error))
-            return BuildResult(candidate, None, failure, time.perf_counter() - begun)
-        return BuildResult(candidate, artifact, None, time.perf_counter() - begun)
+        except (InvalidArgument, Unsupported) as error:
+            failure = Measurement.failure(Outcome.INVALID, str(error))
+        return BuildResult(candidate, artifact, failure, time.perf_counter() - begun)
 
     def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
         """Compute into a poisoned output, compare with the reference, and only then ask the model for its time.

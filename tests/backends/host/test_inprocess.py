@@ -10,6 +10,7 @@ from fettle.backends.host.inprocess import InProcessExecutor
 from fettle.backends.pim.backend import PimBackend
 from fettle.backends.pim.dram import DramKernel
 from fettle.backends.registry import resolve_device
+from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 
 WORKLOAD = Workload.parse("matmul m=1 n=40 k=100 act=bf16 weight=bf16")
@@ -32,6 +33,29 @@ def test_a_right_result_is_verified_and_timed() -> None:
         assert trial.error_ratio <= 1.0
         (again,) = session.compare([built.artifact], 5)
         assert again.samples == (trial.measurement.median,) * 5
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (BuildFailure("no"), Outcome.COMPILE_ERROR),
+        (InvalidArgument("no"), Outcome.INVALID),
+        (Unsupported("no"), Outcome.INVALID),
+    ],
+)
+def test_a_build_that_is_refused_is_a_failure_as_in_a_worker(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, outcome: Outcome
+) -> None:
+    def build(self: PimBackend, candidate: Candidate) -> None:
+        raise error
+
+    monkeypatch.setattr(PimBackend, "build", build)
+    executor, one = candidate()
+    with executor.open(WORKLOAD, MeasurePolicy(), 0) as session:
+        (built,) = session.build([one])
+    assert built.artifact is None
+    assert built.failure is not None
+    assert built.failure.outcome is outcome
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

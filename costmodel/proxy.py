@@ -23,11 +23,17 @@ _ESTIMATE = "backend:log2_cycles"
 
 @attrs.frozen(eq=False)
 class Proxy:
-    """Predicts cycles from the features that the backend knows before it simulates."""
+    """Predicts cycles from the features that the backend knows before it simulates.
+
+    Attributes:
+        model: of log2(cycles) less the backend's estimate.
+        usual: its mean over what was shown, which is all there is to say where that never varied.
+    """
 
     points: Points
     featurizer: Featurizer
     model: CostModel
+    usual: float
 
     @classmethod
     def learn(cls, backend: Backend, workload: Workload, device: Device, shown: int, seed: int = 0) -> Proxy:
@@ -40,21 +46,23 @@ class Proxy:
         numbers = points.sample(np.random.default_rng(seed), shown)
         featurizer = Featurizer(backend, workload, device, points)
         model = CostModel(seed, gaussian_process_below=_PROCESS_BELOW)
-        proxy = cls(points, featurizer, model)
         truth = np.log2(simulated(backend, workload, device, points, numbers))
-        model.fit(featurizer.matrix(numbers), truth - proxy._estimate(numbers))
-        return proxy
+        missed = truth - _estimate(featurizer, numbers)
+        model.fit(featurizer.matrix(numbers), missed)
+        return cls(points, featurizer, model, float(missed.mean()))
 
     def cycles(self, numbers: Sequence[int]) -> NDArray[np.float64]:
         """Predicted cycles of the points of those numbers."""
-        learned = self.model.predict(self.featurizer.matrix(numbers)).mean
-        return np.asarray(2.0 ** (self._estimate(numbers) + learned))
+        features = self.featurizer.matrix(numbers)
+        missed = self.usual if self.model.fitted is None else self.model.predict(features).mean
+        return np.asarray(2.0 ** (_estimate(self.featurizer, numbers) + missed))
 
-    def _estimate(self, numbers: Sequence[int]) -> NDArray[np.float64]:
-        """log2(cycles) as the backend guesses them; 0 if it does not."""
-        if _ESTIMATE not in self.featurizer.names:
-            return np.zeros(len(numbers))
-        return self.featurizer.matrix(numbers)[:, self.featurizer.names.index(_ESTIMATE)]
+
+def _estimate(featurizer: Featurizer, numbers: Sequence[int]) -> NDArray[np.float64]:
+    """log2(cycles) as the backend guesses them; 0 if it does not."""
+    if _ESTIMATE not in featurizer.names:
+        return np.zeros(len(numbers))
+    return featurizer.matrix(numbers)[:, featurizer.names.index(_ESTIMATE)]
 
 
 def simulated(

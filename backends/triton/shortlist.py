@@ -44,7 +44,16 @@ class Shortlist:
 
     @classmethod
     def joined(cls, lists: Sequence[Shortlist]) -> Shortlist:
-        """All workloads of some shortlists in the order given, each once, with all its candidates."""
+        """All workloads of some shortlists in the order given, each once, with all its candidates.
+
+        Raises:
+            InvalidArgument: they are for different targets, so that their predictions say nothing about each other.
+        """
+        targets = dict.fromkeys(one.target for one in lists)
+        if len(targets) > 1:
+            raise InvalidArgument(
+                f"shortlists for {' and '.join(targets)}", hint="measure those for each target in a call of its own"
+            )
         entries: dict[str, dict[Schedule, float]] = {}
         for entry in (entry for one in lists for entry in one.entries):
             known = entries.setdefault(entry.workload, {})

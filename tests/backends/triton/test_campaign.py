@@ -87,10 +87,15 @@ def test_roofs_that_are_no_text_are_named(tmp_path: Path) -> None:
 def test_several_shortlists_are_measured_in_order_and_nothing_twice() -> None:
     first = Entry("softmax rows=32 cols=1000 act=f16", OTHERS[:1], (3e-6,))
     again = Entry(str(WORKLOAD), (OTHERS[0], *OTHERS[:2]), (4e-6, 4e-6, 5e-6))
-    lists = [Shortlist("triton:sm_90", (first,)), SHORTLIST, Shortlist("triton:sm_80", (again,))]
+    lists = [Shortlist("triton:sm_90", (first,)), SHORTLIST, Shortlist("triton:sm_90", (again,))]
     joined = Shortlist.joined(lists)
     assert joined.target == "triton:sm_90"
     assert joined.entries == (first, *SHORTLIST.entries)
+
+
+def test_shortlists_for_different_targets_are_not_joined() -> None:
+    with pytest.raises(InvalidArgument, match=r"triton:sm_90 and triton:sm_80"):
+        Shortlist.joined([SHORTLIST, SHORTLIST, attrs.evolve(SHORTLIST, target="triton:sm_80")])
 
 
 def test_slices_go_on_where_the_last_one_stopped(tmp_path: Path) -> None:

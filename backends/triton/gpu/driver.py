@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -106,14 +107,17 @@ def open_gpu(index: int) -> Driver:
 
 
 class CudaDriver:
-    """The CUDA driver API through cuda-bindings. Errors are RuntimeError with CUDA's own name for them."""
+    """The CUDA driver API through cuda-bindings. Errors are RuntimeError with CUDA's own name for them.
+
+    Any thread may call it, one at a time: CUDA has a current context for each, which the thread's first call sets.
+    """
 
     def __init__(self, cuda: Any, index: int) -> None:
         self._cuda = cuda
-        self._call(cuda.cuInit, 0)
-        self._device = self._call(cuda.cuDeviceGet, index)
-        self._context = self._call(cuda.cuDevicePrimaryCtxRetain, self._device)
-        self._call(cuda.cuCtxSetCurrent, self._context)
+        _checked(cuda.cuInit, 0)
+        self._device = _checked(cuda.cuDeviceGet, index)
+        self._context = _checked(cuda.cuDevicePrimaryCtxRetain, self._device)
+        self._thread = threading.local()
         self._stream = self._call(cuda.cuStreamCreate, cuda.CUstream_flags.CU_STREAM_NON_BLOCKING)
 
     @property
@@ -217,12 +221,20 @@ class CudaDriver:
         self._call(self._cuda.cuStreamSynchronize, self._stream)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the driver; its results without the error code.
+        """As :func:`_checked`, in the GPU's context."""
+        if not hasattr(self._thread, "has_context"):
+            _checked(self._cuda.cuCtxSetCurrent, self._context)
+            self._thread.has_context = True
+        return _checked(function, *arguments)
 
-        Raises:
-            RuntimeError: the driver refuses.
-        """
-        error, *results = function(*arguments)
-        if int(error):
-            raise RuntimeError(f"{function.__name__}: {error.name}")
-        return results[0] if len(results) == 1 else tuple(results)
+
+def _checked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the driver; its results without the error code.
+
+    Raises:
+        RuntimeError: the driver refuses.
+    """
+    error, *results = function(*arguments)
+    if int(error):
+        raise RuntimeError(f"{function.__name__}: {error.name}")
+    return results[0] if len(results) == 1 else tuple(results)

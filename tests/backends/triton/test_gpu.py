@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -163,6 +165,11 @@ class FakeCuda:
 
     def __init__(self) -> None:
         self.configurations: list[tuple[Any, Any]] = []
+        self.entered: list[int] = []
+
+    def cuCtxSetCurrent(self, context: Any) -> tuple[int]:  # noqa: N802
+        self.entered.append(threading.get_ident())
+        return (0,)
 
     def CUlaunchAttribute(self) -> Any:  # noqa: N802 - CUDA's name
         return types.SimpleNamespace(id=0, value=types.SimpleNamespace())
@@ -187,6 +194,17 @@ def test_an_overlapping_launch_is_one_with_an_attribute() -> None:
     assert not hasattr(apart, "attrs")
     (attribute,) = overlapping.attrs
     assert (attribute.id, attribute.value.programmaticStreamSerializationAllowed, overlapping.numAttrs) == (6, 1, 1)
+
+
+def test_every_thread_enters_the_context_once_before_its_calls() -> None:
+    cuda = FakeCuda()
+    driver = CudaDriver(cuda, 0)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(threading.get_ident).result()
+        for _ in range(2):
+            driver.fill(Address(1 << 40), 64, 0)
+            pool.submit(driver.fill, Address(1 << 40), 64, 0).result()
+    assert cuda.entered == [threading.get_ident(), other]
 
 
 @pytest.mark.parametrize(("mode", "buffers"), [("hot", 1), ("cold", 256)])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from fettle.backends.api import Artifact, Basis
 from fettle.backends.registry import get_backend
-from fettle.backends.triton.results import ARTIFACTS, DEVICE, Final, Machine, read_finals
+from fettle.backends.triton.results import ARTIFACTS, DEVICE, Final, Machine, read_finals, read_machine
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.search.finals import Finalist, judge
@@ -26,13 +25,9 @@ def import_campaign(store: Store, folder: Path) -> list[Kernel]:
         InvalidArgument: a file of it is malformed, or holds times that were not measured.
         DataLoss: an artifact is missing, or not what its name says.
     """
-    path = folder / DEVICE
-    if not path.exists():
+    machine = read_machine(folder)
+    if machine is None:
         raise NotFound(f"{folder} has no {DEVICE}", hint="name the folder that fettle gpu-measure wrote")
-    try:
-        machine = codec.from_data(Machine, json.loads(path.read_text()))
-    except ValueError as error:
-        raise InvalidArgument(f"{path} is not JSON: {error}") from None
     finals = read_finals(folder)
     if not finals:
         raise NotFound(

@@ -47,8 +47,8 @@ def evaluate(workloads: Sequence[Workload], values: Values, space: DesignSpace =
     for workload in workloads:
         if not (support := backend.supports(workload, device)):
             raise Unsupported(f"{device} does not run {workload}: {support.reason}")
-        names = {p.name: p.choices for p in backend.space(workload, device).parameters}
-        given: list[dict[str, Value]] = [{"dataflow": d} for d in names.get("dataflow", ())] or [{}]
+        choices = backend.space(workload, device).choices
+        given: list[dict[str, Value]] = [{"dataflow": d} for d in choices.get("dataflow", ())] or [{}]
         best = min((backend.simulate(workload, device, g) for g in given), key=lambda r: r.seconds)
         seconds += best.seconds
         joules += best.energy or 0.0

@@ -90,7 +90,7 @@ def default(workload: Workload, device: Device) -> Schedule:
 
 def _schedules_of(tile: tuple[int, int], points: Space, threads: int) -> Iterator[Schedule]:
     """Of a register tile, with all threads: each tile of channels and band, valid or not."""
-    choices = {p.name: p.choices for p in points.parameters}
+    choices = points.choices
     if tile[0] not in choices["micro_oc"] or tile[1] not in choices["vectors"]:
         return
     for tile_oc, tile_h in itertools.product(reversed(choices["tile_oc"]), reversed(choices["tile_h"])):

@@ -58,7 +58,7 @@ def default(workload: Workload, device: Device) -> Schedule:
     """The fewest instructions of the busiest thread, among tiles that hide the latency of adding if any does; then the
     widest panels."""
     points = space(workload, device)
-    choices = {p.name: p.choices for p in points.parameters}
+    choices = points.choices
     found = []
     for rows, columns, threads in itertools.product(*(choices[name] for name in ("rows", "columns", "threads"))):
         schedule = Schedule.of(rows=rows, columns=columns, tile=1, threads=threads, pages="system")

@@ -42,7 +42,7 @@ def test_every_schedule_is_right_for_every_shape(drawn: st.DataObject) -> None:
     )
     space = BACKEND.space(workload, device())
     fixed = {"multiply": ("tiles",), "micro_m": shapes.heights(m), "unroll_k": (1,), "prefetch": (0,)}
-    choices = {p.name: p.choices for p in space.parameters} | fixed
+    choices = space.choices | fixed
     schedule = drawn.draw(
         st.tuples(*(st.sampled_from(choices[name]) for name in space.names))
         .map(lambda values: Schedule(tuple(zip(space.names, values, strict=True))))

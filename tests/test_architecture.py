@@ -83,6 +83,10 @@ def test_a_command_loads_nothing_heavy_before_it_has_work_to_do(words: tuple[str
     assert not loaded_by(*words) & HEAVY
 
 
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    assert not loaded_by("--help") & {"numpy", "cattrs"}
+
+
 def test_what_a_command_needs_is_seen_here(tmp_path: Path) -> None:
     assert HEAVY & loaded_by("jobs", "list", "--store", str(tmp_path)) == {"sqlalchemy"}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from fettle.cli.homes import HOMES
 from fettle.cli.lazy import LazyGroup
 from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
@@ -25,26 +26,7 @@ def _tell_json(error: FettleError) -> None:
 class _Commands(LazyGroup):
     """Bad usage is an error like any other with ``--json``. For people Typer prints it, and exits with 2."""
 
-    homes: ClassVar[Mapping[str, str]] = {
-        "tune": "fettle.cli.tune:tune",
-        "lookup": "fettle.cli.lookup:lookup",
-        "run": "fettle.cli.run:run",
-        "serve": "fettle.cli.serve:serve",
-        "replay": "fettle.cli.replay:replay",
-        "simulate": "fettle.cli.simulate:simulate",
-        "plan": "fettle.cli.plan:plan",
-        "gpu-measure": "fettle.cli.gpu:gpu_measure",
-        "place": "fettle.cli.place:place",
-        "buckets": "fettle.cli.buckets:buckets",
-        "codesign": "fettle.cli.codesign:codesign",
-        "devices": "fettle.cli.devices:devices",
-        "backends": "fettle.cli.devices:backends",
-        "jobs": "fettle.cli.jobs:app",
-        "cache": "fettle.cli.cache:app",
-        "db": "fettle.cli.db:app",
-        "bench": "fettle.cli.bench:app",
-        "costmodel": "fettle.cli.costmodel:app",
-    }
+    homes = HOMES
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with self._usage_errors():

@@ -14,8 +14,6 @@ from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 
-from fettle.graph import codec
-
 if TYPE_CHECKING:
     from fettle.bench.beside import Beside
     from fettle.graph.errors import FettleError
@@ -205,4 +203,6 @@ def kernel_json(kernel: Kernel) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Plain data of a domain value, for ``--json``."""
+    from fettle.graph import codec
+
     return codec.to_data(value)

@@ -33,6 +33,7 @@ class Workbench:
             for kind in (value.type.tensor_type,)
         }
         self.constants |= {tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in self.graph.initializer}
+        self._initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self._taken = set(names(self.graph))
 
     def fresh(self, stem: str) -> str:
@@ -45,13 +46,14 @@ class Workbench:
 
     def value(self, name: str) -> np.ndarray | None:
         """An initializer that lies in memory; None for anything else."""
-        tensor = next((tensor for tensor in self.graph.initializer if tensor.name == name), None)
+        tensor = self._initializers.get(name)
         return None if tensor is None or uses_external_data(tensor) else numpy_helper.to_array(tensor)
 
     def constant(self, stem: str, values: Sequence[int] | np.ndarray | np.float32) -> str:
         """The name of a new initializer; of int64 unless an array says otherwise."""
         name = self.fresh(stem)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        self._initializers[name] = self.graph.initializer[-1]
         return name
 
 

@@ -118,7 +118,7 @@ def _joined(one: Measurement, two: Measurement) -> Measurement:
     """Samples of both; a failure in either is a failure."""
     if not (one.ok and two.ok):
         return two if one.ok else one
-    return attrs.evolve(one, samples=one.samples + two.samples)
+    return Measurement.joined([one, two])
 
 
 def judge(

@@ -79,6 +79,7 @@ def won_result(tuner: WorkloadTuner, verdict: Verdict) -> WorkloadResult:
         default_s=verdict.default_s,
         best_s=verdict.best_s,
         best_ci=verdict.best_ci,
+        waited=verdict.measurement.waited,
         schedule=record.candidate.schedule,
         artifact_sha256=verdict.winner.artifact.sha256,
     )

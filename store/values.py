@@ -167,6 +167,8 @@ class WorkloadResult:
         cached: served from the cache; nothing was measured.
         default_s, best_s: medians of the finals (None if nothing valid was found).
         best_ci: 95 % interval of the best's median.
+        waited: share of the finals' time that the winner's threads waited for processors which others used, as far as
+            the device tells: the times are too long by that, about.
         bound_s, bound: the roof's time and name.
         spearman, pairwise, top1_regret, top5_regret, coverage: of predictions, each made before its trial; see
             :class:`fettle.costmodel.foresight.Foresight`.
@@ -188,6 +190,7 @@ class WorkloadResult:
     default_s: float | None = None
     best_s: float | None = None
     best_ci: tuple[float, float] | None = None
+    waited: float | None = None
     bound_s: float | None = None
     bound: str = ""
     schedule: Schedule | None = None

@@ -23,7 +23,7 @@ here.
 from fettle.backends.api.backend import Backend, Bound, Support
 from fettle.backends.api.candidates import Artifact, Candidate, LoadedKernel, PreparableKernel
 from fettle.backends.api.devices import Device, DeviceText, Profile, Roof
-from fettle.backends.api.measurements import Basis, Measurement, MeasurePolicy, Outcome
+from fettle.backends.api.measurements import WAITED, Basis, Measurement, MeasurePolicy, Outcome
 from fettle.backends.api.records import RECORD_VERSION, Record
 from fettle.backends.api.simulations import Simulation
 from fettle.backends.api.spaces import Constraint, Parameter, Schedule, Space
@@ -31,6 +31,7 @@ from fettle.backends.api.values import Pairs, Value
 
 __all__ = [
     "RECORD_VERSION",
+    "WAITED",
     "Artifact",
     "Backend",
     "Basis",

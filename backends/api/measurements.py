@@ -5,12 +5,16 @@ from __future__ import annotations
 import enum
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from fettle.backends.api.values import Pairs, sorted_pairs
+from fettle.backends.api.values import Pairs, Value, sorted_pairs
 from fettle.graph.errors import InvalidArgument
+
+WAITED = "waited"
+"""The counter of what other processes took: the share of the samples' time, 0 to 1, in which a kernel's threads could
+have run and waited for a processor. Where the device does not tell, there is none."""
 
 
 class Outcome(enum.Enum):
@@ -120,6 +124,37 @@ class Measurement:
     def time(self) -> float:
         """What the search minimises, in seconds: the objective if one is stated, else the median."""
         return self.median if self.objective is None or not self.ok else self.objective
+
+    @property
+    def waited(self) -> float | None:
+        """The counter :data:`WAITED`; None without it."""
+        found = dict(self.counters).get(WAITED)
+        return None if found is None else float(found)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measurement]) -> Measurement:
+        """One measurement of all samples of some of the same kernel, none of which failed.
+
+        Counters that differ, and energy, are means over the samples; what some parts do not tell, the whole does not.
+        """
+        weights = [len(part.samples) for part in parts]
+
+        def common(values: Sequence[Value]) -> Value:
+            numbers = [float(value) for value in values if not isinstance(value, str)]
+            same = len(set(values)) == 1 or len(numbers) < len(values)
+            return values[0] if same else statistics.fmean(numbers, weights)
+
+        counters = [dict(part.counters) for part in parts]
+        names = set[str].intersection(*(set(one) for one in counters))
+        energies = [part.energy for part in parts if part.energy is not None]
+        return cls(
+            Outcome.OK,
+            tuple(sample for part in parts for sample in part.samples),
+            parts[0].basis,
+            counters=tuple((name, common([one[name] for one in counters])) for name in names),
+            energy=statistics.fmean(energies, weights) if len(energies) == len(parts) else None,
+            objective=parts[0].objective if len({part.objective for part in parts}) == 1 else None,
+        )
 
     @classmethod
     def failure(cls, outcome: Outcome, message: str, basis: Basis = Basis.MEASURED) -> Measurement:

@@ -5,7 +5,8 @@ kernel that fills a sample alone is made from Python, since that loop begins wit
 walks over copies of the packed constants (of the inputs where nothing is packed) that together exceed the last-level
 cache. What a call costs besides the kernel is measured and reported as ``overhead_s``.
 
-Energy is what the machine tells of the samples' time (``energy.py``), divided by all calls made in it.
+Energy is what the machine tells of the samples' time (``energy.py``), divided by all calls made in it; ``waited`` is
+the share of it that other processes kept the kernel's threads waiting (``waiting.py``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 
-from fettle.backends.api import Basis, Measurement, MeasurePolicy, Outcome
+from fettle.backends.api import WAITED, Basis, Measurement, MeasurePolicy, Outcome
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import threads
 from fettle.backends.cpu.energy import EnergyCounters, Meter
 from fettle.backends.cpu.loader import CpuKernel
 from fettle.backends.cpu.views import TensorView, copied, prepared
+from fettle.backends.cpu.waiting import Waiting
 from fettle.graph.quantized import Operand
 
 _COLD_LIMIT = 1 << 30
@@ -88,6 +90,7 @@ class _Run:
         self._next = itertools.cycle(self._sets)
         self._meter = Meter(energy_counters())
         self._metered_calls = 0
+        self._waiting = Waiting()
 
     def calibrate(self, policy: MeasurePolicy) -> None:
         """Choose the calls a sample needs to last ``policy.min_sample`` seconds; ``policy.warmup`` calls at least.
@@ -115,9 +118,12 @@ class _Run:
             return self._from_python() if self._is_called_from_python else self._in_runtime()
 
     def metered_sample(self) -> float:
-        """As :meth:`sample`, with the energy it takes. Reading the counters is not timed."""
+        """As :meth:`sample`, with the energy it takes and the time it waits. Reading the counters is not timed."""
+        self._kernel.prepare_threads()
         self._meter.start()
+        self._waiting.start(threads.team())
         seconds = self.sample()
+        self._waiting.stop()
         self._meter.stop()
         self._metered_calls += self._calls + (0 if self._is_called_from_python else _UNTIMED_CALLS)
         return seconds
@@ -145,7 +151,8 @@ class _Run:
     def counters(self) -> dict[str, int | float]:
         """How the samples were taken."""
         overhead = (_python_overhead if self._is_called_from_python else _native_overhead)(self._sets[0])
-        return {"calls_per_sample": self._calls, "copies": len(self._sets), "overhead_s": overhead}
+        waited = {} if self._waiting.share is None else {WAITED: self._waiting.share}
+        return {"calls_per_sample": self._calls, "copies": len(self._sets), "overhead_s": overhead, **waited}
 
 
 def evaluate(module: object, entry: str, calls: int, arguments: Sequence[TensorView | int]) -> float:

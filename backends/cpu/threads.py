@@ -81,6 +81,12 @@ def use(count: int) -> None:
     _local.count = count
 
 
+def team() -> tuple[int, ...]:
+    """Ids of the threads on which parallel kernels called from this thread run, which is the first."""
+    workers: tuple[int, ...] = getattr(_local, "workers", ())
+    return (threading.get_native_id(), *workers)[: getattr(_local, "count", 1)]
+
+
 def call(count: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Call a parallel kernel on ``count`` threads, this one included unless its pool was lost in a fork."""
     if not getattr(_local, "forked", False):

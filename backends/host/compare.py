@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -47,7 +46,7 @@ class _Interleaving:
         while not self._attempt():
             pass
         return [
-            self._failures[slot] if slot in self._failures else _joined(samples)
+            self._failures[slot] if slot in self._failures else Measurement.joined(samples)
             for slot, samples in enumerate(self._samples)
         ]
 
@@ -81,15 +80,3 @@ class _Interleaving:
         if not measurement.ok:
             self._failures[slot] = measurement
         return measurement
-
-
-def _joined(samples: Sequence[Measurement]) -> Measurement:
-    """One measurement of many of one sample; counters are the first's, energy the mean."""
-    energies = [sample.energy for sample in samples if sample.energy is not None]
-    return Measurement(
-        Outcome.OK,
-        tuple(sample.median for sample in samples),
-        samples[0].basis,
-        counters=samples[0].counters,
-        energy=statistics.fmean(energies) if len(energies) == len(samples) else None,
-    )

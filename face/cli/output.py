@@ -120,6 +120,7 @@ def result_json(result: WorkloadResult) -> dict[str, Any]:
         "best_s": result.best_s,
         "speedup": result.speedup,
         "best_ci_s": list(result.best_ci) if result.best_ci else None,
+        "waited": result.waited,
         "bound_s": result.bound_s,
         "bound": result.bound,
         "spearman": result.spearman,

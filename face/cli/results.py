@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fettle.store.values import Job, WorkloadResult
 
 _PEER = "than peer"
+_DISTURBED = 0.05
+"""Share of the measuring time waited for others from which on the times are said to be too long."""
 _HEADINGS = ("×", "trials", "failed", "default", "best", "than default", _PEER, "of bound", "verified", "from")
 
 
@@ -38,6 +40,8 @@ def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_p
                 size = "–" if t.bytes is None else f"{t.bytes} B"
                 table.add_row(seconds(t.seconds), joules(t.joules), size, str(t.schedule))
             print_table(table, folded=("schedule",))
+    if line := disturbed_line(job.results):
+        stdout.print(line, style="yellow", highlight=False, soft_wrap=True)
     missing: dict[str, list[str]] = {}
     for workload, found in (peers or {}).items():
         if found.missing:
@@ -45,6 +49,20 @@ def print_results(job: Job, peers: Mapping[Workload, Beside] | None = None, is_p
     for reason, workloads in missing.items():
         names = "; ".join(workloads) if len(workloads) < len(job.results) else "the kernels"
         stdout.print(f"no peer beside {names}: {reason}", highlight=False)
+
+
+def disturbed_line(results: Sequence[WorkloadResult]) -> str:
+    """That times may be too long since other processes took the processors meanwhile; empty if they did not."""
+    disturbed = [r for r in results if r.waited is not None and r.waited >= _DISTURBED]
+    if not disturbed:
+        return ""
+    most = max(r.waited or 0.0 for r in disturbed)
+    names = "; ".join(str(r.workload) for r in disturbed) if len(disturbed) < len(results) else "the kernels"
+    up_to = "up to " if len(disturbed) > 1 else ""
+    return (
+        f"other processes used the processors: {names} waited {up_to}{100 * most:.0f} % of the time in which they were "
+        "measured, so these times may be too long. Stop the others, then tune again with --force"
+    )
 
 
 def next_step(target: str, is_model: bool, device: str, dims: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ _OPTIONAL = (
     "top1_regret",
     "top5_regret",
     "coverage",
+    "waited",
 )
 
 

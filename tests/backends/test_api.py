@@ -9,7 +9,7 @@ import pkgutil
 import pytest
 
 from fettle.backends import api
-from fettle.backends.api import DeviceText, MeasurePolicy
+from fettle.backends.api import WAITED, DeviceText, Measurement, MeasurePolicy, Outcome
 from fettle.graph.errors import InvalidDevice
 
 
@@ -54,3 +54,22 @@ def test_policy_samples_calls_that_last_long_enough() -> None:
     assert samples == pytest.approx([0.001] * 4)
     assert calls >= 3 + 1 + 4 * 10
     assert len(MeasurePolicy(warmup=0, min_sample=0.0, samples=2).sample(call, clock=lambda: 0.0)) == 2
+
+
+def part(samples: tuple[float, ...], energy: float | None = None, **counters: float | str) -> Measurement:
+    return Measurement(Outcome.OK, samples, counters=tuple(counters.items()), energy=energy, objective=samples[0])
+
+
+def test_parts_of_a_measurement_are_joined_by_their_samples() -> None:
+    one, two = part((2.0,), 3.0, waited=0.4, copies=1, unit="A"), part((4.0, 6.0, 5.0), 7.0, waited=0.0, copies=1)
+    joined = Measurement.joined([one, two])
+    assert joined.samples == (2.0, 4.0, 6.0, 5.0)
+    assert joined.energy == pytest.approx(6.0)
+    assert joined.counters == (("copies", 1), (WAITED, pytest.approx(0.1)))
+    assert joined.time == joined.median == 4.5, "what one part states is not true of all"
+    assert Measurement.joined([one]) == one
+
+
+def test_what_a_part_does_not_tell_the_whole_does_not() -> None:
+    joined = Measurement.joined([part((1.0,), 3.0, waited=0.5), part((1.0,))])
+    assert (joined.waited, joined.energy, joined.objective) == (None, None, 1.0)

@@ -73,6 +73,7 @@ results = st.builds(
     top1_regret=maybe,
     top5_regret=maybe,
     coverage=maybe,
+    waited=maybe,
     artifact_sha256=texts,
     seconds=times,
     error=texts,

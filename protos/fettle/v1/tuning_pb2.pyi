@@ -128,7 +128,7 @@ class JobSpec(_message.Message):
     def __init__(self, workloads: _Optional[_Iterable[_Union[WorkloadCount, _Mapping]]] = ..., device: _Optional[_Union[_common_pb2.Device, _Mapping]] = ..., device_text: _Optional[str] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.MeasurePolicy, _Mapping]] = ..., seed: _Optional[int] = ..., force: _Optional[bool] = ..., title: _Optional[str] = ..., objectives: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WorkloadResult(_message.Message):
-    __slots__ = ("workload", "count", "trials", "failed", "verified", "cached", "basis", "max_error", "error_ratio", "default_s", "best_s", "best_ci", "bound_s", "bound", "schedule", "spearman", "artifact_sha256", "seconds", "error", "front", "pairwise", "top1_regret", "top5_regret", "coverage")
+    __slots__ = ("workload", "count", "trials", "failed", "verified", "cached", "basis", "max_error", "error_ratio", "default_s", "best_s", "best_ci", "bound_s", "bound", "schedule", "spearman", "artifact_sha256", "seconds", "error", "front", "pairwise", "top1_regret", "top5_regret", "coverage", "waited")
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TRIALS_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class WorkloadResult(_message.Message):
     TOP1_REGRET_FIELD_NUMBER: _ClassVar[int]
     TOP5_REGRET_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    WAITED_FIELD_NUMBER: _ClassVar[int]
     workload: str
     count: int
     trials: int
@@ -177,7 +178,8 @@ class WorkloadResult(_message.Message):
     top1_regret: float
     top5_regret: float
     coverage: float
-    def __init__(self, workload: _Optional[str] = ..., count: _Optional[int] = ..., trials: _Optional[int] = ..., failed: _Optional[int] = ..., verified: _Optional[bool] = ..., cached: _Optional[bool] = ..., basis: _Optional[_Union[_common_pb2.Basis, str]] = ..., max_error: _Optional[float] = ..., error_ratio: _Optional[float] = ..., default_s: _Optional[float] = ..., best_s: _Optional[float] = ..., best_ci: _Optional[_Union[Interval, _Mapping]] = ..., bound_s: _Optional[float] = ..., bound: _Optional[str] = ..., schedule: _Optional[_Union[_common_pb2.Schedule, _Mapping]] = ..., spearman: _Optional[float] = ..., artifact_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., front: _Optional[_Iterable[_Union[Tradeoff, _Mapping]]] = ..., pairwise: _Optional[float] = ..., top1_regret: _Optional[float] = ..., top5_regret: _Optional[float] = ..., coverage: _Optional[float] = ...) -> None: ...
+    waited: float
+    def __init__(self, workload: _Optional[str] = ..., count: _Optional[int] = ..., trials: _Optional[int] = ..., failed: _Optional[int] = ..., verified: _Optional[bool] = ..., cached: _Optional[bool] = ..., basis: _Optional[_Union[_common_pb2.Basis, str]] = ..., max_error: _Optional[float] = ..., error_ratio: _Optional[float] = ..., default_s: _Optional[float] = ..., best_s: _Optional[float] = ..., best_ci: _Optional[_Union[Interval, _Mapping]] = ..., bound_s: _Optional[float] = ..., bound: _Optional[str] = ..., schedule: _Optional[_Union[_common_pb2.Schedule, _Mapping]] = ..., spearman: _Optional[float] = ..., artifact_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ..., front: _Optional[_Iterable[_Union[Tradeoff, _Mapping]]] = ..., pairwise: _Optional[float] = ..., top1_regret: _Optional[float] = ..., top5_regret: _Optional[float] = ..., coverage: _Optional[float] = ..., waited: _Optional[float] = ...) -> None: ...
 
 class Tradeoff(_message.Message):
     __slots__ = ("schedule", "seconds", "joules", "bytes")

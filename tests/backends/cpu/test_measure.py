@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -13,6 +16,7 @@ from fettle.backends.cpu import CpuBackend, measure, threads
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.loader import CpuKernel, load
 from fettle.backends.cpu.views import TensorView, aligned, copied, empty
+from fettle.backends.cpu.waiting import Waiting
 from fettle.graph import data
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import Operand
@@ -46,6 +50,34 @@ def test_samples_are_positive_and_as_many_as_the_policy_says(
     assert result.basis is Basis.MEASURED
     assert len(result.samples) == 3
     assert min(result.samples) > 0
+
+
+def test_a_measurement_says_how_long_its_threads_waited(
+    kernel: CpuKernel, operands: Sequence[Operand], out: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waited = measure.measure(kernel, operands, out, QUICK).waited
+    assert waited is None or 0.0 <= waited <= 1.0
+    monkeypatch.setattr(measure, "Waiting", partial(Waiting, tmp_path))
+    assert measure.measure(kernel, operands, out, QUICK).waited is None, "no file says so"
+    task = tmp_path / str(threading.get_native_id())
+    task.mkdir()
+    (task / "schedstat").write_text("0 0 0")
+    assert measure.measure(kernel, operands, out, QUICK).waited == 0.0
+
+
+def test_the_team_is_the_calling_thread_and_the_workers_in_use() -> None:
+    def teams() -> list[tuple[int, ...]]:
+        found = []
+        for count in (1, 2, 1):
+            threads.use(count)
+            found.append((threading.get_native_id(), *threads.team()))
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        alone, both, alone_again = pool.submit(teams).result()
+    assert alone == alone_again == (both[0], both[0])
+    assert both[:2] == alone
+    assert len(both) == 1 + min(2, len(cpu.usable_cores()))
 
 
 def test_a_sample_of_a_short_kernel_is_many_calls(

@@ -160,6 +160,16 @@ def cache_bytes(device: Device, level: str) -> int:
     return int(device.fact(f"{level}_bytes", 0))
 
 
+def l1_bytes(device: Device) -> int:
+    """Size of a core's L1 data cache, in bytes (32 KiB where the machine does not tell)."""
+    return cache_bytes(device, "L1d") or 32 << 10
+
+
+def l2_bytes(device: Device) -> int:
+    """Size of a core's L2 cache, in bytes (512 KiB where the machine does not tell)."""
+    return cache_bytes(device, "L2") or 512 << 10
+
+
 def last_level_bytes(device: Device) -> int:
     """Size of the largest cache, in bytes (32 MiB where the machine does not tell)."""
     return max(cache_bytes(device, level) for level in ("L1d", "L2", "L3")) or 32 << 20

@@ -20,9 +20,6 @@ VERSION = "conv8-1"
 _MAX_ELEMENTS = 2**27
 """Of an operand, and of what a task copies: index arithmetic in the kernels is 32 bits wide."""
 
-_L2 = 512 << 10
-"""Bytes assumed where the machine does not tell."""
-
 _TILES = (
     *((8, 3), (12, 2), (6, 4), (8, 2), (4, 4), (6, 3), (6, 2), (4, 3), (4, 2), (8, 1), (12, 1), (2, 4), (2, 3)),
     *((6, 1), (4, 1), (1, 8), (1, 6), (1, 4), (1, 3), (2, 2), (1, 2), (2, 1), (1, 1)),
@@ -62,7 +59,7 @@ def space(workload: Workload, device: Device) -> Space:
     ]
     (down, over), (tall, wide) = v["stride"], v["dilation"]
     band = f"(tile_h * {down} + {v['kh'] * tall}) * {over * (columns + v['kw'] * wide)}"
-    l2 = cpu.cache_bytes(device, "L2") or _L2
+    l2 = cpu.l2_bytes(device)
     return Space(
         parameters,
         [

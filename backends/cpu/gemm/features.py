@@ -11,9 +11,6 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemm.plan import LANES, GemmPlan
 from fettle.backends.rounding import ceil_div
 
-_L1, _L2 = 32 << 10, 256 << 10
-"""Bytes assumed where the machine does not tell."""
-
 _LINE = 64
 """Bytes of codes in a vector, which are as many weights once they are decoded."""
 
@@ -115,8 +112,7 @@ def _work_features(plan: GemmPlan, work: _Work) -> dict[str, float]:
 
 def _cache_features(plan: GemmPlan, device: Device) -> dict[str, float]:
     """Bytes packed, and what is used again as a share of the cache that should hold it."""
-    l1 = cpu.cache_bytes(device, "L1d") or _L1
-    l2 = cpu.cache_bytes(device, "L2") or _L2
+    l1, l2 = cpu.l1_bytes(device), cpu.l2_bytes(device)
     slab_k = plan.slab_steps * plan.packed.step_k
     return {
         "log_packed_bytes": math.log2(plan.packed.packed_bytes),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fettle.backends.api import DeviceText
+from fettle.backends.api import Device, DeviceText
 from fettle.backends.cpu import device as cpu
 from fettle.graph.errors import InvalidDevice, Unsupported
 
@@ -145,3 +145,10 @@ def test_this_machine_is_detected() -> None:
     device = cpu.default_device(machine)
     assert machine.cores == len(set(cpu.usable_cores())) >= 1
     assert cpu.last_level_bytes(device) >= cpu.cache_bytes(device, "L2") >= 0
+
+
+def test_caches_are_the_machines_or_those_of_a_small_one() -> None:
+    told = Device("cpu", "", (("L1d_bytes", 49152), ("L2_bytes", 2 << 20)), ())
+    silent = Device("cpu", "", (), ())
+    assert (cpu.l1_bytes(told), cpu.l2_bytes(told)) == (48 << 10, 2 << 20)
+    assert (cpu.l1_bytes(silent), cpu.l2_bytes(silent)) == (32 << 10, 512 << 10)

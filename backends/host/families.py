@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Device, Schedule, Space, Value
-from fettle.backends.host.models import Machine
+from fettle.backends.host.machines import Machine
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fettle.backends.host.models import Machine, ModelBackend
+from fettle.backends.host.machines import Machine
+from fettle.backends.host.models import ModelBackend
 from fettle.backends.npu.ethos.machine import EthosMachine
 from fettle.backends.npu.family import NAME
 from fettle.backends.npu.systolic.machine import SystolicMachine

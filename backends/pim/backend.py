@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fettle.backends.host.models import Machine, ModelBackend
+from fettle.backends.host.machines import Machine
+from fettle.backends.host.models import ModelBackend
 from fettle.backends.pim.device import NAME
 from fettle.backends.pim.dram import DramMachine
 from fettle.backends.pim.lut.machine import SramMachine

@@ -11,7 +11,7 @@ import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation
 from fettle.backends.host.families import FamilyMachine
-from fettle.backends.host.models import MappedKernel
+from fettle.backends.host.machines import MappedKernel
 from fettle.backends.pim.attention import AttentionFamily
 from fettle.backends.pim.device import Hardware, parse_device
 from fettle.backends.pim.elementwise import ElementwiseFamily

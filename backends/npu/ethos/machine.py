@@ -19,7 +19,7 @@ from fettle.backends.api import (
     Space,
     Value,
 )
-from fettle.backends.host.models import Machine, MappedKernel
+from fettle.backends.host.machines import Machine, MappedKernel
 from fettle.backends.npu.ethos import networks, systems, vela
 from fettle.backends.npu.ethos.session import EstimateExecutor
 from fettle.backends.npu.family import NAME

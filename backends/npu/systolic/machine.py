@@ -10,7 +10,7 @@ import numpy as np
 
 from fettle.backends.api import Bound, Device, DeviceText, Profile, Roof, Schedule, Simulation
 from fettle.backends.host.families import FamilyMachine
-from fettle.backends.host.models import MappedKernel
+from fettle.backends.host.machines import MappedKernel
 from fettle.backends.npu.family import NAME, Call, Family
 from fettle.backends.npu.systolic import trace
 from fettle.backends.npu.systolic.attention import AttentionFamily

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from fettle.backends.api import Device, DeviceText, Roof, Schedule, Simulation, Space, Value
-from fettle.backends.host.models import Machine, MappedKernel
+from fettle.backends.host.machines import Machine, MappedKernel
 from fettle.backends.pim.device import NAME
 from fettle.backends.pim.lut import mapping
 from fettle.backends.pim.lut.model import Sram, read_sram

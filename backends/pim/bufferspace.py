@@ -12,8 +12,16 @@ PLACEMENTS = ("row", "by_output", "by_input")
 """Where segments go: a row each; packed, chunks of an output side by side; packed, outputs of a chunk side by side."""
 
 
-def _powers(limit: int) -> tuple[int, ...]:
+def powers(limit: int) -> tuple[int, ...]:
+    """Powers of two up to a limit, at least 1."""
     return tuple(1 << i for i in range(max(limit, 1).bit_length()))
+
+
+def sharing(problems: int, channels: int) -> tuple[int, ...]:
+    """How many channels may share one of a batch of problems: so many that few are idle; all share a single one."""
+    if problems == 1:
+        return (channels,)
+    return tuple(c for c in powers(channels) if c * min(problems, channels) >= channels)
 
 
 def parameters(gemv: Gemv, org: Organisation, prefix: str = "") -> tuple[list[Parameter], list[Constraint]]:
@@ -26,20 +34,19 @@ def parameters(gemv: Gemv, org: Organisation, prefix: str = "") -> tuple[list[Pa
     """
     lanes = 8 * org.column_bytes // gemv.bits
     needed = ceil_div(gemv.k, org.lanes)
-    chunks = [c for c in _powers(org.buffer_columns) if c * org.lanes >= lanes and 8 * c >= min(org.buffer_columns, 64)]
+    chunks = [c for c in powers(org.buffer_columns) if c * org.lanes >= lanes and 8 * c >= min(org.buffer_columns, 64)]
     chunks = [c for c in chunks if gemv.columns(c * org.lanes, org.column_bytes) <= org.columns]
     chunks = [c for i, c in enumerate(chunks) if i == 0 or chunks[i - 1] < needed]
-    slices = [s for s in _powers(min(org.channels, ceil_div(gemv.k, lanes))) if s <= org.channels]
-    shared = [c for c in _powers(org.channels) if c * min(gemv.problems, org.channels) >= org.channels]
+    slices = [s for s in powers(min(org.channels, ceil_div(gemv.k, lanes))) if s <= org.channels]
     n = prefix
     found = [
         Parameter(f"{n}dataflow", (INPUT, OUTPUT)),
         Parameter(f"{n}split_k", tuple(slices)),
-        Parameter(f"{n}problem_channels", tuple(shared) if gemv.problems > 1 else (org.channels,)),
+        Parameter(f"{n}problem_channels", sharing(gemv.problems, org.channels)),
         Parameter(f"{n}chunk", tuple(chunks)),
         Parameter(f"{n}placement", PLACEMENTS),
         Parameter(f"{n}order", ("forward", "serpentine")),
-        Parameter(f"{n}interleave", _powers(min(gemv.m, org.buffer_columns // chunks[0]))),
+        Parameter(f"{n}interleave", powers(min(gemv.m, org.buffer_columns // chunks[0]))),
         Parameter(f"{n}keep_buffer", (False, True)),
     ]
     rules = [

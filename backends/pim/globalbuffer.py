@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.backends.api import Schedule, Value
-from fettle.backends.pim.bufferspace import INPUT
+from fettle.backends.pim.bufferspace import INPUT, parameters, textbook
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.preset import Organisation
 from fettle.backends.rounding import ceil_div
@@ -170,3 +170,9 @@ class Plan:
             if self.values["order"] == "serpentine":
                 rows[1::2] = rows[1::2, ::-1]
         return 1 + int(np.count_nonzero(np.diff(rows.reshape(-1))))
+
+
+def most_rows(gemv: Gemv, org: Organisation) -> int:
+    """DRAM rows of a bank that the mapping takes that needs the most: the one of the shortest chunks, a row each."""
+    chunk = next(p for p in parameters(gemv, org)[0] if p.name == "chunk")
+    return Plan.of(gemv, org, Schedule.of(**{**textbook(gemv, org), "chunk": chunk.choices[0]})).rows

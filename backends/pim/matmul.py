@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fettle.backends.api import Constraint, Parameter, Schedule, Space, Value
-from fettle.backends.pim import bufferprogram, bufferspace, globalbuffer, registers
+from fettle.backends.pim import globalbuffer, product
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.mapping import Array, Family, Mapped
-from fettle.backends.pim.modes import PARK_ROW
 from fettle.backends.pim.program import SYNC, Builder
 from fettle.backends.pim.stream import stream
 from fettle.backends.rounding import ceil_div
@@ -62,32 +61,13 @@ class MatmulFamily(Family):
             return f"units of {hardware.preset.name} multiply 16-bit weights only"
         if stored.is_quantised and stored.group != 0 and stored.group > v["k"]:
             return "groups are not longer than K"
-        rows = hardware.organisation.rows if hardware.is_global_buffer else PARK_ROW
-        if any(self._rows(workload, hardware, s) > rows for s in self._extremes(workload, hardware)):
+        rows = product.rows_for_weights(hardware)
+        if product.most_rows(gemv_of(workload), hardware) > rows:
             return f"the weights do not fit {rows} rows a bank"
         return ""
 
-    def _extremes(self, workload: Workload, hardware: Hardware) -> list[Schedule]:
-        """Schedules of which one takes the most rows."""
-        base = self.textbook(workload, hardware, {})
-        if not hardware.is_global_buffer:
-            return [Schedule.of(**{**base, "dataflow": flow}) for flow in (bufferspace.OUTPUT, bufferspace.INPUT)]
-        shortest = next(p for p in self.space(workload, hardware).parameters if p.name == "chunk").choices[0]
-        return [Schedule.of(**{**base, "chunk": shortest})]
-
-    def _rows(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> int:
-        gemv, org = gemv_of(workload), hardware.organisation
-        if hardware.is_global_buffer:
-            return globalbuffer.Plan.of(gemv, org, schedule).rows
-        return registers.Plan.of(gemv, org, schedule).rows
-
     def space(self, workload: Workload, hardware: Hardware) -> Space:
-        gemv, org = gemv_of(workload), hardware.organisation
-        rules: list[Constraint] = []
-        if hardware.is_global_buffer:
-            found, rules = bufferspace.parameters(gemv, org)
-        else:
-            found = registers.parameters()
+        found, rules = product.parameters(gemv_of(workload), hardware)
         dataflow, *others = found
         # What the host reads is one stream: every other parameter has its textbook value.
         values = self.textbook(workload, hardware, {})
@@ -105,18 +85,11 @@ class MatmulFamily(Family):
         return Space((dataflow, *others, refresh_parameter(hardware)), tuple(rules))
 
     def textbook(self, workload: Workload, hardware: Hardware, given: Mapping[str, Value]) -> dict[str, Value]:
-        gemv, org = gemv_of(workload), hardware.organisation
-        if hardware.is_global_buffer:
-            values = bufferspace.textbook(gemv, org)
-        else:
-            values = {parameter.name: parameter.choices[0] for parameter in registers.parameters()}
-        return {**values, "refresh_slack": 0}
+        return {**product.textbook(gemv_of(workload), hardware), "refresh_slack": 0}
 
     def map(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> Mapped:
-        from fettle.backends.pim import bufferunits  # loads Numba
-
-        gemv, org = gemv_of(workload), hardware.organisation
-        builder = Builder(org.channels)
+        gemv = gemv_of(workload)
+        builder = Builder(hardware.organisation.channels)
         slack = int(schedule["refresh_slack"])
         dynamic = workload["weight"] is None
 
@@ -126,21 +99,10 @@ class MatmulFamily(Family):
 
         if schedule["dataflow"] == HOST_READS:
             _read_by_host(builder, gemv, hardware)
-
-            def read(inputs: Sequence[Array], constants: Sequence[Array]) -> Array:
-                x, weight = operands(inputs, constants)
-                return bufferunits.product(x, weight) if hardware.is_global_buffer else x @ weight.transpose(0, 2, 1)
-
-            return Mapped(builder.build(), read, slack)
-        if hardware.is_global_buffer:
-            plan = globalbuffer.Plan.of(gemv, org, schedule)
-            notes = bufferprogram.emit(plan, builder)
-            program = builder.build()
-            return Mapped(program, lambda i, c: bufferunits.execute(plan, program, notes, *operands(i, c)), slack)
-        tiles = registers.Plan.of(gemv, org, schedule)
-        tiles.emit(builder)
+            return Mapped(builder.build(), lambda i, c: _multiply(*operands(i, c), hardware), slack)
+        placed = product.place(gemv, hardware, schedule, builder)
         program = builder.build()
-        return Mapped(program, lambda i, c: tiles.compute(program, *operands(i, c)), slack)
+        return Mapped(program, lambda i, c: placed.multiply(program, *operands(i, c)), slack)
 
     def features(self, workload: Workload, hardware: Hardware, schedule: Schedule) -> dict[str, float]:
         """How often what happens, and about how many cycles it takes one after the other."""
@@ -181,11 +143,18 @@ def _read_by_host(builder: Builder, gemv: Gemv, hardware: Hardware) -> None:
 
 
 def _packed(weight: Operand, gemv: Gemv, hardware: Hardware) -> Array:
-    """A right-hand side as units take it: ``[problems, N, K]`` float32, in panels where a global buffer feeds them."""
-    from fettle.backends.pim import bufferunits  # loads Numba
-
+    """A right-hand side as units take it, see :func:`product.stored`."""
     if isinstance(weight, QuantizedWeight):
         rows = weight.dequantise(dtype=np.float32)[None]
     else:
         rows = weight.reshape(gemv.problems, gemv.k, gemv.n).transpose(0, 2, 1)
-    return bufferunits.panels(rows) if hardware.is_global_buffer else np.ascontiguousarray(rows).astype(np.float32)
+    return product.stored(rows, hardware)
+
+
+def _multiply(x: Array, weight: Array, hardware: Hardware) -> Array:
+    """The product as the host computes it, of :func:`product.stored` weights."""
+    if not hardware.is_global_buffer:
+        return x @ weight.transpose(0, 2, 1)
+    from fettle.backends.pim import bufferunits  # loads Numba
+
+    return bufferunits.product(x, weight)

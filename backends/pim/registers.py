@@ -4,40 +4,28 @@ A tile is 128 inputs times 8 outputs of every unit: 8 input registers are writte
 multiplied lane by lane; column ``8·g + i`` of a tile holds the weights of input burst g and output i. Even tiles of K
 lie in the even bank of a unit, odd ones in the odd bank. Lanes are added up by whoever reads the results, which stay
 in the banks, as PIMSimulator's kernel leaves them. In the all-bank modes the controller sees banks 0 and 1 only.
+
+Channels do the same at the same time, each with inputs and weights of its own: of a batch of products, channels share
+one (``problem_channels``), or a slice of its K each (``split_k``), whose sums are added up with the lanes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import attrs
 import numpy as np
 
-from fettle.backends.api import Parameter, Schedule, Value
+from fettle.backends.api import Parameter, Schedule, Space, Value
 from fettle.backends.pim.bufferspace import INPUT, OUTPUT
 from fettle.backends.pim.gemv import Gemv
-from fettle.backends.pim.mapping import Array
 from fettle.backends.pim.modes import REGISTER_ROW, enter, leave, toggle
 from fettle.backends.pim.preset import Organisation
-from fettle.backends.pim.program import Builder, Program
+from fettle.backends.pim.program import SYNC, Builder
+from fettle.backends.pim.registerspace import parameters
 from fettle.backends.rounding import ceil_div
-from fettle.graph.errors import Internal
-
-
-def parameters() -> list[Parameter]:
-    """``dataflow``: keep accumulators or inputs. ``tiles``: all even tiles first, or even and odd ones in turns.
-    ``placement``: a tile in one bank of a unit, or half of it in each. ``register_bank``: write registers through the
-    odd bank, or through the one that is not read next. ``prefetch``: while the last columns of a row are read, open
-    the row of the other bank that comes next."""
-    return [
-        Parameter("dataflow", (OUTPUT, INPUT)),
-        Parameter("tiles", ("even_first", "in_turns")),
-        Parameter("placement", ("bank", "halves")),
-        Parameter("register_bank", ("odd", "other")),
-        Parameter("prefetch", (False, True)),
-    ]
+from fettle.backends.spaces import enumerate_space
 
 
 class Access(NamedTuple):
@@ -52,16 +40,32 @@ class Access(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Plan:
-    """A product under one schedule."""
+    """A product under one schedule.
+
+    Attributes:
+        share: channels of one (problem, slice); ``slices`` of K; ``at_once`` problems at a time, in ``turns`` rounds.
+        first_row: of the weights, which lie from there on.
+    """
 
     gemv: Gemv
     org: Organisation
     values: Mapping[str, Value]
+    share: int
+    slices: int
+    at_once: int
+    first_row: int
 
     @classmethod
-    def of(cls, gemv: Gemv, org: Organisation, schedule: Schedule) -> Plan:
-        """The plan of a schedule."""
-        return cls(gemv, org, schedule.as_dict())
+    def of(cls, gemv: Gemv, org: Organisation, schedule: Schedule, prefix: str = "", first_row: int = 0) -> Plan:
+        """The plan a schedule's parameters with that prefix describe."""
+        values = {k.removeprefix(prefix): v for k, v in schedule.values if k.startswith(prefix)}
+        slices, per_problem = int(values["split_k"]), int(values["problem_channels"])
+        at_once = min(org.channels // per_problem, gemv.problems)
+        return cls(gemv, org, values, per_problem // slices, slices, at_once, first_row)
+
+    @property
+    def turns(self) -> int:
+        return ceil_div(self.gemv.problems, self.at_once)
 
     @property
     def tile_k(self) -> int:
@@ -69,28 +73,44 @@ class Plan:
 
     @property
     def tile_n(self) -> int:
-        return self.org.accumulators * self.org.units * self.org.channels
+        return self.org.accumulators * self.org.units * self.share
+
+    @property
+    def slice_k(self) -> int:
+        """Elements of K in a slice, with zeros behind K: whole tiles, of the only slice whole bursts."""
+        unit = self.tile_k if self.slices > 1 else self.org.lanes
+        return ceil_div(ceil_div(self.gemv.k, self.slices), unit) * unit
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Output tiles, input tiles."""
-        return ceil_div(self.gemv.n, self.tile_n), ceil_div(self.gemv.k, self.tile_k)
+        """Output tiles, input tiles of a slice."""
+        return ceil_div(self.gemv.n, self.tile_n), ceil_div(self.slice_k, self.tile_k)
+
+    def outputs_of(self, j: int) -> slice:
+        """Of an output tile, as they are counted in a problem."""
+        return slice(j * self.tile_n, min((j + 1) * self.tile_n, self.gemv.n))
 
     @property
     def tile_columns(self) -> int:
         return self.org.buffer_columns * self.org.accumulators
 
     @property
+    def result_columns(self) -> int:
+        """Of a tile of results, an accumulator each; of float32 sums two."""
+        return self.org.accumulators * (2 if self.gemv.wide else 1)
+
+    @property
     def in_halves(self) -> bool:
         return self.values["placement"] == "halves"
 
-    def parts(self, problem: int, j: int, t: int) -> list[tuple[int, int]]:
+    def parts(self, turn: int, j: int, t: int) -> list[tuple[int, int]]:
         """(bank, first column counted over rows) of the parts of a tile, all of ``part_columns``, in order."""
         outputs, inputs = self.tiles
+        first = self.first_row * self.org.columns
         if self.in_halves:
-            at = ((problem * outputs + j) * inputs + t) * self.part_columns
+            at = first + ((turn * outputs + j) * inputs + t) * self.part_columns
             return [(t % 2, at), (1 - t % 2, at)]
-        return [(t % 2, ((problem * outputs + j) * ceil_div(inputs, 2) + t // 2) * self.part_columns)]
+        return [(t % 2, first + ((turn * outputs + j) * ceil_div(inputs, 2) + t // 2) * self.part_columns)]
 
     @property
     def part_columns(self) -> int:
@@ -99,57 +119,72 @@ class Plan:
     def results(self, number: int) -> int:
         """First column of the ``number``-th tile of results, behind all weights in the odd bank."""
         outputs, inputs = self.tiles
-        weights = self.gemv.problems * outputs * ceil_div(inputs, 2) * self.tile_columns
-        return weights + number * self.org.accumulators
+        weights = self.turns * outputs * ceil_div(inputs, 2) * self.tile_columns
+        return self.first_row * self.org.columns + weights + number * self.result_columns
+
+    @property
+    def result_tiles(self) -> int:
+        """How often accumulators are written into the banks."""
+        outputs, inputs = self.tiles
+        return self.turns * self.gemv.m * outputs * (inputs if self.values["dataflow"] == INPUT else 1)
 
     @property
     def rows(self) -> int:
-        """DRAM rows used in a bank."""
-        outputs, inputs = self.tiles
-        per_output = inputs if self.values["dataflow"] == INPUT else 1
-        last = self.results(self.gemv.problems * self.gemv.m * outputs * per_output)
-        return ceil_div(last, self.org.columns)
+        """The first DRAM row after those used."""
+        return ceil_div(self.results(self.result_tiles), self.org.columns)
 
     def passes(self) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """(problem, row of x, tiles (output, input)) between two clearings of the accumulators."""
+        """(round, row of x, tiles (output, input)) between two clearings of the accumulators."""
         outputs, inputs = self.tiles
         order = list(range(inputs))
         if self.values["tiles"] == "even_first":
             order = [*range(0, inputs, 2), *range(1, inputs, 2)]
-        for problem in range(self.gemv.problems):
+        for turn in range(self.turns):
             if self.values["dataflow"] == OUTPUT:
                 for j in range(outputs):
                     for b in range(self.gemv.m):
-                        yield problem, b, [(j, t) for t in order]
+                        yield turn, b, [(j, t) for t in order]
             else:
                 for b in range(self.gemv.m):
                     for t in order:
                         for j in range(outputs):
-                            yield problem, b, [(j, t)]
+                            yield turn, b, [(j, t)]
 
-    def emit(self, builder: Builder) -> None:
-        """Append the commands."""
+    def emit(self, builder: Builder) -> slice:
+        """Append the commands; returns which instructions they are."""
         org, width = self.org, self.org.buffer_columns
+        start = len(builder)
         enter(builder, org, 1)
         held: tuple[int, int, int] | None = None
-        for number, (problem, b, tiles) in enumerate(self.passes()):
+        for number, (turn, b, tiles) in enumerate(self.passes()):
             toggle(builder)
             accesses: list[Access] = []
             for j, t in tiles:
-                parts = self.parts(problem, j, t)
-                if held != (problem, b, t):
+                parts = self.parts(turn, j, t)
+                if held != (turn, b, t):
                     bank = 1 if self.values["register_bank"] == "odd" else 1 - parts[0][0]
                     accesses.append(Access("WRREG", bank, REGISTER_ROW, 8, width))
-                    held = (problem, b, t)
+                    held = (turn, b, t)
                 for bank, first in parts:
                     for column in range(first, first + self.part_columns, width):
                         row, place = divmod(column, org.columns)
                         accesses.append(Access("MACH", bank, row, place, width))
             self._append(builder, accesses)
             row, place = divmod(self.results(number), org.columns)
-            builder.add("WRH", bank=1, row=row, column=place, count=org.accumulators)
+            builder.add("WRH", bank=1, row=row, column=place, count=self.result_columns)
             toggle(builder)
         leave(builder)
+        return slice(start, len(builder))
+
+    def read_results(self, builder: Builder) -> None:
+        """Append what the host reads, bank by bank as any memory, once the units are done: all that they left."""
+        org = self.org
+        builder.add(SYNC)
+        per_unit = org.banks // org.units
+        odd = np.arange(per_unit - 1, org.banks, per_unit).reshape(org.bank_groups, -1).T.reshape(-1)
+        at, bank = np.divmod(np.arange(self.result_tiles * self.result_columns * len(odd)), len(odd))
+        row, column = np.divmod(self.results(0) + at, org.columns)
+        builder.extend(("RD",), np.zeros(len(at), np.int64), bank=odd[bank], row=row, column=column)
 
     def _append(self, builder: Builder, accesses: list[Access]) -> None:
         """Accesses between two barriers each, and with ``prefetch`` the rows opened ahead of them."""
@@ -178,58 +213,12 @@ class Plan:
                 return None
         return None
 
-    def compute(self, program: Program, x: Array, weight: Array) -> Array:
-        """Execute the multiply-accumulates of a program and add up what it leaves in the banks.
 
-        Args:
-            x: ``[problems, m, k]`` float32.
-            weight: ``[problems, n, k]`` float32.
-
-        Returns:
-            ``[problems, m, n]`` float32.
-        """
-        gemv, org = self.gemv, self.org
-        outputs, inputs = self.tiles
-        width = self.part_columns
-        stored = {
-            place: (p, j, t)
-            for p in range(gemv.problems)
-            for j in range(outputs)
-            for t in range(inputs)
-            for place in self.parts(p, j, t)
-        }
-        result = np.zeros((gemv.problems, gemv.m, gemv.n), np.float32)
-        names = [program.names[i] for i in program.operations.tolist()]
-        addresses = (program.rows.astype(np.int64) * org.columns + program.columns).tolist()
-        places = zip(names, program.banks.tolist(), addresses, program.counts.tolist(), strict=True)
-        passes = self.passes()
-        problem, b, _ = next(passes)
-        lanes = np.zeros((outputs * self.tile_n, org.lanes), np.float32)
-        done: Counter[tuple[int, int, int]] = Counter()  # columns of each tile
-        for name, bank, address, count in places:
-            if name == "MACH":
-                done[stored[bank, address // width * width]] += count
-            elif name == "WRH":
-                for (p, j, t), columns in done.items():
-                    if columns != self.tile_columns or p != problem:
-                        raise Internal("a tile of weights was not read whole")
-                    self._multiply(lanes, weight[p], x[p, b], j, t)
-                for j in {j for _, j, _ in done}:
-                    rows = slice(j * self.tile_n, min((j + 1) * self.tile_n, gemv.n))
-                    result[problem, b, rows] += gemv.leaving(lanes[rows]).sum(axis=1)
-                lanes[:] = 0.0
-                done.clear()
-                problem, b, _ = next(passes, (0, 0, []))
-        return result
-
-    def _multiply(self, lanes: Array, weight: Array, x: Array, j: int, t: int) -> None:
-        """Add the products of a tile to its outputs, lane by lane."""
-        rows = slice(j * self.tile_n, min((j + 1) * self.tile_n, self.gemv.n))
-        start, stop = t * self.tile_k, min((t + 1) * self.tile_k, self.gemv.k)
-        width = self.org.lanes
-        whole = start + (stop - start) // width * width
-        if whole > start:
-            part = weight[rows, start:whole].reshape(rows.stop - rows.start, -1, width)
-            lanes[rows] += np.einsum("nkl,kl->nl", part, x[start:whole].reshape(-1, width))
-        if stop > whole:
-            lanes[rows, : stop - whole] += weight[rows, whole:stop] * x[whole:stop]
+def most_rows(gemv: Gemv, org: Organisation) -> int:
+    """DRAM rows of a bank that the mapping takes that needs the most."""
+    found, rules = parameters(gemv, org)
+    found = [
+        p if p.name in ("dataflow", "split_k", "problem_channels") else Parameter(p.name, p.choices[:1]) for p in found
+    ]
+    points = enumerate_space(Space(tuple(found), tuple(rules)))
+    return max(Plan.of(gemv, org, points[i]).rows for i in range(points.size))

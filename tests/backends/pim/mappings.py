@@ -58,7 +58,7 @@ def _workload(rng: np.random.Generator) -> str:
         return f"softmax rows={m} cols={k} act={act}"
     heads = int(rng.choice([1, 2, 3]))
     more = heads * int(rng.choice([1, 2]))
-    return f"attention batch={m} heads={more} kv_heads={heads} q=1 kv={k} dim=64 act=bf16 kvcache=bf16"
+    return f"attention batch={m} heads={more} kv_heads={heads} q=1 kv={k} dim=64 act={act} kvcache={act}"
 
 
 def check(rng: np.random.Generator, device: Device, workload: Workload, mappings: int) -> tuple[int, list[str]]:

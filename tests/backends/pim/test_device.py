@@ -73,6 +73,10 @@ def test_options_are_part_of_the_identity_and_of_the_text() -> None:
         ("matmul m=1 n=64 k=64 act=f16 weight=u4:32", "pim:hbm-pim", "16-bit"),
         ("matmul m=1 n=900000 k=65536 act=bf16 weight=bf16", "pim:gddr6-aim,channels=1", "do not fit"),
         ("attention batch=1 heads=1 q=64 kv=64 dim=64 act=bf16 kvcache=bf16", "pim:gddr6-aim", "decoding"),
+        ("attention heads=1 q=1 kv=64 dim=64 act=f16 kvcache=f16", "pim:gddr6-aim", "activations of bf16,"),
+        ("attention heads=1 q=1 kv=64 dim=64 act=f32 kvcache=f32", "pim:hbm-pim", "f16 or bf16"),
+        ("attention heads=1 q=1 kv=64 dim=64 act=bf16 kvcache=u8:64/f32", "pim:hbm-pim", "caches of the same"),
+        ("attention batch=9999 heads=64 q=1 kv=9999 dim=64 act=f16 kvcache=f16", "pim:hbm-pim", "cache does not fit"),
         ("rmsnorm rows=8 cols=64 act=f32", "pim:gddr6-aim", "pim backend maps"),
     ],
 )

@@ -13,18 +13,20 @@ from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 
 GEMV = Workload.parse("matmul m=2 n=100 k=600 act=bf16 weight=bf16")
+DECODE = Workload.parse("attention heads=4 kv_heads=2 q=1 kv=100 dim=64 act=bf16")
 
 
+@pytest.mark.parametrize("workload", [GEMV, DECODE], ids=["gemv", "decode"])
 @pytest.mark.parametrize("text", ["pim:gddr6-aim,channels=3", "pim:hbm-pim,channels=2,refresh=on", "pim:neupims"])
-def test_a_written_trace_reads_back_to_the_same_program_and_time(text: str) -> None:
+def test_a_written_trace_reads_back_to_the_same_program_and_time(text: str, workload: Workload) -> None:
     backend, device = resolve_device(text)
-    result = backend.simulate(GEMV, device, {}, trace=True)
+    result = backend.simulate(workload, device, {}, trace=True)
     again = backend.simulate_trace(device, result.trace)
     assert (again.cycles, again.commands) == (result.cycles, result.commands)
-    program = DramMachine().kernel(GEMV, device, result.schedule).mapped.program
+    program = DramMachine().kernel(workload, device, result.schedule).mapped.program
     read = read_trace(result.trace, Hardware.of(device))
     assert [read.names[i] for i in read.operations] == [program.names[i] for i in program.operations]
-    for name in ("rows", "columns", "counts", "channels"):
+    for name in ("banks", "rows", "columns", "counts", "holds", "channels"):
         assert np.array_equal(getattr(read, name), getattr(program, name)), name
     assert write_trace(read, Hardware.of(device).organisation.channels) == result.trace
 

@@ -132,8 +132,8 @@ class Lookups:
         reused: ``[batches, tables]``: how many of them find their entry in an operand register.
     """
 
-    adds: NDArray[np.int64]
-    reused: NDArray[np.int64]
+    adds: NDArray[np.integer]
+    reused: NDArray[np.integer]
 
     def in_groups(self, tables: int) -> Lookups:
         """Added up over the so many tables of each scale group: ``[batches, groups, …]``."""
@@ -145,10 +145,13 @@ class Lookups:
 def indices(codes: NDArray[np.integer], inputs: int, bits: int) -> NDArray[np.uint8]:
     """Patterns ``[m, tables, bits]`` of two's complement activations ``[m, k]``: k a multiple of ``inputs``, and of
     either at most 8."""
-    m, k = codes.shape
-    unsigned = codes.astype(np.uint8) & np.uint8((1 << bits) - 1)
-    planes = (unsigned.reshape(m, k // inputs, inputs, 1) >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.asarray((planes << np.arange(inputs, dtype=np.uint8)[:, None]).sum(axis=2, dtype=np.uint8))
+    unsigned = codes.astype(np.uint8)
+    together = [np.ascontiguousarray(unsigned[:, i::inputs]) for i in range(inputs)]
+    found = np.zeros((bits, *together[0].shape), np.uint8)  # a plane is one piece of memory
+    for plane in range(bits):
+        for i, one in enumerate(together):
+            found[plane] |= (one >> np.uint8(plane) & np.uint8(1)) << np.uint8(i)
+    return np.moveaxis(found, 0, -1)
 
 
 def count(patterns: NDArray[np.integer], batch: int, registers: int) -> Lookups:
@@ -159,18 +162,22 @@ def count(patterns: NDArray[np.integer], batch: int, registers: int) -> Lookups:
     """
     m, tables, bits = patterns.shape
     batches = -(-m // batch)
-    padded = np.zeros((batches * batch, tables, bits), np.int16)  # rows that are not there look up nothing
-    padded[:m] = patterns
-    rows = padded.reshape(batches, batch, tables, bits)
-    adds = (rows != 0).sum(axis=1)
-    order = rows.transpose(0, 2, 3, 1).reshape(batches * tables, bits * batch)
-    held = np.full((batches * tables, registers), -1, np.int16)
-    oldest = np.zeros(batches * tables, np.intp)
-    reused = np.zeros(batches * tables, np.int64)
-    for wanted in order.T:
-        found = (held == wanted[:, None]).any(axis=1)
-        reused += found & (wanted != 0)
-        (new,) = np.nonzero(~found & (wanted != 0))
-        held[new, oldest[new]] = wanted[new]
-        oldest[new] = (oldest[new] + 1) % registers
-    return Lookups(adds, reused.reshape(batches, tables))
+    planes = np.moveaxis(patterns.astype(np.uint8, order="K", copy=False), -1, 0)
+    if missing := batches * batch - m:  # rows that are not there look up nothing
+        planes = np.pad(planes, ((0, 0), (0, missing), (0, 0)))
+    rows = planes.reshape(bits, batches, batch, tables)
+    adds = np.zeros((bits, batches, tables), np.int32)
+    reused = np.zeros((batches, tables), np.int32)
+    held = np.zeros((registers, batches, tables), np.uint8)  # the newest first; 0 is held by none, since never fetched
+    for plane in range(bits):
+        for row in range(batch):
+            wanted = rows[plane, :, row]
+            added = wanted != 0
+            found = (held == wanted).any(axis=0) & added
+            adds[plane] += added
+            reused += found
+            new = added & ~found
+            for register in range(registers - 1, 0, -1):
+                np.copyto(held[register], held[register - 1], where=new)
+            np.copyto(held[0], wanted, where=new)
+    return Lookups(np.moveaxis(adds, 0, -1), reused)

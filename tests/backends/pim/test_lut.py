@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fettle.backends.api import Candidate, MeasurePolicy, Schedule
 from fettle.backends.host.executor import make_executor
@@ -97,6 +101,29 @@ def test_a_repeated_pattern_is_fetched_once_while_a_register_holds_it() -> None:
     assert count(patterns, 1, 4).reused == 3
     assert count(patterns, 1, 1).reused == 1
     assert count(patterns, 1, 4).adds.tolist() == [[[1, 1, 1, 1, 0, 0, 1, 1]]]
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_look_ups_are_those_of_registers_replaced_in_turn(
+    m: int, k: int, batch: int, registers: int, seed: int
+) -> None:
+    """Looked up one after the other, with a queue for the registers of a table."""
+    codes = np.random.default_rng(seed).integers(-128, 128, (m, 4 * k)) % 128 - 64
+    found = count(indices(codes, 4, 8), batch, registers)
+    for b in range(0, m, batch):
+        for table in range(k):
+            queue: deque[int] = deque(maxlen=registers)
+            adds, reused = [0] * 8, 0
+            for plane in range(8):
+                for row in codes[b : b + batch, 4 * table : 4 * table + 4]:
+                    pattern = sum(1 << i for i, code in enumerate(row.tolist()) if code & 255 & 1 << plane)
+                    adds[plane] += pattern > 0
+                    reused += pattern in queue
+                    if pattern and pattern not in queue:
+                        queue.append(pattern)
+            assert found.adds[b // batch, table].tolist() == adds
+            assert found.reused[b // batch, table] == reused
 
 
 def test_rows_worked_on_together_share_patterns() -> None:

@@ -173,7 +173,7 @@ class MappedAttention:
         ]
         repeats = len(self.events) // len(tiles)
         names = [f"problem {problem} {tile}" for problem in range(repeats) for tile in tiles]
-        return trace_file.write(self.demands, self.events, int(self.schedule["buffers"]), names)
+        return trace_file.write(self.demands, self.events, int(self.schedule["buffers"]), names, self.hardware.arrays)
 
     def simulation(self, *, trace: bool = False) -> Simulation:
         """The report."""

@@ -17,7 +17,6 @@ from fettle.backends.npu.systolic.attention import AttentionFamily
 from fettle.backends.npu.systolic.hardware import PRESET, Systolic, parse_systolic
 from fettle.backends.npu.systolic.matmul import MatmulFamily
 from fettle.backends.npu.systolic.vector import VECTOR_OPERATORS, VectorFamily
-from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -79,16 +78,12 @@ class SystolicMachine(FamilyMachine[Systolic]):
         return _FAMILIES[workload.operator].bound(workload, Systolic.of(device))
 
     def time_trace(self, device: Device, lines: Iterable[str]) -> Simulation:
-        """Time the commands of one array.
+        """Time the commands of an array, alone or in a mesh.
 
         Raises:
-            Unsupported: the device is a mesh.
             InvalidArgument: see :func:`trace.time`.
         """
-        hardware = Systolic.of(device)
-        if hardware.arrays > 1:
-            raise Unsupported(f"{device}: a command trace is of one array", hint="leave out mesh")
-        return trace.time(lines, hardware)
+        return trace.time(lines, Systolic.of(device))
 
     def kernel(self, workload: Workload, device: Device, schedule: Schedule) -> SystolicKernel:
         return SystolicKernel(workload, Systolic.of(device), schedule)

@@ -99,4 +99,5 @@ def _lines(mapped: Gemm, steps: np.ndarray) -> tuple[str, ...]:
     """The commands of the first array."""
     tiles = [f"m {row[0]}:{row[1]} n {row[2]}:{row[3]} k {row[4]}:{row[5]}" for row in steps.tolist()]
     names = [f"batch {batch} {tile}" for batch in range(mapped.product.batch) for tile in tiles]
-    return trace_file.write(mapped.demands(steps), mapped.events, int(mapped.schedule["buffers"]), names)
+    buffers, arrays = int(mapped.schedule["buffers"]), len(mapped.shards)
+    return trace_file.write(mapped.demands(steps), mapped.events, buffers, names, arrays, mapped.split)

@@ -8,7 +8,10 @@
     STORE results bytes=65536
 
 A tile is what is loaded, one COMPUTE, and what follows until the next tile. ``PASS bytes=`` are sums for a neighbour of
-the mesh. ``#`` begins a comment; those written say which tile it is and when it was loaded, started, ended and stored.
+the mesh. Of a mesh the commands are those of its first array, which has most to do; ``MESH arrays=4 split=n`` says how
+many work beside it and share the memories, and which of m, n, k is split over them, if one is: what all of them need is
+moved once and passed on. Without it an array works alone. ``#`` begins a comment; those written say which tile it is
+and when it was loaded, started, ended and stored.
 """
 
 from __future__ import annotations
@@ -29,17 +32,24 @@ DRAM, TIER = "dram", "tier"
 _WORK, _VECTOR, _PASSED = range(3)
 _SINGLE = {"COMPUTE": ("cycles", _WORK), "VECTOR": ("operations", _VECTOR), "PASS": ("bytes", _PASSED)}
 """Commands with one number: its name, and where it goes."""
+_SPLITS = "mnk"
+"""Dimensions that may be split over a mesh, by their numbers."""
 
 _MOST_TILES = 1 << 20
 
 
-def write(demands: Demands, events: Ints, buffers: int, names: Sequence[str]) -> tuple[str, ...]:
+def write(
+    demands: Demands, events: Ints, buffers: int, names: Sequence[str], arrays: int = 1, split: int | None = None
+) -> tuple[str, ...]:
     """The lines of a program that runs as often as ``events [runs · tiles, 4]`` has its tiles.
 
     Args:
         names: of each tile of each run, for the comments.
+        arrays, split: what :meth:`Demands.durations` calls ``sharers`` and ``split``.
     """
     lines = [f"BUFFERS {buffers}"]
+    if arrays > 1:
+        lines.append(f"MESH arrays={arrays}" + ("" if split is None else f" split={_SPLITS[split]}"))
     tiles = len(demands.work)
     for number, (loaded, start, end, stored) in enumerate(events.tolist()):
         tile = number % tiles
@@ -63,17 +73,18 @@ def _moves(command: str, demands: Demands, tile: int, columns: Iterable[int]) ->
 
 
 def time(lines: Iterable[str], hardware: Systolic) -> Simulation:
-    """What a trace takes on one array; no energy, since the commands do not say what was multiplied.
+    """What a trace takes; commands and bytes are those of its array. No energy: they do not say what was multiplied.
 
     Raises:
-        InvalidArgument: a malformed line, or no tile.
+        InvalidArgument: a malformed line, no tile, or more arrays than the device has.
     """
-    reader = _Reader()
+    reader = _Reader(hardware.arrays)
     take_lines(lines, reader.take)
     demands = reader.demands()
-    durations = demands.durations(hardware, 1)
+    durations = demands.durations(hardware, reader.sharers, reader.split)
     events = np.asarray(timeline.run(durations, 1, hardware.latency, reader.buffers == 2))
     cycles, work = int(events[:, timeline.STORED].max()), int(demands.work.sum())
+    cycles += 0 if reader.split is None else hardware.hops
     moved = {f"dram_{name}": int(count) for name, count in zip(TRAFFIC, demands.dram.sum(axis=0), strict=True)}
     return Simulation(
         cycles=cycles,
@@ -92,8 +103,11 @@ def time(lines: Iterable[str], hardware: Systolic) -> Simulation:
 class _Reader:
     """Collects tiles, command by command."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: int) -> None:
         self.buffers = 2
+        self.sharers = 1
+        self.split: int | None = None
+        self._arrays = arrays
         self.commands = {"load": 0, "compute": 0, "store": 0}
         self._loading = False  # a tile whose COMPUTE is still to come
         self._moved: list[list[int]] = []
@@ -107,8 +121,11 @@ class _Reader:
                 raise InvalidArgument("BUFFERS is 1 or 2, before the first tile")
             self.buffers = int(words[1])
             return
+        if name == "MESH":
+            self._mesh(words[1:])
+            return
         if name not in ("LOAD", "STORE", *_SINGLE):
-            raise InvalidArgument(f"unknown command; known: BUFFERS LOAD STORE {' '.join(_SINGLE)}")
+            raise InvalidArgument(f"unknown command; known: BUFFERS MESH LOAD STORE {' '.join(_SINGLE)}")
         if name in ("LOAD", "COMPUTE"):
             self._begin(goes_on=name == "LOAD")
         elif self._loading or not self._moved:
@@ -120,6 +137,19 @@ class _Reader:
             self._moved[-1][_column(name, words)] += _number(words[2:3], "bytes")
         if (counted := name.lower()) in self.commands:
             self.commands[counted] += 1
+
+    def _mesh(self, words: Sequence[str]) -> None:
+        """How many arrays work side by side, and what is split over them."""
+        if self._moved or self.sharers > 1:
+            raise InvalidArgument("MESH comes once, before the first tile")
+        self.sharers = _number(words[:1], "arrays")
+        if not 1 < self.sharers <= self._arrays:
+            raise InvalidArgument(f"arrays={self.sharers} is not 2 to {self._arrays}, the arrays of the device's mesh")
+        if words[1:]:
+            side, _, dimension = words[1].partition("=")
+            if side != "split" or dimension not in tuple(_SPLITS) or len(words) > 2:
+                raise InvalidArgument("expected MESH arrays=N [split=m|n|k]")
+            self.split = _SPLITS.index(dimension)
 
     def _begin(self, *, goes_on: bool) -> None:
         """A LOAD or the COMPUTE of a tile: its first command, or one more."""

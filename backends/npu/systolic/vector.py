@@ -82,7 +82,7 @@ class VectorFamily(Family):
             dram_bytes=workload.nbytes,
             energy=1e-12 * picojoules,
             counters=(("vector_cycles", int(demands.work.sum())),),
-            trace=trace_file.write(demands, events, buffers, names) if trace else (),
+            trace=trace_file.write(demands, events, buffers, names, hardware.arrays) if trace else (),
         )
 
     def pack(self, workload: Workload, hardware: Systolic, constants: Sequence[Operand]) -> tuple[Array, ...]:

@@ -16,7 +16,7 @@ from fettle.backends.npu.systolic.demands import Demands
 from fettle.backends.npu.systolic.hardware import Systolic
 from fettle.backends.registry import resolve_device
 from fettle.backends.spaces import enumerate_space
-from fettle.graph.errors import InvalidArgument, Unsupported
+from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 
 SMALL = "npu:systolic,rows=16,cols=8,sram=16,bandwidth=12"
@@ -153,7 +153,54 @@ def test_a_malformed_trace_is_refused(lines: list[str], message: str) -> None:
         backend.simulate_trace(device, lines)
 
 
-def test_a_mesh_has_no_trace_of_all_its_arrays() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "matmul m=50 n=37 k=100 act=i8 weight=i8",
+        "matmul m=3 n=2 k=5 act=i8 weight=i8",  # fewer shards than arrays
+        "matmul batch=2 m=20 n=37 k=40 act=i8 rhs=i8",
+        "attention heads=4 kv_heads=2 q=40 kv=100 dim=32 act=f32 causal=true",
+        "softmax rows=37 cols=50 act=f32",
+    ],
+)
+@pytest.mark.parametrize("mesh", ["mesh=2x3,link=7", "mesh=1x2,tier=4"])
+def test_a_trace_of_a_mesh_read_back_takes_the_same(text: str, mesh: str) -> None:
+    for number in np.random.default_rng(0).integers(0, 1 << 30, 8).tolist():
+        schedule, result, again = traced(text, f"{SMALL},{mesh}", number)
+        assert again.cycles == result.cycles, schedule
+        assert sum(line.startswith("MESH") for line in result.trace) <= 1
+
+
+def test_arrays_of_a_mesh_share_the_bandwidth_by_hand() -> None:
+    """64 bytes a cycle: 4 arrays load 640 bytes of inputs each, or one loads them and passes them on at 16 a cycle over
+    2 links; then 100 cycles until they arrive."""
+    backend, device = resolve_device("npu:systolic,mesh=2x2,link=16")
+    tile = ["LOAD inputs bytes=640", "COMPUTE cycles=20"]
+
+    def cycles(*header: str) -> int:
+        return backend.simulate_trace(device, [*header, *tile]).cycles
+
+    assert cycles() == 10 + 100 + 20
+    assert cycles("MESH arrays=4") == 40 + 100 + 20
+    assert cycles("MESH arrays=4 split=m") == 40 + 100 + 20 + 2
+    assert cycles("MESH arrays=4 split=n") == 640 // 16 + 100 + 20 + 2
+    assert cycles("MESH arrays=2 split=m") == 20 + 100 + 20 + 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["MESH arrays=5"], "2 to 4"),
+        (["MESH arrays=1"], "2 to 4"),
+        (["MESH"], "arrays=N"),
+        (["MESH arrays=4 split=b"], "split=m"),
+        (["MESH arrays=4 split=mn"], "split=m"),
+        (["MESH arrays=4 split=m split=n"], "split=m"),
+        (["MESH arrays=4", "MESH arrays=4"], "line 2.*once"),
+        (["COMPUTE cycles=1", "MESH arrays=4"], "line 2.*before"),
+    ],
+)
+def test_a_malformed_mesh_is_refused(lines: list[str], message: str) -> None:
     backend, device = resolve_device("npu:systolic,mesh=2x2")
-    with pytest.raises(Unsupported, match="one array"):
-        backend.simulate_trace(device, ["COMPUTE cycles=1"])
+    with pytest.raises(InvalidArgument, match=message):
+        backend.simulate_trace(device, lines)

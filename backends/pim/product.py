@@ -18,14 +18,16 @@ from fettle.backends.pim.program import Builder, Program
 
 def parameters(gemv: Gemv, hardware: Hardware, prefix: str = "") -> tuple[list[Parameter], list[Constraint]]:
     """What a schedule says of a product; names start with ``prefix``."""
-    kind = bufferspace if hardware.is_global_buffer else registerspace
-    return kind.parameters(gemv, hardware.organisation, prefix)
+    if hardware.is_global_buffer:
+        return bufferspace.parameters(gemv, hardware.organisation, prefix)
+    return registerspace.parameters(gemv, hardware.organisation, prefix)
 
 
 def textbook(gemv: Gemv, hardware: Hardware, prefix: str = "") -> dict[str, Value]:
     """A schedule of a product as a textbook has it."""
-    kind = bufferspace if hardware.is_global_buffer else registerspace
-    return kind.textbook(gemv, hardware.organisation, prefix)
+    if hardware.is_global_buffer:
+        return bufferspace.textbook(gemv, hardware.organisation, prefix)
+    return registerspace.textbook(gemv, hardware.organisation, prefix)
 
 
 def rows_for_weights(hardware: Hardware) -> int:
@@ -35,8 +37,9 @@ def rows_for_weights(hardware: Hardware) -> int:
 
 def most_rows(gemv: Gemv, hardware: Hardware) -> int:
     """DRAM rows of a bank that the mapping of a product takes that needs the most."""
-    kind = globalbuffer if hardware.is_global_buffer else registers
-    return kind.most_rows(gemv, hardware.organisation)
+    if hardware.is_global_buffer:
+        return globalbuffer.most_rows(gemv, hardware.organisation)
+    return registers.most_rows(gemv, hardware.organisation)
 
 
 def stored(weight: Array, hardware: Hardware) -> Array:

@@ -17,9 +17,9 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from fettle.backends.cpu.attention.orders import alternating, repeated
+from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
 from fettle.backends.cpu.attention.plan import CODE_BYTES, QUERIES
-from fettle.backends.cpu.attention.rounded import LANES, Rounded
+from fettle.backends.cpu.attention.rounded import LANES, Rounded, Rounding
 from fettle.backends.cpu.attention.split import Split, push
 from fettle.backends.cpu.attention.words import until
 from fettle.backends.cpu.gemv.formats import Floats
@@ -59,18 +59,31 @@ class Integers(Split):
         act = Floats(plan.act)
         products = T.alloc_buffer((plan.dim,), "float32")
         largest, bias = Registers(v, 1, 0.0), Registers(v, 1, 0.0)
-        for d in range(0, plan.dim, LANES):
-            query = v.let(act.read(self.q, (head * plan.rows + row, T.int64(d)), LANES))
-            product = v.let(query * v.load(self.k.scales, [group, T.int64(d)]))
-            T.buffer_store(products, product, [T.Ramp(d, 1, LANES)])
+        with T.serial(T.int64(0), T.int64(plan.dim // LANES)) as piece:
+            d = piece * LANES
+            query = v.let(act.read(self.q, (head * plan.rows + row, d), LANES))
+            product = v.let(query * v.load(self.k.scales, [group, d]))
+            T.buffer_store(products, product, [T.Ramp(d, T.int64(1), LANES)])
             largest[0] = T.max(largest[0], T.abs(product))
-            bias[0] = v.multiply_add(query, v.load(self.k.zeros, [group, T.int64(d)]), bias[0])
+            bias[0] = v.multiply_add(query, v.load(self.k.zeros, [group, d]), bias[0])
             bias[0] = v.multiply_add(product, v.constant(plan.middle_code), bias[0])
         top = largest.reduce(T.max, [0])
         rounding = self.queries.begin(v, place, top, bias.reduce(lambda a, b: a + b, [0]))
-        for d, elements in enumerate(plan.code_order):
-            rounding.put(d * LANES, products[T.Ramp(elements[0], elements[1] - elements[0], LANES)])
+        with T.serial(T.int64(0), T.int64(plan.cache_columns // LANES)) as piece:
+            self._round_piece(rounding, products, piece)
         rounding.end(plan.middle_code)
+
+    def _round_piece(self, rounding: Rounding, products: Any, piece: Any) -> None:
+        """What meets the codes in 16 bytes."""
+        v = self.v
+        if self.plan.code_bits == 8:
+            rounding.put(piece * LANES, v.load(products, [piece * LANES]))
+            return
+        register, quarter = T.floordiv(piece, T.int64(4)) * 2, T.floormod(piece, T.int64(4))
+        neighbours = [v.load(products, [(piece * 2 + half) * LANES]) for half in range(2)]
+        for odd in range(2):  # a register has the even elements of a line, the next one the odd ones
+            column = v.let(((register + odd) * 4 + quarter) * LANES)
+            rounding.put(column, v.let(T.Shuffle(neighbours, every_other(odd, LANES))))
 
     def _scores(self, scores: Any, queries: Any, first: Any, count: Any) -> None:
         plan, v = self.plan, self.v
@@ -109,11 +122,11 @@ class Integers(Split):
             for column in range(0, plan.cache_columns, CODE_BYTES):
                 v.prefetch(self.k.data, [key + plan.prefetch, column])
         for column in range(0, plan.cache_columns, CODE_BYTES):
-            registers += self._split(self._line(self.k.data, key, column))
+            registers += self._split(self._line(self.k.data, key, T.int64(column)))
         return registers
 
-    def _line(self, data: Any, row: Any, column: int) -> Any:
-        return self.v.hold(data[row, T.Ramp(T.int64(column), T.int64(1), CODE_BYTES)], "uint8", CODE_BYTES)
+    def _line(self, data: Any, row: Any, column: Any) -> Any:
+        return self.v.hold(data[row, T.Ramp(column, T.int64(1), CODE_BYTES)], "uint8", CODE_BYTES)
 
     def _split(self, line: Any) -> list[Any]:
         """Bytes as codes: themselves, or their low and their high halves."""
@@ -156,19 +169,19 @@ class Integers(Split):
         pieces = plan.dim // LANES
         sums = T.alloc_buffer((plan.rows * pieces, LANES), "float32")
         steps = v.let(T.floordiv(count + (_KEYS - 1), T.int64(_KEYS)))
-        for column in range(0, plan.cache_columns, CODE_BYTES):
+        with T.serial(T.int64(0), T.int64(plan.cache_columns // CODE_BYTES)) as line:
             for quarter in range(0, 4, plan.tile_vectors):
                 quarters = range(quarter, quarter + plan.tile_vectors)
 
-                def tile(row: Any, rows: int, column: int = column, quarters: range = quarters) -> None:
-                    self._sum_quarters(sums, row, rows, column, quarters, first, count, steps)
+                def tile(row: Any, rows: int, quarters: range = quarters) -> None:
+                    self._sum_quarters(sums, row, rows, line, quarters, first, count, steps)
 
                 until(plan.rows, plan.tile_rows, tile)
         with T.serial(T.int64(0), T.int64(plan.rows)) as row:
             self._write_rows(partials, sums, row, at + row)
 
     def _sum_quarters(
-        self, sums: Any, row: Any, rows: int, column: int, quarters: range, first: Any, count: Any, steps: Any
+        self, sums: Any, row: Any, rows: int, line: Any, quarters: range, first: Any, count: Any, steps: Any
     ) -> None:
         """Sums over the chunk of some quarters of a line, for some rows."""
         plan, v = self.plan, self.v
@@ -183,7 +196,7 @@ class Integers(Split):
             for i in range(_KEYS):
                 key = step * _KEYS + i
                 row_of_key = first + (T.min(key, count - 1) if plan.kv % _KEYS else key)
-                lines.append(self._line(self.values.data, row_of_key, column))
+                lines.append(self._line(self.values.data, row_of_key, line * CODE_BYTES))
             codes = [self._split(quarter) for quarter in _interleaved(v, lines, quarters)]
             for half in range(2):
                 for slot, (r, i, part) in enumerate(slots):
@@ -193,7 +206,7 @@ class Integers(Split):
         for slot, (r, i, part) in enumerate(slots):
             whole = T.shift_left(totals[2 * slot, ramp], v.integer(7)) + totals[2 * slot + 1, ramp]
             value = self.weights.scaled(v, row + r, whole)
-            piece = (column // CODE_BYTES * 4 + quarters[i]) * parts + part
+            piece = (line * 4 + quarters[i]) * parts + part
             T.buffer_store(sums, value, [(row + r) * (plan.dim // LANES) + piece, ramp])
 
     def _write_rows(self, partials: Any, sums: Any, row: Any, to: Any) -> None:

@@ -218,18 +218,6 @@ class Plan:
         return 1 << (self.code_bits - 1)
 
     @property
-    def code_order(self) -> tuple[range, ...]:
-        """Elements of a head, 16 at a time, in the order in which codes come out of registers of bytes."""
-        parts = 8 // self.code_bits
-        whole = CODE_BYTES * parts
-        return tuple(
-            range(line + part + 16 * parts * i, line + part + 16 * parts * (i + 1), parts)
-            for line in range(0, self.dim, whole)
-            for part in range(parts)
-            for i in range(CODE_BYTES // 16)
-        )
-
-    @property
     def cache_columns(self) -> int:
         """Stored elements of a row of keys or values."""
         return self.dim // 2 if self.cache == "u4" else self.dim

@@ -178,12 +178,12 @@ class Split:
     def _weighted(self, partials: Any, weights: Any, at: Any, first: Any, count: Any) -> None:
         """O of all rows: a panel of ``tile_vectors`` vectors of ``dim`` for ``tile_rows`` rows at a time."""
         plan, v, n = self.plan, self.v, self.plan.lanes
-        width = max(1, plan.tile_vectors // plan.parts)
-        for panel in range(0, len(plan.lines), width):
-            starts = plan.lines[panel : panel + width]
 
-            def tile(row: Any, rows: int, starts: tuple[int, ...] = starts) -> None:
-                vectors = len(starts) * plan.parts
+        def panel(line: Any, lines: int) -> None:
+            starts = [v.let(T.min((line + i) * plan.line, T.int64(plan.lines[-1]))) for i in range(lines)]
+            vectors = lines * plan.parts
+
+            def tile(row: Any, rows: int) -> None:
                 totals = Registers(v, rows * vectors, 0.0)
 
                 def step(key: Any, place: Any, ahead: Any) -> None:
@@ -211,13 +211,15 @@ class Split:
 
             until(plan.rows, plan.tile_rows, tile)
 
-    def _value_registers(self, key: Any, other: Any, start: int) -> list[Any]:
+        until(len(plan.lines), max(1, plan.tile_vectors // plan.parts), panel)
+
+    def _value_registers(self, key: Any, other: Any, start: Any) -> list[Any]:
         """A line of v as registers; if bf16, of two keys with their elements side by side, as one instruction each puts
         them: the lower halves of every 128 bits, then the upper ones."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         if not plan.bf16:
-            return self.values.line(key, T.int64(start))
-        place = T.Ramp(T.int64(start), T.int64(1), plan.line)
+            return self.values.line(key, start)
+        place = T.Ramp(start, T.int64(1), plan.line)
         pair = [T.reinterpret(f"uint16x{plan.line}", self.values.data[row, place]) for row in (key, other)]
         registers = []
         for half in (0, 4):
@@ -225,7 +227,7 @@ class Split:
             registers.append(v.hold(T.reinterpret(f"int32x{n}", T.Shuffle(pair, order)), "int32"))
         return registers
 
-    def _write_line(self, partials: Any, row: Any, start: int, totals: Registers, slot: int) -> None:
+    def _write_line(self, partials: Any, row: Any, start: Any, totals: Registers, slot: int) -> None:
         """Sums of one line to memory, in the order of ``dim``: the reverse of :meth:`_value_registers`."""
         plan, v, n = self.plan, self.v, self.plan.lanes
         values = [totals[slot + part] for part in range(plan.parts)]
@@ -235,7 +237,7 @@ class Split:
         elif plan.parts == 2:
             values = list(v.interleave(*values))
         for part, value in enumerate(values):
-            T.buffer_store(partials, value, [row, T.Ramp(T.int64(start + part * n), T.int64(1), n)])
+            T.buffer_store(partials, value, [row, T.Ramp(start + part * n, T.int64(1), n)])
 
     # all chunks of one row
 

@@ -12,6 +12,7 @@ from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.conv import spaces
 from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.cpu.family import Family, Lowered, Spaces
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -26,6 +27,7 @@ class Conv(Family):
     * ``inner``: whether a task's innermost loop is over panels of ``weights`` or along the ``inputs``.
     * ``input``: copied to padded ``planes``, or read ``in_place`` by filters of one tap.
     * ``threads``.
+    * ``pages`` of the packed filters: what the ``system`` gives, or ``huge`` ones.
     """
 
     name: ClassVar[str] = "conv"
@@ -54,7 +56,7 @@ class Conv(Family):
         padded = np.zeros((group, panels * micro_oc, c, kh * kw), np.float32)
         padded[:, :oc] = weight.reshape(group, oc, c, kh * kw)
         packed = padded.reshape(group * panels, micro_oc, c, kh * kw).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(packed), *(np.ascontiguousarray(row) for row in rows)
+        return placed([np.ascontiguousarray(x) for x in (packed, *rows)], str(schedule.get("pages", "system")))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         g = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
@@ -74,5 +76,6 @@ class Conv(Family):
             "log_tasks": math.log2(g.tasks),
             "log_threads": math.log2(g.threads),
             "weights_inside": float(g.weights_inside),
+            "huge_pages": float(candidate.schedule.get("pages") == "huge"),
             "in_place": float(g.in_place),
         }

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.conv.geometry import Geometry, band_heights
 from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
-VERSION = "conv-3"
+VERSION = "conv-4"
 
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
@@ -54,8 +55,11 @@ def space(workload: Workload, device: Device) -> Space:
     registers = 32 if lanes == 16 else 16
     l2 = cpu.cache_bytes(device, "L2") or _L2
     shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
+    heights = tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r // 2 < oc and r < oc + 4)
+    filter_bytes = 4 * c * v["kh"] * v["kw"]
+    packed_bytes = [v["group"] * math.ceil(oc / r) * r * filter_bytes for r in heights]
     parameters = [
-        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r // 2 < oc and r < oc + 4)),
+        Parameter("micro_oc", heights),
         Parameter(
             "vectors",
             tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
@@ -66,6 +70,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter.categorical("inner", ("weights", "inputs")),
         Parameter.categorical("input", ("planes", "in_place") if _is_pointwise(workload) else ("planes",)),
         Parameter("threads", tuple(sorted({1, most}))),
+        Parameter.categorical("pages", pages.choices(packed_bytes)),
     ]
     tiles = itertools.product(*(map(int, p.choices) for p in parameters[:2]))
     least = min(_LATENCY, max(r * n for r, n in tiles if (r + 1) * n + 1 <= registers))
@@ -131,6 +136,7 @@ def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: 
                 inner="weights",
                 input=source,
                 threads=threads,
+                pages="system",
             )
             if is_valid(points, schedule):
                 yield schedule

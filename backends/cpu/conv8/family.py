@@ -13,6 +13,7 @@ from fettle.backends.cpu.conv8 import spaces
 from fettle.backends.cpu.conv8.plan import Plan
 from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.integers.words import WORD
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -26,6 +27,7 @@ class Conv8(Family):
     * ``tile_h`` output rows, ``tile_oc`` panels of channels make a task.
     * ``inner``: whether a task's innermost loop is over panels of ``weights`` or along the ``inputs``.
     * ``threads``.
+    * ``pages`` of the packed filters: what the ``system`` gives, or ``huge`` ones.
     """
 
     name: ClassVar[str] = "conv8"
@@ -60,7 +62,7 @@ class Conv8(Family):
         shaped = padded.reshape(group * panels, micro_oc, words, WORD, -1).transpose(0, 2, 4, 1, 3)
         packed = np.ascontiguousarray(shaped).view("<i4")[..., 0]
         sums = weight.reshape(workload["oc"], -1).sum(axis=1, dtype=np.int32)
-        return packed, sums, *(np.ascontiguousarray(row) for row in rows)
+        return placed([packed, sums, *map(np.ascontiguousarray, rows)], str(schedule.get("pages", "system")))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
@@ -80,5 +82,6 @@ class Conv8(Family):
             "log_tasks": math.log2(g.tasks),
             "log_threads": math.log2(g.threads),
             "weights_inside": float(g.weights_inside),
+            "huge_pages": float(candidate.schedule.get("pages") == "huge"),
             "by_rows": float(plan.by_rows),
         }

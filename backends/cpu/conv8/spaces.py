@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.conv.geometry import band_heights
 from fettle.backends.cpu.conv8.plan import Plan
 from fettle.backends.cpu.integers.words import WORD
@@ -15,7 +16,7 @@ from fettle.backends.spaces import is_valid
 from fettle.graph.operators.codes import CODES
 from fettle.graph.workload import Workload
 
-VERSION = "conv8-1"
+VERSION = "conv8-2"
 
 _MAX_ELEMENTS = 2**27
 """Of an operand, and of what a task copies: index arithmetic in the kernels is 32 bits wide."""
@@ -46,8 +47,12 @@ def space(workload: Workload, device: Device) -> Space:
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
     shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
+    heights = tuple(r for r in (1, 2, 4, 6, 8, 12) if r // 2 < oc and r < oc + 4)
+    by_rows = v["c"] == v["group"]  # words of four rows of a filter, else of four channels
+    filter_bytes = WORD * v["kw"] * (math.ceil(v["kh"] / WORD) if by_rows else words * v["kh"])
+    packed_bytes = [v["group"] * math.ceil(oc / r) * r * filter_bytes for r in heights]
     parameters = [
-        Parameter("micro_oc", tuple(r for r in (1, 2, 4, 6, 8, 12) if r // 2 < oc and r < oc + 4)),
+        Parameter("micro_oc", heights),
         Parameter(
             "vectors",
             tuple(n for n in (1, 2, 3, 4, *((6, 8) if oc <= 2 else ())) if n == 1 or (n - 1) * lanes < rows * columns),
@@ -56,6 +61,7 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
         Parameter.categorical("inner", ("weights", "inputs")),
         Parameter("threads", tuple(sorted({1, most}))),
+        Parameter.categorical("pages", pages.choices(packed_bytes)),
     ]
     (down, over), (tall, wide) = v["stride"], v["dilation"]
     band = f"(tile_h * {down} + {v['kh'] * tall}) * {over * (columns + v['kw'] * wide)}"
@@ -92,5 +98,11 @@ def _schedules_of(tile: tuple[int, int], points: Space, threads: int) -> Iterato
         return
     for tile_oc, tile_h in itertools.product(reversed(choices["tile_oc"]), reversed(choices["tile_h"])):
         yield Schedule.of(
-            micro_oc=tile[0], vectors=tile[1], tile_h=tile_h, tile_oc=tile_oc, inner="weights", threads=threads
+            micro_oc=tile[0],
+            vectors=tile[1],
+            tile_h=tile_h,
+            tile_oc=tile_oc,
+            inner="weights",
+            threads=threads,
+            pages="system",
         )

@@ -12,6 +12,7 @@ from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.dense import layouts, spaces
 from fettle.backends.cpu.dense.geometry import Geometry, depth_of, pairs_of
 from fettle.backends.cpu.family import Family, Lowered, Spaces
+from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 
@@ -31,6 +32,7 @@ class Dense(Family):
       in f32.
     * ``rhs`` (dynamic only): ``packed`` into panels first, packed in ``blocks`` (each task packs the panels of its
       tile, one block of k at a time, and finds them in its caches), or read ``direct``.
+    * ``pages`` (constant only) of the packed weight: what the ``system`` gives, or ``huge`` ones.
     * ``threads``.
     """
 
@@ -57,7 +59,7 @@ class Dense(Family):
         values, (weight, *rows) = workload.values, constants
         shaped = np.ascontiguousarray(weight).reshape(values["batch"], values["k"], values["n"])
         panels = layouts.pack(shaped, schedule["micro_n"], pairs_of(schedule), depth_of(schedule))
-        return panels, *(np.ascontiguousarray(row) for row in rows)
+        return placed([panels, *map(np.ascontiguousarray, rows)], str(schedule.get("pages", "system")))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
         g = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
@@ -86,6 +88,7 @@ class Dense(Family):
             "copies_x": float(g.copies_x),
             "pairs": float(g.pairs),
             "tiles": float(g.has_tiles),
+            "huge_pages": float(candidate.schedule.get("pages") == "huge"),
             "packs_rhs": float(g.rhs == "packed"),
             "packs_blocks": float(g.rhs == "blocks"),
             "reads_rhs": float(g.rhs == "direct"),

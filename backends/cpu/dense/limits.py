@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from fettle.backends.api import Device
@@ -63,6 +65,10 @@ class Limits:
     def element_bytes(self) -> int:
         """Bytes of an element in a packed operand."""
         return 2 if self.has_pairs else 4
+
+    def packed_bytes(self, width: int) -> int:
+        """Bytes of a constant weight in panels of ``width`` columns."""
+        return self.batch * self.k * math.ceil(self.n / width) * width * self.element_bytes
 
     @property
     def registers(self) -> int:

@@ -10,13 +10,14 @@ import math
 
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
+from fettle.backends.cpu import pages
 from fettle.backends.cpu.amx import shapes
 from fettle.backends.cpu.dense.geometry import TILE_DEPTH
 from fettle.backends.cpu.dense.limits import Limits
 from fettle.backends.cpu.dense.untuned import untuned
 from fettle.graph.workload import Workload
 
-VERSION = "dense-6"
+VERSION = "dense-7"
 
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
@@ -113,6 +114,8 @@ def _parameters(workload: Workload, device: Device, limits: Limits) -> list[Para
     if workload["rhs"] is not None:
         in_place = reads_in_place or not limits.is_narrow
         parameters.append(Parameter.categorical("rhs", ("packed", "blocks", *(("direct",) if in_place else ()))))
+    else:
+        parameters.append(Parameter.categorical("pages", pages.choices(limits.packed_bytes(w) for w in limits.widths)))
     return parameters
 
 

@@ -28,9 +28,9 @@ multiplied in f32 then: pairs of its rows would have to be packed."""
 def untuned(limits: Limits, space: Space) -> Schedule:
     """A point of the space."""
     choices = {parameter.name: parameter.choices for parameter in space.parameters}
-    if limits.has_tiles and limits.m >= _LEAST_TILE_ROWS:
-        return _nearest(space, _tiles_wish(limits, choices))
-    return _nearest(space, _vectors_wish(limits, choices))
+    has_tiles = limits.has_tiles and limits.m >= _LEAST_TILE_ROWS
+    wish = (_tiles_wish if has_tiles else _vectors_wish)(limits, choices)
+    return _nearest(space, wish | ({"pages": "system"} if "pages" in choices else {}))
 
 
 def _vectors_wish(limits: Limits, choices: Mapping[str, Sequence[Value]]) -> dict[str, Value]:

@@ -45,6 +45,11 @@ def test_a_copy_holds_the_same_from_a_huge_page_on(array: np.ndarray) -> None:
         "matmul m=1 n=1024 k=2048 act=f32 weight=u8:2048",
         "matmul m=16 n=1024 k=2048 act=f32 weight=u8:2048",
         "matmul m=16 n=1024 k=2048 act=u8 weight=i8",
+        "matmul m=4 n=600 k=1024 act=f32 weight=f32",
+        "matmul m=4 n=600 k=2048 act=bf16 weight=bf16",
+        "conv2d n=1 c=256 h=3 w=3 oc=255 kh=3 kw=3 pad=1 act=f32 weight=f32",
+        "conv2d n=1 c=512 h=3 w=3 oc=510 kh=3 kw=3 pad=1 act=u8 weight=i8",
+        "conv2d n=1 c=640 h=64 w=64 oc=640 kh=64 kw=64 group=640 act=u8 weight=i8",
     ],
 )
 def test_weights_that_fill_huge_pages_are_the_same_weights_there(text: str) -> None:

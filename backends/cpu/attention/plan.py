@@ -206,8 +206,17 @@ class Plan:
     @property
     def unrolls_keys(self) -> bool:
         """Whether the products of a vector of keys are code without a loop (split), in all register tiles together."""
-        tiles = self.tile_rows + self.rows % self.tile_rows
-        return not self.is_quantised and self.lanes * self.registers * tiles <= _UNROLLED
+        return not self.is_quantised and self.lanes * self._unrolled_rows * self.registers <= _UNROLLED
+
+    @property
+    def unrolls_lines(self) -> bool:
+        """Whether those of ``tile_vectors`` keys are (split)."""
+        return self.tile_vectors * self._unrolled_rows * self.registers <= _UNROLLED
+
+    @property
+    def _unrolled_rows(self) -> int:
+        """Rows of the register tile, and of the smaller one for what is left."""
+        return self.tile_rows + self.rows % self.tile_rows
 
     @property
     def code_bits(self) -> int:

@@ -59,7 +59,7 @@ class Queries:
             return row
         return self._v.let(row * self.step + T.floordiv(key, T.int64(self._plan.cache_group)))
 
-    def register(self, place: Any, index: int) -> Any:
+    def register(self, place: Any, index: Any) -> Any:
         """One vector of a copy, as loaded where it is used."""
         return self._registers[place, index, T.Ramp(0, 1, self._plan.lanes)]
 

@@ -137,21 +137,31 @@ class Split:
     def _products(self, queries: Queries, places: list[Any], keys: list[Any]) -> list[list[Any]]:
         """Lane sums of q[r] · k[j] for some rows and keys: ``[rows][keys]``."""
         plan, v = self.plan, self.v
-        totals = [[v.constant(0.0)] * len(keys) for _ in places]
+        count = len(keys)
+        slots = len(places) * count
+        totals: Any = [v.constant(0.0)] * slots if plan.unrolls_lines else Registers(v, slots, 0.0)
         if plan.prefetch:
             for key in keys:
                 for column in range(0, plan.cache_columns, 64 // plan.cache_bytes):
                     v.prefetch(self.k.data, [key + plan.prefetch, column])
         read = self.k.codes if plan.scales_queries else self.k.line
-        for index, start in enumerate(plan.lines):
-            lines = [read(key, T.int64(start)) for key in keys]
+
+        def line(index: Any, start: Any) -> None:
+            lines = [read(key, start) for key in keys]
             parts = len(lines[0])
             for part in range(parts):
                 for r, place in enumerate(places):
                     query = queries.register(place, index * parts + part)
-                    for i, registers in enumerate(lines):
-                        totals[r][i] = v.let(v.dot(totals[r][i], registers[part], query))
-        return totals
+                    for slot, registers in enumerate(lines, r * count):
+                        totals[slot] = v.let(v.dot(totals[slot], registers[part], query))
+
+        if plan.unrolls_lines:
+            for index, start in enumerate(plan.lines):
+                line(index, T.int64(start))
+        else:
+            with T.serial(T.int64(0), T.int64(len(plan.lines))) as index:
+                line(index, v.let(T.min(index * plan.line, T.int64(plan.lines[-1]))))
+        return [[totals[r * count + i] for i in range(count)] for r in range(len(places))]
 
     def _softmax(
         self, scores: Any, weights: Any, row: Any, start: Any, count: Any, maxima: Any, sums: Any, at: Any

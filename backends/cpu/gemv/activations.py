@@ -169,9 +169,7 @@ class Computed(Prepared):
 
     def _tables(self, a: Buffer, pair: Expr) -> None:
         width = self.plan.padded_group
-        unit, total = quantise.tables(
-            lambda i: load(a, i, LANES), lambda i: load(a, i, 1), width, pair * width * 4, self.values
-        )
+        unit, total = quantise.tables(lambda i: load(a, i, LANES), width, pair * width * 4, self.values)
         store(self.factor, pair, unit * T.float32(0.5), 1)
         store(self.total, pair, total, 1)
 

@@ -43,14 +43,8 @@ def _emit(workload: Workload, schedule: Schedule, floats: Floats, x: Buffer, y: 
             unit, total = quantise.codes(read, fmt.group, spans, y, schedule["unroll"])
         else:
             tables = T.decl_buffer((4 * units,), "int8", data=y.data, align=1)
-            unit, total = quantise.tables(
-                read,
-                lambda offset: floats.read(x, (row, first + offset), 1),
-                fmt.group,
-                pair * fmt.group * 4,
-                tables,
-                schedule["unroll"],
-            )
+            place = pair * fmt.group * 4
+            unit, total = quantise.tables(read, fmt.group, place, tables, schedule["unroll"])
             total = T.reinterpret("int32", total)
         store(y, units + pair, T.reinterpret("int32", unit), 1)
         store(y, units + pairs + pair, total, 1)

@@ -116,3 +116,12 @@ def test_a_machine_without_an_inner_loop_for_them_says_so(backend: CpuBackend) -
     support = backend.supports(Workload.parse("matmul m=1 n=32 k=128 act=i8:128/f32 weight=u2:128"), device)
     assert not support
     assert "i8:128/f32" in support.reason
+
+
+@pytest.mark.skipif(not runs("lut", "avx2"), reason="needs AVX2")
+@pytest.mark.parametrize("k", [16, 48, 96, 320])
+def test_tables_are_made_of_four_to_sixteen_quads_at_once(backend: CpuBackend, k: int) -> None:
+    device = backend.device(DeviceText.parse("cpu,threads=1"))
+    workload = Workload.of("matmul", m=1, n=32, k=k, act="f32", weight="bip1:row")
+    changes = {"algorithm": "lut", "isa": "avx2", "tile": 32, "blocks": 1, "unroll": 1}
+    assert Kernel(backend, workload, device, **changes).verdict().ok

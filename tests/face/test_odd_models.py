@@ -64,6 +64,24 @@ def test_softmax_before_opset_13_is_over_all_axes_from_one_on(
     check(build(body, {}, opset), {"x": x}, {"y": y, "z": np.log(y)})
 
 
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+def test_so_it_is_in_bodies_of_any_depth(name: str) -> None:
+    x = normal(2, 3, 4)
+    deeper = f"""c = If<then_branch = deep () => (float[2,3,4] a) {{ a = {name}<axis = 0>(r) }},
+        else_branch = same () => (float[2,3,4] b) {{ b = Identity(r) }}>(q)"""
+    body = f"""g (float[2,3,4] x, bool q) => (float[2,3,4] y) {{
+        y = If<then_branch = first () => (float[2,3,4] c) {{ r = Relu(x) {deeper} }},
+            else_branch = second () => (float[2,3,4] d) {{ d = {name}(x) }}>(q)
+    }}"""
+    for q, z, axes in ((True, np.maximum(x, 0.0), (0, 1, 2)), (False, x, (1, 2))):
+        expected = softmax(z, axes)
+        check(
+            build(body, {}, 11),
+            {"x": x, "q": np.asarray(q)},
+            {"y": expected if name == "Softmax" else np.log(expected)},
+        )
+
+
 def test_softmax_before_opset_13_of_a_shape_that_only_a_run_tells() -> None:
     body = "g (float[5,3] x, int64[1] n) => (float[m,k] y) { s = Slice(x, zero, n) y = Softmax<axis = 0>(s) }"
     x = normal(5, 3)

@@ -35,6 +35,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     nodes: list[NodeProto] = []
     masks: dict[str, str] = {}
     for node in graph.node:
+        _flat_in_bodies(node, bench)
         if node.op_type == "Attention" and not node.domain and len(node.input) > 3 and node.input[3]:
             nodes += [*_additive(node, bench, types, masks), node]
         elif node.op_type == "Transpose" and not node.domain:
@@ -98,6 +99,18 @@ def _in_two_steps(node: NodeProto, bench: Workbench, types: dict[str, TensorType
     second = helper.make_node("Transpose", [between], node.output, name=node.name, perm=[0, 1, 3, 2])
     node.CopyFrom(second)
     return [first]
+
+
+def _flat_in_bodies(node: NodeProto, bench: Workbench) -> None:
+    """:func:`_flat` for what is in bodies of control flow, at any depth; of their tensors no types are known."""
+    for body in subgraphs(node):
+        nodes: list[NodeProto] = []
+        for inner in body.node:
+            _flat_in_bodies(inner, bench)
+            old = inner.op_type in _NORMALISED and not inner.domain and bench.opset < _ONE_AXIS_SINCE
+            nodes += _flat(inner, bench, {}) if old else [inner]
+        del body.node[:]
+        body.node.extend(nodes)
 
 
 def _flat(node: NodeProto, bench: Workbench, types: dict[str, TensorType]) -> list[NodeProto]:

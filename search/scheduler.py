@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import attrs
 
 from fettle.search.batches import BATCH
 from fettle.search.gains import beliefs, expected_gain
 from fettle.search.tuner import WorkloadTuner
+
+_FEW = 3
+"""Trials before the time left is estimated: of so many, one that is not like the others does not count."""
 
 
 @attrs.frozen(eq=False)
@@ -90,12 +94,20 @@ class Scheduler:
         return sum(t.finals_seconds() for t in self._tuners)
 
     def eta(self) -> float | None:
-        """Seconds left, finals included, at the present pace; None before the first trial."""
-        pace = self._pace()
+        """Seconds left, finals included, if trials take as long as most of the last ones; None before there are a few:
+        the first may compile a simulator, or load a library."""
+        pace = self._usual_pace()
         if pace is None:
             return None
         left = (self.total - self.done) * pace + self.reserve()
         return max(0.0, min(left, self._deadline - self._clock()))
+
+    def _usual_pace(self) -> float | None:
+        """Seconds a trial takes, in the mean over the workloads that have begun of the median of each one's last."""
+        last = [[r.seconds for r in t.records[-BATCH:]] for t in self._tuners if t.records]
+        if sum(map(len, last)) < _FEW:
+            return None
+        return sum(map(median, last)) / len(last)
 
     def _pace(self) -> float | None:
         """Seconds a trial takes, in the mean over the workloads that have begun."""

@@ -78,7 +78,7 @@ class Builder:
         """Append one instruction."""
         operation = self._names.setdefault(name, len(self._names))
         mask = self._everyone if channels is None else _signed(channels)
-        self._scalars.append((operation, bank, row, column, count, hold, mask))
+        self._scalars.append((operation, bank, row, column, count, _signed(hold), mask))
 
     def extend(
         self,

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from fettle.backends.pim.device import Hardware
 from fettle.backends.pim.preset import Command, Organisation
-from fettle.backends.pim.program import DONE, HOST, SYNC, Builder, Program
+from fettle.backends.pim.program import DONE, HOST, SYNC, UNTOLD, Builder, Program
 from fettle.graph.errors import InvalidArgument
 
 _MOST_CYCLES = (1 << 31) - 1
@@ -66,7 +66,7 @@ def write_trace(program: Program, channels: int) -> tuple[str, ...]:
         words += [f"row={row}"] if row >= 0 else []
         words += [f"column={column}"] if column else []
         words += [f"count={count}"] if count != 1 else []
-        words += [f"hold={hold:#x}"] if hold != -1 else []
+        words += [f"hold={hold % (1 << 64):#x}"] if hold != UNTOLD else []
         words += [f"channels={mask:#x}"] if mask != everyone else []
         lines.append(" ".join(words))
     return tuple(lines)

@@ -105,6 +105,24 @@ def test_the_time_limit_holds_with_finals_reserved(seconds: float, trial_seconds
     assert setting.clock() > begun + 0.5 * seconds
 
 
+def test_the_time_left_does_not_take_the_first_trial_for_the_others() -> None:
+    """It compiles a simulator, say."""
+    setting = Setting(1)
+    tuner, executor = setting.tuners[0], setting.executor
+    scheduler = Scheduler(setting.tuners, 50, math.inf, setting.clock)
+    executor.build_seconds, executor.trial_seconds = 0.0, 100.0
+    left: list[float | None] = []
+
+    def told(_: object) -> None:
+        executor.trial_seconds = 1.0
+        seconds = scheduler.eta()
+        left.append(None if seconds is None else seconds - scheduler.reserve())
+
+    tuner.step(executor.open(tuner.workload, tuner.policy, 0), BATCH, on_record=told)
+    assert left[:2] == [None, None]
+    assert left[2:] == pytest.approx([50 - trial for trial in range(3, BATCH + 1)])
+
+
 def test_gain_grows_with_weight_and_shrinks_with_effort_and_towards_the_roof() -> None:
     one, many = Setting(1).tuners[0], Setting(7).tuners[0]
     assert expected_gain(many) == pytest.approx(7 * expected_gain(one))

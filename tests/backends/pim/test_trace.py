@@ -37,6 +37,16 @@ def test_a_trace_that_never_uses_all_channels_names_those_it_uses() -> None:
     assert write_trace(read_trace(lines, hardware), 4) == lines
 
 
+def test_a_trace_may_hold_the_last_of_64_banks() -> None:
+    hardware = Hardware.of(resolve_device("pim:upmem,channels=1")[1])
+    lines = ("RD bank=63 row=0 hold=0x8000000000000000", "RD bank=0 row=0 hold=0x1")
+    program = read_trace(lines, hardware)
+    assert program.holds.view(np.uint64).tolist() == [1 << 63, 1]
+    assert write_trace(program, 1) == lines
+    with pytest.raises(InvalidArgument, match="not a whole number"):
+        read_trace(["RD bank=63 row=0 hold=0x10000000000000000"], hardware)
+
+
 def test_instructions_of_the_aim_simulator_are_read_with_blanks_or_commas() -> None:
     backend, device = resolve_device("pim:gddr6-aim")
     blanks = ["# a comment", "", "W CFR 0 1", "AiM WR_GB 64 0 0xffffffff", "AiM MAC_ABK 64 0xffffffff 3", "AiM EOC"]

@@ -7,15 +7,23 @@ before they are written.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from fettle.backends.host.compiling import without_collection
 from fettle.backends.pim.bufferprogram import BIAS, FEED, MAC, READ, Notes
+from fettle.backends.pim.compiling import entry, reassociated
 from fettle.backends.pim.globalbuffer import Plan
 from fettle.backends.pim.mapping import Array
 from fettle.backends.pim.program import Program
+from fettle.backends.pim.records import Records, record
 
 PANEL = 128
 """Elements of K that lie side by side in :func:`panels`: of the shortest chunks."""
+
+STEP = record("what", "turn", "vector", "output", "chunk", "begin", "column", "count", "mask")
+"""A command: what it is for, round, row of x, output group, chunk, where in the buffer the chunk of that row begins;
+its first column, how many, and channels (a bit each)."""
+LAYOUT = record("at_once", "slices", "share", "slice_k", "chunk_k", "lanes")
+"""How a plan spreads weights, see :class:`~fettle.backends.pim.globalbuffer.Plan`."""
 
 
 def panels(weight: Array) -> Array:
@@ -58,18 +66,22 @@ def execute(plan: Plan, program: Program, notes: Notes, x: Array, weight: Array)
     missing = plan.slices * plan.slice_k - gemv.k
     reads = int(np.count_nonzero(notes.what == READ))
     left = np.zeros((reads, org.channels, org.banks), np.float32)
-    _run(
-        np.stack([notes.what, turn, notes.vector, output, chunk, plan.buffer_column(notes.vector)], axis=1),
-        program.columns[part],
-        program.counts[part],
-        program.channels[part],
-        np.array([plan.at_once, plan.slices, plan.share, plan.slice_k, plan.chunk_k, org.lanes], np.int64),
-        np.full((org.channels, org.buffer_columns * org.lanes), np.nan, np.float32),
-        np.full((org.channels, org.banks), np.nan, np.float32),
-        np.pad(x, ((0, 0), (0, 0), (0, missing))),
-        weight,
-        left,
-    )
+    fields = (notes.what, turn, notes.vector, output, chunk, plan.buffer_column(notes.vector))
+    places = (program.columns[part], program.counts[part], program.channels[part].view(np.int64))
+    steps = np.empty(len(notes.what), STEP)
+    for name, field in zip(STEP.names or (), (*fields, *places), strict=True):
+        steps[name] = field
+    layout = (plan.at_once, plan.slices, plan.share, plan.slice_k, plan.chunk_k, org.lanes)
+    with without_collection():
+        _run(
+            steps,
+            np.array([layout], LAYOUT)[0],
+            np.full((org.channels, org.buffer_columns * org.lanes), np.nan, np.float32),
+            np.full((org.channels, org.banks), np.nan, np.float32),
+            np.pad(x, ((0, 0), (0, 0), (0, missing))),
+            weight,
+            left,
+        )
     return _added(plan, notes, gemv.leaving(left))
 
 
@@ -85,8 +97,8 @@ def _added(plan: Plan, notes: Notes, left: Array) -> Array:
     return np.ascontiguousarray(results[: gemv.problems, :, : gemv.n])
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
-def _accumulate(sums, weights, start, inputs):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+@reassociated
+def _accumulate(sums: Array, weights: Array, start: int, inputs: Array) -> None:  # pragma: no cover (compiled)
     """Add to every sum the product of ``inputs`` and the row of weights beside it, from ``start`` on."""
     for bank in range(len(weights)):
         row = weights[bank, start : start + len(inputs)]
@@ -96,46 +108,45 @@ def _accumulate(sums, weights, start, inputs):  # type: ignore[no-untyped-def]  
         sums[bank] += total
 
 
-@njit(cache=True)
-def _run(  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
-    notes, columns, counts, masks, settings, buffers, sums, x, weight, left
-):
-    """``notes``: what, round, row of x, output group, chunk, and where in the buffer the chunk of that row begins.
-
-    Loops in place of assigned slices: numba would compile the message of an error of their shapes, for a second."""
-    at_once, slices, share, slice_k, chunk_k, lanes = settings
+@entry
+def _run(
+    steps: Records, layout: np.record, buffers: Array, sums: Array, x: Array, weight: Array, left: Array
+) -> None:  # pragma: no cover (compiled)
+    """Loops in place of assigned slices: Numba would compile the message of an error of their shapes, for a second."""
+    share, lanes = layout.share, layout.lanes
     channels, banks = sums.shape
     k_end, n_end = weight.shape[1] * PANEL, weight.shape[2]
     for group in range(channels // share):  # channels know nothing of each other; those of a group read side by side
-        part, read = group % slices, 0
+        part, read = group % layout.slices, 0
         members = ~np.uint64(0) >> np.uint64(64 - share) << np.uint64(group * share)
-        for i in range(len(notes)):
-            if masks[i] & members == 0:  # of other groups; every result read has its place in ``left``
-                read += notes[i, 0] == READ
+        for i in range(len(steps)):
+            step = steps[i]
+            what, mask = step.what, np.uint64(step.mask)
+            if mask & members == 0:  # of other groups; every result read has its place in ``left``
+                read += what == READ
                 continue
-            what, turn, vector, output, chunk, buffer_column = notes[i]
-            problem, begin = turn * at_once + group // slices, part * slice_k + chunk * chunk_k
-            start, end = begin, min(begin + chunk_k, (part + 1) * slice_k, k_end)
+            problem = step.turn * layout.at_once + group // layout.slices
+            begin = part * layout.slice_k + step.chunk * layout.chunk_k
+            start, end = begin, min(begin + layout.chunk_k, (part + 1) * layout.slice_k, k_end)
             while what == MAC and start < end:
                 panel = start // PANEL
                 stop = min(end, (panel + 1) * PANEL)
-                place = buffer_column * lanes + start - begin
+                place = step.begin * lanes + start - begin
                 for channel in range(group * share, (group + 1) * share):
-                    if (masks[i] >> np.uint64(channel)) & np.uint64(1):
+                    if (mask >> np.uint64(channel)) & np.uint64(1):
                         some = buffers[channel, place : place + stop - start]
-                        first = (output * share + channel % share) * banks
+                        first = (step.output * share + channel % share) * banks
                         rows = weight[problem, panel, first : min(first + banks, n_end)]
                         _accumulate(sums[channel], rows, start - panel * PANEL, some)
                 start = stop
             for channel in range(group * share, (group + 1) * share):
-                if what == MAC or (masks[i] >> np.uint64(channel)) & np.uint64(1) == 0:
+                if what == MAC or (mask >> np.uint64(channel)) & np.uint64(1) == 0:
                     continue
                 if what == FEED:
-                    start = begin + (columns[i] - buffer_column) * lanes
-                    count = counts[i] * lanes
-                    place = columns[i] * lanes
-                    for lane in range(count):
-                        buffers[channel, place + lane] = x[problem, vector, start + lane]
+                    start = begin + (step.column - step.begin) * lanes
+                    place = step.column * lanes
+                    for lane in range(step.count * lanes):
+                        buffers[channel, place + lane] = x[problem, step.vector, start + lane]
                     continue
                 for bank in range(banks):
                     if what == BIAS:

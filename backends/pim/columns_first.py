@@ -186,5 +186,5 @@ def _refresh(
                 step, bank, when = device.close_one, b, cycle
             closed = False
     if closed:
-        return device.ref, NONE, max(due, earliest(rules, state, k, device.ref, 0))
+        return device.ref, NONE, max(due, earliest(rules, state, k, device.ref, NONE))
     return step, bank, when

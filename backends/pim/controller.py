@@ -34,68 +34,79 @@ def in_turn(
         members: ``[n, k]``: channels of kind k take part in instruction n.
         queues: where requests wait whose row has been opened. None if none does: what serves them is not compiled then.
     """
+    device, host = state.device, state.host
     for n in range(start, stop):
-        instruction, arrival = program[n], state.host.arrival
-        if instruction.operation == NONE:
-            state.host.arrival = arrival + instruction.count
+        instruction, arrival, target = program[n], host.arrival, program[n].operation
+        if target == NONE:
+            host.arrival = arrival + instruction.count
             continue
-        following = arrival + 1
+        its, following = rules.commands[target], arrival + 1
         for k in range(members.shape[1]):
-            if members[n, k]:
-                following = max(following, _take(instruction, arrival, k, rules, state, queues))
-        state.host.arrival = following
-
-
-@inlined
-def _take(
-    instruction: np.record, arrival: int, k: int, rules: Rules, state: State, queues: Queues | None
-) -> int:  # pragma: no cover (compiled)
-    """Serve one instruction in a channel; returns when the next may arrive."""
-    target, channel, device = instruction.operation, state.channels[k], state.device
-    following = arrival
-    pending = _unwanted(instruction, k, state) if device.eager else 0
-    i = 0
-    while i < instruction.count:
-        slot = channel.sent % device.depth
-        entered = max(arrival, state.turns[k, slot] + 1, channel.left + 1)
-        following = max(following, entered + 1)
-        while True:
-            step, place, time, due = _next(rules, state, k, instruction, entered, pending)
-            idle = entered
-            if queues is not None:
-                opened, when = next_opened(rules, state, queues, k)
-                if when <= time or (not due and closes_opened(state, queues, k, step, place)):
-                    serve(rules, state, queues, k, OPENED, opened, when)
-                    continue
-                idle = min(idle, when)
-            if due and step == device.ref:
-                refresh(rules, state, k, time, idle)
+            if not members[n, k]:
                 continue
-            # The mode changes when the first step could be taken; that step then waits for the change.
-            if not due and rules.commands[target].mode == 1 - channel.register:
-                step, place = device.mod, NONE
-            column = instruction.column + i if step == target else NONE
-            put(rules, state, k, step, place, NONE if step == device.mod else instruction.row, column, time)
-            if rules.commands[step].closes or rules.commands[step].opens:
-                pending &= 0 if rules.commands[step].whole else ~(1 << place)
-            if step == target and place == instruction.bank:
-                break
-        state.turns[k, slot] = time
-        channel.sent += 1
-        channel.last = time
-        finished = time + rules.commands[target].latency
-        if rules.commands[target].blocking:  # at most one read comes back a cycle, in order
-            channel.returned = max(channel.returned + 1, finished)
-            following = max(following, channel.returned + 1)
-        else:
-            channel.finished = max(channel.finished, finished)
-        i += 1
-        calm = pending == 0
-        if queues is not None:
-            calm &= queues.waiting[k, OPENED] == 0
-        if calm and not (rules.commands[target].blocking or rules.commands[target].closes):
-            i, following = _continue(instruction, i, following, k, rules, state)
-    return following
+            channel = state.channels[k]
+            pending = _unwanted(instruction, k, state) if device.eager else 0
+            i = 0
+            while i < instruction.count:
+                slot = channel.sent % device.depth
+                entered = max(arrival, state.turns[k, slot] + 1, channel.left + 1)
+                following = max(following, entered + 1)
+                while True:
+                    step, place, time, due = _next(rules, state, k, instruction, entered, pending)
+                    idle = entered
+                    if queues is not None:
+                        opened, when = next_opened(rules, state, queues, k)
+                        if when <= time or (not due and closes_opened(state, queues, k, step, place)):
+                            serve(rules, state, queues, k, OPENED, opened, when)
+                            continue
+                        idle = min(idle, when)
+                    if due and step == device.ref:
+                        refresh(rules, state, k, time, idle)
+                        continue
+                    # The mode changes when the first step could be taken; that step then waits for the change.
+                    if not due and its.mode == 1 - channel.register:
+                        step, place = device.mod, NONE
+                    column = instruction.column + i if step == target else NONE
+                    put(rules, state, k, step, place, NONE if step == device.mod else instruction.row, column, time)
+                    if rules.commands[step].closes or rules.commands[step].opens:
+                        pending &= 0 if rules.commands[step].whole else ~(1 << place)
+                    if step == target and place == instruction.bank:
+                        break
+                state.turns[k, slot] = time
+                channel.sent += 1
+                channel.last = time
+                finished = time + its.latency
+                if its.blocking:  # at most one read comes back a cycle, in order
+                    channel.returned = max(channel.returned + 1, finished)
+                    following = max(following, channel.returned + 1)
+                else:
+                    channel.finished = max(channel.finished, finished)
+                i += 1
+                calm = pending == 0
+                if queues is not None:
+                    calm &= queues.waiting[k, OPENED] == 0
+                if not calm or its.blocking or its.closes:
+                    continue
+                # Columns that follow in the open row wait for nothing but the one before.
+                first = i
+                while i < instruction.count:
+                    slot = channel.sent % device.depth
+                    entered = max(arrival, state.turns[k, slot] + 1)
+                    later = max(time + its.stride, entered)
+                    if later >= channel.due:
+                        break
+                    time = later
+                    following = max(following, entered + 1)
+                    note(state, k, target, instruction.bank, instruction.row, instruction.column + i, time)
+                    state.turns[k, slot] = time
+                    channel.sent += 1
+                    i += 1
+                if i > first:
+                    channel.now = channel.last = time
+                    channel.finished = max(channel.finished, time + its.latency)
+                    state.issued[k, target] += i - first
+                    push(rules, state, k, target, instruction.bank, time)
+        host.arrival = following
 
 
 @inlined
@@ -141,34 +152,3 @@ def _unwanted(instruction: np.record, k: int, state: State) -> int:  # pragma: n
         if state.rows[k, 0, b] != CLOSED and (hold >> b) & 1 == 0:
             found |= 1 << b
     return found
-
-
-@inlined
-def _continue(
-    instruction: np.record, i: int, following: int, k: int, rules: Rules, state: State
-) -> tuple[int, int]:  # pragma: no cover (compiled)
-    """Columns that follow in the open row wait for nothing but the one before.
-
-    Returns:
-        How many columns are done, and when the next instruction may arrive.
-    """
-    channel, target = state.channels[k], instruction.operation
-    begin, time = i, channel.now
-    while i < instruction.count:
-        slot = channel.sent % state.device.depth
-        entered = max(state.host.arrival, state.turns[k, slot] + 1)
-        later = max(time + rules.commands[target].stride, entered)
-        if later >= channel.due:
-            break
-        time = later
-        following = max(following, entered + 1)
-        note(state, k, target, instruction.bank, instruction.row, instruction.column + i, time)
-        state.turns[k, slot] = time
-        channel.sent += 1
-        i += 1
-    if i > begin:
-        channel.now = channel.last = time
-        channel.finished = max(channel.finished, time + rules.commands[target].latency)
-        state.issued[k, target] += i - begin
-        push(rules, state, k, target, instruction.bank, time)
-    return i, following

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.backends.host.compiling import without_collection
 from fettle.backends.pim import columns_first, oldest_ready
 from fettle.backends.pim.controller import in_turn
 from fettle.backends.pim.preset import Organisation
@@ -89,7 +90,8 @@ def run(
     room = _room(program, members, organisation) if record else 0
     while True:
         state = State.start(tables, organisation, members.shape[1], room, refresh, first_refresh, slack)
-        cycles = _serve(instructions, members, tables.rules, state, organisation)
+        with without_collection():
+            cycles = _serve(instructions, members, tables.rules, state, organisation)
         used = int(state.host.used)
         if not record or used <= room:
             break

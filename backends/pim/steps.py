@@ -137,14 +137,15 @@ def refresh(rules: Rules, state: State, k: int, time: int, idle: int) -> None:  
         idle: nothing else happens in the channel before this cycle.
     """
     channel, ref, interval = state.channels[k], state.device.ref, state.device.interval
-    put(rules, state, k, ref, NONE, NONE, NONE, time)
-    again = (idle - channel.due) // interval
-    if again < 1 or channel.due < earliest(rules, state, k, ref, 0):
-        return
-    # Only the last holds back anything that follows; a host that computes for hours must not take a loop of hours.
-    if len(state.log) > 0:
-        for i in range(again - 1):
-            note(state, k, ref, NONE, NONE, NONE, channel.due + i * interval)
-    state.issued[k, ref] += again - 1
-    channel.due += (again - 1) * interval
-    put(rules, state, k, ref, NONE, NONE, NONE, channel.due)
+    while True:
+        put(rules, state, k, ref, NONE, NONE, NONE, time)
+        again = (idle - channel.due) // interval
+        if again < 1 or channel.due < earliest(rules, state, k, ref, NONE):
+            return
+        # Only the last holds back anything that follows; a host that computes for hours must not take a loop of hours.
+        if len(state.log) > 0:
+            for i in range(again - 1):
+                note(state, k, ref, NONE, NONE, NONE, channel.due + i * interval)
+        state.issued[k, ref] += again - 1
+        channel.due += (again - 1) * interval
+        time = channel.due

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fettle.backends.host.compiling import cached
 from fettle.backends.npu.systolic.program import (
     AGAIN_W,
     AGAIN_X,
@@ -26,7 +26,7 @@ from fettle.backends.npu.systolic.timeline import END, LOAD_TIME, LOADED, START,
 Array = NDArray[Any]
 
 
-@njit(cache=True)
+@cached
 def timeline(durations: Ints, repeats: int, latency: int, double: bool) -> Ints:  # pragma: no cover (compiled)
     """The timeline ``[repeats · steps, 4]`` of a program run ``repeats`` times in a row."""
     steps = len(durations)
@@ -64,7 +64,7 @@ def timeline(durations: Ints, repeats: int, latency: int, double: bool) -> Ints:
     return events
 
 
-@njit(cache=True)
+@cached
 def fill(  # pragma: no cover (compiled)
     steps: Steps,
     extents: Steps,
@@ -106,7 +106,7 @@ def fill(  # pragma: no cover (compiled)
     steps[total - 1, STORE] = RESULT
 
 
-@njit(cache=True)
+@cached
 def sum_tables(tables: Array, codes: Array, bits: int, sums: Array) -> None:  # pragma: no cover (compiled)
     for quad in range(tables.shape[1]):
         for n in range(codes.shape[1]):

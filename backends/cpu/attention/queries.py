@@ -5,7 +5,8 @@ Codes c of quantised keys, with scales s and zeros z of their group, need not be
     q · k_j  =  Σ_d (q_d · s_d) · c_jd  +  Σ_d q_d · z_d
 
 The factors in parentheses and the second sum, the bias, are computed once for each group, where groups and chunks
-begin together and no vector of keys lies in two groups (``Plan.scales_queries``).
+begin together and no vector of keys lies in two groups (``Plan.scales_queries``). They replace those of the group
+before: copies for all groups of a chunk would not fit the L1 cache.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ from fettle.backends.cpu.rows.vectors import Registers
 
 
 class Queries:
-    """Rows of ``rows · groups`` copies, one for each group of keys of a chunk if they are scaled, else one.
-
-    Attributes:
-        step: copies of a row.
+    """Rows of queries as they are, or scaled for one group of keys.
 
     Args:
         q: all queries as stored, a matrix of rows of ``dim``.
@@ -35,42 +33,38 @@ class Queries:
 
     def __init__(self, plan: Plan, words: Words, q: Any, k: Cache) -> None:
         self._plan, self._v, self._q, self._k = plan, words, q, k
-        self.step = plan.chunk_groups if plan.scales_queries else 1
-        copies = plan.rows * self.step
-        self._registers = T.alloc_buffer((copies, plan.registers, plan.lanes), words.register)
-        self._biases = T.alloc_buffer((copies,), "float32") if plan.scales_queries else None
+        self._registers = T.alloc_buffer((plan.rows, plan.registers, plan.lanes), words.register)
+        self._biases = T.alloc_buffer((plan.rows,), "float32") if plan.scales_queries else None
 
-    def fill(self, head: Any, start: Any) -> None:
-        """Read the rows of a head of keys, for the chunk that begins at the key ``start``."""
-        plan, first = self._plan, head * self._plan.rows
-        with T.serial(T.int64(0), T.int64(plan.rows)) as row:
-            if self._biases is None:
-                self._fill_row(first + row, row)
-            else:
-                with T.serial(T.int64(0), T.int64(self.step)) as group:
-                    stored = T.min(T.floordiv(start, T.int64(plan.cache_group)) + group, T.int64(plan.cache_groups - 1))
-                    factors = self._v.let(head * plan.cache_groups + stored)
-                    self._fill_row(first + row, row * self.step + group, factors)
-
-    def place(self, row: Any, key: Any) -> Any:
-        """Where the copy of a row is that meets a vector of keys, from ``key`` of the chunk on; :attr:`step` further is
-        the next row's."""
+    def fill(self, head: Any) -> None:
+        """Read the rows of a head of keys, unless :meth:`scale` does."""
         if self._biases is None:
-            return row
-        return self._v.let(row * self.step + T.floordiv(key, T.int64(self._plan.cache_group)))
+            with T.serial(T.int64(0), T.int64(self._plan.rows)) as row:
+                self._fill_row(head * self._plan.rows + row, row)
 
-    def register(self, place: Any, index: Any) -> Any:
-        """One vector of a copy, as loaded where it is used."""
-        return self._registers[place, index, T.Ramp(0, 1, self._plan.lanes)]
+    def scale(self, head: Any, start: Any, key: Any) -> None:
+        """Before the vector of keys from ``key`` on, in the chunk that begins at ``start``: where a group begins, rows
+        scaled for it."""
+        plan, size = self._plan, T.int64(self._plan.cache_group)
+        if self._biases is None:
+            return
+        with T.If(T.floormod(key, size) == 0), T.Then():
+            factors = self._v.let(head * plan.cache_groups + T.floordiv(start + key, size))
+            with T.serial(T.int64(0), T.int64(plan.rows)) as row:
+                self._fill_row(head * plan.rows + row, row, factors)
 
-    def biased(self, place: Any, scores: Any) -> Any:
+    def register(self, row: Any, index: Any) -> Any:
+        """One vector of a row, as loaded where it is used."""
+        return self._registers[row, index, T.Ramp(0, 1, self._plan.lanes)]
+
+    def biased(self, row: Any, scores: Any) -> Any:
         """A vector of sums over ``dim``, the bias added if there is one."""
         if self._biases is None:
             return scores
-        return self._v.let(scores + self._v.spread(self._biases[place]))
+        return self._v.let(scores + self._v.spread(self._biases[row]))
 
-    def _fill_row(self, at: Any, place: Any, factors: Any = None) -> None:
-        """A row, with zeros where a line overlaps the one before; scaled by the row ``factors`` of scales."""
+    def _fill_row(self, at: Any, row: Any, factors: Any = None) -> None:
+        """A row, with zeros where a line overlaps the one before; scaled by row ``factors`` of the scales."""
         plan, v = self._plan, self._v
         bias = None if factors is None else Registers(v, 1, 0.0)
         for index, start in enumerate(plan.lines):
@@ -81,9 +75,9 @@ class Queries:
                 scales = self._k.factors(self._k.scales, factors, T.int64(start))
                 parts = [value * scale for value, scale in zip(parts, scales, strict=True)]
             for part, value in enumerate(parts):
-                T.buffer_store(self._registers, value, [place, index * len(parts) + part, T.Ramp(0, 1, plan.lanes)])
+                T.buffer_store(self._registers, value, [row, index * len(parts) + part, T.Ramp(0, 1, plan.lanes)])
         if bias is not None:
-            T.buffer_store(self._biases, bias.reduce(lambda a, b: a + b, [0]), [place])
+            T.buffer_store(self._biases, bias.reduce(lambda a, b: a + b, [0]), [row])
 
     def _pairs(self, at: Any, index: int) -> Any:
         """A line of bf16, as it lies."""

@@ -65,15 +65,15 @@ class Split:
         count = v.let(T.min(T.int64(plan.chunk), plan.kv - start))
         first = v.let(head * plan.kv + start)
         queries = Queries(plan, v, self.q, self.k)
-        queries.fill(head, start)
+        queries.fill(head)
         scores = T.alloc_buffer((plan.rows, self.padded), "float32")
         weights = T.alloc_buffer((plan.rows, self.padded // 2), "int32") if plan.bf16 else scores
-        self._scores(scores, queries, first, count)
+        self._scores(scores, queries, head, start, first, count)
         with T.serial(T.int64(0), T.int64(plan.rows)) as row:
             self._softmax(scores, weights, row, start, count, maxima, sums, task * plan.rows + row)
         self._weighted(partials, weights, task * plan.rows, first, count)
 
-    def _scores(self, scores: Any, queries: Queries, first: Any, count: Any) -> None:
+    def _scores(self, scores: Any, queries: Queries, head: Any, begin: Any, first: Any, count: Any) -> None:
         """S, by vectors of keys; beyond ``count`` they repeat the last key's.
 
         Unrolled, keys that may repeat are a vector of their own: their addresses would not fit the registers.
@@ -88,18 +88,16 @@ class Split:
                 return first + (T.min(start + index, last) if may_repeat else start + index)
 
             def tile(row: Any, rows: int) -> None:
-                place = queries.place(row, start)
-
                 def finish(r: Any, value: Any) -> None:
-                    value = queries.biased(place + r * queries.step, value)
-                    T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), n)])
+                    T.buffer_store(scores, queries.biased(row + r, value), [row + r, T.Ramp(start, T.int64(1), n)])
 
-                places = [place + r * queries.step for r in range(rows)]
+                places = [row + r for r in range(rows)]
                 if unrolled:
                     self._unrolled(queries, places, key, finish)
                 else:
                     self._looped(unsummed, queries, places, key, finish)
 
+            queries.scale(head, begin, start)
             until(plan.rows, plan.tile_rows, tile)
 
         whole = v.let(T.floordiv(count if unrolls else count + (n - 1), T.int64(n)))

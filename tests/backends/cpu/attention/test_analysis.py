@@ -65,6 +65,19 @@ def test_keys_beyond_the_last_are_counted_by_whole_vectors_only() -> None:
     assert cycles("attention heads=2 q=1 kv=1041 dim=64 act=f32", where, **shape)["sum"] > b["sum"]
 
 
+def test_sums_wait_in_memory_where_keys_are_a_loop() -> None:
+    text, where = "attention heads=4 kv_heads=1 q=4 kv=256 dim=256 act=f32", device()
+    assert cycles(text, where, tile_rows=1, tile_vectors=4)["parked"] == 0.0
+    assert cycles(text, where, tile_rows=8, tile_vectors=2)["parked"] > 0.0
+
+
+def test_queries_are_scaled_for_each_group_of_keys() -> None:
+    text, where = "attention heads=4 kv_heads=1 q=4 kv=1024 dim=128 act=f32", device()
+    assert cycles(text, where)["scaled"] == 0.0
+    by_group = [cycles(f"{text} kvcache=u8:{group}/f32", where, chunk=256)["scaled"] for group in (64, 32)]
+    assert by_group[1] == 2 * by_group[0] > 0.0
+
+
 @pytest.mark.skipif(cpu.Machine.detect().cores < 2, reason="one core")
 def test_threads_share_the_loops_and_cost_a_start() -> None:
     text = "attention heads=4 q=1 kv=4096 dim=64 act=f32"

@@ -44,7 +44,7 @@ class Integers(Split):
             stored = T.min(T.floordiv(start, T.int64(plan.cache_group)) + group, T.int64(plan.cache_groups - 1))
             self._round_query(row, row * plan.chunk_groups + group, head, v.let(head * plan.cache_groups + stored))
         scores = T.alloc_buffer((plan.rows, self.padded), "float32")
-        self._scores(scores, None, first, count)
+        self._scores_of_codes(scores, first, count)
         self.weights = Rounded(plan.rows, self.padded)
         with T.serial(T.int64(0), T.int64(plan.rows)) as row:
             self._softmax(scores, scores, row, start, count, maxima, sums, task * plan.rows + row)
@@ -85,7 +85,7 @@ class Integers(Split):
             column = v.let(((register + odd) * 4 + quarter) * LANES)
             rounding.put(column, v.let(T.Shuffle(neighbours, every_other(odd, LANES))))
 
-    def _scores(self, scores: Any, queries: Any, first: Any, count: Any) -> None:
+    def _scores_of_codes(self, scores: Any, first: Any, count: Any) -> None:
         plan, v = self.plan, self.v
 
         def group(start: Any, last: Any) -> None:

@@ -24,37 +24,46 @@ QUEUE_OF_ALL = READS
 
 @entry
 def send(
-    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues
+    program: Records,
+    members: Members,
+    start: int,
+    stop: int,
+    rules: Rules,
+    state: State,
+    slack: int | None,
+    queues: Queues,
 ) -> None:  # pragma: no cover (compiled)
-    """Queue instructions ``start … stop``, all of commands that may be reordered."""
+    """Queue instructions ``start … stop``, all of commands that may be reordered; ``slack`` as of :func:`in_turn`."""
     for n in range(start, stop):
         following = state.host.arrival + 1
         for k in range(members.shape[1]):
             if members[n, k]:
-                following = max(following, _queue(program[n], k, rules, state, queues))
+                following = max(following, _queue(program[n], k, rules, state, slack, queues))
         state.host.arrival = following
 
 
 @entry
-def drain(kinds: NDArray[np.bool_], rules: Rules, state: State, queues: Queues) -> None:  # pragma: no cover (compiled)
+def drain(
+    kinds: NDArray[np.bool_], rules: Rules, state: State, slack: int | None, queues: Queues
+) -> None:  # pragma: no cover (compiled)
     """Serve all requests of channels of these kinds."""
     for k in range(len(kinds)):
         while kinds[k] and queues.waiting[k, QUEUE_OF_ALL] > 0:
-            _step(rules, state, queues, k, FOREVER)
+            _step(rules, state, slack, queues, k, FOREVER)
 
 
 @inlined
 def _queue(
-    instruction: np.record, k: int, rules: Rules, state: State, queues: Queues
+    instruction: np.record, k: int, rules: Rules, state: State, slack: int | None, queues: Queues
 ) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
     channel = state.channels[k]
     entered = state.host.arrival
     for i in range(instruction.count):
         while queues.waiting[k, QUEUE_OF_ALL] == state.device.depth:
-            _step(rules, state, queues, k, FOREVER)
+            _step(rules, state, slack, queues, k, FOREVER)
             entered = max(entered, channel.now + 1)
-        while _step(rules, state, queues, k, entered - 1):
+        while _step(rules, state, slack, queues, k, entered - 1):
             pass
         enqueue(queues, k, QUEUE_OF_ALL, instruction, i, 0)
         entered += 1
@@ -62,7 +71,9 @@ def _queue(
 
 
 @helper
-def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> bool:  # pragma: no cover (compiled)
+def _step(
+    rules: Rules, state: State, slack: int | None, queues: Queues, k: int, until: int
+) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
     channel, device = state.channels[k], state.device
     first = max(channel.now, channel.seen) + 1
@@ -71,14 +82,13 @@ def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> boo
     column, activate, time, opening, wanted = _choose(rules, state, queues, k, first)
     step, (bank, closing) = NONE, _unwanted(rules, state, k, first, wanted)
     when = min(time, opening, closing)
-    due = when >= channel.due + (device.slack * device.interval if when == time else 0)
-    if due:
+    if slack is not None and when >= channel.due + (slack * device.interval if when == time else 0):
         step, bank, when = _refresh(rules, state, k, first, time)
     if when > until or when == FOREVER:
         if until < FOREVER:
             channel.seen = until
         return False
-    if step == device.ref:
+    if slack is not None and step == device.ref:
         refresh(rules, state, k, when, min(until, opening))
     elif step != NONE:
         put(rules, state, k, step, bank, NONE, NONE, when)

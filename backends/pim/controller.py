@@ -24,14 +24,22 @@ Members = NDArray[np.bool_]
 
 
 @entry
-def in_turn(
-    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues | None
-) -> None:  # pragma: no cover (compiled)
+def in_turn(  # pragma: no cover (compiled)
+    program: Records,
+    members: Members,
+    start: int,
+    stop: int,
+    rules: Rules,
+    state: State,
+    slack: int | None,
+    queues: Queues | None,
+) -> None:
     """Serve instructions in their turn.
 
     Args:
         start, stop: which.
         members: ``[n, k]``: channels of kind k take part in instruction n.
+        slack: how many refreshes may be postponed. None if there are none: what refreshes is not compiled then.
         queues: where requests wait whose row has been opened. None if none does: what serves them is not compiled then.
     """
     device, host = state.device, state.host
@@ -44,7 +52,7 @@ def in_turn(
         for k in range(members.shape[1]):
             if not members[n, k]:
                 continue
-            channel = state.channels[k]
+            channel, bank = state.channels[k], max(instruction.bank, 0)
             pending = _unwanted(instruction, k, state) if device.eager else 0
             i = 0
             while i < instruction.count:
@@ -52,15 +60,23 @@ def in_turn(
                 entered = max(arrival, state.turns[k, slot] + 1, channel.left + 1)
                 following = max(following, entered + 1)
                 while True:
-                    step, place, time, due = _next(rules, state, k, instruction, entered, pending)
-                    idle = entered
+                    step, place = needed(rules, state, k, target, bank, instruction.row), instruction.bank
+                    time, idle = max(entered, earliest(rules, state, k, step, bank)), entered
+                    due = False  # whether the step is for a refresh; then the request starts over
+                    if slack is not None and time >= channel.due:
+                        hit = rules.commands[step].opens == 0 and rules.commands[step].closes == 0
+                        due = not hit or time >= channel.due + slack * device.interval
+                        if due:
+                            step, place, time = refreshing(rules, state, k)
+                    elif pending != 0 and (pending >> bank) & 1 == 0:
+                        step, place, time = _before(rules, state, k, step, place, time, pending)
                     if queues is not None:
                         opened, when = next_opened(rules, state, queues, k)
                         if when <= time or (not due and closes_opened(state, queues, k, step, place)):
                             serve(rules, state, queues, k, OPENED, opened, when)
                             continue
                         idle = min(idle, when)
-                    if due and step == device.ref:
+                    if slack is not None and due and step == device.ref:
                         refresh(rules, state, k, time, idle)
                         continue
                     # The mode changes when the first step could be taken; that step then waits for the change.
@@ -110,35 +126,20 @@ def in_turn(
 
 
 @inlined
-def _next(
-    rules: Rules, state: State, k: int, instruction: np.record, entered: int, pending: int
-) -> tuple[int, int, int, bool]:  # pragma: no cover (compiled)
-    """The next step towards the column of a request.
+def _before(
+    rules: Rules, state: State, k: int, step: int, place: int, time: int, pending: int
+) -> tuple[int, int, int]:  # pragma: no cover (compiled)
+    """A step, of a bank, at a time; or before it, in a cycle it leaves free, the closing of a row that nobody wants.
 
     Args:
-        entered: when the request entered the queue.
-        pending: banks (a bit each) whose row is to be closed when there is time.
-
-    Returns:
-        Which command, of which bank, when, and whether it is for a refresh that is due; then the request starts over.
+        pending: banks (a bit each) with such a row.
     """
-    bank = max(instruction.bank, 0)
-    step, place = needed(rules, state, k, instruction.operation, bank, instruction.row), instruction.bank
-    time = max(entered, earliest(rules, state, k, step, bank))
-    due = state.channels[k].due
-    if time >= due:
-        hit = rules.commands[step].opens == 0 and rules.commands[step].closes == 0
-        if not (hit and time < due + state.device.slack * state.device.interval):
-            step, place, time = refreshing(rules, state, k)
-            return step, place, time, True
-    elif (pending >> bank) & 1 == 0:
-        # Rows nobody wants are closed in cycles the request leaves free.
-        for b in range(state.device.banks):
-            if (pending >> b) & 1:
-                first = earliest(rules, state, k, state.device.close_one, b)
-                if first < time:
-                    step, place, time = state.device.close_one, b, first
-    return step, place, time, False
+    for b in range(state.device.banks):
+        if (pending >> b) & 1:
+            first = earliest(rules, state, k, state.device.close_one, b)
+            if first < time:
+                step, place, time = state.device.close_one, b, first
+    return step, place, time
 
 
 @inlined

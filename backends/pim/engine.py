@@ -89,9 +89,9 @@ def run(
         instructions[name] = field
     room = _room(program, members, organisation) if record else 0
     while True:
-        state = State.start(tables, organisation, members.shape[1], room, refresh, first_refresh, slack)
+        state = State.start(tables, organisation, members.shape[1], room, refresh, first_refresh)
         with without_collection():
-            cycles = _serve(instructions, members, tables.rules, state, organisation)
+            cycles = _serve(instructions, members, tables.rules, state, slack, organisation)
         used = int(state.host.used)
         if not record or used <= room:
             break
@@ -101,7 +101,12 @@ def run(
 
 
 def _serve(
-    instructions: Records, members: NDArray[np.bool_], rules: Rules, state: State, organisation: Organisation
+    instructions: Records,
+    members: NDArray[np.bool_],
+    rules: Rules,
+    state: State,
+    slack: int,
+    organisation: Organisation,
 ) -> int:
     """Serve a program, part by part.
 
@@ -109,26 +114,27 @@ def _serve(
         The cycle in which the host has seen the end of everything.
     """
     controller = _CONTROLLERS.get(organisation.reorders)
+    postponed = slack if state.device.interval else None  # None: without refreshes, none of their code is compiled
     queues = Queues.start(organisation, members.shape[1])
     filled = np.zeros(members.shape[1], bool)  # kinds of channel with requests in their queues
     cycles = 0
     for part, start, stop in _parts(instructions, rules, controller is not None):
         taking = members[start:stop][instructions["operation"][start:stop] >= 0].any(axis=0)
         if controller is not None and part == _QUEUED:
-            controller.send(instructions, members, start, stop, rules, state, queues)
+            controller.send(instructions, members, start, stop, rules, state, postponed, queues)
             filled |= taking
             continue
         leaving = filled if part < NONE else filled & taking
         if controller is not None and leaving.any():
-            controller.drain(leaving, rules, state, queues)
+            controller.drain(leaving, rules, state, postponed, queues)
             filled = filled & ~leaving
         if part < NONE:
             cycles = _end(rules, state, queues, part == _SYNC)
             state.host.arrival = cycles + 1
         else:
-            in_turn(instructions, members, start, stop, rules, state, queues.opened())
+            in_turn(instructions, members, start, stop, rules, state, postponed, queues.opened())
     if controller is not None and filled.any():
-        controller.drain(filled, rules, state, queues)
+        controller.drain(filled, rules, state, postponed, queues)
     end = _end(rules, state, queues, True)
     return int(cycles if instructions["operation"][-1] == _DONE else end)
 

@@ -25,28 +25,37 @@ _MANY, _FEW = 0.8, 0.2
 
 @entry
 def send(
-    program: Records, members: Members, start: int, stop: int, rules: Rules, state: State, queues: Queues
+    program: Records,
+    members: Members,
+    start: int,
+    stop: int,
+    rules: Rules,
+    state: State,
+    slack: int | None,
+    queues: Queues,
 ) -> None:  # pragma: no cover (compiled)
-    """Queue instructions ``start … stop``, all of commands that may be reordered."""
+    """Queue instructions ``start … stop``, all of commands that may be reordered; ``slack`` as of :func:`in_turn`."""
     for n in range(start, stop):
         following = state.host.arrival + 1
         for k in range(members.shape[1]):
             if members[n, k]:
-                following = max(following, _queue(program[n], n, k, rules, state, queues))
+                following = max(following, _queue(program[n], n, k, rules, state, slack, queues))
         state.host.arrival = following
 
 
 @entry
-def drain(kinds: NDArray[np.bool_], rules: Rules, state: State, queues: Queues) -> None:  # pragma: no cover (compiled)
+def drain(
+    kinds: NDArray[np.bool_], rules: Rules, state: State, slack: int | None, queues: Queues
+) -> None:  # pragma: no cover (compiled)
     """Serve until no request waits for its row, in channels of these kinds."""
     for k in range(len(kinds)):
         while kinds[k] and queues.waiting[k, READS] + queues.waiting[k, WRITES] > 0:
-            _step(rules, state, queues, k, FOREVER)
+            _step(rules, state, slack, queues, k, FOREVER)
 
 
 @helper
 def _queue(
-    instruction: np.record, number: int, k: int, rules: Rules, state: State, queues: Queues
+    instruction: np.record, number: int, k: int, rules: Rules, state: State, slack: int | None, queues: Queues
 ) -> int:  # pragma: no cover (compiled)
     """Queue one instruction in a channel; returns when the next may arrive."""
     channel = state.channels[k]
@@ -54,7 +63,7 @@ def _queue(
     following = state.host.arrival
     for i in range(instruction.count):
         entered = max(state.host.arrival, channel.last + 1)
-        while _step(rules, state, queues, k, entered - 1):
+        while _step(rules, state, slack, queues, k, entered - 1):
             pass
         if queue == READS and queues.waiting[k, WRITES] > 0:
             channel.returned = max(channel.returned + 1, entered)
@@ -62,7 +71,7 @@ def _queue(
             following = max(following, entered + 1)
             continue
         while queues.waiting[k, queue] == state.device.depth:
-            _step(rules, state, queues, k, FOREVER)
+            _step(rules, state, slack, queues, k, FOREVER)
             entered = channel.now + 1
         enqueue(queues, k, queue, instruction, i, number)
         following = max(following, entered + 1)
@@ -70,7 +79,9 @@ def _queue(
 
 
 @helper
-def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> bool:  # pragma: no cover (compiled)
+def _step(
+    rules: Rules, state: State, slack: int | None, queues: Queues, k: int, until: int
+) -> bool:  # pragma: no cover (compiled)
     """Issue the next command, unless that is after a cycle; says whether it was issued."""
     channel, device = state.channels[k], state.device
     first = max(channel.now, channel.seen) + 1
@@ -86,18 +97,17 @@ def _step(rules: Rules, state: State, queues: Queues, k: int, until: int) -> boo
         rules, state, k, step, queues.requests[k, queue, chosen].bank, queues.requests[k, queue, chosen].row
     )
     waits = queues.waiting[k, READS] + queues.waiting[k, WRITES] > 0
-    due = time >= channel.due + column * device.slack * device.interval
-    step, place = NONE, NONE
-    if due:
+    step, place, due = NONE, NONE, False
+    if slack is not None and time >= channel.due + column * slack * device.interval:
         step, place, time = refreshing(rules, state, k)
-        time = max(time, first)
+        time, due = max(time, first), True
     if min(time, when) > until or min(time, when) == FOREVER:
         if until < FOREVER:
             channel.seen = until
         return False
     if when <= time:
         serve(rules, state, queues, k, OPENED, opened, when)
-    elif due and step == device.ref:
+    elif slack is not None and due and step == device.ref:
         refresh(rules, state, k, time, time if waits else min(until, when))
     elif due:
         put(rules, state, k, step, place, NONE, NONE, time)

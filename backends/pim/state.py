@@ -18,11 +18,9 @@ CLOSED = -1
 FOREVER = 1 << 60
 _NEVER = -(1 << 40)
 
-DEVICE = record(
-    *("banks", "groups", "buffers", "depth", "eager", "mod", "ref", "close_all", "close_one", "interval", "slack")
-)
+DEVICE = record(*("banks", "groups", "buffers", "depth", "eager", "mod", "ref", "close_all", "close_one", "interval"))
 """What is the same for all channels: sizes, ``depth`` of a queue, whether rows that none wants are closed (``eager``),
-numbers of commands (MOD, REF, PREAB, PRE); of refresh the ``interval`` and how many may be postponed (``slack``)."""
+numbers of commands (MOD, REF, PREAB, PRE), the ``interval`` of refreshes."""
 CHANNEL = record(*("now", "finished", "returned", "due", "register", "sent", "last", "left", "seen", "writing", "turn"))
 """``now``: cycle of the last command. ``finished``: when what was issued is done; ``returned``: when the last reordered
 read is. ``due``: the next refresh. ``register``: the mode is that of register commands. ``sent``: requests issued in
@@ -62,10 +60,8 @@ class State(NamedTuple):
     host: np.record
 
     @classmethod
-    def start(
-        cls, tables: Tables, org: Organisation, kinds: int, room: int, interval: int, first: int, slack: int
-    ) -> State:
-        """Before the first instruction; ``interval``, ``first``, ``slack`` are of refresh, see ``engine.run``."""
+    def start(cls, tables: Tables, org: Organisation, kinds: int, room: int, interval: int, first: int) -> State:
+        """Before the first instruction; ``interval`` and ``first`` are of refresh, see ``engine.run``."""
         own = [tables.number(name) for name in ("MOD", "REF", "PREAB", "PRE")]
         interval = interval if tables.number("REF") != NONE else 0
         device = [org.banks, org.bank_groups, org.row_buffers, org.queue, int(org.eager_precharge), *own]
@@ -74,7 +70,7 @@ class State(NamedTuple):
         channels = np.zeros(kinds, CHANNEL)
         channels["due"] = first if interval else FOREVER
         return cls(
-            device=np.array([(*device, interval, slack)], DEVICE)[0],
+            device=np.array([(*device, interval)], DEVICE)[0],
             channels=channels,
             group=1 + np.arange(org.banks) // (org.banks // org.bank_groups),
             ready=np.full((kinds, 1 + org.bank_groups + org.banks, commands), _NEVER, np.int64),

@@ -98,10 +98,12 @@ class CpuKernel:
         if not out.flags.writeable:
             raise InvalidArgument("the result array is read-only")
 
-    def prepare_threads(self) -> None:
-        """Switch the calling thread's pool to this kernel's thread count."""
-        if self._is_parallel:
-            threads.use(self.threads)
+    def prepare_threads(self) -> tuple[int, ...]:
+        """Switch the calling thread's pool to this kernel's thread count; returns the ids of the threads it runs on."""
+        if not self._is_parallel:
+            return (threading.get_native_id(),)
+        threads.use(self.threads)
+        return threads.team()
 
 
 def load(artifact: Artifact, family: Family) -> CpuKernel:

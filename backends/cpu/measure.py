@@ -119,9 +119,9 @@ class _Run:
 
     def metered_sample(self) -> float:
         """As :meth:`sample`, with the energy it takes and the time it waits. Reading the counters is not timed."""
-        self._kernel.prepare_threads()
+        team = self._kernel.prepare_threads()
         self._meter.start()
-        self._waiting.start(threads.team())
+        self._waiting.start(team)
         seconds = self.sample()
         self._waiting.stop()
         self._meter.stop()

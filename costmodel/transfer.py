@@ -21,6 +21,7 @@ from fettle.backends.spaces import Points
 from fettle.costmodel.columns import ScheduleColumns
 from fettle.costmodel.files import SourceModel, dump_source, load_source
 from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.newdevice import says_something
 from fettle.costmodel.trees import BoostedTrees
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss
@@ -34,9 +35,6 @@ _TREES_FROM = 200
 
 _FAST = 0.5
 """Share of a source's valid trials whose times are told apart."""
-
-_LEAST_TRIALS = 8
-"""Valid trials without which a source says nothing."""
 
 _SEED = 0
 
@@ -83,14 +81,14 @@ class Source:
         scale, offset: standard deviation and mean of the cut log(time).
 
     Raises:
-        TooFewTrials: fewer than :data:`_LEAST_TRIALS` valid trials, or all equally fast.
+        TooFewTrials: it has nothing to say, see :func:`says_something`.
     """
 
     def __init__(
         self, columns: ScheduleColumns, trials: Trials, models: Models | None = None, told_apart: float = _FAST
     ) -> None:
         valid = trials.values[np.isfinite(trials.values)]
-        if len(valid) < _LEAST_TRIALS or np.ptp(valid) == 0.0:
+        if not says_something(valid):
             raise TooFewTrials(f"{len(valid)} valid trials, or all equally fast")
         limit = float(np.quantile(valid, told_apart))
         cut = np.minimum(trials.values, limit)

@@ -37,9 +37,6 @@ _L3_BYTE, _DRAM_BYTE = 0.037, 0.12
 _HIDING = 4
 """Exponent of the norm that combines what hides each other."""
 
-_L1, _L2 = 32 << 10, 256 << 10
-"""Bytes assumed where the machine does not tell."""
-
 _COSTS: Mapping[str, float] = {
     "decode": 0.25,
     "sum": 3.8,
@@ -100,7 +97,7 @@ def busiest_thread(plan: Plan, device: Device) -> dict[str, float]:
 
 def counted(plan: Plan, device: Device) -> tuple[list[_Loop], dict[str, float]]:
     """The loops of the busiest thread, and how much there is of what surrounds them."""
-    l1 = cpu.cache_bytes(device, "L1d") or _L1
+    l1 = cpu.l1_bytes(device)
     if plan.algorithm == "tiles":
         return _tiles(plan, l1)
     return _integers(plan, l1) if plan.i8 else _split(plan, l1)
@@ -110,7 +107,7 @@ def read_cycles(plan: Plan, device: Device) -> float:
     """Cycles of bringing the busiest thread's part of a cache to a core, if no L2 cache holds it."""
     stored = 2 * plan.batch * plan.kv_heads * plan.kv * plan.cache_columns * plan.cache_bytes
     part = stored / plan.threads
-    if part <= (cpu.cache_bytes(device, "L2") or _L2):
+    if part <= cpu.l2_bytes(device):
         return 0.0
     return part * (_L3_BYTE if stored <= cpu.last_level_bytes(device) / 2 else _DRAM_BYTE)
 

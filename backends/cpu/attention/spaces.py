@@ -173,8 +173,8 @@ def features(candidate: Candidate) -> Mapping[str, float]:
     """What a schedule keeps where, and how often it reads it; logarithms where numbers scale."""
     plan = Plan.of(candidate.workload, candidate.schedule, candidate.device)
     is_tiles = plan.algorithm == "tiles"
-    l1 = cpu.cache_bytes(candidate.device, "L1d") or 32 << 10
-    l2 = cpu.cache_bytes(candidate.device, "L2") or 256 << 10
+    l1 = cpu.l1_bytes(candidate.device)
+    l2 = cpu.l2_bytes(candidate.device)
     element = 2 if plan.bf16 else 4
     heads = plan.batch * plan.kv_heads
     rows = min(plan.block, plan.rows) if is_tiles else plan.rows

@@ -18,9 +18,6 @@ VERSION = "conv-4"
 _MAX_ELEMENTS = 2**31 - 2**16
 """Index arithmetic in the kernels is 32 bits wide."""
 
-_L2 = 512 << 10
-"""Bytes assumed where the machine does not tell."""
-
 _LATENCY = 8
 """Multiply-adds in flight that keep two units with a latency of four cycles busy."""
 
@@ -53,7 +50,7 @@ def space(workload: Workload, device: Device) -> Space:
     c, oc = v["c"] // v["group"], v["oc"] // v["group"]
     lanes, most = cpu.vector_bits(device) // 32, cpu.threads(device)
     registers = 32 if lanes == 16 else 16
-    l2 = cpu.cache_bytes(device, "L2") or _L2
+    l2 = cpu.l2_bytes(device)
     shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12)}  # panels of each thread, were all in one band
     heights = tuple(r for r in (1, 2, 4, 6, 8, 10, 12, 14) if r // 2 < oc and r < oc + 4)
     filter_bytes = 4 * c * v["kh"] * v["kw"]

@@ -11,9 +11,6 @@ from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.dense.geometry import multiplies_pairs, multiplies_tiles
 from fettle.graph.workload import Workload
 
-_L1, _L2 = 32 << 10, 512 << 10
-"""Bytes assumed where the machine does not tell."""
-
 _VECTOR_ROWS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
 _VECTORS = (1, 2, 3, 4, 6, 8)
 """Rows of a register tile of vectors, and how wide it is."""
@@ -54,8 +51,8 @@ class Limits:
             **{name: workload[name] for name in ("batch", "m", "n", "k")},
             lanes=cpu.vector_bits(device) // 32,
             threads=cpu.threads(device),
-            l1=cpu.cache_bytes(device, "L1d") or _L1,
-            l2=cpu.cache_bytes(device, "L2") or _L2,
+            l1=cpu.l1_bytes(device),
+            l2=cpu.l2_bytes(device),
             is_narrow=workload["act"].kind != "f32",
             has_pairs=multiplies_pairs(workload, device),
             has_tiles=multiplies_tiles(workload, device),

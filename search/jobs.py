@@ -7,18 +7,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from fettle.backends.api import Backend, Device, Record
 from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
 from fettle.costmodel.model import import_libraries
-from fettle.graph import codec
 from fettle.graph.errors import Cancelled, DataLoss, FettleError, NotFound, StoreFull, StoreUnavailable
 from fettle.graph.workload import Workload
 from fettle.search.elsewhere import trials_elsewhere
-from fettle.search.journal import Journal
 from fettle.search.lite import FEW_TRIALS
+from fettle.search.progress import Progress
 from fettle.search.results import (
     CANCELLED_UNTRIED,
     cached_result,
@@ -31,7 +30,6 @@ from fettle.search.roofs import Roofs
 from fettle.search.samplers import DEFAULT, SAMPLERS, SamplerFactory
 from fettle.search.scheduler import Scheduler
 from fettle.search.sessions import Sessions
-from fettle.search.trials import is_valid
 from fettle.search.tuner import WorkloadTuner
 from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
@@ -84,8 +82,10 @@ def run_job(
         startable = (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING)
         if not store.move_job(job_id, startable, JobState.RUNNING):
             return store.get_job(job_id)
-        run = _Run(store, job_id, Watch(store, job_id, held, cancel, pause, clock), on_event, sampler, clock)
-        run.event("state", {"state": JobState.RUNNING.value, "error": ""})
+        job = store.get_job(job_id)
+        progress = Progress(store, job, clock, on_event)
+        progress.state(JobState.RUNNING)
+        run = _Run(store, job, Watch(store, job_id, held, cancel, pause, clock), progress, sampler, clock)
         try:
             state, error = run.run(backend, executor_factory or make_executor)
         except _STORE_TROUBLE:
@@ -96,7 +96,7 @@ def run_job(
             _log.exception("job %s failed", job_id)
             state, error = JobState.FAILED, f"internal error: {type(problem).__name__}: {problem}"
         store.move_job(job_id, (JobState.RUNNING,), state, error)
-        run.event("state", {"state": state.value, "error": error})
+        progress.state(state, error)
         return store.get_job(job_id)
 
 
@@ -106,24 +106,21 @@ class _Run:
     def __init__(
         self,
         store: Store,
-        job_id: str,
+        job: Job,
         watch: Watch,
-        on_event: Callable[[JobEvent], None] | None,
+        progress: Progress,
         sampler: SamplerFactory,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._job = store.get_job(job_id)
-        self._spec = self._job.spec
+        self._job = job
+        self._spec = job.spec
         self._watch = watch
-        self._on_event = on_event
+        self._progress = progress
         self._sampler = sampler
         self._clock = clock
         self._begun = clock()
         self._deadline = math.inf
-        self._finished = {result.workload.key: result for result in self._job.results}
-        self._scheduler: Scheduler | None = None
-        self._journal = Journal(store, job_id, clock, self._show)
 
     def run(self, backend: Backend | None, executor_factory: ExecutorFactory) -> tuple[JobState, str]:
         """The state the job ends in, and why if it failed."""
@@ -141,30 +138,29 @@ class _Run:
                         self._search(tuners, sessions)
                         self._finals(tuners, sessions, roofs)
         stop = self._watch.check()
-        if len(self._finished) < len(self._spec.workloads):
+        results = self._progress.finished
+        if len(results) < len(self._spec.workloads):
             return JobState.PAUSED, ""
         if stop is Stop.CANCEL:
             return JobState.CANCELLED, ""
-        errors = [f"{r.workload}: {r.error}" for r in self._finished.values() if r.error]
+        errors = [f"{r.workload}: {r.error}" for r in results.values() if r.error]
         if len(errors) == len(self._spec.workloads):
             return JobState.FAILED, "; ".join(errors)
         return JobState.DONE, ""
-
-    # ----------------------------------------------------------------------------------------- phases
 
     def _settle_without_tuning(self, backend: Backend) -> list[tuple[Workload, int]]:
         """Results for what needs no tuning; returns the rest."""
         rest = []
         for workload, count in self._spec.workloads:
-            if workload.key in self._finished:
+            if workload.key in self._progress.finished:
                 continue
             support = backend.supports(workload, self._spec.device)
             anew = self._spec.force or len(self._spec.objectives) > 1
             found = None if anew else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
             if found is not None and found.kernel is not None and self._is_whole(found.kernel):
-                self._finish(cached_result(workload, count, found.kernel))
+                self._progress.finish(cached_result(workload, count, found.kernel))
             elif not support:
-                self._finish(WorkloadResult(workload, count, error=support.reason))
+                self._progress.finish(WorkloadResult(workload, count, error=support.reason))
             else:
                 rest.append((workload, count))
         return rest
@@ -179,14 +175,14 @@ class _Run:
 
     def _roofs(self, backend: Backend, executor: Executor, work: list[tuple[Workload, int]]) -> Roofs | None:
         """The device's roofs; None if the job is stopped while they are measured, which takes ten seconds."""
-        profiling = functools.partial(self.event, "phase", {"workload": "", "phase": "profile"})
+        profiling = functools.partial(self._progress.phase, "profile")
         try:
             with self._watch.closing(executor):
                 return Roofs(self._store, backend, self._spec.device, executor, profiling)
         except Cancelled:
             if self._watch.check() is Stop.CANCEL:
                 for workload, count in work:
-                    self._finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
+                    self._progress.finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
             return None
 
     def _tuners(self, backend: Backend, work: list[tuple[Workload, int]], roofs: Roofs) -> list[WorkloadTuner]:
@@ -201,14 +197,14 @@ class _Run:
             if stop is Stop.PAUSE:
                 break
             if stop is Stop.CANCEL and not history:
-                self._finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
+                self._progress.finish(WorkloadResult(workload, count, error=CANCELLED_UNTRIED))
                 continue
             try:
                 tuners.append(self._tuner(backend, workload, count, history, roofs))
             except _STORE_TROUBLE:
                 raise
             except FettleError as problem:
-                self._finish(WorkloadResult(workload, count, error=str(problem)))
+                self._progress.finish(WorkloadResult(workload, count, error=str(problem)))
         return tuners
 
     def _tuner(
@@ -239,19 +235,19 @@ class _Run:
         seconds = self._spec.budget.seconds
         if seconds is not None:
             self._deadline = self._begun + seconds - spent
-        self._scheduler = Scheduler(tuners, self._spec.budget.trials * len(tuners), self._deadline, self._clock)
+        scheduler = Scheduler(tuners, self._spec.budget.trials * len(tuners), self._deadline, self._clock)
         searching: set[str] = set()
-        while self._watch.check() is None and (turn := self._scheduler.next()):
+        while self._watch.check() is None and (turn := scheduler.next()):
             tuner = turn.tuner
             if tuner.workload.key not in searching:
                 searching.add(tuner.workload.key)
-                self.event("phase", {"workload": str(tuner.workload), "phase": "search"})
+                self._progress.phase("search", str(tuner.workload))
             try:
                 tuner.step(
                     sessions.get(tuner.workload),
                     turn.trials,
                     until=turn.until,
-                    on_record=self._recorder(tuner),
+                    on_record=functools.partial(self._progress.trial, tuner, scheduler),
                     should_stop=lambda: self._watch.check() is not None,
                 )
             except _STORE_TROUBLE:
@@ -259,7 +255,7 @@ class _Run:
             except FettleError as problem:
                 tuner.error = str(problem)
             finally:
-                self._journal.flush()
+                self._progress.flush()
 
     def _finals(self, tuners: list[WorkloadTuner], sessions: Sessions, roofs: Roofs) -> None:
         """Decide and store the winners; shorter if cancelled, left for later if paused."""
@@ -270,50 +266,15 @@ class _Run:
             until = self._clock() + (self._deadline - self._clock()) / (len(tuners) - number)
             verdict = None
             if tuner.best_s is not None:
-                self.event("phase", {"workload": str(tuner.workload), "phase": "finals"})
+                self._progress.phase("finals", str(tuner.workload))
                 try:
                     verdict = tuner.play_finals(sessions.get(tuner.workload), until, stop is Stop.CANCEL)
                 except FettleError as problem:
                     tuner.error = str(problem)
             if verdict is None:
-                self._finish(failed_result(tuner, why_no_kernel(tuner, stop is Stop.CANCEL)))
+                self._progress.finish(failed_result(tuner, why_no_kernel(tuner, stop is Stop.CANCEL)))
                 continue
             tuner.bound = roofs.bound_below(tuner.workload, verdict.best_s)
             self._store.put_artifact(verdict.winner.artifact)
             self._store.put_kernel(won_kernel(tuner, verdict, self._job.id, time.time()))
-            self._finish(won_result(tuner, verdict))
-
-    # --------------------------------------------------------------------------------------- recording
-
-    def event(self, kind: str, data: dict[str, object]) -> None:
-        """Append an event and show it."""
-        self._show(self._store.append_event(self._job.id, kind, data))
-
-    def _show(self, event: JobEvent) -> None:
-        if self._on_event is not None:
-            self._on_event(event)
-
-    def _finish(self, result: WorkloadResult) -> None:
-        self._store.put_result(self._job.id, result)
-        self._finished[result.workload.key] = result
-        self.event("result", codec.to_data(result))
-
-    def _recorder(self, tuner: WorkloadTuner) -> Callable[[Record], None]:
-        return lambda record: self._journal.add(record, self._trial_data(tuner, record))
-
-    def _trial_data(self, tuner: WorkloadTuner, record: Record) -> dict[str, object]:
-        assert self._scheduler is not None
-        schedule: Mapping[str, object] = record.candidate.schedule.as_dict()
-        return {
-            "workload": str(tuner.workload),
-            "trial": tuner.trials,
-            "trials": self._spec.budget.trials,
-            "outcome": record.measurement.outcome.value,
-            "seconds": record.measurement.time if is_valid(record) else None,
-            "best_s": tuner.best_s,
-            "failed": tuner.failed,
-            "schedule": dict(schedule),
-            "eta_s": self._scheduler.eta(),
-            "done": self._scheduler.done,
-            "total": self._scheduler.total,
-        }
+            self._progress.finish(won_result(tuner, verdict))

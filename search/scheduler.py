@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
 
 import attrs
 
@@ -94,8 +93,8 @@ class Scheduler:
         return sum(t.finals_seconds() for t in self._tuners)
 
     def eta(self) -> float | None:
-        """Seconds left, finals included, if trials take as long as most of the last ones; None before there are a few:
-        the first may compile a simulator, or load a library."""
+        """Seconds left, finals included, if trials take as long as most of the last ones; None before there are a
+        few."""
         pace = self._usual_pace()
         if pace is None:
             return None
@@ -103,11 +102,11 @@ class Scheduler:
         return max(0.0, min(left, self._deadline - self._clock()))
 
     def _usual_pace(self) -> float | None:
-        """Seconds a trial takes, in the mean over the workloads that have begun of the median of each one's last."""
-        last = [[r.seconds for r in t.records[-BATCH:]] for t in self._tuners if t.records]
-        if sum(map(len, last)) < _FEW:
+        """Seconds that most of the last trials took, in the mean over the workloads that have begun."""
+        if self.done < _FEW:
             return None
-        return sum(map(median, last)) / len(last)
+        usual = [seconds for t in self._tuners if (seconds := t.usual_seconds()) is not None]
+        return sum(usual) / len(usual)
 
     def _pace(self) -> float | None:
         """Seconds a trial takes, in the mean over the workloads that have begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from fettle.backends.api import (
     Backend,
-    Basis,
     Bound,
     Candidate,
     Device,
@@ -28,8 +28,8 @@ from fettle.costmodel.foresight import Foresight
 from fettle.costmodel.transfer import Models, Trials, make_prior
 from fettle.graph.errors import Conflict, Internal
 from fettle.graph.workload import Workload
-from fettle.search import finals, objectives
-from fettle.search.batches import Batches
+from fettle.search import objectives
+from fettle.search.batches import BATCH, Batches
 from fettle.search.finalists import Finalists
 from fettle.search.finals import Verdict
 from fettle.search.lite import lite
@@ -97,7 +97,7 @@ class WorkloadTuner:
             proposing = sampler(attrs.evolve(self._problem(), prior=prior, lite=promising), seed)
         self._batches = Batches(proposing, self._observation)
         self._indices = [self._index(r.candidate.schedule) for r in self.records]
-        self._finalists = Finalists(self.default)
+        self._finalists = Finalists(self.default, self.policy)
 
     # ------------------------------------------------------------------------------------------ state
 
@@ -221,32 +221,19 @@ class WorkloadTuner:
 
     # ----------------------------------------------------------------------------------------- finals
 
+    def usual_seconds(self) -> float | None:
+        """Seconds that most of the last trials took: the first may compile a simulator, or load a library."""
+        return statistics.median(r.seconds for r in self.records[-BATCH:]) if self.records else None
+
     def finals_seconds(self) -> float:
-        """About how long :meth:`play_finals` would take now: its rounds, and setting up each finalist as in a trial."""
-        measured = [r.measurement for r in self._finalists.among(self.records)]
-        if any(m.basis is not Basis.MEASURED for m in measured):  # figures that are looked up or computed
-            return len(measured) * (self.trial_seconds or 0.0)
-        medians = [m.time for m in measured]
-        rounds = finals.rounds_for(self.policy, medians)
-        return rounds * finals.round_seconds(self.policy, medians) + len(medians) * (self.trial_seconds or 0.0)
+        """About how long :meth:`play_finals` would take now."""
+        return self._finalists.seconds(self.records, self.usual_seconds() or 0.0)
 
     def play_finals(self, session: Session, until: float = math.inf, short: bool = False) -> Verdict | None:
-        """The best few against the default, interleaved; None if no trial was valid or none could be measured again.
-
-        Args:
-            until: clock seconds after which an undecided bout is not repeated; if one bout takes longer, it has few
-                rounds, and a finalist without rivals is taken as it was tried.
-            short: one bout of few rounds.
-        """
+        """The best few against the default; see :meth:`Finalists.play`."""
         begun = self._clock()
-        default, challengers = self._finalists.ready(session, self.records)
-        players = [default, *challengers] if default else challengers
-        hasty = short or self._clock() + self.finals_seconds() > until
-        measured = [f.record.measurement for f in players]
-        if hasty and len(players) == 1:  # nobody to compare it with
-            return finals.judge(players, measured, default is not None)
-        rounds = finals.rounds_for(self.policy, [m.time for m in measured], hasty)
-        verdict = finals.play(session, default, challengers, rounds, lambda: not short and self._clock() < until)
+        has_time = not short and begun + self.finals_seconds() <= until
+        verdict = self._finalists.play(session, self.records, has_time, lambda: not short and self._clock() < until)
         self.seconds += self._clock() - begun
         return verdict
 

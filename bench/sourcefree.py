@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.additive import column_kernels
-from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
+from fettle.costmodel.covariance import Hyperparameters
+from fettle.costmodel.gaussian import GaussianProcess
+from fettle.costmodel.likelihood import learn
 from fettle.costmodel.metrics import spearman
 from fettle.costmodel.newdevice import least_uncertainty, predict_alone
 

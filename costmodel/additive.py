@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.gaussian import Hyperparameters
+from fettle.costmodel.covariance import Hyperparameters
 
 Array = NDArray[np.float64]
 

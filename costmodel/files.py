@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fettle.costmodel.gaussian import Hyperparameters
+from fettle.costmodel.covariance import Hyperparameters
 from fettle.costmodel.model import CostModel, ProcessFit, Scaling
 from fettle.costmodel.trees import BoostedTrees
 from fettle.graph import codec

@@ -1,45 +1,24 @@
 """A Gaussian process on arrays: learned once for a batch of trials, then extended trial by trial.
 
-The prior is ``f ~ GP(trend · weights, variance · Matérn-5/2(r))`` with ``r² = Σ scale_c (x_c - x'_c)²``, one scale a
-column (Rasmussen and Williams, 2006, ch. 2, 4.2 and 5.4). ``trend`` columns are predictions that come from elsewhere
-(other devices, other shapes); their weights are Gaussian too, so the first trials correct the offset and how much each
-source is believed (ibid., 2.7). Hyperparameters maximise the likelihood times weak log-normal priors, which keep the
-scales of a few trials near each other.
+Its prior is in :mod:`fettle.costmodel.covariance`; conditioning on trials follows Rasmussen and Williams (2006, ch. 2).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TypeVar
 
-import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Single = NDArray[np.float32]
-Real = TypeVar("Real", Array, Single)
-
-_ROOT5 = math.sqrt(5.0)
-_JITTER = 1e-6
-"""Added to the noise: rounding must leave covariances positive definite."""
-
-_STEPS = 25
-"""Of L-BFGS, at most."""
-
-_SCALE_BOUNDS, _VARIANCE_BOUNDS, _NOISE_BOUNDS = (-8.0, 6.0), (-3.0, 4.0), (-9.0, 1.0)
-"""Of the logarithms of hyperparameters."""
-
-_SCALE_DEVIATION, _VARIANCE_DEVIATION, _NOISE_DEVIATION = 1.5, 1.0, 1.5
-"""Standard deviations of the log-normal priors, whose medians are :meth:`Hyperparameters.initial`."""
-
-_START_NOISE = 0.01
-_TREND_DEVIATION = 0.5
-"""How far the weight of one source is from an equal share, a priori."""
-
-_OFFSET_DEVIATION = 1.0
-"""How far targets are, a priori, from what the sources expect, in their standard deviations."""
+from fettle.costmodel.covariance import (
+    JITTER,
+    Array,
+    Hyperparameters,
+    Single,
+    matern,
+    trend_covariance,
+    trend_variance,
+)
 
 _SMALLEST_VARIANCE = 1e-9
 _ROOM = 16
@@ -47,134 +26,6 @@ _ROOM = 16
 
 _BLOCK = 1 << 17
 """Covariances that are computed at a time: temporaries of that size stay in the cache."""
-
-
-@attrs.frozen(eq=False)
-class Hyperparameters:
-    """Of targets with standard deviation about 1, and features in about 0 … 1.
-
-    Attributes:
-        scales: [columns], inverse squared length scales.
-        variance: of the part the trend does not explain.
-        noise: variance of a trial about the function.
-    """
-
-    scales: Array
-    variance: float
-    noise: float
-
-    @classmethod
-    def initial(cls, columns: int) -> Hyperparameters:
-        """Length scales of half the unit cube's diagonal: neighbours are alike, opposite corners are not."""
-        return cls(np.full(columns, 4.0 / max(columns, 1)), 1.0, _START_NOISE)
-
-    def scaled(self, features: Array) -> Array:
-        """[points, columns] in units of the length scales."""
-        return np.asarray(features * np.sqrt(self.scales), np.float64)
-
-    def kernel(self, one: Array, two: Array) -> Array:
-        """Prior covariance of the Matérn part, [len(one), len(two)]."""
-        a, b = self.scaled(one), self.scaled(two)
-        return _matern(a, b, (b * b).sum(axis=1), self.variance)
-
-
-def _matern(one: Real, two: Real, two_squared: Real, variance: float) -> Real:
-    """Covariance of scaled places, [len(one), len(two)], in their precision.
-
-    Args:
-        two_squared: [len(two)], squared lengths.
-    """
-    squared = one @ two.T
-    squared *= -2.0
-    squared += (one * one).sum(axis=1)[:, None]
-    squared += two_squared
-    np.maximum(squared, 0.0, out=squared)
-    distance: Real = np.sqrt(squared)
-    distance *= _ROOT5
-    squared *= 5.0 / 3.0
-    squared += distance
-    squared += 1.0
-    np.negative(distance, out=distance)
-    np.exp(distance, out=distance)
-    distance *= squared
-    distance *= variance
-    return distance
-
-
-def learn(features: Array, targets: Array, trend: Array | None = None) -> Hyperparameters:
-    """The most probable hyperparameters, by L-BFGS with exact gradients; deterministic.
-
-    Args:
-        features: [trials, columns] in about 0 … 1.
-        targets: [trials] with mean about 0 and standard deviation about 1.
-        trend: [trials, sources].
-    """
-    from scipy.optimize import minimize
-
-    columns = features.shape[1]
-    first = Hyperparameters.initial(columns)
-    start = np.log(np.concatenate([first.scales, [first.variance, first.noise]]))
-    deviation = np.array([_SCALE_DEVIATION] * columns + [_VARIANCE_DEVIATION, _NOISE_DEVIATION])
-    rows, others = np.tril_indices(len(features))
-    pairs = rows * len(features) + others
-    squared = np.stack([(c[rows] - c[others]) ** 2 for c in features.T])
-    fixed, centred = _trend_part(trend, targets)
-    fixed = fixed.ravel()[pairs]
-
-    def loss(logs: Array) -> tuple[float, Array]:
-        value, gradient = _negative_log_likelihood(logs, pairs, squared, fixed, centred)
-        away = (logs - start) / deviation
-        return value + 0.5 * float(away @ away), gradient + away / deviation
-
-    bounds = [_SCALE_BOUNDS] * columns + [_VARIANCE_BOUNDS, _NOISE_BOUNDS]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS})
-    scales, (variance, noise) = np.exp(found.x[:-2]), np.exp(found.x[-2:])
-    return Hyperparameters(scales, float(variance), float(noise))
-
-
-def _negative_log_likelihood(
-    logs: Array, pairs: NDArray[np.intp], squared: Array, fixed: Array, targets: Array
-) -> tuple[float, Array]:
-    """Of the logarithms of scales, variance and noise, up to a constant, and its gradient.
-
-    All matrices are symmetric, so only their lower triangles are computed.
-
-    Args:
-        pairs: where the lower triangle's elements are in the whole matrix, row after row.
-        squared: [columns, pairs], squared differences.
-        fixed: [pairs], covariance that does not depend on ``logs``.
-    """
-    from scipy.linalg.lapack import dpotri
-
-    n = len(targets)
-    scales, variance, noise = np.exp(logs[:-2]), math.exp(logs[-2]), math.exp(logs[-1])
-    r2 = scales @ squared
-    r = _ROOT5 * np.sqrt(r2)
-    decay = np.exp(-r)
-    matern = (1.0 + r + 5.0 / 3.0 * r2) * decay
-    covariance = np.zeros((n, n))
-    covariance.ravel()[pairs] = variance * matern + fixed
-    covariance[np.diag_indices(n)] += noise + _JITTER
-    lower = np.linalg.cholesky(covariance)  # reads the lower triangle
-    inverse = np.tril(dpotri(lower, lower=1)[0])
-    weights = inverse @ targets + targets @ inverse - inverse.diagonal() * targets
-    value = 0.5 * float(targets @ weights) + float(np.log(lower.diagonal()).sum())
-    slope = inverse - np.outer(weights, weights)  # by an element and the one across the diagonal
-    slope[np.diag_indices(n)] *= 0.5
-    slopes = slope.ravel()[pairs]
-    gradient = np.empty_like(logs)
-    gradient[:-2] = scales * (squared @ (slopes * (-5.0 / 6.0 * variance) * (1.0 + r) * decay))
-    gradient[-2] = variance * float(slopes @ matern)
-    gradient[-1] = noise * float(slope.trace())
-    return value, gradient
-
-
-def _trend_part(trend: Array | None, targets: Array) -> tuple[Array, Array]:
-    """Covariance from uncertain trend weights, and targets less the trend of equal shares."""
-    n = len(targets)
-    if trend is None or not trend.shape[1]:
-        return np.zeros((n, n)), targets
-    return _trend_covariance(trend, trend), targets - trend.mean(axis=1)
 
 
 class GaussianProcess:
@@ -200,7 +51,7 @@ class GaussianProcess:
         self._lower = np.empty((0, 0))
         self._whitened: Single = np.empty((_ROOM, len(pool)), np.float32)
         self._pretended: tuple[Array, ...] = ()
-        self.variance: Array = hyper.variance + _trend_variance(self._trend)
+        self.variance: Array = hyper.variance + trend_variance(self._trend)
         """[points] of the function (without noise) at the pool."""
 
     @property
@@ -220,7 +71,7 @@ class GaussianProcess:
             across = self._covariance(self._x, self._t, features, t)
             left = solve_triangular(self._lower, across, lower=True, check_finite=False).T
         own = self._covariance(features, t, features, t)
-        own[np.diag_indices(more)] += self.hyper.noise + _JITTER
+        own[np.diag_indices(more)] += self.hyper.noise + JITTER
         corner = np.linalg.cholesky(own - left @ left.T)
         self._grow(known + more)
         single_left, single_corner = left.astype(np.float32), corner.astype(np.float32, order="F")
@@ -243,7 +94,7 @@ class GaussianProcess:
         row = self._seen(self._pool[[at]], self._trend[[at]], slice(None))[0].astype(np.float64)
         row -= self._whitened[:n, at] @ self._whitened[:n]
         row -= sum((earlier[at] * earlier for earlier in self._pretended), np.zeros(len(row)))
-        row /= math.sqrt(self.variance[at] + self.hyper.noise + _JITTER)
+        row /= math.sqrt(self.variance[at] + self.hyper.noise + JITTER)
         other = copy.copy(self)
         other._pretended = (*self._pretended, row)
         other.variance = np.maximum(self.variance - row * row, _SMALLEST_VARIANCE)
@@ -262,14 +113,14 @@ class GaussianProcess:
 
     def _covariance(self, one: Array, one_trend: Array, two: Array, two_trend: Array) -> Array:
         matern = self.hyper.kernel(one, two)
-        return matern + _trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern
+        return matern + trend_covariance(one_trend, two_trend) if self._trend.shape[1] else matern
 
     def _seen(self, features: Array, trend: Array, block: slice) -> Single:
         """Prior covariance of places with a block of the pool."""
         scaled = self.hyper.scaled(features).astype(np.float32)
-        covariance = _matern(scaled, self._places[block], self._squared[block], self.hyper.variance)
+        covariance = matern(scaled, self._places[block], self._squared[block], self.hyper.variance)
         if self._trend.shape[1]:
-            covariance += _trend_covariance(trend, self._trend[block]).astype(np.float32)
+            covariance += trend_covariance(trend, self._trend[block]).astype(np.float32)
         return covariance
 
     def _grow(self, need: int) -> None:
@@ -278,13 +129,3 @@ class GaussianProcess:
             grown = np.empty((need + _ROOM, len(self._pool)), np.float32)
             grown[: self.trials] = self._whitened[: self.trials]
             self._whitened = grown
-
-
-def _trend_covariance(one: Array, two: Array) -> Array:
-    return np.asarray(_TREND_DEVIATION**2 * (one @ two.T) + _OFFSET_DEVIATION**2, np.float64)
-
-
-def _trend_variance(trend: Array) -> Array:
-    if not trend.shape[1]:
-        return np.zeros(len(trend))
-    return np.asarray(_TREND_DEVIATION**2 * (trend**2).sum(axis=1) + _OFFSET_DEVIATION**2, np.float64)

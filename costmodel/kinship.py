@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.additive import Effects, column_kernels
-from fettle.costmodel.gaussian import Hyperparameters
+from fettle.costmodel.covariance import Hyperparameters
 
 Array = NDArray[np.float64]
 Indices = Sequence[int] | NDArray[np.int64]

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.conformal import COVERAGE, quantile
-from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters, learn
+from fettle.costmodel.covariance import Hyperparameters
+from fettle.costmodel.gaussian import GaussianProcess
+from fettle.costmodel.likelihood import learn
 from fettle.costmodel.trees import BoostedTrees
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.costmodel.additive import Effects
-from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.gaussian import GaussianProcess
 from fettle.costmodel.kinship import Kinship, Variances
+from fettle.costmodel.likelihood import learn
 from fettle.costmodel.metrics import normal_scores
 
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 Every source predicts log(time) over the target's points in its own offset: recorded values where it has the very
 schedule, a model of its trials elsewhere. How far each source is to be believed, and the offset, the first trials on
-the target decide (see :mod:`fettle.costmodel.gaussian`).
+the target decide (see :mod:`fettle.costmodel.covariance`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from fettle.backends.api import Schedule
 from fettle.backends.spaces import Points
 from fettle.costmodel.columns import ScheduleColumns
 from fettle.costmodel.files import SourceModel, dump_source, load_source
-from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.gaussian import GaussianProcess
+from fettle.costmodel.likelihood import learn
 from fettle.costmodel.newdevice import says_something
 from fettle.costmodel.trees import BoostedTrees
 from fettle.graph import codec

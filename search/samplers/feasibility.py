@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.gaussian import GaussianProcess
+from fettle.costmodel.likelihood import learn
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fettle.costmodel.gaussian import GaussianProcess, learn
+from fettle.costmodel.gaussian import GaussianProcess
+from fettle.costmodel.likelihood import learn
 from fettle.costmodel.metrics import normal_scores
 from fettle.costmodel.trees import BoostedTrees
 from fettle.search.samplers.feasibility import LEAST, Feasibility

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fettle.costmodel import gaussian
-from fettle.costmodel.gaussian import GaussianProcess, Hyperparameters
+from fettle.costmodel.covariance import Hyperparameters
+from fettle.costmodel.gaussian import GaussianProcess
 
 HYPER = Hyperparameters(np.array([3.0, 0.5, 8.0]), 1.3, 0.02)
 RNG = np.random.default_rng(0)
@@ -62,17 +63,3 @@ def test_sources_are_believed_in_equal_shares_until_trials_say_otherwise() -> No
     before = HYPER.variance + 0.25 * (pool_trend**2).sum(axis=1) + 1.0
     assert process.mean(targets) == pytest.approx(expected, abs=1e-3)
     assert process.variance == pytest.approx(before - np.einsum("tp,ts,sp->p", across, inverse, across), abs=1e-3)
-
-
-def test_the_gradient_of_the_likelihood_is_that_of_differences() -> None:
-    rows, others = np.tril_indices(40)
-    squared = np.stack([(c[rows] - c[others]) ** 2 for c in PLACES.T])
-    pairs, fixed = 40 * rows + others, np.full(len(rows), 0.3)
-    logs = np.log([3.0, 0.5, 8.0, 1.3, 0.02])
-
-    def value(at: np.ndarray) -> float:
-        return gaussian._negative_log_likelihood(at, pairs, squared, fixed, TARGETS)[0]
-
-    steps = 1e-5 * np.eye(5)
-    _, gradient = gaussian._negative_log_likelihood(logs, pairs, squared, fixed, TARGETS)
-    assert gradient == pytest.approx([(value(logs + s) - value(logs - s)) / 2e-5 for s in steps], rel=1e-4)

@@ -24,7 +24,7 @@ from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
 from fettle.offline import lookup
 from fettle.store.api import Store
-from fettle.store.values import JobEvent
+from fettle.store.jobs import JobEvent
 from fettle.tuning import tune
 
 OURS = "fettle"

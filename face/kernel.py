@@ -15,8 +15,8 @@ from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
+from fettle.store.kernels import Kernel as StoredKernel
 from fettle.store.lookup import Miss
-from fettle.store.values import Kernel as StoredKernel
 
 
 class BoundKernel(Protocol):

@@ -10,8 +10,8 @@ from fettle.graph.graph import Graph
 from fettle.graph.sharing import Alternative, Comparison, Seconds, alternatives, compare
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
+from fettle.store.jobs import WorkloadResult
 from fettle.store.lookup import lookup
-from fettle.store.values import WorkloadResult
 
 
 def compare_sharing(graph: Graph, device: Device, store: Store, mode: str = "hot") -> tuple[Comparison, ...]:

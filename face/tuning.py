@@ -16,7 +16,8 @@ from fettle.graph.graph import GraphNode
 from fettle.graph.sharing import Alternative, alternatives, workloads
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
-from fettle.store.values import Budget, Job, JobEvent, JobSpec
+from fettle.store.jobs import Job, JobEvent
+from fettle.store.specs import Budget, JobSpec
 
 if TYPE_CHECKING:
     from fettle.search.distribution import Distribution

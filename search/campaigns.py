@@ -12,7 +12,7 @@ from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.search.finals import Finalist, judge
 from fettle.store.api import Store
-from fettle.store.values import Kernel
+from fettle.store.kernels import Kernel
 
 
 def import_campaign(store: Store, folder: Path) -> list[Kernel]:

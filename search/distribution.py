@@ -22,7 +22,7 @@ from fettle.search.jobs import ExecutorFactory, run_job
 from fettle.search.layoutrace import Entrant
 from fettle.search.sessions import Sessions
 from fettle.store.api import Store
-from fettle.store.values import Budget, JobSpec
+from fettle.store.specs import Budget, JobSpec
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fettle.graph.errors import Conflict
 from fettle.search.jobs import run_job
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent
+from fettle.store.jobs import Job, JobEvent
 
 _LOOK = 0.5
 """Seconds between looks for news of a job that runs elsewhere."""

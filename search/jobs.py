@@ -33,8 +33,9 @@ from fettle.search.sessions import Sessions
 from fettle.search.tuner import WorkloadTuner
 from fettle.search.watch import Stop, Watch
 from fettle.store.api import Store
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import Kernel
 from fettle.store.lookup import lookup
-from fettle.store.values import Job, JobEvent, JobState, Kernel, WorkloadResult
 
 _log = logging.getLogger("fettle.search")
 

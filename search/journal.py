@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fettle.backends.api import Record
 from fettle.graph.errors import FettleError
 from fettle.store.api import Store
-from fettle.store.values import JobEvent
+from fettle.store.jobs import JobEvent
 
 PATIENCE = 0.1
 """Seconds that a trial may wait for others: a transaction takes as long as many a simulated trial."""

@@ -27,8 +27,8 @@ from fettle.graph.workload import Workload
 from fettle.search.finals import median_interval
 from fettle.search.trials import is_valid
 from fettle.store.api import Store
+from fettle.store.kernels import Kernel
 from fettle.store.lookup import lookup
-from fettle.store.values import Kernel
 
 FILLING = 8
 """Trials spent on a row count that lacks a schedule of a layout."""

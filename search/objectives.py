@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.backends.api import Record
 from fettle.graph.errors import Unsupported
-from fettle.store.values import Tradeoff
+from fettle.store.jobs import Tradeoff
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from fettle.search.scheduler import Scheduler
 from fettle.search.trials import is_valid
 from fettle.search.tuner import WorkloadTuner
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
 
 
 class Progress:

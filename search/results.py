@@ -9,7 +9,8 @@ import attrs
 from fettle.graph.workload import Workload
 from fettle.search.finals import Verdict
 from fettle.search.tuner import WorkloadTuner
-from fettle.store.values import Kernel, WorkloadResult
+from fettle.store.jobs import WorkloadResult
+from fettle.store.kernels import Kernel
 
 CANCELLED_UNTRIED = "cancelled before the first trial"
 

@@ -37,7 +37,7 @@ from fettle.search.samplers import DEFAULT, SAMPLERS, Observation, Problem, Prop
 from fettle.search.samplers.joined import make_front_prior
 from fettle.search.samplers.pareto import for_several
 from fettle.search.trials import is_valid, undisturbed_seconds
-from fettle.store.values import Tradeoff
+from fettle.store.jobs import Tradeoff
 
 
 class WorkloadTuner:

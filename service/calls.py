@@ -15,8 +15,10 @@ from fettle.service.convert.jobs import budget_to_proto, job_from_proto, state_t
 from fettle.service.convert.kernels import kernel_from_proto, lookup_from_proto, stats_from_proto
 from fettle.service.convert.values import mode_to_proto, policy_to_proto, selector_to_proto
 from fettle.store.api import Page, Stats
+from fettle.store.jobs import Job, JobState
+from fettle.store.kernels import Kernel
 from fettle.store.lookup import LookupResult
-from fettle.store.values import Budget, Job, JobState, Kernel
+from fettle.store.specs import Budget
 from fettle.v1 import kernels_pb2, kernels_pb2_grpc, tuning_pb2, tuning_pb2_grpc
 
 T = TypeVar("T")

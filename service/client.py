@@ -23,8 +23,9 @@ from fettle.service.channel import Target
 from fettle.service.errors import from_rpc_error
 from fettle.service.streams import ArtifactAssembler, Watch
 from fettle.store.api import Stats
+from fettle.store.jobs import Job, JobEvent, JobState
+from fettle.store.kernels import Kernel
 from fettle.store.lookup import LookupResult
-from fettle.store.values import Job, JobEvent, JobState, Kernel
 
 __all__ = ["AsyncClient", "Client", "Submission", "connect", "connect_async"]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import attrs
 
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent
+from fettle.store.jobs import Job, JobEvent
 
 
 class RunJob(Protocol):

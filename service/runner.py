@@ -13,7 +13,8 @@ from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, StoreF
 from fettle.service.jobthread import JobThread, RunJob
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import Job, JobSpec, JobState
+from fettle.store.jobs import Job, JobState
+from fettle.store.specs import JobSpec
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 _LOOK_FOR_CANCEL = 1.0

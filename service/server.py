@@ -30,7 +30,7 @@ from fettle.service.tokens import Tokens
 from fettle.service.tuning import Resolve, TuningServicer
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import JobSpec
+from fettle.store.specs import JobSpec
 from fettle.v1 import kernels_pb2, kernels_pb2_grpc, tuning_pb2, tuning_pb2_grpc
 
 SERVICES = (

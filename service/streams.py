@@ -12,7 +12,7 @@ from fettle.graph import codec
 from fettle.graph.errors import DataLoss, Unavailable
 from fettle.service.convert.events import event_from_proto
 from fettle.service.errors import from_rpc_error
-from fettle.store.values import JobEvent
+from fettle.store.jobs import JobEvent
 from fettle.v1 import kernels_pb2, tuning_pb2
 
 

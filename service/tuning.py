@@ -27,7 +27,7 @@ from fettle.service.convert.values import policy_from_request
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
 from fettle.store.api import Store
-from fettle.store.values import JobSpec
+from fettle.store.specs import JobSpec
 from fettle.v1 import tuning_pb2 as pb
 from fettle.v1 import tuning_pb2_grpc
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 from fettle.graph.errors import Unavailable
 from fettle.store.api import Store
-from fettle.store.values import JobEvent, JobState
+from fettle.store.jobs import JobEvent, JobState
 
 _SETTLE, _LOOKS = 0.2, 10
 """How long and how often to look for the last event of a job that is final: its state is stored just before it, and

@@ -11,7 +11,9 @@ import attrs
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.store.claims import Held
-from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import Kernel
+from fettle.store.specs import JobSpec
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from fettle.backends.api import Basis, Device
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
-from fettle.store.values import Kernel, kernel_key
+from fettle.store.kernels import Kernel, kernel_key
 
 SERVED = (Basis.MEASURED, Basis.SIMULATED, Basis.REPLAYED)
 """Bases in order of trust; a kernel that was only predicted or estimated never ran, so it is never served."""

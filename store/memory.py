@@ -20,10 +20,12 @@ from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.claims import Held, MemoryClaims
 from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
 from fettle.store.ids import next_id
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import KERNEL_VERSION, Kernel
 from fettle.store.missing import no_artifact, no_job
 from fettle.store.paging import page_limit, read_token, write_token
+from fettle.store.specs import JobSpec
 from fettle.store.triallog import TrialLog
-from fettle.store.values import KERNEL_VERSION, Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
 
 
 class MemoryStore(Store):

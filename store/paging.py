@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fettle.graph import codec
 from fettle.graph.errors import InvalidArgument
-from fettle.store.values import JobState
+from fettle.store.jobs import JobState
 
 MAX_PAGE = 1000
 

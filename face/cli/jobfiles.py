@@ -13,7 +13,7 @@ from fettle.graph.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from fettle.graph.workload import Workload
-    from fettle.store.values import Job
+    from fettle.store.jobs import Job
 
 
 def export(

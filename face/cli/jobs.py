@@ -17,7 +17,7 @@ from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, p
 from fettle.cli.progress import JobProgress
 from fettle.cli.results import print_results
 from fettle.graph.errors import Conflict
-from fettle.store.values import Job, JobState
+from fettle.store.jobs import Job, JobState
 
 app = typer.Typer(help="List, show, watch, cancel, resume and export jobs; write shortlists.", no_args_is_help=True)
 

@@ -13,7 +13,7 @@ from fettle.graph.errors import Conflict
 if TYPE_CHECKING:
     from fettle.service.client import Client
     from fettle.store.api import Store
-    from fettle.store.values import Job, JobEvent, JobState
+    from fettle.store.jobs import Job, JobEvent, JobState
 
 _LOOK = 0.5
 """Seconds between looks for news of a job in the store."""

@@ -13,8 +13,8 @@ from fettle.graph.workload import Workload
 
 if TYPE_CHECKING:
     from fettle.backends.api import Schedule
+    from fettle.store.kernels import Kernel
     from fettle.store.lookup import LookupResult
-    from fettle.store.values import Kernel
 
 
 def lookup(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fettle.bench.beside import Beside
     from fettle.graph.errors import FettleError
     from fettle.graph.workload import Workload
-    from fettle.store.values import Job, Kernel, WorkloadResult
+    from fettle.store.jobs import Job, WorkloadResult
+    from fettle.store.kernels import Kernel
 
 DONE, FAILED, USAGE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from fettle.cli.output import seconds, speedup
 
 if TYPE_CHECKING:
-    from fettle.store.values import JobEvent
+    from fettle.store.jobs import JobEvent
 
 _LINE_EVERY = 5.0
 """Seconds between lines when stderr is no terminal."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fettle.bench.beside import Beside
     from fettle.graph.sharing import Comparison
     from fettle.graph.workload import Workload
-    from fettle.store.values import Job, WorkloadResult
+    from fettle.store.jobs import Job, WorkloadResult
 
 _PEER = "than peer"
 _DISTURBED = 0.05

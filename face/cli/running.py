@@ -17,7 +17,7 @@ from fettle.graph.errors import FettleError
 if TYPE_CHECKING:
     from fettle.service.client import Client
     from fettle.store.api import Store
-    from fettle.store.values import Job, JobEvent
+    from fettle.store.jobs import Job, JobEvent
 
 
 def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:

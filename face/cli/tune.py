@@ -37,7 +37,8 @@ from fettle.cli.results import next_step, print_results, sharing_line
 from fettle.cli.running import run_here, run_there
 from fettle.graph.errors import FettleError, InvalidArgument
 from fettle.sharing import compare_results, sharing_json
-from fettle.store.values import OBJECTIVES, Job, JobSpec, JobState
+from fettle.store.jobs import Job, JobState
+from fettle.store.specs import OBJECTIVES, JobSpec
 from fettle.tuning import Work, plan, read_work
 
 if TYPE_CHECKING:

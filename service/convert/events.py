@@ -18,7 +18,7 @@ from fettle.graph.errors import FettleError
 from fettle.service.convert.jobs import state_from_proto, state_to_proto
 from fettle.service.convert.results import result_from_proto, result_to_proto
 from fettle.service.convert.values import schedule_from_proto, schedule_to_proto
-from fettle.store.values import JobEvent, JobState, WorkloadResult
+from fettle.store.jobs import JobEvent, JobState, WorkloadResult
 from fettle.v1 import tuning_pb2
 
 _TYPES: dict[int, tuple[type, ...]] = {

@@ -15,7 +15,8 @@ from fettle.service.convert.values import (
     policy_from_proto,
     policy_to_proto,
 )
-from fettle.store.values import Budget, Job, JobSpec, JobState
+from fettle.store.jobs import Job, JobState
+from fettle.store.specs import Budget, JobSpec
 from fettle.v1 import tuning_pb2
 
 MAX_WORKLOADS = 10_000

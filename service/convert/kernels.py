@@ -17,8 +17,8 @@ from fettle.service.convert.values import (
     schedule_to_proto,
 )
 from fettle.store.api import Stats
+from fettle.store.kernels import Kernel
 from fettle.store.lookup import LookupResult, Miss
-from fettle.store.values import Kernel
 from fettle.v1 import kernels_pb2 as pb
 
 _SAME = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fettle.graph.workload import Workload
 from fettle.service.convert.values import basis_from_proto, basis_to_proto, schedule_from_proto, schedule_to_proto
-from fettle.store.values import Tradeoff, WorkloadResult
+from fettle.store.jobs import Tradeoff, WorkloadResult
 from fettle.v1 import tuning_pb2
 
 _OPTIONAL = (

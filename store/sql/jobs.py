@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from fettle.graph.errors import Conflict, InvalidArgument
 from fettle.store.encoding import clean, from_json, to_json
 from fettle.store.ids import next_id
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
 from fettle.store.missing import no_job
+from fettle.store.specs import JobSpec
 from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.models import JobEventRow, JobResultRow, JobRow
-from fettle.store.values import Job, JobEvent, JobSpec, JobState, WorkloadResult
 
 _log = logging.getLogger(__name__)
 

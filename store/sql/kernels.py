@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact
 from fettle.graph.errors import InvalidArgument
+from fettle.store.kernels import KERNEL_VERSION, Kernel
 from fettle.store.missing import no_artifact
 from fettle.store.sql.catalogue import Catalogue, batches, upsert
 from fettle.store.sql.models import ArtifactRow, KernelRow
-from fettle.store.values import KERNEL_VERSION, Kernel
 
 _log = logging.getLogger(__name__)
 

@@ -19,13 +19,15 @@ from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.artifacts import ArtifactFiles, ModelFiles
 from fettle.store.claims import Claims, Held
 from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import Kernel
 from fettle.store.paging import page_limit, read_token, write_token
+from fettle.store.specs import JobSpec
 from fettle.store.sql import jobs, kernels, pruning, records
 from fettle.store.sql.catalogue import Catalogue, upsert
 from fettle.store.sql.engine import writing
 from fettle.store.sql.failures import translated
 from fettle.store.sql.models import ArtifactRow, DeviceRow, JobRow, KernelRow, ProfileRow, RecordRow, WorkloadRow
-from fettle.store.values import Job, JobEvent, JobSpec, JobState, Kernel, WorkloadResult
 
 _log = logging.getLogger(__name__)
 

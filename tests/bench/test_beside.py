@@ -21,7 +21,8 @@ from fettle.graph.errors import Unsupported
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
-from fettle.store.values import Budget, Job, JobSpec, JobState, WorkloadResult
+from fettle.store.jobs import Job, JobState, WorkloadResult
+from fettle.store.specs import Budget, JobSpec
 from tests.face.test_runtime import SMALL, example
 
 A, B = Workload.parse("softmax rows=4 cols=64 act=f32"), Workload.parse("rmsnorm rows=4 cols=64 act=f32")

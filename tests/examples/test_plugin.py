@@ -15,8 +15,10 @@ from fettle.graph.errors import InvalidDevice
 from fettle.graph.workload import Workload
 from fettle.kernel import Kernel
 from fettle.search.jobs import run_job
+from fettle.store.jobs import JobState
+from fettle.store.kernels import kernel_key
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Budget, JobSpec, JobState, kernel_key
+from fettle.store.specs import Budget, JobSpec
 
 FOLDER = Path(__file__).parents[2] / "examples" / "plugin"
 SOFTMAX = Workload.parse("softmax rows=6 cols=40 act=f32")

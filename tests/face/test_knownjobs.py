@@ -8,8 +8,9 @@ from fettle.backends.api import Device, MeasurePolicy
 from fettle.cli.knownjobs import StoredJobs
 from fettle.graph.errors import NotFound
 from fettle.graph.workload import Workload
+from fettle.store.jobs import JobState
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Budget, JobSpec, JobState
+from fettle.store.specs import Budget, JobSpec
 
 SOFTMAX = Workload.parse("softmax rows=8 cols=96 act=f32")
 

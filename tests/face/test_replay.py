@@ -23,8 +23,8 @@ from fettle.costmodel.files import loads
 from fettle.graph.errors import FettleError
 from fettle.graph.workload import Workload
 from fettle.service.client import connect
+from fettle.store.jobs import Job, JobState
 from fettle.store.open import open_store
-from fettle.store.values import Job, JobState
 from fettle.tuning import plan, tune
 from tests.backends.replay.samples import BROKEN, TIMES, large, t4, write
 from tests.face.support import environment

@@ -7,7 +7,7 @@ import pytest
 from fettle.cli.output import result_json
 from fettle.cli.results import disturbed_line
 from fettle.graph.workload import Workload
-from fettle.store.values import WorkloadResult
+from fettle.store.jobs import WorkloadResult
 
 A, B, C = (Workload.parse(f"softmax rows={rows} cols=8 act=f32") for rows in (1, 2, 3))
 

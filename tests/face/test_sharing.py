@@ -12,8 +12,8 @@ from fettle.graph.errors import InvalidArgument, InvalidWorkload
 from fettle.graph.onnx_import import import_model
 from fettle.graph.workload import Workload
 from fettle.sharing import compare_results, compare_sharing, sharing_json
+from fettle.store.jobs import WorkloadResult
 from fettle.store.memory import MemoryStore
-from fettle.store.values import WorkloadResult
 from fettle.tuning import plan
 from tests.store import samples
 

@@ -58,7 +58,7 @@ def names(enum) -> list[str]:  # type: ignore[no-untyped-def]
 
 def test_enums_of_the_wire_name_every_value_of_the_domain() -> None:
     from fettle.backends.api import Basis
-    from fettle.store.values import JobState
+    from fettle.store.jobs import JobState
 
     assert {n.removeprefix("BASIS_") for n in names(common_pb2.Basis)} - {"UNSPECIFIED"} == {b.name for b in Basis}
     states = {n.removeprefix("JOB_STATE_") for n in names(tuning_pb2.JobState)}

@@ -11,8 +11,9 @@ import pytest
 from fettle.graph.errors import NotFound
 from fettle.search import follow
 from fettle.search.follow import run_or_follow
+from fettle.store.jobs import Job, JobEvent, JobState
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Job, JobEvent, JobSpec, JobState
+from fettle.store.specs import JobSpec
 from tests.search.synthetic import DEVICE, workload
 
 

@@ -13,8 +13,10 @@ from fettle.graph import codec
 from fettle.graph.errors import Cancelled, NotFound, StoreFull, StoreUnavailable, Unavailable
 from fettle.graph.workload import Workload
 from fettle.search.jobs import run_job
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import kernel_key
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState, WorkloadResult, kernel_key
+from fettle.store.specs import Budget, JobSpec
 from tests.search.synthetic import DEFAULT, DEVICE, FakeClock, SyntheticBackend, SyntheticExecutor, workload
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from fettle.graph.errors import StoreFull
 from fettle.search.journal import PATIENCE, Journal
+from fettle.store.jobs import JobEvent
 from fettle.store.memory import MemoryStore
-from fettle.store.values import JobEvent
 from tests.search.synthetic import FakeClock
 from tests.store.samples import record, spec
 

@@ -24,7 +24,8 @@ from fettle.search.objectives import unbeaten
 from fettle.search.samplers import SAMPLERS, Observation, Problem
 from fettle.search.samplers.optunas import Nsga2Sampler
 from fettle.search.samplers.pareto import ParetoSampler, chebyshev, for_several
-from fettle.store.values import JobSpec, JobState
+from fettle.store.jobs import JobState
+from fettle.store.specs import JobSpec
 from tests.backends.replay.samples import large, write
 from tests.search.synthetic import DEFAULT, DEVICE, SyntheticBackend, workload
 from tests.search.test_jobs import Bench

@@ -10,9 +10,10 @@ from fettle.backends.api import Basis, MeasurePolicy
 from fettle.backends.registry import resolve_device
 from fettle.graph.workload import Workload
 from fettle.search.jobs import run_job
+from fettle.store.jobs import JobState
 from fettle.store.lookup import lookup
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Budget, JobSpec, JobState
+from fettle.store.specs import Budget, JobSpec
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 

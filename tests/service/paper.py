@@ -28,7 +28,8 @@ from fettle.graph.errors import InvalidDevice
 from fettle.graph.quantized import Operand
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
-from fettle.store.values import Job, JobEvent, JobState, Kernel, WorkloadResult
+from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
+from fettle.store.kernels import Kernel
 
 
 class PaperBackend(Backend):

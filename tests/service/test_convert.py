@@ -23,7 +23,8 @@ from fettle.service.convert.values import (
     schedule_to_proto,
     value_to_proto,
 )
-from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState, Tradeoff, WorkloadResult
+from fettle.store.jobs import Job, JobEvent, JobState, Tradeoff, WorkloadResult
+from fettle.store.specs import Budget, JobSpec
 from fettle.v1 import common_pb2, tuning_pb2
 from tests.service.paper import PAPER, make_artifact, make_kernel, matmul, trial_data
 

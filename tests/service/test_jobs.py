@@ -12,7 +12,8 @@ from fettle.graph.workload import Workload
 from fettle.service.async_client import AsyncClient, connect_async
 from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
-from fettle.store.values import Budget, Job, JobSpec, JobState
+from fettle.store.jobs import Job, JobState
+from fettle.store.specs import Budget, JobSpec
 from fettle.v1 import tuning_pb2
 from tests.service.paper import PAPER, Steps, matmul, resolve_paper
 from tests.service.raw import send

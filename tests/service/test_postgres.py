@@ -18,9 +18,9 @@ from fettle.search.jobs import run_job
 from fettle.service import runner
 from fettle.service.async_client import connect_async
 from fettle.service.server import Server, ServerOptions
+from fettle.store.jobs import JobState
 from fettle.store.lookup import lookup
 from fettle.store.open import open_store
-from fettle.store.values import JobState
 from tests.postgres import Postgres, fresh_schema, own_server
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor, workload
 from tests.service.paper import Steps, matmul, resolve_paper

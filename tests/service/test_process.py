@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fettle.service.client import connect
+from fettle.store.jobs import JobEvent, JobState
 from fettle.store.open import open_store
-from fettle.store.values import JobEvent, JobState
 from tests.service.paper import matmul
 
 PROGRAM = Path(__file__).with_name("steps_server.py")

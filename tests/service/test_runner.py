@@ -14,8 +14,9 @@ from fettle.graph.errors import Conflict, FettleError, ResourceExhausted, Unavai
 from fettle.service import runner
 from fettle.service.runner import JobManager
 from fettle.service.watch import EventHub
+from fettle.store.jobs import Job, JobEvent, JobState
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Job, JobEvent, JobSpec, JobState
+from fettle.store.specs import JobSpec
 from tests.service.paper import PAPER, Steps, matmul
 from tests.service.waiting import eventually
 

@@ -17,7 +17,7 @@ from fettle.service.client import Client, connect
 from fettle.service.server import Server, ServerOptions
 from fettle.service.streams import Watch
 from fettle.store.api import Store
-from fettle.store.values import JobState
+from fettle.store.jobs import JobState
 from fettle.v1 import tuning_pb2, tuning_pb2_grpc
 from tests.service.paper import Steps, matmul, resolve_paper
 from tests.service.waiting import collect, eventually

@@ -9,7 +9,7 @@ from fettle.search.jobs import run_job
 from fettle.service.async_client import connect_async
 from fettle.service.server import Server, ServerOptions
 from fettle.store.api import Store
-from fettle.store.values import JobState
+from fettle.store.jobs import JobState
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor, workload
 
 

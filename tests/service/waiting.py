@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from fettle.service.async_client import AsyncClient
-from fettle.store.values import JobEvent
+from fettle.store.jobs import JobEvent
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from fettle.backends.api import Outcome, Profile, Record, Roof, Schedule
 from fettle.graph import codec
 from fettle.graph.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from fettle.store.api import Pruned, Store
-from fettle.store.values import JobState
+from fettle.store.jobs import JobState
 from tests.store.samples import (
     ARTIFACT,
     CPU,

@@ -19,7 +19,9 @@ from fettle.backends.api import (
     Schedule,
 )
 from fettle.graph.workload import Workload
-from fettle.store.values import Budget, JobSpec, Kernel, WorkloadResult
+from fettle.store.jobs import WorkloadResult
+from fettle.store.kernels import Kernel
+from fettle.store.specs import Budget, JobSpec
 
 GEMV = Workload.parse("matmul m=1 n=64 k=64 act=f32 weight=u4:32")
 SOFTMAX = Workload.parse("softmax rows=8 cols=128 act=f32")

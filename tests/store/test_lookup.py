@@ -8,9 +8,9 @@ import pytest
 from fettle.backends.api import Artifact, Basis, Device, Schedule
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
+from fettle.store.kernels import Kernel, kernel_key
 from fettle.store.lookup import Miss, lookup, lookup_all
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Kernel, kernel_key
 
 TWO = Device("cpu", facts={"isa": "avx2 avx512f", "model": 26}, limits={"threads": 2})
 ONE = attrs.evolve(TWO, limits={"threads": 1})

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fettle.graph.errors import Conflict, FettleError, InvalidArgument, StoreUnavailable, Unavailable, Unsupported
+from fettle.store.jobs import JobState
 from fettle.store.open import FILE_NAME, open_store
 from fettle.store.sql import schema
-from fettle.store.values import JobState
 from tests.store.samples import ARTIFACT, kernel, spec
 
 

@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from fettle.graph.errors import DataLoss, StoreUnavailable, Unavailable
 from fettle.store.ids import next_id
+from fettle.store.jobs import JobState
 from fettle.store.open import open_store
 from fettle.store.sql.store import SqlStore
-from fettle.store.values import JobState
 from tests.store.samples import ARTIFACT, CPU, GEMV, PROFILE, SOFTMAX, kernel, record, spec
 
 

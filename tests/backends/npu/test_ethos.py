@@ -19,7 +19,7 @@ from fettle.graph.workload import Workload
 from fettle.search.jobs import run_job
 from fettle.store.lookup import lookup
 from fettle.store.open import open_store
-from fettle.store.values import Budget, JobSpec
+from fettle.store.specs import Budget, JobSpec
 
 PRODUCT = "matmul m=64 n=128 k=256 act=i8 weight=i8"
 

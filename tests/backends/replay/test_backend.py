@@ -20,8 +20,9 @@ from fettle.graph.errors import BuildFailure, Conflict, InvalidDevice, NotFound,
 from fettle.graph.workload import Workload
 from fettle.search.explore import Evaluation, explore
 from fettle.search.jobs import run_job
+from fettle.store.jobs import Job, JobEvent, JobState
 from fettle.store.memory import MemoryStore
-from fettle.store.values import Budget, Job, JobEvent, JobSpec, JobState
+from fettle.store.specs import Budget, JobSpec
 from tests.backends.replay.samples import BROKEN, TIMES, cache, large, t4, write
 
 RECORDED = Workload.parse("recorded")

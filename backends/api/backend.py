@@ -82,6 +82,7 @@ class Backend(abc.ABC):
 
         Raises:
             BuildFailure: the candidate cannot be built.
+            InvalidArgument, Unsupported: its schedule is none of the workload's, or of this device's.
         """
 
     @abc.abstractmethod

@@ -15,14 +15,13 @@ from fettle.backends.api import (
     Device,
     Measurement,
     MeasurePolicy,
-    Outcome,
 )
+from fettle.backends.host.building import build_here
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.operands import split_constants
 from fettle.backends.host.stated import ModelExecutor, StatedSession
 from fettle.backends.host.verify import GuardedOutput, check
 from fettle.graph import data
-from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
 from fettle.graph.workload import Workload
 
 
@@ -48,18 +47,7 @@ class InProcessSession(StatedSession):
         self._packed: dict[str, tuple[np.ndarray, ...]] = {}
 
     def build(self, candidates: Sequence[Candidate]) -> list[BuildResult]:
-        return [self._build(candidate) for candidate in candidates]
-
-    def _build(self, candidate: Candidate) -> BuildResult:
-        begun = time.perf_counter()
-        artifact, failure = None, None
-        try:
-            artifact = self._backend.build(candidate)
-        except BuildFailure as error:
-            failure = Measurement.failure(Outcome.COMPILE_ERROR, str(error))
-        except (InvalidArgument, Unsupported) as error:
-            failure = Measurement.failure(Outcome.INVALID, str(error))
-        return BuildResult(candidate, artifact, failure, time.perf_counter() - begun)
+        return [build_here(self._backend, candidate) for candidate in candidates]
 
     def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
         """Compute into a poisoned output, compare with the reference, and only then ask the model for its time.

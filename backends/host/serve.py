@@ -8,6 +8,7 @@ import socket
 import sys
 
 from fettle.backends.api import Backend, Measurement, Outcome
+from fettle.backends.host.building import REFUSALS, refusal
 from fettle.backends.host.evaluator import Evaluator
 from fettle.backends.host.protocol import (
     BUILD,
@@ -30,7 +31,7 @@ from fettle.backends.host.protocol import (
     frame,
     parse,
 )
-from fettle.graph.errors import BuildFailure, InvalidArgument, Unsupported
+from fettle.graph.errors import InvalidArgument
 
 
 def serve(descriptor: int) -> None:
@@ -127,10 +128,8 @@ def build(backend: Backend, request: Build) -> Built:
     """Compile one candidate; every exception becomes a typed failure."""
     try:
         return Built(artifact=backend.build(request.candidate))
-    except BuildFailure as error:
-        return Built(failure=Measurement.failure(Outcome.COMPILE_ERROR, str(error)))
-    except (InvalidArgument, Unsupported) as error:
-        return Built(failure=Measurement.failure(Outcome.INVALID, str(error)))
+    except REFUSALS as error:
+        return Built(failure=refusal(error))
     except Exception as error:
         return Built(failure=Measurement.failure(Outcome.COMPILE_ERROR, f"{type(error).__name__}: {error}"))
 

@@ -15,10 +15,10 @@ from fettle.backends.api import (
     MeasurePolicy,
     Outcome,
 )
+from fettle.backends.host.building import build_here
 from fettle.backends.host.executor import BuildResult, Session, TrialResult
 from fettle.backends.host.stated import ModelExecutor, StatedSession
 from fettle.backends.npu.ethos import check, networks
-from fettle.graph.errors import BuildFailure
 from fettle.graph.workload import Workload
 
 _AT_ONCE = 2
@@ -46,16 +46,7 @@ class EstimateSession(StatedSession):
 
     def build(self, candidates: Sequence[Candidate]) -> list[BuildResult]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._build, candidates))
-
-    def _build(self, candidate: Candidate) -> BuildResult:
-        begun = time.perf_counter()
-        artifact, failure = None, None
-        try:
-            artifact = self._backend.build(candidate)
-        except BuildFailure as error:
-            failure = Measurement.failure(Outcome.COMPILE_ERROR, str(error), Basis.ESTIMATED)
-        return BuildResult(candidate, artifact, failure, time.perf_counter() - begun)
+            return list(pool.map(lambda candidate: build_here(self._backend, candidate, Basis.ESTIMATED), candidates))
 
     def evaluate(self, candidate: Candidate, artifact: Artifact) -> TrialResult:
         begun = time.perf_counter()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fettle.backends.api import Candidate, MeasurePolicy, Outcome
+from fettle.backends.api import Basis, Candidate, Measurement, MeasurePolicy, Outcome
 from fettle.backends.host.inprocess import InProcessExecutor
+from fettle.backends.host.stated import ModelExecutor
+from fettle.backends.npu.ethos.session import EstimateExecutor
 from fettle.backends.pim.backend import PimBackend
 from fettle.backends.pim.dram import DramKernel
 from fettle.backends.registry import resolve_device
@@ -35,6 +37,7 @@ def test_a_right_result_is_verified_and_timed() -> None:
         assert again.samples == (trial.measurement.median,) * 5
 
 
+@pytest.mark.parametrize(("make", "basis"), [(InProcessExecutor, Basis.MEASURED), (EstimateExecutor, Basis.ESTIMATED)])
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
@@ -44,18 +47,17 @@ def test_a_right_result_is_verified_and_timed() -> None:
     ],
 )
 def test_a_build_that_is_refused_is_a_failure_as_in_a_worker(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, outcome: Outcome
+    monkeypatch: pytest.MonkeyPatch, make: type[ModelExecutor], basis: Basis, error: Exception, outcome: Outcome
 ) -> None:
     def build(self: PimBackend, candidate: Candidate) -> None:
         raise error
 
     monkeypatch.setattr(PimBackend, "build", build)
-    executor, one = candidate()
-    with executor.open(WORKLOAD, MeasurePolicy(), 0) as session:
+    _, one = candidate()
+    with make(PimBackend(), one.device).open(WORKLOAD, MeasurePolicy(), 0) as session:
         (built,) = session.build([one])
     assert built.artifact is None
-    assert built.failure is not None
-    assert built.failure.outcome is outcome
+    assert built.failure == Measurement.failure(outcome, "no", basis)
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
 def verify(store: StoreOption = None, json: JsonOption = False) -> None:
     """Read the artifact of every kernel. Exits with 1 when one is damaged or lost; tune those workloads again.
 
-    Example: fettle cache verify --store /backup/monday
+    Example: fettle cache verify --json
     """
     from fettle.store.encoding import MAX_INTEGER
     from fettle.store.open import open_store

@@ -137,7 +137,8 @@ def predict(
 ) -> None:
     """Predict every schedule's time on a device that is new, from a few measurements there and trials on others.
 
-    Example: fettle costmodel predict recorded --device replay:W7800.json.gz --known A4000.json.gz --known W6600.json.gz
+    Example: fettle costmodel predict recorded --device replay:bench/results/zen4/gemv/u4-4096x4096.json.gz
+    --known bench/results/zen4/gemv/u2-11008x4096.json.gz
     """
     from fettle.backends.spaces import enumerate_space
     from fettle.bench.recording import record_schedules, require_support
@@ -164,7 +165,7 @@ def predict(
         report = {"workload": str(parsed), "device": resolved.label, "known_devices": new.known}
         print_json(report | {"references": [_measured(r) for r in measured], "predicted": [_json(p) for p in shown]})
         return
-    table = Table(title=f"{len(predicted)} schedules predicted from {new.known} other devices", title_justify="left")
+    table = Table(title=f"{len(predicted)} schedules predicted, other devices known: {new.known}", title_justify="left")
     for heading in ("", "time", "schedule"):
         table.add_column(heading)
     for r in measured:

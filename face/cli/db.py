@@ -22,7 +22,7 @@ def _db() -> None:
 def upgrade(store: StoreOption = None) -> None:
     """Bring the database to this version's schema; nothing stored is lost.
 
-    Example: fettle db upgrade --store /var/lib/fettle/fettle.sqlite3
+    Example: fettle db upgrade
     """
     from fettle.store.open import open_store
 
@@ -38,7 +38,7 @@ def backup(
 ) -> None:
     """Copy a SQLite store with its artifacts, while servers go on using it.
 
-    Example: fettle db backup /backup/fettle-monday --store /var/lib/fettle/fettle.sqlite3
+    Example: fettle db backup fettle-monday
     """
     from fettle.store.backup import back_up
 

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a job's trials as a FAIR T4 file, which `--device replay:FILE` reads.
 
-    Example: fettle jobs export 1m7x4e5599s5y -o trials.json.gz
+    Example: fettle jobs export JOB -o trials.json.gz
     """
     from fettle.backends.replay.files import write_document
     from fettle.backends.replay.t4 import t4_document
@@ -51,7 +51,7 @@ def shortlist(
 ) -> None:
     """Write the best candidates of a job for a compile target, for a machine that has the GPU to measure.
 
-    Example: fettle jobs shortlist 1m7x4e5599s5y --top 16 -o shortlist.json
+    Example: fettle jobs shortlist JOB --top 16 -o shortlist.json
     """
     from fettle.backends.registry import get_backend
     from fettle.backends.triton.shortlist import Shortlist, entry_of

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fettle.backends.api import Basis
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
+from fettle.cli.results import next_step
 from fettle.graph.workload import Workload
 
 if TYPE_CHECKING:
@@ -54,8 +57,15 @@ def lookup(
         print_json(_lookup_json(match, found, wanted, device, default))
     elif found.kernel is not None:
         _print_kernel(found.kernel)
+        if server is None and found.kernel.basis is Basis.MEASURED:
+            stdout.print(next_step(str(wanted), False, device, store=store, mode=mode), highlight=False, soft_wrap=True)
     else:
         _print_miss(wanted, found, default)
+        if default is not None or server is not None:
+            options = {"--store": store, "--server": server, "--tls-ca": tls_ca}
+            where = "".join(f" {name} {shlex.quote(str(value))}" for name, value in options.items() if value)
+            command = f'fettle tune "{wanted}" --device {device}{" --cold" if cold else ""}{where}'
+            stdout.print(f"to tune it: {command}", highlight=False, soft_wrap=True)
     raise typer.Exit(DONE if match in ("exact", "bucket") else NOT_FOUND)
 
 
@@ -79,6 +89,7 @@ def _print_kernel(k: Kernel) -> None:
 def _print_miss(wanted: Workload, found: LookupResult, default: Schedule | None) -> None:
     stdout.print(f"no tuned kernel for {wanted}", highlight=False)
     for miss in found.misses:
-        stdout.print(f"  {miss.field}: wanted {miss.wanted}, nearest {miss.nearest}", highlight=False)
+        differs = f"{miss.field}: wanted {miss.wanted}, nearest {miss.nearest}"
+        stdout.print(f"  {'the store has no kernels yet' if miss.field == 'store' else differs}", highlight=False)
     if default is not None:
         stdout.print(f"  the default schedule would be used: {default}", highlight=False)

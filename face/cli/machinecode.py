@@ -31,7 +31,7 @@ def code(
 ) -> None:
     """Count the machine instructions of a stored GPU kernel's main loops, by kind. Needs Triton, no GPU.
 
-    Example: fettle cache code 3f9a61c2
+    Example: fettle cache code ARTIFACT
     """
     from fettle.backends.triton.program import Program
     from fettle.backends.triton.sass import launch_codes, unpack

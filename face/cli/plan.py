@@ -23,7 +23,7 @@ def plan(
 ) -> None:
     """Find offsets in one memory for buffers with lifetimes. Exits with 1, and the lowest peak found, if none fit.
 
-    Example: fettle plan buffers.csv --capacity 1048576 --json
+    Example: fettle plan examples/buffers.csv --capacity 24576 --json
     """
     if capacity < 1:
         raise InvalidArgument(f"--capacity must be at least 1, not {capacity}")

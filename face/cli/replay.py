@@ -15,7 +15,7 @@ from fettle.backends.replay import ReplayBackend
 from fettle.backends.replay.backend import OPERATOR
 from fettle.backends.replay.files import read_recording
 from fettle.cli.options import JsonOption
-from fettle.cli.output import print_json, stdout
+from fettle.cli.output import print_json, seconds, stdout
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.explore import Evaluation, explore, recorded_trials
@@ -74,14 +74,14 @@ class Report:
             "curve": list(self.curve),
         }
 
-    def table(self, title: str, unit: str) -> Table:
-        """The curve at a few marks, for people."""
+    def table(self, title: str, scale: float) -> Table:
+        """The curve at a few marks, for people; ``scale``: seconds in one unit of the recording."""
         table = Table(title=title, title_justify="left")
-        for heading in ("evaluations", f"best ({unit})", "of the optimum"):
+        for heading in ("evaluations", "best", "of the optimum"):
             table.add_column(heading, justify="right")
         for mark in sorted({*(m for m in _MARKS if m < self.evaluations), self.evaluations} - {0}):
             best = self.curve[mark - 1]
-            cells = ("–", "–") if best is None else (f"{best:.6g}", f"{100 * self.optimum / best:.1f} %")
+            cells = ("–", "–") if best is None else (seconds(best * scale), f"{100 * self.optimum / best:.1f} %")
             table.add_row(str(mark), *cells)
         return table
 
@@ -99,9 +99,10 @@ def replay(
 ) -> None:
     """Tune on a recorded space. Invalid configurations cost an evaluation, as on the hardware.
 
-    Example: fettle replay A4000.json.gz --evaluations 100 --seed 0 --json
+    Example: fettle replay bench/results/zen4/gemv/u4-4096x4096.json.gz --evaluations 100 --seed 0 --json
 
-    Example: fettle replay A4000.json.gz --evaluations 20 --warm W6600.json.gz --warm W7800.json.gz
+    Example: fettle replay bench/results/zen4/gemv/u4-4096x4096.json.gz --evaluations 20
+    --warm bench/results/zen4/gemv/u2-11008x4096.json.gz
     """
     if evaluations < 1:
         raise InvalidArgument(f"--evaluations must be at least 1, not {evaluations}")
@@ -115,7 +116,7 @@ def replay(
     if json:
         print_json(report.json())
         return
-    stdout.print(report.table(f"{sampler} on {device.label}, {len(recording.rows)} configurations", recording.unit))
+    stdout.print(report.table(f"{sampler} on {device.label}, {len(recording.rows)} configurations", recording.scale))
 
 
 def known_elsewhere(path: Path, names: set[str], option: str, digest: str = "") -> Trials:

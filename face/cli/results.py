@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -57,20 +58,37 @@ def disturbed_line(results: Sequence[WorkloadResult]) -> str:
     if not disturbed:
         return ""
     most = max(r.waited or 0.0 for r in disturbed)
-    names = "; ".join(str(r.workload) for r in disturbed) if len(disturbed) < len(results) else "the kernels"
     up_to = "up to " if len(disturbed) > 1 else ""
+    which, names = "the kernels", ""
+    if len(disturbed) < len(results):
+        which = f"{len(disturbed)} of {len(results)} kernels"
+        names = "".join(f"\n  {r.workload}" for r in disturbed)
     return (
-        f"other processes used the processors: {names} waited {up_to}{100 * most:.0f} % of the time in which they were "
-        "measured, so these times may be too long. Stop the others, then tune again with --force"
+        f"times may be too long: {which} waited {up_to}{100 * most:.0f} % of the time in which they were measured, "
+        f"since other processes used the processors. Stop those, then tune again with --force{names}"
     )
 
 
-def next_step(target: str, is_model: bool, device: str, dims: Mapping[str, int]) -> str:
-    """How to use what was tuned."""
+def next_step(
+    target: str,
+    is_model: bool,
+    device: str,
+    dims: Mapping[str, int] | None = None,
+    store: str | None = None,
+    mode: str = "hot",
+) -> str:
+    """How to use what was tuned, to be pasted: from Python, and for a model also from the command line."""
+    named = f', store="{store}"' if store else ""
     if not is_model:
-        return f'in Python: fettle.lookup("{target}", "{device}")'
-    sizes = "".join(f" --dim {name}={size}" for name, size in dims.items())
-    return f"whole passes, checked and timed: fettle run {target} --device {device}{sizes}; in Python: fettle.load"
+        cold = f', mode="{mode}"' if mode != "hot" else ""
+        return f'in Python: fettle.lookup("{target}", "{device}"{cold}{named})'
+    sizes = "".join(f" --dim {name}={size}" for name, size in (dims or {}).items())
+    at = f" --store {shlex.quote(store)}" if store else ""
+    bound = f", dims={dict(dims)}" if dims else ""
+    return (
+        f"whole passes, checked and timed: fettle run {shlex.quote(target)} --device {device}{sizes}{at}\n"
+        f'in Python: fettle.load("{target}", "{device}"{bound}{named})'
+    )
 
 
 def _table(job: Job, peers: Mapping[Workload, Beside], is_pass: bool) -> Table:

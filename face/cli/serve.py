@@ -25,7 +25,7 @@ def serve(
 
     Jobs left unfinished by an earlier server on the same store go on. SIGTERM pauses the running job.
 
-    Example: fettle serve --listen 127.0.0.1:50151 --store /var/lib/fettle/fettle.sqlite3
+    Example: fettle serve --listen 127.0.0.1:50151
     """
     from fettle.service.server import serve as serve_forever
 

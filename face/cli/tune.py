@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 
-from fettle.backends.api import MeasurePolicy
+from fettle.backends.api import Basis, MeasurePolicy
 from fettle.cli.options import (
     CaOption,
     DeviceOption,
@@ -97,7 +97,7 @@ def tune(
 
     - fettle tune "softmax rows=64 cols=512 act=f32" --device npu:systolic --objectives latency,energy
 
-    - fettle tune model.onnx --dim batch=1 --server 127.0.0.1:50151
+    - fettle tune examples/decoder_layer.onnx --server 127.0.0.1:50151
 
     - fettle tune examples/decoder_layer.onnx --share-activations i8
     """
@@ -140,13 +140,20 @@ def tune(
             print_results(job, peers, is_pass=request.is_model and not ways)
         if len(job.results) < len(job.spec.workloads) and job.error:  # else the table says it
             stdout.print(f"job {job.id}: {job.error}", style="red", highlight=False)
-        if server is None and request.mode == "hot" and job.state is JobState.DONE and job.spec.device.backend == "cpu":
-            stdout.print(next_step(target, request.is_model, device, dims), highlight=False, soft_wrap=True)
+        if server is None and job.state is JobState.DONE and _is_usable(job, request):
+            line = next_step(target, request.is_model, device, dims, store, request.mode)
+            stdout.print(line, highlight=False, soft_wrap=True)
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
     if cancel.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)
+
+
+def _is_usable(job: Job, request: Request) -> bool:
+    """Whether programs on this machine can call what was tuned; whole models run hot kernels."""
+    measured = all(r.basis is Basis.MEASURED and r.best_s for r in job.results)
+    return measured and not (request.is_model and request.mode == "cold")
 
 
 @attrs.frozen
@@ -280,6 +287,7 @@ def _announce(work: Work) -> None:
     for node in work.left_out:
         by_reason.setdefault(node.reason, []).append(node.name)
     if by_reason:
-        stderr.print(f"{len(work.left_out)} node(s) without a kernel:", highlight=False)
+        others = "fettle run executes them with NumPy, or ONNX's reference evaluator"
+        stderr.print(f"{len(work.left_out)} node(s) without a kernel ({others}):", highlight=False, soft_wrap=True)
     for reason, names in by_reason.items():
-        stderr.print(f"  {reason}: {', '.join(names)}", highlight=False)
+        stderr.print(f"  {reason}: {', '.join(names)}", highlight=False, soft_wrap=True)

@@ -166,5 +166,15 @@ def test_table_without_peers_has_no_column_for_them() -> None:
 
 def test_next_step_names_the_sizes_that_a_model_was_tuned_for() -> None:
     text = results.next_step("m.onnx", True, "cpu,threads=1", {"batch": 2, "past": 7})
-    assert "fettle run m.onnx --device cpu,threads=1 --dim batch=2 --dim past=7;" in text
-    assert results.next_step(str(A), False, "cpu", {}) == f'in Python: fettle.lookup("{A}", "cpu")'
+    command, call = text.splitlines()
+    assert command.endswith("fettle run m.onnx --device cpu,threads=1 --dim batch=2 --dim past=7")
+    assert call == """in Python: fettle.load("m.onnx", "cpu,threads=1", dims={'batch': 2, 'past': 7})"""
+    assert results.next_step(str(A), False, "cpu") == f'in Python: fettle.lookup("{A}", "cpu")'
+
+
+def test_next_step_names_the_store_and_mode_that_were_tuned_for() -> None:
+    text = results.next_step("my model.onnx", True, "cpu", store="/tmp/my store")
+    assert "fettle run 'my model.onnx' --device cpu --store '/tmp/my store'\n" in text
+    assert text.endswith('fettle.load("my model.onnx", "cpu", store="/tmp/my store")')
+    call = results.next_step(str(A), False, "cpu", store="s", mode="cold")
+    assert call == f'in Python: fettle.lookup("{A}", "cpu", mode="cold", store="s")'

@@ -53,6 +53,14 @@ def test_lookup_that_misses_exits_3_and_names_the_field(tuned: Fettle) -> None:
     assert found["miss"] == [{"field": "workload.cols", "wanted": "97", "nearest": "96"}]
 
 
+def test_lookup_says_how_to_go_on_after_a_hit_and_after_a_miss(tuned: Fettle) -> None:
+    call = f'in Python: fettle.lookup("{SOFTMAX}", "{DEVICE}")'
+    assert tuned("lookup", SOFTMAX, "--device", DEVICE).stdout.splitlines()[-1] == call
+    other = "softmax rows=8 cols=97 act=f32"
+    missed = tuned("lookup", other, "--device", DEVICE, "--cold").stdout
+    assert missed.splitlines()[-1] == f'to tune it: fettle tune "{other}" --device {DEVICE} --cold'
+
+
 def test_lookup_for_a_restricted_device_names_the_limit(tuned: Fettle) -> None:
     found = parsed(tuned("lookup", SOFTMAX, "--device", "cpu,threads=1,isa=portable", "--json"))
     assert [miss["field"] for miss in found["miss"]] == ["device.isa"]

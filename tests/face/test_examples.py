@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -72,3 +73,19 @@ def test_checking_finds_options_that_do_not_exist() -> None:
         check("fettle tune recorded --no-such-option 3")
     with pytest.raises(Exception, match="'ironed'"):
         check("fettle jobs list --state ironed")
+
+
+_WRITES = {"-o", "--out", "--corpus", "--parquet", "--plot"}
+_FILE = re.compile(r"(?:replay:)?(\S+\.(?:onnx|csv|json|json\.gz|parquet|svg)|bench/\S+)")
+
+
+def test_files_that_examples_read_are_there_or_written_by_another_example() -> None:
+    read: set[str] = set()
+    written: set[str] = set()
+    for _, text in helps():
+        words = shlex.split(text.replace("'", ""))
+        for before, word in itertools.pairwise(words):
+            if found := _FILE.fullmatch(word.rstrip(".")):
+                (written if before in _WRITES else read).add(found[1])
+    assert "examples/decoder_layer.onnx" in read
+    assert [name for name in sorted(read - written) if not list(ROOT.glob(name))] == []

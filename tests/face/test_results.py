@@ -23,7 +23,8 @@ def test_a_quiet_machine_is_not_spoken_of(waited: float | None) -> None:
 
 def test_kernels_that_waited_are_named_with_the_longest_wait_and_what_to_do() -> None:
     line = disturbed_line([row(A, 0.052), row(B, 0.01), row(C, 0.478)])
-    assert f"{A}; {C} waited up to 48 % of the time" in line
+    assert "2 of 3 kernels waited up to 48 % of the time" in line
+    assert line.splitlines()[1:] == [f"  {A}", f"  {C}"]
     assert str(B) not in line
     assert "--force" in line
 

@@ -27,6 +27,8 @@ def fronts(
 
     Example: fettle costmodel record "matmul m=16 n=64 k=64 act=i8 weight=i8" --device npu:systolic -o small.json.gz
 
+    Example: fettle costmodel record "matmul m=64 n=64 k=64 act=i8 weight=i8" --device npu:systolic -o large.json.gz
+
     Example: fettle bench fronts small.json.gz large.json.gz
     """
     from fettle.bench.fronts import MARKS, bench_fronts

@@ -29,7 +29,8 @@ def lottery(
 
     Ctrl-C stops early and reports what every sampler has searched; the exit code is then 130.
 
-    Example: fettle bench lottery recordings/ --only guided,random,evolution --seeds 20 --parquet lottery.parquet
+    Example: fettle bench lottery bench/results/zen4/gemv --only guided,random,evolution --seeds 20
+    --parquet lottery.parquet
     """
     from fettle.bench.lottery import Lottery, schema
     from fettle.search.samplers import SAMPLERS

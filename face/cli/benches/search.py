@@ -40,7 +40,7 @@ def search(
 
     Needs the extra `bench` for Kernel Tuner. A strategy that stops by itself keeps what it has.
 
-    Example: fettle bench search recordings/ --only guided,tpe,hybrid_vndx --seeds 10
+    Example: fettle bench search bench/results/zen4/gemv --only guided,tpe --seeds 10
     """
     from fettle.bench.newdevice import bench_new_devices
     from fettle.bench.overhead import bench_overhead

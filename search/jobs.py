@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from fettle.backends.api import Backend, Device, Record
+from fettle.backends.api import Backend, Device, Record, Space, Support
 from fettle.backends.host.executor import Executor, make_executor
 from fettle.backends.registry import get_backend
+from fettle.backends.returned import returned
 from fettle.costmodel.model import import_libraries
 from fettle.graph.errors import Cancelled, DataLoss, FettleError, NotFound, StoreFull, StoreUnavailable
 from fettle.graph.workload import Workload
@@ -155,7 +156,7 @@ class _Run:
         for workload, count in self._spec.workloads:
             if workload.key in self._progress.finished:
                 continue
-            support = backend.supports(workload, self._spec.device)
+            support = returned(backend.supports(workload, self._spec.device), Support, backend, "supports")
             anew = self._spec.force or len(self._spec.objectives) > 1
             found = None if anew else lookup(self._store, workload, self._spec.device, self._spec.policy.mode)
             if found is not None and found.kernel is not None and self._is_whole(found.kernel):
@@ -212,7 +213,7 @@ class _Run:
         self, backend: Backend, workload: Workload, count: int, history: Sequence[Record], roofs: Roofs
     ) -> WorkloadTuner:
         spec = self._spec
-        space = backend.space(workload, spec.device)
+        space = returned(backend.space(workload, spec.device), Space, backend, "space")
         return WorkloadTuner(
             backend,
             workload,

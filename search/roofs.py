@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fettle.backends.api import Backend, Bound, Device, Profile, Roof
 from fettle.backends.host.executor import Executor
+from fettle.backends.returned import returned
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.store.api import Store
@@ -34,9 +35,10 @@ class Roofs:
         """The time no schedule can beat, as far as is known.
 
         Raises:
-            InvalidArgument: the backend's is no time; the search compares logarithms with it.
+            InvalidArgument: the backend's is no Bound, or no time; the search compares logarithms with it.
         """
-        bound = self._backend.bound(workload, self._device, self.profile)
+        found = self._backend.bound(workload, self._device, self.profile)
+        bound = returned(found, Bound, self._backend, "bound")
         if not 0 < bound.seconds < math.inf:
             raise InvalidArgument(
                 f"the bound of {workload} on {self._device} is {bound.seconds} s",

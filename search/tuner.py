@@ -22,6 +22,7 @@ from fettle.backends.api import (
     Schedule,
 )
 from fettle.backends.host.executor import BuildResult, Session
+from fettle.backends.returned import returned
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.features import Featurizer, UnitFeatures
 from fettle.costmodel.foresight import Foresight
@@ -84,7 +85,7 @@ class WorkloadTuner:
         self.error = ""
         self.space = backend.space(workload, device)
         self.points = enumerate_space(self.space)
-        self.default = backend.default(workload, device)
+        self.default = returned(backend.default(workload, device), Schedule, backend, "default")
         self._clock = clock
         self._featurizer = Featurizer(backend, workload, device, self.points)
         self._objectives = tuple(minimise)

@@ -150,6 +150,10 @@ class Evaluator:
         measurement = self._backend.measure(verified.kernel, verified.session.operands, output, policy)
         if not isinstance(measurement, Measurement):  # plugins return anything
             raise TypeError(f"not a Measurement but {type(measurement).__name__} was returned")
+        if measurement.ok and not (
+            measurement.samples and all(0 < sample < math.inf for sample in measurement.samples)
+        ):
+            raise ValueError(f"samples that are no times were returned: {measurement.samples[:3]}")
         return measurement
 
     def _packer(

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from fettle.backends.api import Backend, Measurement, Outcome
+from fettle.backends.api import Backend, Measurement, Outcome, Profile
 from fettle.backends.host.building import REFUSALS, refusal
 from fettle.backends.host.evaluator import Evaluator
 from fettle.backends.host.protocol import (
@@ -31,6 +31,7 @@ from fettle.backends.host.protocol import (
     frame,
     parse,
 )
+from fettle.backends.returned import returned
 from fettle.graph.errors import InvalidArgument
 
 
@@ -137,7 +138,7 @@ def build(backend: Backend, request: Build) -> Built:
 def take_profile(backend: Backend, setup: Setup) -> Profiled:
     """Measure the roofs."""
     try:
-        return Profiled(profile=backend.profile(setup.device))
+        return Profiled(profile=returned(backend.profile(setup.device), Profile, backend, "profile"))
     except Exception as error:
         return Profiled(error=f"{type(error).__name__}: {error}")
 

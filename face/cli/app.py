@@ -89,7 +89,7 @@ def main() -> NoReturn:
     try:
         app()
     except OSError as error:
-        if error.filename is not None:  # files have errors of their own; what has no name is a stream
+        if error.filename is not None or error.errno is None:  # of a file, or not of the system's: no stream's
             raise
         print(f"fettle: the output cannot be written: {error.strerror}", file=sys.stderr)
         os._exit(FAILED)  # without flushing stdout, which would fail again

@@ -34,13 +34,26 @@ def devices(
         backend, one = resolve_device(device)
         found = [(backend, one)]
     else:
-        found = [(backend, d) for backend in usable_backends() for d in backend.devices()]
+        found = []
+        for backend in usable_backends():
+            present, problem = _present(backend)
+            found += [(backend, d) for d in present]
+            if problem:
+                stderr.print(f"{backend.name}: {problem}", highlight=False)
     profiles = _measured(found, store) if profile else {}
     if json:
         print_json({"devices": [_device_json(d, profiles.get(d.key)) for _, d in found]})
         return
     for _, d in found:
         stdout.print(_device_table(d, profiles.get(d.key)))
+
+
+def _present(backend: Backend) -> tuple[Sequence[Device], str]:
+    """The devices of a backend, and why there are none: one broken plugin does not hide the others' devices."""
+    try:
+        return backend.devices(), ""
+    except Exception as error:
+        return (), f"its devices cannot be listed: {type(error).__name__}: {error}"
 
 
 def _measured(found: Sequence[tuple[Backend, Device]], store: str | None) -> dict[str, Profile]:
@@ -96,7 +109,8 @@ def backends(json: JsonOption = False) -> None:
     for name in backend_names():
         try:
             backend = get_backend(name)
-            rows.append((name, type(backend).__module__, [str(d) for d in backend.devices()], ""))
+            present, problem = _present(backend)
+            rows.append((name, type(backend).__module__, [str(d) for d in present], problem))
         except FettleError as error:
             rows.append((name, "", [], str(error)))
     if json:

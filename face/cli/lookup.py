@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fettle.backends.api import Basis
+from fettle.backends.api import Basis, Support
 from fettle.backends.registry import resolve_device
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
@@ -48,10 +48,11 @@ def lookup(
         _, resolved = resolve_device(device)
         with open_store(store) as opened:
             found = find(opened, wanted, resolved, mode)
-    match, default = found.match, None
+    match, default, support = found.match, None, Support.yes()
     if match == "none" and server is None:
         backend, resolved = resolve_device(device)
-        if backend.supports(wanted, resolved):
+        support = backend.supports(wanted, resolved)
+        if support:
             match, default = "default", backend.default(wanted, resolved)
     if json:
         print_json(_lookup_json(match, found, wanted, device, default))
@@ -61,6 +62,8 @@ def lookup(
             stdout.print(next_step(str(wanted), False, device, store=store, mode=mode), highlight=False, soft_wrap=True)
     else:
         _print_miss(wanted, found, default)
+        if not support:
+            stdout.print(f"  {device} cannot do it: {support.reason}", highlight=False)
         if default is not None or server is not None:
             options = {"--store": store, "--server": server, "--tls-ca": tls_ca}
             where = "".join(f" {name} {shlex.quote(str(value))}" for name, value in options.items() if value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,22 @@ def test_as_json_roofs_and_missing_ones_are_apart(
     (device,) = json.loads(capsys.readouterr().out)["devices"]
     assert {roof["name"]: roof["value"] for roof in device["roofs"]} == {roof.name: roof.value for roof in ROOFS}
     assert device["missing_roofs"] == {"peak:f8": "no such unit"}
+
+
+@pytest.mark.parametrize("command", ["backends", "devices"])
+def test_a_plugin_that_cannot_list_its_devices_is_named_and_hides_no_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def broken(self: NpuBackend) -> Sequence[Device]:
+        raise OSError("the driver does not answer")  # no error of the system: it has no number
+
+    monkeypatch.setattr(NpuBackend, "devices", broken)
+    problems = io.StringIO()
+    monkeypatch.setattr("fettle.cli.devices.stderr", Console(file=problems, width=200))
+    monkeypatch.setattr(sys, "argv", ["fettle", command, "--json"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    told = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "its devices cannot be listed: OSError: the driver does not answer" in told + problems.getvalue()
+    assert "pim:gddr6-aim" in told

@@ -155,6 +155,26 @@ def test_an_unsupported_workload_gets_the_reason_and_the_others_a_kernel() -> No
     assert by_workload[workload()].verified
 
 
+@pytest.mark.parametrize(
+    ("method", "value", "told"),
+    [
+        ("supports", False, "supports() of backend 'synthetic' returned bool, not Support"),
+        ("space", [4, 8], "space() of backend 'synthetic' returned list, not Space"),
+        ("default", {"tile_m": 4}, "default() of backend 'synthetic' returned dict, not Schedule"),
+        ("bound", 1e-9, "bound() of backend 'synthetic' returned float, not Bound"),
+    ],
+)
+def test_a_plugin_that_returns_another_type_is_told_which_method_and_which_type(
+    monkeypatch: pytest.MonkeyPatch, method: str, value: object, told: str
+) -> None:
+    backend = SyntheticBackend()
+    monkeypatch.setattr(backend, method, lambda *arguments: value)
+    bench = Bench(backend)
+    job = bench.run(bench.submit())
+    assert job.state is JobState.FAILED
+    assert told in job.error
+
+
 def test_a_job_with_nothing_but_failures_fails_with_the_reasons() -> None:
     bench = Bench(SyntheticBackend(fails=lambda schedule: Outcome.WRONG_RESULT))
     job = bench.run(bench.submit())

@@ -59,6 +59,13 @@ def test_a_backend_that_returns_a_bare_time_is_told_so(session: Session) -> None
     assert "not a Measurement but float was returned" in measurement.message
 
 
+@pytest.mark.parametrize(("how", "told"), [("no samples", "()"), ("negative", "(0.001, -0.001)")])
+def test_samples_that_are_no_times_are_no_measurement(session: Session, how: str, told: str) -> None:
+    measurement = evaluate(session, run=how).measurement
+    assert measurement.outcome is Outcome.RUN_ERROR
+    assert f"no times were returned: {told}" in measurement.message
+
+
 def test_a_kernel_far_slower_than_the_fastest_is_sampled_once(session: Session) -> None:
     assert len(evaluate(session, run="slow").measurement.samples) == POLICY.samples
     assert len(evaluate(session).measurement.samples) == POLICY.samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -14,7 +14,7 @@ from fettle.backends.registry import resolve_device
 from fettle.bench.goals import Case, Goal
 from fettle.bench.metrics import normalised_error
 from fettle.bench.peers import PEERS, Effort, Peer, Rival, metaschedule
-from fettle.bench.results import CaseResult, PeerTime, Row, judge
+from fettle.bench.results import CaseResult, PeerTime
 from fettle.bench.timing import SETTLE, Timed, interleave
 from fettle.graph import data
 from fettle.graph.errors import FettleError, NotFound, Unsupported
@@ -130,13 +130,11 @@ class Bench:
         """The same, where ggml is a rival in every quantised product."""
         return attrs.evolve(self, extra=(*self.extra, GGML))
 
-    def goal(self, goal: Goal, report: Callable[[str], None]) -> Row:
-        """Time all cases of a goal."""
-        cases = []
+    def cases(self, goal: Goal, report: Callable[[str], None]) -> Iterator[CaseResult]:
+        """Time the cases of a goal, one after the other."""
         for case in goal.cases:
             report(f"{goal.name} {case.label} threads={self.threads}")
-            cases.append(self.case(goal, case))
-        return judge(goal, self.threads, cases)
+            yield self.case(goal, case)
 
     def case(self, goal: Goal, case: Case) -> CaseResult:
         """Check ours and every rival against the reference, then time them interleaved."""

@@ -87,15 +87,15 @@ class Row:
 
 
 def judge(goal: Goal, threads: int, cases: Sequence[CaseResult]) -> Row:
-    """A goal's verdict."""
+    """A goal's verdict, none where some of its cases were not timed."""
     ratios = [case.ratio for case in cases if case.ratio is not None]
     shares = [case.of_roof for case in cases if case.of_roof is not None]
     ratio = geometric_mean(ratios) if ratios else None
     share = min(shares, default=None)
     reached = roof_reached = None
-    if goal.target is not None and ratio is not None and len(ratios) == len(cases):
+    if goal.target is not None and ratio is not None and len(ratios) == len(goal.cases):
         reached = ratio <= goal.target
-    if goal.of_roof is not None and share is not None and len(shares) == len(cases):
+    if goal.of_roof is not None and share is not None and len(shares) == len(goal.cases):
         roof_reached = share >= goal.of_roof
     return Row(
         goal.name,

@@ -44,7 +44,7 @@ def rivals(
 
     Raises:
         Unsupported: TVM lacks MetaSchedule, its cost model's package xgboost is not installed, the effort is not known,
-            or the search failed.
+            or the search failed or hangs.
     """
     values = workload.values
     if workload.operator != "matmul" or str(values["rhs"]) != "f32" or values["batch"] != 1:
@@ -57,13 +57,16 @@ def rivals(
         raise Unsupported("the store does not tell what tuning our kernel spent", hint="run with --force")
     with tempfile.TemporaryDirectory(prefix="fettle-") as folder:
         arguments = [*(values[name] for name in "mnk"), effort.trials, effort.seconds, seed, count, folder]
-        done = subprocess.run(
-            [sys.executable, "-m", "fettle.bench.peers.metaschedule_search", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT + 2 * effort.seconds,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "fettle.bench.peers.metaschedule_search", *map(str, arguments)],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT + 2 * effort.seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unsupported(f"MetaSchedule was stopped after {error.timeout:.0f} s") from None
         if done.returncode:
             raise Unsupported(f"MetaSchedule failed: {done.stderr.strip()[-500:]}")
         return [

@@ -16,7 +16,7 @@ def test_gemv_without_peers_prints_one_json_object(tmp_path: Path) -> None:
     done = run_fettle(words, tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     found = parsed(done)
-    assert set(found) == {"bench", "device", "peers", "roofs", "missed", "rows"}
+    assert set(found) == {"bench", "device", "peers", "interrupted", "roofs", "missed", "rows"}
     (row,) = found["rows"]
     (case,) = row["cases"]
     assert (row["name"], row["threads"], row["ratio"], row["reached"]) == ("GEMV u4:128", 1, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,13 +12,16 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
+import typer
 
 from fettle.backends.api import Profile, Roof
 from fettle.backends.registry import resolve_device
 from fettle.bench.cpu import OURS, Bench, tune_all
 from fettle.bench.goals import Case, Goal
 from fettle.bench.peers import Effort, Peer, Rival
+from fettle.bench.results import judge
 from fettle.bench.timing import Timed
+from fettle.cli.benches.cpu import cpu
 from fettle.graph import data
 from fettle.graph.errors import Unsupported
 from fettle.graph.quantized import Operand
@@ -81,8 +85,8 @@ def test_ratio_is_to_the_fastest_rival_and_missing_peers_say_how_to_get_them(
 ) -> None:
     times = {OURS: 2.0, "good": 4.0, "softmax": 8.0}
     goal = Goal("tiny", "softmax", (Case("4x64", SOFTMAX),), ("good", "absent"), 0.65, of_roof=0.9)
-    row = bench(store, missing, {"good": exact("good"), "absent": absent}, times).goal(goal, lambda _: None)
-    (case,) = row.cases
+    (case,) = bench(store, missing, {"good": exact("good"), "absent": absent}, times).cases(goal, lambda _: None)
+    row = judge(goal, 1, [case])
     assert (case.seconds, case.peer, case.ratio) == (2.0, "good", 0.5)
     assert case.effort is not None
     assert (case.effort.trials, case.effort.seconds > 0) == (2, True)
@@ -103,7 +107,7 @@ def test_slow_rivals_are_screened_out_and_keep_their_screening_time(
 ) -> None:
     goal = Goal("tiny", "softmax", (Case("4x64", SOFTMAX),), ("quick", "slow"), 0.65)
     peers = {"quick": exact("quick"), "slow": exact("slow")}
-    (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).goal(goal, lambda _: None).cases
+    (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).cases(goal, lambda _: None)
     assert case.ratio == 2.0
     assert {p.name: (p.seconds, p.ratio) for p in case.peers} == {"quick": (1.0, 2.0), "slow": (9.0, None)}
 
@@ -114,7 +118,7 @@ def test_a_rival_that_a_search_found_is_timed_in_full(store: Store, missing: dic
 
     goal = Goal("tiny", "softmax", (Case("4x64", SOFTMAX),), ("quick", "slow"), 0.65)
     peers = {"quick": exact("quick"), "slow": searched}
-    (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).goal(goal, lambda _: None).cases
+    (case,) = bench(store, missing, peers, {OURS: 2.0, "quick": 1.0, "slow": 9.0}).cases(goal, lambda _: None)
     assert (case.peer, case.ratio) == ("quick", 2.0)
     assert {p.name: (p.ratio, p.effort) for p in case.peers} == {
         "quick": (2.0, None),
@@ -124,7 +128,7 @@ def test_a_rival_that_a_search_found_is_timed_in_full(store: Store, missing: dic
 
 def test_peer_that_computes_something_else_is_not_timed(store: Store, missing: dict[tuple[str, int], str]) -> None:
     goal = Goal("tiny", "softmax", (Case("4x64", SOFTMAX),), ("wrong",), 0.65)
-    (case,) = bench(store, missing, {"wrong": exact("wrong", 1.5)}, {OURS: 2.0}).goal(goal, lambda _: None).cases
+    (case,) = bench(store, missing, {"wrong": exact("wrong", 1.5)}, {OURS: 2.0}).cases(goal, lambda _: None)
     (peer,) = case.peers
     assert peer.normalised_error == pytest.approx(0.25)
     assert peer.missing == "not timed: its normalised error is 2.5e-01"
@@ -135,15 +139,44 @@ def test_workload_that_nobody_supports_says_so_instead_of_failing(
     store: Store, missing: dict[tuple[str, int], str]
 ) -> None:
     goal = Goal("tiny", "softmax", (Case("?", UNKNOWN),), ("good",), 0.65)
-    row = bench(store, missing, {"good": exact("good")}, {OURS: 2.0}).goal(goal, lambda _: None)
-    assert row.reached is None
-    assert row.cases[0].missing == "not supported: unknown operator 'transmogrify'"
+    (case,) = bench(store, missing, {"good": exact("good")}, {OURS: 2.0}).cases(goal, lambda _: None)
+    assert judge(goal, 1, [case]).reached is None
+    assert case.missing == "not supported: unknown operator 'transmogrify'"
 
 
 def test_cached_kernels_are_not_tuned_again(store: Store, missing: dict[tuple[str, int], str]) -> None:
     kinds = []
     tune_all(store, [GOAL], [1], trials=2, seed=0, force=False, on_event=lambda event: kinds.append(event.kind))
     assert "trial" not in kinds
+
+
+def test_an_interrupted_bench_tells_what_it_timed(
+    store: Store,
+    missing: dict[tuple[str, int], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    goal = Goal("tiny", "softmax", (Case("first", SOFTMAX), Case("second", OTHER)), ("good",), 0.65)
+    rounds = []
+
+    def timer(rivals: Mapping[str, Callable[[], object]], count: int) -> Timed:
+        rounds.append(count)
+        if len(rounds) > 1:
+            raise KeyboardInterrupt
+        return Timed(dict.fromkeys(rivals, 1.0), dict.fromkeys(rivals, (1.0,) * count))
+
+    stopped = attrs.evolve(bench(store, missing, {"good": exact("good")}, {}), timer=timer)
+    monkeypatch.setattr(Bench, "on", classmethod(lambda cls, *arguments: stopped))
+    monkeypatch.setattr("fettle.bench.cpu.tune_all", lambda *arguments, **options: missing)
+    monkeypatch.setattr("fettle.bench.goals.goals", lambda groups, shapes: (goal, goal))
+    with pytest.raises(typer.Exit) as ended:
+        cpu(store=str(tmp_path / "store.sqlite3"), json=True)
+    assert ended.value.exit_code == 130
+    found = json.loads(capsys.readouterr().out)
+    assert found["interrupted"]
+    (row,) = found["rows"]
+    assert ([case["label"] for case in row["cases"]], row["ratio"], row["reached"]) == (["first"], 1.0, None)
 
 
 def test_worker_processes_never_import_torch(tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ def test_goal_with_an_untimed_case_is_not_judged() -> None:
     assert row.roof_reached is None
 
 
+def test_goal_of_which_only_some_cases_were_timed_is_not_judged() -> None:
+    row = judge(GOAL, 1, [case("A", 0.1)])
+    assert (row.ratio, row.reached, row.of_roof, row.roof_reached) == (pytest.approx(0.1), None, 0.95, None)
+
+
 def test_goal_without_any_time_has_no_ratio() -> None:
     row = judge(GOAL, 1, [CaseResult("A", "", missing="x"), CaseResult("B", "", missing="x")])
     assert (row.ratio, row.reached, row.of_roof) == (None, None, None)

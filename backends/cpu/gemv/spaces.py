@@ -102,13 +102,21 @@ def supports(workload: Workload, device: Device) -> Support:
         return Support.no("only weights of integers and signs")
     if workload["epilogue"] is not None:
         return Support.no("no epilogues: here they are for float products")
-    if workload["invariant"] and cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}:
+    on_vnni = cpu.features(device) >= _VNNI | {"avx512dq", "f16c"}
+    if workload["invariant"] and on_vnni and not _is_never_gemms(workload):
         return Support.no("batch-invariant products on AVX-512 VNNI are the family gemm's, whatever M is")
     if not pairs(workload, device):
         if isinstance(workload["act"], PreparedFormat):
             return Support.no(f"no inner loop here reads activations prepared as {workload['act']}")
         return Support.no("an operand of more than 2^31 elements")
     return Support.yes()
+
+
+def _is_never_gemms(workload: Workload) -> bool:
+    """Products that the family gemm leaves to this one, whatever M is."""
+    act = workload["act"]
+    reads_tables = isinstance(act, PreparedFormat) and READERS[act.element] == "lut"
+    return workload["weight"].is_binary_coded or reads_tables
 
 
 def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:

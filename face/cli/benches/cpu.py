@@ -12,11 +12,12 @@ from rich.text import Text
 
 from fettle.cli.benches.options import ForceOption, RoundsOption, SeedOption, ShapesOption, ThreadsOption, TrialsOption
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import print_json, print_table, seconds, stderr
+from fettle.cli.output import INTERRUPTED, print_json, print_table, seconds, stderr
 from fettle.cli.progress import JobProgress
 from fettle.graph.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from fettle.bench.cpu import Bench
     from fettle.bench.goals import Goal
     from fettle.bench.peers import Effort
     from fettle.bench.results import CaseResult, Row
@@ -40,6 +41,7 @@ def cpu(
     """The CPU kernels beside onnxruntime and torch, each line with the ratio it must reach.
 
     Ratios are ours / the fastest peer, timed alternately in this process, hot; below 1 we are faster.
+    Ctrl-C stops early and reports what was timed; the exit code is then 130.
 
     Example: fettle bench cpu --only gemv,softmax --shapes A,D --threads 1,2
     """
@@ -96,27 +98,47 @@ def _run(
     devices = {count: resolve_device(device_text(count))[1] for count in counts}
     rows: list[Row] = []
     roofs = []
-    with open_store(store) as opened, fixed():  # as the peers' thread counts are
-        with JobProgress(stderr, "tuning") as progress:
-            missing = tune_all(opened, goals, counts, trials=trials, seed=seed, force=force, on_event=progress.show)
-        for count in counts:
-            bench = Bench.on(opened, count, missing, seed, rounds)
-            if metaschedule:
-                bench = bench.with_metaschedule()
-            if ggml:
-                bench = bench.with_ggml()
-            roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
-            for goal in goals:
-                rows.append(bench.goal(goal, lambda text: stderr.print(text, highlight=False)))
+    interrupted = False
+    try:
+        with open_store(store) as opened, fixed():  # as the peers' thread counts are
+            with JobProgress(stderr, "tuning") as progress:
+                missing = tune_all(opened, goals, counts, trials=trials, seed=seed, force=force, on_event=progress.show)
+            for count in counts:
+                bench = Bench.on(opened, count, missing, seed, rounds)
+                if metaschedule:
+                    bench = bench.with_metaschedule()
+                if ggml:
+                    bench = bench.with_ggml()
+                roofs += [attrs.asdict(roof) for roof in bench.profile.roofs if roof.threads == count]
+                for goal in goals:
+                    _time(bench, goal, rows)
+    except KeyboardInterrupt:
+        interrupted = True
     machine = devices[counts[0]].label
     if json:
         missed = [f"{row.name} threads={row.threads}" for row in rows if row.reached is False]
         found = {"roofs": roofs, "missed": missed, "rows": [attrs.asdict(row) for row in rows]}
-        print_json({"bench": name, "device": machine, "peers": versions(), **found})
-        return
-    for goal in goals:
-        print_table(_details(goal.name, [row for row in rows if row.name == goal.name]), folded=("who",))
-    print_table(_verdicts(machine, rows), folded=("work",))
+        print_json({"bench": name, "device": machine, "peers": versions(), "interrupted": interrupted, **found})
+    elif rows:
+        for goal in goals:
+            if timed := [row for row in rows if row.name == goal.name]:
+                print_table(_details(goal.name, timed), folded=("who",))
+        print_table(_verdicts(machine, rows), folded=("work",))
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _time(bench: Bench, goal: Goal, rows: list[Row]) -> None:
+    """Add a goal's row; of an interrupted goal, one of the cases before."""
+    from fettle.bench.results import judge
+
+    cases: list[CaseResult] = []
+    try:
+        for case in bench.cases(goal, lambda text: stderr.print(text, highlight=False)):
+            cases.append(case)
+    finally:
+        if cases:
+            rows.append(judge(goal, bench.threads, cases))
 
 
 def _details(title: str, rows: Sequence[Row]) -> Table:

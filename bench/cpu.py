@@ -150,10 +150,9 @@ class Bench:
         rivals, peers = self._rivals(goal, workload, ours)
         if case.rival:
             kernel = _Ours(self._kernel(Workload.parse(case.rival)), self.seed)
-            weight = kernel.workload.operands[1].format
-            name = f"{OURS} {weight}"
+            name = f"{OURS} {kernel.workload.operands[1].format}"
             rivals[name] = kernel.run
-            peers.append(PeerTime(name, None, None, kernel.error, weight.bits_per_weight(kernel.workload["k"])))
+            peers.append(PeerTime(name, None, None, kernel.error, kernel.bits_per_weight))
         return self._timed(found, ours, rivals, peers)
 
     def _kernel(self, workload: Workload) -> Kernel:
@@ -232,16 +231,25 @@ class _Ours:
         self.is_right = bool((difference <= self.reference.tolerance).all())
         self.error = _finite(normalised_error(numbers, self.reference.expected))
 
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Of the weight as it is packed, scales included; None where it is no quantised one."""
+        pairs = zip(self.workload.operands, self.operands, strict=True)
+        constants = [(tensor, operand) for tensor, operand in pairs if tensor.constant]
+        if not any(tensor.format.is_quantised for tensor, _ in constants):
+            return None
+        stored = self.kernel.packed_bytes([operand for _, operand in constants])
+        return 8.0 * stored / sum(tensor.size for tensor, _ in constants)
+
 
 def _described(case: Case, ours: _Ours, bound: Bound) -> CaseResult:
-    quantised = [t for t in ours.workload.operands if t.format.is_quantised]
     return CaseResult(
         case.label,
         case.workload,
         roof=bound.roof or None,
         roof_seconds=bound.seconds or None,
         normalised_error=ours.error,
-        bits_per_weight=quantised[0].format.bits_per_weight(quantised[0].shape[1]) if quantised else None,
+        bits_per_weight=ours.bits_per_weight,
         schedule=ours.kernel.schedule.as_dict(),
     )
 

@@ -15,6 +15,7 @@ from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.tensors import TensorSpec
 from fettle.graph.workload import Workload
+from fettle.packing import Packed, pack_once
 from fettle.store.kernels import Kernel as StoredKernel
 from fettle.store.lookup import Miss
 
@@ -51,8 +52,9 @@ class Kernel:
 
     Arrays may have any alignment and are never copied; they must be C-contiguous and of the exact shape and
     type. Constant operands (weights) are packed into the kernel's layout when first seen and remembered for
-    as long as the caller keeps them; do not change them in place. :meth:`bind` packs them explicitly. A call checks
-    its arrays, which takes microseconds; :meth:`prepare` does that once for arrays that are used again and again.
+    as long as the caller keeps them; do not change them in place. Kernels for other numbers of rows that have the same
+    layout share the packed copy. :meth:`bind` packs them explicitly. A call checks its arrays, which takes
+    microseconds; :meth:`prepare` does that once for arrays that are used again and again.
 
     Attributes:
         match: ``exact`` (from the cache) or ``default`` (the untuned schedule, built now).
@@ -81,7 +83,7 @@ class Kernel:
         self._operands = workload.operands
         self._inputs = tuple(_Expected.of(tensor) for tensor in workload.operands if not tensor.constant)
         self._result = _Expected.of(workload.result)
-        self._packed: dict[tuple[int, ...], tuple[tuple[np.ndarray, ...], list[weakref.ref[Operand]]]] = {}
+        self._packed: dict[tuple[int, ...], tuple[Packed, list[weakref.ref[Operand]]]] = {}
 
     @property
     def schedule(self) -> Schedule:
@@ -122,7 +124,15 @@ class Kernel:
             InvalidArgument: wrong number, shape or type of constants.
         """
         packed = self._pack(constants)
-        return lambda inputs, out=None: self._run(inputs, packed, out)
+        return lambda inputs, out=None: self._run(inputs, packed.arrays, out)
+
+    def packed_bytes(self, constants: Sequence[Operand]) -> int:
+        """Bytes that the constants take in the kernel's layout, which they are packed into if they were not before.
+
+        Raises:
+            InvalidArgument: as :meth:`bind`.
+        """
+        return sum(array.nbytes for array in self._remember(constants))
 
     def _sorted(self, operands: Sequence[Operand]) -> tuple[list[Operand], tuple[np.ndarray, ...]]:
         """Inputs, and packed constants."""
@@ -139,13 +149,13 @@ class Kernel:
         key = tuple(id(c) for c in constants)
         found = self._packed.get(key)
         if found is not None:
-            return found[0]
+            return found[0].arrays
         packed = self._pack(constants)
         forget = [weakref.ref(c, lambda _, k=key: self._packed.pop(k, None)) for c in constants]  # type: ignore[misc]
         self._packed[key] = (packed, forget)
-        return packed
+        return packed.arrays
 
-    def _pack(self, constants: Sequence[Operand]) -> tuple[np.ndarray, ...]:
+    def _pack(self, constants: Sequence[Operand]) -> Packed:
         expected = [t for t in self._operands if t.constant]
         if not isinstance(constants, Sequence):
             raise InvalidArgument(
@@ -155,7 +165,8 @@ class Kernel:
             raise InvalidArgument(f"{self.workload} has {len(expected)} constant operands, got {len(constants)}")
         for tensor, value in zip(expected, constants, strict=True):
             _check_constant(tensor, value)
-        return self._loaded.pack(constants)
+        layout = self.artifact.weight_layout
+        return pack_once(self.workload, self.device, layout, constants, self._loaded.pack)
 
     def _run(self, inputs: Sequence[Operand], packed: Sequence[np.ndarray], out: np.ndarray | None) -> np.ndarray:
         arrays, out = self._checked(inputs, out)

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 import fettle
+from fettle.backends.api import Candidate, Value
+from fettle.backends.cpu.device import LEVELS, Machine
+from fettle.backends.registry import resolve_device
 from fettle.graph import data
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.graph.quantized import QuantizedWeight
@@ -54,6 +57,40 @@ def test_weights_are_packed_once_while_the_caller_keeps_them(tmp_path: Path) -> 
     assert (np.abs(first - reference.expected) <= reference.tolerance).all()
     del weight
     assert not kernel._packed
+
+
+def tuned_apart(workload: fettle.Workload, **changes: Value) -> fettle.Kernel:
+    """A default schedule with values changed, as a kernel."""
+    backend, device = resolve_device("cpu,threads=1,isa=avx512vnni")
+    schedule = fettle.Schedule.of(**(backend.default(workload, device).as_dict() | changes))
+    artifact = backend.build(Candidate(workload, device, schedule))
+    return fettle.Kernel(workload, device, artifact, backend.load(artifact), match="default")
+
+
+@pytest.mark.skipif(not LEVELS["avx512vnni"] <= Machine.detect().features, reason="needs AVX-512 VNNI")
+def test_kernels_of_one_and_of_many_rows_keep_one_copy_of_a_weight_in_their_layout() -> None:
+    one, many = (fettle.Workload.parse(GEMV.replace("m=1", f"m={m}")) for m in (1, 9))
+    decode = tuned_apart(one, algorithm="integer", isa="avx512", tile=32, blocks=1, unroll=1)
+    prefill = tuned_apart(many, order="fields", tile=32, interleave=1, panel=32)
+    apart = tuned_apart(many, order="fields", tile=64, interleave=1, panel=32)
+    x, weight = data.operands(many, seed=0)
+    other = data.operands(many, seed=1)[1]
+    reference = data.reference(many, (x, weight))
+    for kernel in (decode, prefill, apart):
+        rows = slice(0, kernel.workload["m"])
+        y = kernel(np.asarray(x)[rows], weight)
+        assert (np.abs(y - reference.expected[rows]) <= reference.tolerance[rows]).all()
+        kernel(np.asarray(x)[rows], other)
+
+    def copies(kernel: fettle.Kernel) -> list[tuple[int, ...]]:
+        return [tuple(array.ctypes.data for array in packed.arrays) for packed, _ in kernel._packed.values()]
+
+    assert copies(decode) == copies(prefill)
+    assert not set(copies(apart)) & set(copies(decode))
+    assert decode.packed_bytes([weight]) == 96 * 160 // 2 + 2 * 96 * 5  # padded to tiles and steps; float16 scales
+    assert len(set(copies(decode))) == 2
+    del weight
+    assert len(copies(decode)) == len(copies(prefill)) == 1
 
 
 def test_result_goes_into_the_array_given(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
 from fettle.graph.workload import Workload
+from tests.backends.cpu.assembly import calls, hot_loops, spills
 
 U4 = "matmul m=1 n=4096 k=4096 act=f32 weight=u4:128"
 U2 = "matmul m=1 n=4096 k=4096 act=f32 weight=u2:128"
@@ -27,8 +28,6 @@ INSTRUCTION = {
     ("lut", "avx512bw"): "vpshufb",
     ("lut", "avx2"): "vpshufb",
 }
-_SPILL = re.compile(r"vmov\w+\s+%[yz]mm\d+, -?\d*\(%rsp\)")
-"""A vector register stored at a constant place of the stack."""
 
 
 def needs(algorithm: str, isa: str) -> None:
@@ -51,21 +50,9 @@ def spaces_reason(workload: Workload, schedule: Schedule) -> str | None:
     return why_invalid(spaces.space(workload, cpu.default_device()), schedule)
 
 
-def inner_loops(text: str) -> list[list[str]]:
-    """Instructions of every loop that contains no other loop."""
-    lines = text.replace("{vex}\t", "").replace("{vex} ", "").splitlines()
-    labels = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"(\.LBB\w+):", line))}
-    loops = set()
-    for i, line in enumerate(lines):
-        jump = re.match(r"\s+j\w+\s+(\.LBB\w+)", line)
-        if jump and labels.get(jump[1], i) < i:
-            loops.add((labels[jump[1]], i))
-    innermost = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
-    return [[s.strip() for s in lines[a : b + 1] if re.match(r"\t[a-z]", s)] for a, b in sorted(innermost)]
-
-
-def hot_loops(text: str, instruction: str) -> list[list[str]]:
-    return [loop for loop in inner_loops(text) if sum(line.startswith(instruction) for line in loop) >= 4]
+def loaded_lines(loop: list[str]) -> int:
+    """Loads of a line of weights: neither from the stack, nor operands of arithmetic."""
+    return sum(bool(re.match(r"vmovdqu\w+\s+[-\w]*\((?!%rsp).*%zmm\d+$", line)) for line in loop)
 
 
 @pytest.mark.parametrize(("algorithm", "isa"), sorted(INSTRUCTION))
@@ -78,9 +65,8 @@ def test_inner_loop_has_its_instruction_and_no_spills(text: str, algorithm: str,
     loops = hot_loops(assembly(text, algorithm=algorithm, isa=isa, tile=tile, unroll=2), INSTRUCTION[algorithm, isa])
     assert loops
     for loop in loops:
-        spills = sum(bool(_SPILL.match(line)) for line in loop)
-        assert spills == 0 if isa == "avx512" else spills * 64 <= len(loop)  # 16 registers are few
-        assert not [line for line in loop if line.startswith("call")]
+        assert len(spills(loop)) * 64 <= (0 if isa == "avx512" else len(loop))  # 16 registers are few
+        assert not calls(loop)
 
 
 @pytest.mark.parametrize("text", [U4, U2, U1])
@@ -104,8 +90,7 @@ def test_a_dot_product_reads_each_packed_byte_once(text: str) -> None:
     loops = hot_loops(assembly(text, algorithm="integer", isa="avx512", tile=256, unroll=2), "vpdpbusd")
     assert loops
     for loop in loops:
-        lines = sum(bool(re.match(r"vmovdqu\w+\s+[-\w]*\((?!%rsp).*%zmm\d+$", line)) for line in loop)
-        assert lines * fields == sum(line.startswith("vpdpbusd") for line in loop)
+        assert loaded_lines(loop) * fields == sum(line.startswith("vpdpbusd") for line in loop)
 
 
 @pytest.mark.parametrize(("text", "bits"), [(U4, 4), (U2, 2), (U1, 1)])
@@ -116,6 +101,7 @@ def test_a_look_up_serves_four_weights_a_byte(text: str, bits: int) -> None:
         look_ups = sum(line.startswith("vpermb") for line in loop)
         assert sum(line.startswith("vpdpbusd") for line in loop) == look_ups
         assert look_ups % (2 * 4 * bits) == 0  # 4 steps a group of 128
+        assert loaded_lines(loop) * 2 == look_ups
 
 
 @pytest.mark.parametrize(("text", "unroll"), [(U1, 16), (U3, 8), (TERNARY, 2)])
@@ -126,7 +112,7 @@ def test_a_half_table_look_up_takes_six_instructions_a_line(text: str, unroll: i
     loops = hot_loops(emitted, "vpshufb")
     assert loops
     for loop in loops:
-        assert not [line for line in loop if _SPILL.match(line)]
+        assert not spills(loop)
         look_ups = sum(bool(re.match(r"vperm[it]2b", line)) for line in loop)
         assert look_ups == sum(line.startswith("vpshufb") for line in loop)
         assert not [line for line in loop if line.startswith(("call", "vpunpck", "vpdpbusd"))]
@@ -144,7 +130,8 @@ def test_a_look_up_of_three_digits_takes_few_instructions(isa: str, instruction:
     for loop in hot_loops(emitted, instruction):
         look_ups = sum(line.startswith(instruction) for line in loop)
         assert len(loop) <= most * look_ups
-        assert not [line for line in loop if _SPILL.match(line) or line.startswith("call")]
+        assert not spills(loop)
+        assert not calls(loop)
         loads = sum(bool(re.match(r"vmovdq\w+\s+-?\w*\(", line)) for line in loop)
         assert loads * 8 <= 5 * look_ups
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from fettle.bench.peers.rival import Rival
 from fettle.graph.errors import Unsupported
@@ -26,9 +27,16 @@ _BYTES = 1 << 20
 """A session holds up to so many copies of the nodes, since a call costs it microseconds besides them; fewer where the
 operands, of which it packs the constants for each copy, would not stay in a core's cache."""
 
+_NEWEST_FORMAT = re.compile(r"max supported IR version: (\d+)")
+_PLACES = re.compile(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])")
+"""Where in its own source it gave up, with the function's whole signature: people look for what follows."""
+
 
 def session(model: bytes, threads: int) -> Any:
     """A session of onnxruntime on so many threads.
+
+    A model whose file format is newer than onnxruntime reads is given to it as one of the newest that it does: ``onnx``
+    writes its own newest version into every model, whatever the model needs.
 
     Raises:
         Unsupported: it is not installed, or refuses the model.
@@ -41,10 +49,23 @@ def session(model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+
+    def opened(text: bytes) -> Any:
+        return onnxruntime.InferenceSession(text, options, providers=["CPUExecutionProvider"])
+
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            return opened(model)
+        except Exception as error:
+            newest = _NEWEST_FORMAT.search(str(error))
+            if newest is None:
+                raise
+        lowered = ModelProto.FromString(model)
+        lowered.ir_version = int(newest[1])
+        return opened(lowered.SerializeToString())
     except Exception as error:  # its errors have no common class of their own
-        raise Unsupported(" ".join(f"{NAME} refuses the model: {error}".split())[:300]) from error
+        reason = " ".join(_PLACES.sub("", str(error)).split())
+        raise Unsupported(f"{NAME} refuses the model: {reason[:300]}") from error
 
 
 def rival(imported: Imported, node: GraphNode, operands: Sequence[Operand], threads: int) -> tuple[Rival, int]:

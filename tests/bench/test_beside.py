@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from fettle.backends.api import MeasurePolicy
 from fettle.backends.registry import resolve_device
@@ -178,3 +179,21 @@ def test_next_step_names_the_store_and_mode_that_were_tuned_for() -> None:
     assert text.endswith('fettle.load("my model.onnx", "cpu", store="/tmp/my store")')
     call = results.next_step(str(A), False, "cpu", store="s", mode="cold")
     assert call == f'in Python: fettle.lookup("{A}", "cpu", mode="cold", store="s")'
+
+
+def test_models_in_a_newer_file_format_than_onnxruntime_reads_are_compared_all_the_same() -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negate", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    model.ir_version = 1_000_000
+    (y,) = onnxnodes.session(model.SerializeToString(), 1).run(None, {"x": np.float32([1, 2, 3])})
+    assert list(y) == [-1, -2, -3]
+
+
+def test_a_refusal_says_what_is_wrong_and_not_where_in_the_source_of_onnxruntime() -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negate", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9_999)], ir_version=10)
+    with pytest.raises(Unsupported, match="9999") as refused:
+        onnxnodes.session(model.SerializeToString(), 1)
+    assert "onnxruntime_src" not in str(refused.value)

@@ -77,6 +77,8 @@ def read_work(
             raise InvalidArgument("only products of an ONNX model share the preparation of their activations")
         if dims:
             raise InvalidArgument("--dim is for ONNX models", hint="write the size into the workload text")
+        if os.path.isfile(text):
+            raise InvalidArgument(f"{text} is a file, and no ONNX model", hint="names of models end in .onnx")
         workload = Workload.parse(text)
         return Work(str(workload), ((workload, 1),))
     from fettle.graph.onnx_import import import_model

@@ -48,8 +48,10 @@ def back_up(url: str | None, folder: Path) -> Path:
         if artifacts.is_dir():
             shutil.copytree(artifacts, folder / artifacts.name, ignore=shutil.ignore_patterns(".new-*"))
     except sqlite3.Error as error:
+        damaged = error.sqlite_errorname in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
         kind = StoreFull if error.sqlite_errorname == "SQLITE_FULL" else StoreUnavailable
-        raise kind(f"{source} cannot be copied to {folder}: {error}", hint="remove the folder and try again") from error
+        hint = "restore an earlier copy" if damaged else "remove the folder and try again"
+        raise kind(f"{source} cannot be copied to {folder}: {error}", hint=hint) from error
     except OSError as error:  # shutil.Error, which gathers those of single files, is one
         raise StoreUnavailable(f"{source} cannot be copied to {folder}: {error}") from error
     return copy

@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from fettle.graph.errors import Conflict, InvalidArgument, Unavailable, Unsupported
+from fettle.graph.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
 from fettle.store.api import Store
 from fettle.store.artifacts import ArtifactFiles
 from fettle.store.claims import Claims, FileClaims
@@ -27,7 +27,7 @@ FILE_NAME = "fettle.sqlite3"
 _FORMS = "a store is a file or folder, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE"
 
 
-def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = True) -> Store:
+def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = True, create: bool = True) -> Store:
     """The store at ``url``; a fresh or empty database gets its tables.
 
     A SQLite file that may not be written, or that lies in such a folder, is opened for reading: deployments look
@@ -39,14 +39,18 @@ def open_store(url: str | os.PathLike[str] | None = None, *, upgrade: bool = Tru
             ``fettle.sqlite3`` in the user's data folder. Artifacts lie in ``artifacts`` beside a SQLite file;
             for a server in the folder FETTLE_ARTIFACTS names, else in the user's data folder.
         upgrade: bring an older schema up to date; else it is an error.
+        create: make a SQLite file that does not exist; else it is an error.
 
     Raises:
         InvalidArgument: a malformed URL, a folder of something else, a file that is no database of fettle's.
         Unavailable: the folder is missing, a file cannot be made in it, or the server cannot be reached.
         Unsupported: the database is newer than this fettle, or the driver is not installed.
         Conflict: the schema is older and ``upgrade`` is False.
+        NotFound: there is no such file and ``create`` is False.
     """
     target, artifacts = resolve(url)
+    if not create and target.get_backend_name() == "sqlite" and not os.path.exists(target.database or ""):
+        raise NotFound(f"there is no store at {target.database}", hint="name another with --store or FETTLE_STORE")
     engine = connect_engine(target, read_only=_is_read_only(target))
     try:
         _check_schema(engine, upgrade)

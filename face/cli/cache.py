@@ -86,7 +86,8 @@ def stats(store: StoreOption = None, json: JsonOption = False) -> None:
         print_json(plain(counts))
         return
     for name, value in plain(counts).items():
-        stdout.print(f"{name.replace('_', ' '):16} {value}", highlight=False)
+        label = name.replace("records", "trials").replace("_", " ")  # what people call them
+        stdout.print(f"{label:16} {value}", highlight=False)
 
 
 @app.command()
@@ -99,7 +100,7 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> None:
     from fettle.store.open import open_store
 
     lost: list[dict[str, str]] = []
-    with open_store(store) as opened:
+    with open_store(store, create=False) as opened:
         kernels = opened.kernels(limit=MAX_INTEGER)
         for kernel in kernels:
             try:
@@ -137,7 +138,7 @@ def prune(
     from fettle.store.open import open_store
 
     now = time.time()
-    with open_store(store) as opened:
+    with open_store(store, create=False) as opened:
         pruned = opened.prune(now - _GRACE, None if jobs_older_than is None else now - 86_400 * jobs_older_than)
     if json:
         print_json(plain(pruned))

@@ -28,7 +28,7 @@ def upgrade(store: StoreOption = None) -> None:
 
     with open_store(store, upgrade=True) as opened:
         stats = opened.stats()
-    stdout.print(f"up to date: {stats.kernels} kernels, {stats.records} records, {stats.jobs} jobs", highlight=False)
+    stdout.print(f"up to date: {stats.kernels} kernels, {stats.records} trials, {stats.jobs} jobs", highlight=False)
 
 
 @app.command()

@@ -18,6 +18,7 @@ SOFTMAX = "softmax rows=8 cols=96 act=f32"
         ([], {}, "nothing to tune"),
         ([SOFTMAX], {}, "holds Workloads"),
         (None, {}, "not NoneType"),
+        (__file__, {}, "is a file, and no ONNX model"),
         (SOFTMAX, {"objectives": "latency"}, r"write \['latency'\]"),
         (SOFTMAX, {"objectives": ["energy"]}, "latency is not among"),
         (SOFTMAX, {"objectives": 3}, "several names, not 3"),

@@ -44,7 +44,7 @@ def test_what_cannot_be_copied_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InvalidArgument, match="no store at"):
         back_up(str(tmp_path / "missing.sqlite3"), tmp_path / "copy")
     (tmp_path / "text.sqlite3").write_text("this is no database, but a text that is long enough to be read as one")
-    with pytest.raises(StoreUnavailable, match="not a database"):
+    with pytest.raises(StoreUnavailable, match="restore an earlier copy"):
         back_up(str(tmp_path / "text.sqlite3"), tmp_path / "copy")
     monkeypatch.setattr("fettle.store.open.find_spec", lambda name: name)
     with pytest.raises(Unsupported, match="pg_dump"):

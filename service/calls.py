@@ -9,8 +9,9 @@ from typing import Any, Generic, TypedDict, TypeVar
 import attrs
 
 from fettle.backends.api import Device, MeasurePolicy
-from fettle.graph.errors import InvalidArgument
+from fettle.graph.errors import InvalidArgument, ResourceExhausted
 from fettle.graph.workload import Workload
+from fettle.service.channel import MAX_MESSAGE
 from fettle.service.convert.jobs import budget_to_proto, job_from_proto, state_to_proto, workloads_to_proto
 from fettle.service.convert.kernels import kernel_from_proto, lookup_from_proto, stats_from_proto
 from fettle.service.convert.values import mode_to_proto, policy_to_proto, selector_to_proto
@@ -122,6 +123,7 @@ class Calls:
 
         Raises:
             InvalidArgument: not exactly one of graph and workloads, or a number beyond 64 bits.
+            ResourceExhausted: it is larger than a message.
         """
         if (graph is None) == (not workloads):
             raise InvalidArgument("a submission needs either a graph or workloads")
@@ -142,6 +144,11 @@ class Calls:
                 request.workloads.CopyFrom(tuning_pb2.WorkloadCounts(workloads=workloads_to_proto(tuple(workloads))))
         except (ValueError, TypeError) as error:
             raise InvalidArgument(f"the submission has a value the wire cannot carry: {error}") from error
+        if request.ByteSize() > MAX_MESSAGE:
+            raise ResourceExhausted(
+                f"a submission of {request.ByteSize():,} B is larger than a message ({MAX_MESSAGE:,} B)",
+                hint="weights need not be sent: fettle.graph.onnx_import.without_weights(path) leaves them out",
+            )
         return Call(self.tuning.SubmitJob, request, _submission_from_proto, SUBMIT_SECONDS)
 
     def job(self, job_id: str) -> Call[Job]:

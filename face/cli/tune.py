@@ -145,6 +145,9 @@ def tune(
             stdout.print(line, highlight=False, soft_wrap=True)
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
+        if request.share and not ways:
+            elements = " or ".join(request.share)
+            stdout.print(f"no products of {target} can share activations prepared as {elements}", highlight=False)
     if cancel.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(DONE if job.state is JobState.DONE else FAILED)

@@ -96,7 +96,7 @@ async def test_unknown_dimensions_of_a_model_are_refused(client: AsyncClient) ->
 
 
 async def test_message_above_the_limit_is_refused_and_the_connection_lives(client: AsyncClient) -> None:
-    with pytest.raises(ResourceExhausted):
+    with pytest.raises(ResourceExhausted, match="without_weights"):
         await client.submit(bytes(MAX_MESSAGE), device="paper")
     assert [job async for job in client.jobs()] == []
 

@@ -105,12 +105,12 @@ def backends(json: JsonOption = False) -> None:
 
     Example: fettle backends
     """
-    rows = []
+    rows: list[tuple[str, str, list[str], str]] = []
     for name in backend_names():
         try:
             backend = get_backend(name)
-            present, problem = _present(backend)
-            rows.append((name, type(backend).__module__, [str(d) for d in present], problem))
+            devices, problem = _present(backend)
+            rows.append((name, type(backend).__module__, [str(device) for device in devices], problem))
         except FettleError as error:
             rows.append((name, "", [], str(error)))
     if json:

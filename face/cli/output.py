@@ -88,10 +88,11 @@ def joules(value: float | None) -> str:
 def _with_unit(value: float | None, unit: str) -> str:
     if value is None or not math.isfinite(value):
         return "–"
+    rounded = float(f"{value:.3g}")  # first: 999.9 µs are 1 ms
     for prefix, scale in (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)):
-        if value >= scale:
-            return f"{value / scale:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
+        if rounded >= scale:
+            return f"{rounded / scale:{'.0f' if rounded >= 1000.0 else '.3g'}} {prefix}{unit}"
+    return f"{rounded:.3g} {unit}"
 
 
 def finite(value: float) -> float | None:

@@ -66,6 +66,21 @@ def test_lines_of_a_narrow_terminal_leave_out_empty_cells() -> None:
     assert printed(table, "shape", 20).split() == ["A", "time", "12", "µs;", "error", "0.001"]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (999.6e-6, "1 ms"),
+        (999.4e-6, "999 µs"),
+        (1e-3, "1 ms"),
+        (0.9999, "1 s"),
+        (1.234e-8, "12.3 ns"),
+        (3600.0, "3600 s"),
+    ],
+)
+def test_times_have_three_digits_and_the_unit_of_what_is_printed(value: float, text: str) -> None:
+    assert output.seconds(value) == text
+
+
 def test_placements_and_plans_are_whole_tables_in_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No cell goes over two lines, so that each operator and buffer has one."""
     console = Console(file=(file := io.StringIO()), width=80)

@@ -11,9 +11,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from fettle.cli.asjson import error_json
 from fettle.cli.homes import HOMES
 from fettle.cli.lazy import LazyGroup
-from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, error_json, print_json
+from fettle.cli.output import DONE, FAILED, NOT_FOUND, USAGE, print_json
 from fettle.graph.errors import FettleError, InvalidArgument, NotFound
 
 

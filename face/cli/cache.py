@@ -10,20 +10,10 @@ import typer
 from rich.table import Table
 
 from fettle.backends.registry import resolve_device
+from fettle.cli.asjson import kernel_json, plain
 from fettle.cli.machinecode import code
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import (
-    DONE,
-    FAILED,
-    kernel_json,
-    plain,
-    print_json,
-    print_table,
-    seconds,
-    speedup,
-    stderr,
-    stdout,
-)
+from fettle.cli.output import DONE, FAILED, print_json, print_table, seconds, speedup, stderr, stdout
 from fettle.graph.errors import DataLoss, NotFound
 
 _GRACE = 3600.0

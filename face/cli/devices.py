@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from fettle.backends.registry import backend_names, get_backend, resolve_device, usable_backends
+from fettle.cli.asjson import plain
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import plain, print_json, print_table, stderr, stdout
+from fettle.cli.output import print_json, print_table, stderr, stdout
 from fettle.graph.errors import FettleError
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from fettle.backends.registry import resolve_device
 from fettle.cli import jobfiles
+from fettle.cli.asjson import job_json
 from fettle.cli.knownjobs import open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, FAILED, INTERRUPTED, job_json, print_json, print_table, seconds, stderr, stdout
+from fettle.cli.output import DONE, FAILED, INTERRUPTED, print_json, print_table, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
 from fettle.cli.results import print_results
 from fettle.graph.errors import Conflict

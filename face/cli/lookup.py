@@ -9,8 +9,9 @@ import typer
 
 from fettle.backends.api import Basis, Support
 from fettle.backends.registry import resolve_device
+from fettle.cli.asjson import kernel_json
 from fettle.cli.options import CaOption, DeviceOption, JsonOption, ServerOption, StoreOption, TokenOption
-from fettle.cli.output import DONE, NOT_FOUND, kernel_json, print_json, seconds, speedup, stdout
+from fettle.cli.output import DONE, NOT_FOUND, print_json, seconds, speedup, stdout
 from fettle.cli.results import next_step
 from fettle.graph.workload import Workload
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fettle.cli.output import result_json
+from fettle.cli.asjson import result_json
 from fettle.cli.results import disturbed_line
 from fettle.graph.workload import Workload
 from fettle.store.jobs import WorkloadResult

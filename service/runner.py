@@ -157,12 +157,7 @@ class JobManager:
         while not self._stopping:
             self._more.clear()
             if skipped >= len(self._queue):
-                try:
-                    await asyncio.wait_for(self._more.wait(), _LOOK_AGAIN if self._queue else _LOOK_FOR_JOBS)
-                except TimeoutError:
-                    if not self._queue:
-                        with contextlib.suppress(FettleError):  # the store is away: it is asked again
-                            await self._take_up()
+                await self._wait_for_more()
                 skipped = 0
                 continue
             job_id = self._queue[0]
@@ -182,6 +177,15 @@ class JobManager:
             else:
                 failures = skipped = 0
                 self._queue.popleft()
+
+    async def _wait_for_more(self) -> None:
+        """Until jobs come, or it is time to try those of other processes again, or to look for jobs of theirs."""
+        try:
+            await asyncio.wait_for(self._more.wait(), _LOOK_AGAIN if self._queue else _LOOK_FOR_JOBS)
+        except TimeoutError:
+            if not self._queue:
+                with contextlib.suppress(FettleError):  # the store is away: it is asked again
+                    await self._take_up()
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but wake when the server stops."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fettle.backends.api import Constraint, Parameter, Value
+from fettle.backends.api import Constraint, Parameter, Space, Value
 from fettle.backends.pim.gemv import Gemv
 from fettle.backends.pim.preset import Organisation
 from fettle.backends.rounding import ceil_div
@@ -63,7 +63,7 @@ def parameters(gemv: Gemv, org: Organisation, prefix: str = "") -> tuple[list[Pa
 
 def textbook(gemv: Gemv, org: Organisation, prefix: str = "") -> dict[str, Value]:
     """Whole channels per problem as far as there are problems, the longest chunk, a row for each segment."""
-    choices = {p.name: p.choices for p in parameters(gemv, org, prefix)[0]}
+    choices = Space(*parameters(gemv, org, prefix)).choices
     values: dict[str, Value] = {name: options[0] for name, options in choices.items()}
     values[f"{prefix}chunk"] = choices[f"{prefix}chunk"][-1]
     return values

@@ -103,26 +103,47 @@ def in_turn(  # pragma: no cover (compiled)
                     calm &= queues.waiting[k, OPENED] == 0
                 if not calm or its.blocking or its.closes:
                     continue
-                # Columns that follow in the open row wait for nothing but the one before.
-                first = i
-                while i < instruction.count:
-                    slot = channel.sent % device.depth
-                    entered = max(arrival, state.turns[k, slot] + 1)
-                    later = max(time + its.stride, entered)
-                    if later >= channel.due:
-                        break
-                    time = later
-                    following = max(following, entered + 1)
-                    note(state, k, target, instruction.bank, instruction.row, instruction.column + i, time)
-                    state.turns[k, slot] = time
-                    channel.sent += 1
-                    i += 1
-                if i > first:
-                    channel.now = channel.last = time
-                    channel.finished = max(channel.finished, time + its.latency)
-                    state.issued[k, target] += i - first
-                    push(rules, state, k, target, instruction.bank, time)
+                i, time, following = _rest_of_row(instruction, its, i, k, arrival, time, following, rules, state)
         host.arrival = following
+
+
+@inlined
+def _rest_of_row(
+    instruction: np.record,
+    its: np.record,
+    begin: int,
+    k: int,
+    arrival: int,
+    time: int,
+    following: int,
+    rules: Rules,
+    state: State,
+) -> tuple[int, int, int]:  # pragma: no cover (compiled)
+    """Columns from ``begin`` on, which follow one at ``time`` in the open row, and wait for nothing but the one before.
+
+    Returns:
+        The first column that is left, since a refresh is due before it; when the one before it was issued; and when
+        the next instruction may arrive.
+    """
+    channel, target, i = state.channels[k], instruction.operation, begin
+    while i < instruction.count:
+        slot = channel.sent % state.device.depth
+        entered = max(arrival, state.turns[k, slot] + 1)
+        later = max(time + its.stride, entered)
+        if later >= channel.due:
+            break
+        time = later
+        following = max(following, entered + 1)
+        note(state, k, target, instruction.bank, instruction.row, instruction.column + i, time)
+        state.turns[k, slot] = time
+        channel.sent += 1
+        i += 1
+    if i > begin:
+        channel.now = channel.last = time
+        channel.finished = max(channel.finished, time + its.latency)
+        state.issued[k, target] += i - begin
+        push(rules, state, k, target, instruction.bank, time)
+    return i, time, following
 
 
 @inlined

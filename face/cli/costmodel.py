@@ -165,15 +165,20 @@ def predict(
         report = {"workload": str(parsed), "device": resolved.label, "known_devices": new.known}
         print_json(report | {"references": [_measured(r) for r in measured], "predicted": [_json(p) for p in shown]})
         return
-    table = Table(title=f"{len(predicted)} schedules predicted, other devices known: {new.known}", title_justify="left")
+    title = f"{len(predicted)} schedules predicted, other devices known: {new.known}"
+    print_table(_predictions(title, measured, shown), folded=("schedule",))
+
+
+def _predictions(title: str, measured: Sequence[Record], predicted: Sequence[Prediction]) -> Table:
+    table = Table(title=title, title_justify="left")
     for heading in ("", "time", "schedule"):
         table.add_column(heading)
     for r in measured:
         time_s = seconds(r.measurement.time) if r.measurement.ok else r.measurement.outcome.value
         table.add_row("measured", time_s, str(r.candidate.schedule))
-    for p in shown:
+    for p in predicted:
         table.add_row("predicted", seconds(p.seconds), str(p.schedule))
-    print_table(table, folded=("schedule",))
+    return table
 
 
 def _measured(record: Record) -> dict[str, Any]:

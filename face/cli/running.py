@@ -47,13 +47,7 @@ def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
     try:
         with interrupts(cancel), JobProgress(stderr, title) as progress:
             thread.start()
-            while True:
-                try:
-                    event = events.get(timeout=0.2)  # a timeout, so that signals are noticed
-                except queue.Empty:
-                    continue
-                if event is None:
-                    break
+            for event in _until_none(events):
                 progress.show(event)
     except KeyboardInterrupt:
         return store.get_job(job_id)
@@ -62,6 +56,18 @@ def run_here(store: Store, job_id: str, cancel: threading.Event) -> Job:
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+def _until_none(events: queue.Queue[JobEvent | None]) -> Iterator[JobEvent]:
+    """Events as they come, up to None; signals are noticed meanwhile."""
+    while True:
+        try:
+            event = events.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if event is None:
+            return
+        yield event
 
 
 def run_there(client: Client, job: Job, cancel: threading.Event) -> Job:

@@ -80,9 +80,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.NSGAIISampler(population_size=min(24, max(4, trials // 4)), seed=seed)
     study = optuna.create_study(directions=["minimize"] * len(OBJECTIVES), sampler=sampler)
-    tried: dict[tuple[tuple[str, int | str], ...], Design | None] = {}
-    reason = "no combination of parameters makes sense"
-
+    tried: dict[tuple[tuple[str, int | str], ...], Design | str] = {}
     for _ in range(trials):
         trial = study.ask()
         values = dict(fixed or {})
@@ -92,18 +90,25 @@ def search(
                 values[name] = chosen
         key = tuple(sorted(values.items()))
         if key not in tried:
-            tried[key] = None
-            if space.sensible(values):
-                try:
-                    tried[key] = evaluate(workloads, values, space)
-                except Unsupported as error:
-                    reason = error.message
-        design = tried[key]
-        if design is None:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            tried[key] = _attempted(workloads, values, space)
+        found = tried[key]
+        if isinstance(found, Design):
+            study.tell(trial, (found.seconds, found.mm2, found.joules))
         else:
-            study.tell(trial, (design.seconds, design.mm2, design.joules))
-    designs = [design for design in tried.values() if design is not None]
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    designs = [found for found in tried.values() if isinstance(found, Design)]
     if not designs:
+        reasons = [found for found in tried.values() if isinstance(found, str) and found]
+        reason = reasons[-1] if reasons else "no combination of parameters makes sense"
         raise Unsupported(f"none of {len(tried)} designs will do: {reason}")
     return designs
+
+
+def _attempted(workloads: Sequence[Workload], values: Values, space: DesignSpace) -> Design | str:
+    """A design, or why it will not do; empty if its parameters make no sense together."""
+    if not space.sensible(values):
+        return ""
+    try:
+        return evaluate(workloads, values, space)
+    except Unsupported as error:
+        return error.message

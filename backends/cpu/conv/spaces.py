@@ -97,7 +97,7 @@ def space(workload: Workload, device: Device) -> Space:
 def default(workload: Workload, device: Device) -> Schedule:
     """The point that takes the fewest instructions among a few good register tiles; of equals, the first."""
     points = space(workload, device)
-    choices = {p.name: p.choices for p in points.parameters}
+    choices = points.choices
     wide = cpu.vector_bits(device) == 512
     found: list[tuple[int, int, Schedule]] = []
     for rank, (micro_oc, vectors) in enumerate((*(_WIDE if wide else _NARROW), *_SMALL)):
@@ -119,7 +119,7 @@ def _is_pointwise(workload: Workload) -> bool:
 
 def _schedules_of(micro_oc: int, vectors: int, points: Space, oc: int, threads: int) -> Iterator[Schedule]:
     """Of a register tile, for each tile of channels and band: the schedule with the most input channels at a time."""
-    choices = {p.name: p.choices for p in points.parameters}
+    choices = points.choices
     tiles_oc = [t for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc]
     tiles = itertools.product(reversed(tiles_oc), choices["tile_h"], reversed(choices["input"]))
     for tile_oc, tile_h, source in tiles:

@@ -64,11 +64,11 @@ class Scheduler:
         until = self._deadline - self.reserve()
         if left <= 0 or not open_tuners or now >= until:
             return None
-        cold = [t for t in open_tuners if t.trials < BATCH]
-        if cold:
-            tuner = max(cold, key=lambda t: (-t.trials, t.count * t.bound.seconds))
-            until = now + (until - now) / len(cold)
-            trials = min(BATCH - tuner.trials, math.ceil(left / len(cold)))
+        new = [t for t in open_tuners if t.trials < BATCH]
+        if new:
+            tuner = max(new, key=lambda t: (-t.trials, t.count * t.bound.seconds))
+            until = now + (until - now) / len(new)
+            trials = min(BATCH - tuner.trials, math.ceil(left / len(new)))
         else:
             tuner = self._most_to_gain(open_tuners, until - now)
             trials = min(BATCH, left)

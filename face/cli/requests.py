@@ -147,7 +147,7 @@ def tune_there(
             title=Path(request.target).name if graph is not None else request.target,
         )
         stderr.print(f"job {job.id} on {server}", highlight=False)
-        return run_there(client, job, cancel), ways
+        return run_there(client, job, cancel, server), ways
 
 
 def _announce(work: Work) -> None:

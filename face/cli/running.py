@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fettle.cli.output import stderr
 from fettle.cli.progress import JobProgress
-from fettle.graph.errors import FettleError
+from fettle.graph.errors import FettleError, Unavailable
 
 if TYPE_CHECKING:
     from fettle.service.client import Client
@@ -70,16 +70,24 @@ def _until_none(events: queue.Queue[JobEvent | None]) -> Iterator[JobEvent]:
         yield event
 
 
-def run_there(client: Client, job: Job, cancel: threading.Event) -> Job:
-    """Follow a job of a server until it ends. The first Ctrl-C cancels it, a second one only stops following."""
-    with (
-        suppress(KeyboardInterrupt),
-        interrupts(cancel, lambda: client.cancel(job.id)),
-        JobProgress(stderr, job.spec.title) as progress,
-    ):
-        for event in client.watch(job.id):
-            progress.show(event)
-    return client.job(job.id)
+def run_there(client: Client, job: Job, cancel: threading.Event, server: str) -> Job:
+    """Follow a job of a server until it ends. The first Ctrl-C cancels it, a second one only stops following.
+
+    Raises:
+        Unavailable: the server stayed away; the hint says how to follow the job once it is back.
+    """
+    try:
+        with (
+            suppress(KeyboardInterrupt),
+            interrupts(cancel, lambda: client.cancel(job.id)),
+            JobProgress(stderr, job.spec.title) as progress,
+        ):
+            for event in client.watch(job.id):
+                progress.show(event)
+        return client.job(job.id)
+    except Unavailable as error:
+        hint = f"the job is stored, and goes on there: fettle jobs watch {job.id} --server {server}"
+        raise Unavailable(error.message, hint=hint, details=error.details) from error
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -12,6 +15,10 @@ from rich.console import Console
 from fettle.backends.api import Device, Profile
 from fettle.backends.npu.backend import NpuBackend
 from fettle.cli import main
+from fettle.cli.running import run_there
+from fettle.graph.errors import Unavailable
+from fettle.store.memory import MemoryStore
+from tests.store.samples import spec
 
 
 def test_a_job_that_breaks_before_any_workload_has_a_result_says_why(
@@ -29,3 +36,14 @@ def test_a_job_that_breaks_before_any_workload_has_a_result_says_why(
         main()
     assert stopped.value.code == 1
     assert "the clock stands still" in printed.getvalue()
+
+
+def test_a_server_that_stays_away_leaves_the_command_that_follows_the_job_later() -> None:
+    class Gone:
+        def watch(self, job_id: str) -> Iterator[Any]:
+            raise Unavailable("the server cannot be reached")
+
+    stored, _ = MemoryStore().create_job(spec())
+    with pytest.raises(Unavailable) as told:
+        run_there(cast(Any, Gone()), stored, threading.Event(), "tuner:50151")
+    assert f"fettle jobs watch {stored.id} --server tuner:50151" in told.value.hint

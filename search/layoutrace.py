@@ -80,6 +80,8 @@ class Entrant:
         self._seed = seed
         self._space = backend.space(workload, device)
         self._points = enumerate_space(self._space)
+        self._default = backend.default(workload, device)
+        self._untuned: Found | None = None
         self._featurizer = Featurizer(backend, workload, device, self._points)
         hit = lookup(store, workload, device, policy.mode)
         if hit.kernel is None or hit.match != "exact":
@@ -109,6 +111,9 @@ class Entrant:
     def settle(self, layout: str, session: Session) -> tuple[Found, float]:
         """Measure the layout's schedule beside the best of any, and put its kernel into the cache.
 
+        The untuned default is measured along, so that the kernel's gain over it is of one hour; where it has the layout
+        and is faster, it is the layout's kernel.
+
         Returns:
             The layout's schedule with its new median, and the best's new median in seconds.
 
@@ -119,20 +124,27 @@ class Entrant:
         if chosen.schedule == best.schedule == self._kernel.schedule:
             self._agree(chosen, self._store.get_artifact(self._kernel.artifact_sha256))
             return chosen, best.seconds
-        wanted = [Candidate(self.workload, self._device, f.schedule) for f in dict.fromkeys((chosen, best))]
+        schedules = list(dict.fromkeys((chosen.schedule, best.schedule, self._default)))
+        wanted = [Candidate(self.workload, self._device, schedule) for schedule in schedules]
         artifacts = [build.artifact for build in session.build(wanted) if build.artifact is not None]
         measured = session.compare(artifacts, _ROUNDS)
         if len(artifacts) < len(wanted) or not all(m.ok for m in measured):
             raise NotFound(f"a verified kernel could not be built or measured again: {self.workload}")
-        artifact, samples = artifacts[0], measured[0].samples
+        times = {schedule: m.median for schedule, m in zip(schedules, measured, strict=True)}
+        untuned = self._untuned
+        if untuned is not None and untuned.layout == layout and times[self._default] < times[chosen.schedule]:
+            chosen = untuned
+        place = schedules.index(chosen.schedule)
+        artifact, samples = artifacts[place], measured[place].samples
         self._agree(chosen, artifact)
-        chosen = attrs.evolve(chosen, seconds=measured[0].median)
+        chosen = attrs.evolve(chosen, seconds=times[chosen.schedule])
         self._store.put_artifact(artifact)
         self._store.put_kernel(
             attrs.evolve(
                 self._kernel,
                 schedule=chosen.schedule,
                 artifact_sha256=artifact.sha256,
+                default_s=times[self._default],
                 best_s=chosen.seconds,
                 best_ci=median_interval(samples),
                 max_error=chosen.max_error,
@@ -145,7 +157,7 @@ class Entrant:
                 space_version=self._space.version,
             )
         )
-        return chosen, measured[-1].median
+        return chosen, times[best.schedule]
 
     def _agree(self, chosen: Found, artifact: Artifact) -> None:
         """Weights packed for one kernel of a layout are read by the others: they would compute nonsense."""
@@ -168,8 +180,11 @@ class Entrant:
 
     def _note(self, schedule: Schedule, seconds: float, max_error: float, error_ratio: float) -> None:
         layout = self._backend.weight_layout(self.workload, self._device, schedule)
+        found = Found(schedule, layout, seconds, max_error, error_ratio)
         if layout not in self.found or seconds < self.found[layout].seconds:
-            self.found[layout] = Found(schedule, layout, seconds, max_error, error_ratio)
+            self.found[layout] = found
+        if schedule == self._default:
+            self._untuned = found
 
     def _like_best(self, layout: str) -> list[Schedule]:
         """Schedules of the layout that share the most choices with the best known schedule."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import attrs
 import pytest
 
 import fettle
-from fettle.backends.api import Artifact, Backend, Candidate, Device, Schedule
+from fettle.backends.api import Artifact, Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Schedule
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.errors import Conflict, InvalidArgument
 from fettle.graph.workload import Workload
 from fettle.search.distribution import Distribution, normalised, tune_distribution
+from fettle.search.layoutrace import Entrant
 from fettle.store.lookup import lookup
 from fettle.store.memory import MemoryStore
 from tests.search.synthetic import DEVICE, SyntheticBackend, SyntheticExecutor
@@ -126,3 +128,29 @@ def test_weights_are_normalised_and_senseless_ones_rejected() -> None:
 def test_a_template_with_rows_of_its_own_is_rejected() -> None:
     with pytest.raises(InvalidArgument):
         fettle.tune_distribution(f"{TEMPLATE} m=4", {1: 1.0}, "cpu", store=MemoryStore())
+
+
+@pytest.mark.parametrize(("default_s", "other_s"), [(1e-3, 2e-3), (2e-3, 1e-3)])
+def test_the_default_is_measured_along_and_is_the_kernel_of_its_layout_where_it_is_faster(
+    default_s: float, other_s: float
+) -> None:
+    class Race:
+        def build(self, candidates: list[Candidate]) -> list[Any]:
+            return [SimpleNamespace(artifact=backend.build(candidate)) for candidate in candidates]
+
+        def compare(self, artifacts: list[Artifact], rounds: int) -> list[Measurement]:
+            times = [default_s if artifact.schedule == default else other_s for artifact in artifacts]
+            return [Measurement(Outcome.OK, (seconds,) * rounds) for seconds in times]
+
+    store, backend = MemoryStore(), LayoutBackend(small=True)
+    tune({1: 1.0}, trials=27, store=store)
+    workload = Workload.parse(f"{TEMPLATE} m=1")
+    default = backend.default(workload, DEVICE)
+    (job,) = store.jobs()
+    entrant = Entrant(store, backend, DEVICE, MeasurePolicy(), workload, 1.0, job.id, seed=0)
+    assert entrant.best.layout != "n8"  # the default's: so this is not what the cache has already
+    found, _ = entrant.settle("n8", cast(Any, Race()))
+    kernel = lookup(store, workload, DEVICE).kernel
+    assert kernel is not None
+    assert (found.schedule == default) is (default_s < other_s)
+    assert (kernel.schedule, kernel.default_s, kernel.best_s) == (found.schedule, default_s, min(default_s, other_s))

@@ -1,4 +1,5 @@
 """The kernel cache: jobs, trials, kernels, artifacts and device profiles, behind one interface.
 
-``api.py`` is the contract, ``values.py`` what is stored, ``sql/`` the SQLAlchemy implementation.
+``api.py`` is the contract; ``specs.py``, ``jobs.py`` and ``kernels.py`` are what is stored beside records; ``sql/`` and
+``memory/`` implement the contract.
 """

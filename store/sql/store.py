@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fettle.backends.api import Artifact, Device, Profile, Record
-from fettle.graph import codec
-from fettle.graph.errors import Conflict, DataLoss, InvalidArgument, StoreUnavailable
+from fettle.graph.errors import Conflict, DataLoss, StoreUnavailable
 from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.artifacts import ArtifactFiles, ModelFiles
 from fettle.store.claims import Claims, Held
-from fettle.store.encoding import MAX_INTEGER, check_limit, from_json, to_json
+from fettle.store.encoding import MAX_INTEGER, check_limit
 from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
 from fettle.store.kernels import Kernel
 from fettle.store.paging import page_limit, read_token, write_token
 from fettle.store.specs import JobSpec
-from fettle.store.sql import jobs, kernels, pruning, records
-from fettle.store.sql.catalogue import Catalogue, upsert
+from fettle.store.sql import jobs, kernels, profiles, pruning, records, stats
+from fettle.store.sql.catalogue import Catalogue
 from fettle.store.sql.engine import writing
 from fettle.store.sql.failures import translated
-from fettle.store.sql.models import ArtifactRow, DeviceRow, JobRow, KernelRow, ProfileRow, RecordRow, WorkloadRow
-
-_log = logging.getLogger(__name__)
+from fettle.store.sql.models import JobRow
 
 
 class SqlStore(Store):
@@ -86,21 +82,12 @@ class SqlStore(Store):
             self._catalogue.put_device(session, device)
 
     def put_profile(self, profile: Profile) -> None:
-        data = to_json(codec.to_data(profile))
-        row = {"device_key": profile.device_key, "measured": self._clock(), "data": data}
         with self._write() as session:
-            upsert(session, ProfileRow, row, replace=True)
+            profiles.put(session, profile, self._clock())
 
     def get_profile(self, device_key: str) -> Profile | None:
         with self._read() as session:
-            row = session.get(ProfileRow, device_key)
-        if row is None:
-            return None
-        try:
-            return codec.from_data(Profile, from_json(row.data))
-        except InvalidArgument as error:
-            _log.warning("left out the profile of device %s: %s", device_key, error)
-            return None
+            return profiles.get(session, device_key)
 
     # -- jobs
 
@@ -261,21 +248,7 @@ class SqlStore(Store):
 
     def stats(self) -> Stats:
         with self._read() as session:
-
-            def count(model: type[RecordRow | KernelRow | JobRow | DeviceRow | WorkloadRow | ArtifactRow]) -> int:
-                return session.scalar(select(func.count()).select_from(model)) or 0
-
-            failed = select(func.count()).select_from(RecordRow).where(RecordRow.outcome != "ok")
-            return Stats(
-                kernels=count(KernelRow),
-                records=count(RecordRow),
-                failed_records=session.scalar(failed) or 0,
-                jobs=count(JobRow),
-                devices=count(DeviceRow),
-                workloads=count(WorkloadRow),
-                artifacts=count(ArtifactRow),
-                artifact_bytes=int(session.scalar(select(func.sum(ArtifactRow.size))) or 0),
-            )
+            return stats.count(session)
 
     def prune(self, unused_before: float, jobs_before: float | None = None) -> Pruned:
         with self._write() as session:

@@ -1,31 +1,26 @@
-"""A Store in memory, for tests and for tuning without a trace. Gone when the process ends."""
+"""The Store in memory: one lock around dictionaries."""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any
-
-import attrs
 
 from fettle.backends.api import Artifact, Device, Profile, Record
 from fettle.graph import codec
-from fettle.graph.errors import Conflict, StoreUnavailable
+from fettle.graph.errors import StoreUnavailable
 from fettle.graph.workload import Workload
 from fettle.store.api import Page, Pruned, Stats, Store, TrialPage
 from fettle.store.claims import Held, MemoryClaims
-from fettle.store.encoding import check_key, check_limit, clean, from_json, to_json
-from fettle.store.ids import next_id
+from fettle.store.encoding import check_key, check_limit, to_json
 from fettle.store.jobs import Job, JobEvent, JobState, WorkloadResult
 from fettle.store.kernels import KERNEL_VERSION, Kernel
-from fettle.store.missing import no_artifact, no_job
+from fettle.store.memory.jobs import JobLog
+from fettle.store.memory.trials import TrialLog
+from fettle.store.missing import no_artifact
 from fettle.store.paging import page_limit, read_token, write_token
 from fettle.store.specs import JobSpec
-from fettle.store.triallog import TrialLog
 
 
 class MemoryStore(Store):
@@ -43,8 +38,7 @@ class MemoryStore(Store):
         self._devices: dict[str, Device] = {}
         self._workloads: dict[str, Workload] = {}
         self._profiles: dict[str, Profile] = {}
-        self._jobs: dict[str, Job] = {}  # oldest first
-        self._events: dict[str, list[tuple[float, str, str]]] = {}
+        self._jobs = JobLog(clock)
         self._trials = TrialLog()
         self._artifacts: dict[str, tuple[float, bytes]] = {}  # when, what
         self._kernels: dict[str, Kernel] = {}
@@ -56,17 +50,6 @@ class MemoryStore(Store):
             if self._closed:
                 raise StoreUnavailable("the store in memory is closed")
             yield
-
-    def _job(self, job_id: str) -> Job:
-        try:
-            return self._jobs[job_id]
-        except KeyError:
-            raise no_job(job_id) from None
-
-    def _change(self, job: Job, **fields: Any) -> Job:
-        changed: Job = attrs.evolve(job, updated=self._clock(), **fields)
-        self._jobs[job.id] = changed
-        return changed
 
     # -- devices
 
@@ -86,45 +69,26 @@ class MemoryStore(Store):
 
     def create_job(self, spec: JobSpec) -> tuple[Job, bool]:
         with self._locked():
-            running = self._in_flight(spec.key)
-            if running is not None:
-                return running, False
-            now = self._clock()
-            job = Job(next_id(now, max(self._jobs, default="")), spec, JobState.QUEUED, created=now, updated=now)
-            self._jobs[job.id] = job
-            self._events[job.id] = []
-            self._devices.setdefault(spec.device.key, spec.device)
-            self._workloads.update((workload.key, workload) for workload, _ in spec.workloads)
-            return job, True
-
-    def _in_flight(self, key: str) -> Job | None:
-        return next((job for job in self._jobs.values() if not job.state.is_final and job.spec.key == key), None)
+            job, created = self._jobs.create(spec)
+            if created:
+                self._devices.setdefault(spec.device.key, spec.device)
+                self._workloads.update((workload.key, workload) for workload, _ in spec.workloads)
+            return job, created
 
     def get_job(self, job_id: str) -> Job:
         with self._locked():
-            return self._job(job_id)
+            return self._jobs.get(job_id)
 
     def list_jobs(self, page_size: int = 50, page_token: str = "", states: Sequence[JobState] = ()) -> Page:
         limit = page_limit(page_size)
         before = read_token(page_token, states)
         with self._locked():
-            found = (
-                job
-                for job in reversed(self._jobs.values())
-                if (not states or job.state in states) and (not before or job.id < before)
-            )
-            jobs = tuple(islice(found, limit + 1))
+            jobs = self._jobs.page(limit + 1, before, states)
         return Page(jobs[:limit], write_token(jobs[limit - 1].id, states) if len(jobs) > limit else "")
 
     def move_job(self, job_id: str, expected: Sequence[JobState], to: JobState, error: str = "") -> bool:
         with self._locked():
-            job = self._job(job_id)
-            if job.state not in expected:
-                return False
-            if job.state.is_final and not to.is_final and self._in_flight(job.spec.key) is not None:
-                raise Conflict(f"job {job_id} cannot be {to.value}: the same work is in flight in another job")
-            self._change(job, state=to, error=clean(error), cancel_requested=job.cancel_requested and not to.is_final)
-            return True
+            return self._jobs.move(job_id, expected, to, error)
 
     @contextmanager
     def claim_job(self, job_id: str) -> Iterator[Held]:
@@ -134,46 +98,25 @@ class MemoryStore(Store):
 
     def request_cancel(self, job_id: str) -> Job:
         with self._locked():
-            job = self._job(job_id)
-            if job.state.is_final:
-                raise Conflict(f"job {job_id} is {job.state.value} and cannot be cancelled")
-            if job.state is JobState.RUNNING:
-                return self._change(job, cancel_requested=True)
-            return self._change(job, state=JobState.CANCELLED, cancel_requested=False)
+            return self._jobs.cancel(job_id)
 
     def cancel_requested(self, job_id: str) -> bool:
         return self.get_job(job_id).cancel_requested
 
     def put_result(self, job_id: str, result: WorkloadResult) -> None:
         with self._locked():
-            job = self._job(job_id)
-            results = {known.workload.key: known for known in job.results}
-            results[result.workload.key] = result
+            self._jobs.put_result(job_id, result)
             self._workloads[result.workload.key] = result.workload
-            self._change(job, results=tuple(results.values()))
 
     def append_event(self, job_id: str, kind: str, data: dict[str, object]) -> JobEvent:
         text = to_json(data)
         with self._locked():
-            self._job(job_id)
-            return self._append(job_id, kind, text)
+            return self._jobs.append_event(job_id, kind, text)
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[JobEvent, ...]:
         check_limit(limit)
         with self._locked():
-            self._job(job_id)
-            first = max(after, 0) + 1
-            last = min(len(self._events[job_id]), first + limit - 1)
-            return tuple(self._event(job_id, number) for number in range(first, last + 1))
-
-    def _append(self, job_id: str, kind: str, text: str) -> JobEvent:
-        events = self._events[job_id]
-        events.append((self._clock(), kind, text))
-        return self._event(job_id, len(events))
-
-    def _event(self, job_id: str, number: int) -> JobEvent:
-        at, kind, text = self._events[job_id][number - 1]
-        return JobEvent(job_id, number, at, kind, from_json(text))
+            return self._jobs.events(job_id, after, limit)
 
     # -- records
 
@@ -182,17 +125,17 @@ class MemoryStore(Store):
     ) -> tuple[JobEvent | None, ...]:
         texts = [None if event is None else to_json(event) for _, event in trials]
         with self._locked():
-            self._job(job_id)
+            self._jobs.get(job_id)
             return tuple(self._add(job_id, record, text) for (record, _), text in zip(trials, texts, strict=True))
 
     def _add(self, job_id: str, record: Record, text: str | None) -> JobEvent | None:
-        candidate, job = record.candidate, self._job(job_id)
+        candidate = record.candidate
         if not self._trials.add(job_id, record):
             return None
         self._devices.setdefault(candidate.device.key, candidate.device)
         self._workloads[candidate.workload.key] = candidate.workload
-        self._change(job, trials=job.trials + 1, failed=job.failed + (not record.measurement.ok))
-        return None if text is None else self._append(job_id, "trial", text)
+        self._jobs.count_trial(job_id, failed=not record.measurement.ok)
+        return None if text is None else self._jobs.append_event(job_id, "trial", text)
 
     def job_records(self, job_id: str, workload_key: str) -> tuple[Record, ...]:
         with self._locked():
@@ -295,11 +238,7 @@ class MemoryStore(Store):
             used = {kernel.artifact_sha256 for kernel in self._kernels.values()}
             unused = [key for key, (when, _) in self._artifacts.items() if when < unused_before and key not in used]
             size = sum(len(self._artifacts.pop(key)[1]) for key in unused)
-            before = -math.inf if jobs_before is None else jobs_before
-            gone = {job.id for job in self._jobs.values() if job.state.is_final and job.updated < before}
-            for job_id in gone:
-                del self._jobs[job_id]
-                self._events.pop(job_id, None)
+            gone = set[str]() if jobs_before is None else self._jobs.forget(jobs_before)
             return Pruned(len(unused), size, len(gone), self._trials.forget(gone))
 
     def close(self) -> None:

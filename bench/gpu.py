@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from fettle.backends.api import Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Schedule
+from fettle.backends.api import Backend, Candidate, Device, MeasurePolicy, Schedule
 from fettle.backends.host.executor import Session, TrialResult, make_executor
 from fettle.backends.host.verify import compare
 from fettle.backends.registry import resolve_device
@@ -163,8 +163,7 @@ def _ours(
     candidate = Candidate(workload, device, backend.default(workload, device))
     (built,) = session.build([candidate])
     if built.artifact is None:
-        failure = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
-        return False, candidate.schedule, TrialResult(failure, False, None, None, built.seconds)
+        return False, candidate.schedule, TrialResult(built.problem, False, None, None, built.seconds)
     return False, candidate.schedule, session.evaluate(candidate, built.artifact)
 
 

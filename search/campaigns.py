@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from fettle.backends.api import Artifact, Basis
@@ -11,6 +10,7 @@ from fettle.backends.triton.results import ARTIFACTS, DEVICE, Final, Machine, re
 from fettle.graph import codec
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.search.finals import Finalist, judge
+from fettle.search.results import won_kernel
 from fettle.store.api import Store
 from fettle.store.kernels import Kernel
 
@@ -58,31 +58,9 @@ def _decided(folder: Path, machine: Machine, final: Final) -> tuple[Kernel, Arti
     verdict = judge(finalists, final.measurements, has_default)
     if verdict is None:
         return None
-    record, artifact = verdict.winner.record, verdict.winner.artifact
     bound = backend.bound(workload, machine.device, machine.profile)
-    kernel = Kernel(
-        workload=workload,
-        device=machine.device,
-        schedule=record.candidate.schedule,
-        artifact_sha256=artifact.sha256,
-        mode=record.policy.mode,
-        basis=verdict.measurement.basis,
-        default_s=math.inf if verdict.default_s is None else verdict.default_s,
-        best_s=verdict.best_s,
-        best_ci=verdict.best_ci,
-        bound_s=bound.seconds,
-        bound=bound.roof,
-        max_error=math.nan if record.max_error is None else record.max_error,
-        error_ratio=math.nan if record.error_ratio is None else record.error_ratio,
-        trials=len(final.records),
-        job_id="",
-        created=(folder / DEVICE).stat().st_mtime,
-        toolchain=artifact.toolchain,
-        abi=artifact.abi,
-        isa=artifact.isa,
-        space_version=record.space_version,
-    )
-    return kernel, artifact
+    kernel = won_kernel(verdict, bound, len(final.records), "", (folder / DEVICE).stat().st_mtime)
+    return kernel, verdict.winner.artifact
 
 
 def _artifact(folder: Path, sha256: str) -> Artifact:

@@ -66,7 +66,7 @@ def attempt(session: Session, candidate: Candidate) -> Measurement:
     """Build, verify and measure one candidate; whatever goes wrong with it is a typed failure."""
     (build,) = session.build([candidate])
     if build.artifact is None:
-        return build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
+        return build.problem
     return verified(session.evaluate(candidate, build.artifact))
 
 

@@ -278,5 +278,5 @@ class _Run:
                 continue
             tuner.bound = roofs.bound_below(tuner.workload, verdict.best_s)
             self._store.put_artifact(verdict.winner.artifact)
-            self._store.put_kernel(won_kernel(tuner, verdict, self._job.id, time.time()))
+            self._store.put_kernel(won_kernel(verdict, tuner.bound, tuner.trials, self._job.id, time.time()))
             self._progress.finish(won_result(tuner, verdict))

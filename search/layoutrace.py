@@ -20,6 +20,7 @@ from fettle.backends.api import (
     Schedule,
 )
 from fettle.backends.host.executor import BuildResult, Session
+from fettle.backends.host.trials import tried
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.features import Featurizer
 from fettle.graph.errors import Conflict, NotFound
@@ -200,20 +201,12 @@ class Entrant:
         begun = time.monotonic()
         index = self._points.index(build.candidate.schedule)
         assert index is not None
-        if build.artifact is None:
-            failure = build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
-            return Record(build.candidate, failure, self._policy, space_version=self._space.version)
-        trial = session.evaluate(build.candidate, build.artifact)
-        return Record(
-            candidate=build.candidate,
-            measurement=trial.measurement,
-            policy=self._policy,
-            verified=trial.verified,
-            max_error=trial.max_error,
-            error_ratio=trial.error_ratio,
-            artifact_sha256=build.artifact.sha256,
-            toolchain=build.artifact.toolchain,
+        record = Record(
+            build.candidate,
+            Measurement(Outcome.OK),
+            self._policy,
             space_version=self._space.version,
-            seconds=build.seconds + time.monotonic() - begun,
             features=self._featurizer.as_built(index, build.artifact),
         )
+        record = tried(session, record, build)
+        return attrs.evolve(record, seconds=build.seconds + time.monotonic() - begun)

@@ -6,6 +6,7 @@ import math
 
 import attrs
 
+from fettle.backends.api import Bound
 from fettle.graph.workload import Workload
 from fettle.search.finals import Verdict
 from fettle.search.tuner import WorkloadTuner
@@ -86,25 +87,25 @@ def won_result(tuner: WorkloadTuner, verdict: Verdict) -> WorkloadResult:
     )
 
 
-def won_kernel(tuner: WorkloadTuner, verdict: Verdict, job_id: str, created: float) -> Kernel:
+def won_kernel(verdict: Verdict, bound: Bound, trials: int, job_id: str, created: float) -> Kernel:
     """The winner as the cache serves it. Its ``default_s`` is infinity if the default never gave a right result,
     its errors are NaN if nothing ran (a recording)."""
     record, artifact = verdict.winner.record, verdict.winner.artifact
     return Kernel(
-        workload=tuner.workload,
-        device=tuner.device,
+        workload=record.candidate.workload,
+        device=record.candidate.device,
         schedule=record.candidate.schedule,
         artifact_sha256=artifact.sha256,
-        mode=tuner.policy.mode,
+        mode=record.policy.mode,
         basis=verdict.measurement.basis,
         default_s=math.inf if verdict.default_s is None else verdict.default_s,
         best_s=verdict.best_s,
         best_ci=verdict.best_ci,
-        bound_s=tuner.bound.seconds,
-        bound=tuner.bound.roof,
+        bound_s=bound.seconds,
+        bound=bound.roof,
         max_error=record.max_error if record.max_error is not None else math.nan,
         error_ratio=record.error_ratio if record.error_ratio is not None else math.nan,
-        trials=tuner.trials,
+        trials=trials,
         job_id=job_id,
         created=created,
         toolchain=artifact.toolchain,

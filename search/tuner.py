@@ -22,6 +22,7 @@ from fettle.backends.api import (
     Schedule,
 )
 from fettle.backends.host.executor import BuildResult, Session
+from fettle.backends.host.trials import tried
 from fettle.backends.returned import returned
 from fettle.backends.spaces import enumerate_space
 from fettle.costmodel.features import Featurizer, UnitFeatures
@@ -192,25 +193,14 @@ class WorkloadTuner:
         artifact = build.artifact
         record = Record(
             candidate=build.candidate,
-            measurement=build.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact"),
+            measurement=Measurement(Outcome.OK),
             policy=self.policy,
             space_version=self.space.version,
             features=self._featurizer.as_built(proposal.index, artifact),
             predicted=proposal.predicted,
             predicted_std=proposal.std,
         )
-        if artifact is not None:
-            trial = session.evaluate(build.candidate, artifact)
-            record = attrs.evolve(
-                record,
-                measurement=trial.measurement,
-                verified=trial.verified,
-                max_error=trial.max_error,
-                error_ratio=trial.error_ratio,
-                artifact_sha256=artifact.sha256,
-                artifact_bytes=len(artifact.payload) or None,
-                toolchain=artifact.toolchain,
-            )
+        record = tried(session, record, build)
         record = attrs.evolve(record, seconds=overhead + self._clock() - begun)
         if is_valid(record):
             objectives.values(record, self._objectives)  # better now than after a search in vain

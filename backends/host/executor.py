@@ -8,7 +8,7 @@ from types import TracebackType
 
 import attrs
 
-from fettle.backends.api import Artifact, Backend, Candidate, Device, Measurement, MeasurePolicy, Profile
+from fettle.backends.api import Artifact, Backend, Candidate, Device, Measurement, MeasurePolicy, Outcome, Profile
 from fettle.graph.errors import Unsupported
 from fettle.graph.operators import Reference
 from fettle.graph.quantized import Operand
@@ -23,6 +23,11 @@ class BuildResult:
     artifact: Artifact | None
     failure: Measurement | None
     seconds: float
+
+    @property
+    def problem(self) -> Measurement:
+        """Why there is no artifact."""
+        return self.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
 
 
 @attrs.frozen

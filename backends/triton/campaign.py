@@ -27,12 +27,11 @@ from fettle.backends.api import (
     Backend,
     Device,
     DeviceText,
-    Measurement,
     MeasurePolicy,
-    Outcome,
     Record,
 )
 from fettle.backends.host.executor import BuildResult, Executor, Session, make_executor
+from fettle.backends.host.trials import tried
 from fettle.backends.replay.files import write_document
 from fettle.backends.replay.t4 import t4_document
 from fettle.backends.triton.ahead import Task, prepared
@@ -144,22 +143,16 @@ class Campaign:
         return found
 
     def _evaluate(self, session: Session, record: Record, built: BuildResult, bound: float) -> Record:
+        begun = self._clock()
+        done = tried(session, record, built)
+        done = attrs.evolve(done, seconds=built.seconds + self._clock() - begun)
         if built.artifact is None:
-            failure = built.failure or Measurement.failure(Outcome.COMPILE_ERROR, "the build gave no artifact")
-            return attrs.evolve(record, measurement=failure, seconds=built.seconds)
-        trial = session.evaluate(record.candidate, built.artifact)
+            return done
         expected = predict(Program.of(built.artifact), target_of(self._device))
         return attrs.evolve(
-            record,
-            measurement=trial.measurement,
-            verified=trial.verified,
-            max_error=trial.max_error,
-            error_ratio=trial.error_ratio,
-            artifact_sha256=built.artifact.sha256,
-            toolchain=built.artifact.toolchain,
+            done,
             predicted=math.log(expected.seconds / bound) if isinstance(expected, Prediction) else None,
             features=tuple(self._backend.features(record.candidate, built.artifact).items()),
-            seconds=built.seconds + trial.seconds,
         )
 
     def _final(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
@@ -129,6 +130,14 @@ def tune(
         if server is None and job.state is JobState.DONE and _is_usable(job, request):
             line = next_step(target, request.is_model, device, dims, store, request.mode)
             stdout.print(line, highlight=False, soft_wrap=True)
+        if server is None and job.spec.device.backend == "triton" and _is(Basis.PREDICTED, job):
+            at = f" --store {shlex.quote(store)}" if store else ""
+            line = f"to measure them on that GPU: fettle jobs shortlist {job.id}{at} -o shortlist.json"
+            stdout.print(
+                f"{line}, then there: fettle gpu-measure --in shortlist.json --out results",
+                highlight=False,
+                soft_wrap=True,
+            )
         for comparison in sharing:
             stdout.print(sharing_line(comparison), highlight=False)
         if request.share and not ways:
@@ -141,5 +150,9 @@ def tune(
 
 def _is_usable(job: Job, request: Request) -> bool:
     """Whether programs on this machine can call what was tuned; whole models run hot kernels."""
-    measured = all(r.basis is Basis.MEASURED and r.best_s for r in job.results)
-    return measured and not (request.is_model and request.mode == "cold")
+    return _is(Basis.MEASURED, job) and not (request.is_model and request.mode == "cold")
+
+
+def _is(basis: Basis, job: Job) -> bool:
+    """Whether the job found kernels for all its workloads, on this basis."""
+    return all(r.best_s and r.basis is basis for r in job.results)

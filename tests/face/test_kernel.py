@@ -7,17 +7,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import fettle
-from fettle.backends.api import Candidate, Value
+from fettle.backends.api import Artifact, Candidate, Device, Value
 from fettle.backends.cpu.device import LEVELS, Machine
 from fettle.backends.registry import resolve_device
 from fettle.graph import data
 from fettle.graph.errors import DataLoss, InvalidArgument, NotFound
 from fettle.graph.quantized import QuantizedWeight
+from fettle.graph.workload import Workload
+from fettle.store.api import Store
+from fettle.store.lookup import LookupResult
+from fettle.store.lookup import lookup as lookup_stored
+from fettle.store.open import open_store
 from tests.face.support import DEVICE, SOFTMAX, environment
 
 GEMV = "matmul m=1 n=70 k=136 act=f32 weight=u4:32"
@@ -217,3 +223,32 @@ def test_loading_a_cached_kernel_imports_no_compiler(tuned_folder: Path) -> None
         [sys.executable, "-c", program], env=environment(tuned_folder), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+class Served:
+    """What ``lookup`` asks of a client, answered from a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def lookup(self, workload: Workload, device: Device, *, mode: str) -> LookupResult:
+        return lookup_stored(self.store, workload, device, mode)
+
+    def artifact(self, sha256: str) -> Artifact:
+        return self.store.get_artifact(sha256)
+
+
+def test_a_kernel_that_a_server_has_runs_here(tuned_folder: Path) -> None:
+    with open_store(tuned_folder / "store.sqlite3") as store:
+        server = cast(Any, Served(store))
+        kernel = fettle.lookup(SOFTMAX, DEVICE, server=server)
+        with pytest.raises(NotFound, match=r"workload\.cols"):
+            fettle.lookup("softmax rows=8 cols=97 act=f32", DEVICE, server=server, default=False)
+        with pytest.raises(InvalidArgument, match="write server="):
+            fettle.lookup(SOFTMAX, DEVICE, server=cast(Any, "127.0.0.1:50151"))
+        with pytest.raises(InvalidArgument, match="exclude each other"):
+            fettle.lookup(SOFTMAX, DEVICE, server=server, store=store)
+    (x,) = data.operands(kernel.workload, seed=3)
+    reference = data.reference(kernel.workload, [x])
+    assert kernel.match == "exact"
+    assert (np.abs(kernel(x) - reference.expected) <= reference.tolerance).all()

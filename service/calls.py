@@ -122,11 +122,13 @@ class Calls:
         """A submission with a fresh request id, so that it may be sent twice.
 
         Raises:
-            InvalidArgument: not exactly one of graph and workloads, or a number beyond 64 bits.
+            InvalidArgument: not exactly one of graph and workloads, dims of workloads, or a number beyond 64 bits.
             ResourceExhausted: it is larger than a message.
         """
         if (graph is None) == (not workloads):
             raise InvalidArgument("a submission needs either a graph or workloads")
+        if workloads and dims:
+            raise InvalidArgument("dims are those of a graph", hint="workloads have their sizes in them")
         try:
             request = tuning_pb2.SubmitJobRequest(
                 device=device,

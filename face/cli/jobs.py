@@ -12,7 +12,8 @@ from rich.table import Table
 from fettle.backends.registry import resolve_device
 from fettle.cli import jobfiles
 from fettle.cli.asjson import job_json
-from fettle.cli.knownjobs import open_jobs
+from fettle.cli.failures import failures
+from fettle.cli.knownjobs import StoredJobs, open_jobs
 from fettle.cli.options import CaOption, JobArgument, JsonOption, ServerOption, StoreOption, TokenOption
 from fettle.cli.output import DONE, FAILED, INTERRUPTED, print_json, print_table, seconds, stderr, stdout
 from fettle.cli.progress import JobProgress
@@ -80,13 +81,21 @@ def show(
     tls_ca: CaOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one job with its results.
+    """Show one job with its results, and why trials failed (without --server).
 
     Example: fettle jobs show JOB --json
     """
     with open_jobs(store, server, token, tls_ca) as known:
         job = known.job(job_id)
+        failed = failures(known.trials(job)) if isinstance(known, StoredJobs) and job.failed else []
+    if json and server is None:
+        print_json(job_json(job) | {"failures": [failure.json() for failure in failed]})
+        return
     _print(job, json)
+    if failed:
+        stdout.print("why trials failed:", highlight=False)
+    for failure in failed:
+        stdout.print(f"  {failure.line()}", highlight=False, soft_wrap=True)
 
 
 def _print(job: Job, json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fettle.graph.errors import Conflict
 
 if TYPE_CHECKING:
+    from fettle.backends.api import Record
     from fettle.service.client import Client
     from fettle.store.api import Store
     from fettle.store.jobs import Job, JobEvent, JobState
@@ -49,6 +50,11 @@ class StoredJobs:
     def job(self, job_id: str) -> Job:
         """Raises NotFound."""
         return self._store.get_job(job_id)
+
+    def trials(self, job: Job) -> Iterator[Record]:
+        """All trials of a job, by workload."""
+        for workload, _ in job.spec.workloads:
+            yield from self._store.job_records(job.id, workload.key)
 
     def jobs(self, states: Sequence[JobState] = ()) -> Iterator[Job]:
         """All jobs, newest first."""

@@ -86,7 +86,7 @@ def run_there(client: Client, job: Job, cancel: threading.Event, server: str) ->
                 progress.show(event)
         return client.job(job.id)
     except Unavailable as error:
-        hint = f"the job is stored, and goes on there: fettle jobs watch {job.id} --server {server}"
+        hint = f"the job is stored, and goes on with the server: fettle jobs watch {job.id} --server {server}"
         raise Unavailable(error.message, hint=hint, details=error.details) from error
 
 

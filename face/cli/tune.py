@@ -127,6 +127,9 @@ def tune(
             print_results(job, peers, is_pass=request.is_model and not ways)
         if len(job.results) < len(job.spec.workloads) and job.error:  # else the table says it
             stdout.print(f"job {job.id}: {job.error}", style="red", highlight=False)
+        if server is None and any(r.failed for r in job.results):
+            at = f" --store {shlex.quote(store)}" if store else ""
+            stdout.print(f"why trials failed: fettle jobs show {job.id}{at}", highlight=False, soft_wrap=True)
         if server is None and job.state is JobState.DONE and _is_usable(job, request):
             line = next_step(target, request.is_model, device, dims, store, request.mode)
             stdout.print(line, highlight=False, soft_wrap=True)

@@ -82,7 +82,7 @@ def tune_here(
             f"--compare has no peers for {spec.device}{', cold' if request.mode == 'cold' else ''}",
             hint="they run on this machine's CPU, on what its caches hold",
         )
-    _announce(work)
+    _announce([(node.name, node.reason) for node in work.left_out])
     from fettle.store.open import open_store
 
     with open_store(store) as opened:
@@ -132,31 +132,33 @@ def tune_there(
     else:
         work = read_work(request.target, request.dims, request.share)
         workloads, ways = work.workloads, work.ways
+        _announce([(node.name, node.reason) for node in work.left_out])
     with connect(server, token=token, tls_ca=tls_ca) as client:
-        job = client.submit(
+        submitted = client.submission(
             graph=graph,
             workloads=workloads,
             device=request.device,
             trials=request.trials,
             seconds=request.seconds,
-            dims=request.dims,
+            dims=request.dims if graph is not None else None,  # else bound already, in the workloads
             seed=request.seed,
             force=request.force,
             mode=request.mode,
             objectives=request.objectives,
             title=Path(request.target).name if graph is not None else request.target,
         )
-        stderr.print(f"job {job.id} on {server}", highlight=False)
-        return run_there(client, job, cancel, server), ways
+        _announce(submitted.left_out)
+        stderr.print(f"job {submitted.job.id} on {server}", highlight=False)
+        return run_there(client, submitted.job, cancel, server), ways
 
 
-def _announce(work: Work) -> None:
-    """Name the nodes that fettle leaves alone, a line for each reason."""
+def _announce(left_out: Sequence[tuple[str, str]]) -> None:
+    """Name the nodes that fettle leaves alone, given with their reasons, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
-    for node in work.left_out:
-        by_reason.setdefault(node.reason, []).append(node.name)
+    for name, reason in left_out:
+        by_reason.setdefault(reason, []).append(name)
     if by_reason:
         others = "fettle run executes them with NumPy, or ONNX's reference evaluator"
-        stderr.print(f"{len(work.left_out)} node(s) without a kernel ({others}):", highlight=False, soft_wrap=True)
+        stderr.print(f"{len(left_out)} node(s) without a kernel ({others}):", highlight=False, soft_wrap=True)
     for reason, names in by_reason.items():
         stderr.print(f"  {reason}: {', '.join(names)}", highlight=False, soft_wrap=True)

@@ -244,6 +244,8 @@ async def test_malformed_submissions_are_refused_with_the_field_at_fault(client:
             await client.submit(workloads=[(matmul(), 1)], device="paper", seconds=seconds)
     with pytest.raises(InvalidArgument, match="either a graph or workloads"):
         await client.submit(device="paper")
+    with pytest.raises(InvalidArgument, match="dims are those of a graph"):
+        await client.submit(workloads=[(matmul(), 1)], device="paper", dims={"batch": 2})
     with pytest.raises(InvalidArgument, match="wire"):
         await client.submit(workloads=[(matmul(), 1)], device="paper", seed=2**64)
     with pytest.raises(InvalidArgument) as refused:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from fettle.backends.registry import resolve_device
 from fettle.bench.peers.onnxnodes import session as open_session
@@ -17,6 +18,7 @@ from fettle.graph.errors import Unsupported
 from fettle.graph.graph import GraphNode
 from fettle.graph.onnx.load import load
 from fettle.graph.onnx.reference import evaluate
+from fettle.graph.onnx.rewriting.widen import has_short_floats
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.onnx.weights import load_weights
 from fettle.graph.onnx_import import Imported
@@ -34,6 +36,10 @@ INT8_LIMIT = 5e-2
 """The same when activations are rounded to int8: 1 % a product (see the bound of ``matmul``), a few in sequence.
 
 Models that round tensors themselves may also come out on the other side of a step.
+"""
+
+SHORT_LIMIT = 2e-2
+"""The same beside a peer that rounds every tensor to 16 bits, of which bfloat16 has 8 for the digits; ours are float32.
 """
 
 _ROUNDING = frozenset(("Round", "QuantizeLinear", "DynamicQuantizeLinear"))
@@ -89,15 +95,14 @@ def run_model(
     }
 
 
-def _as_given(model: str | os.PathLike[str], imported: Imported) -> bytes:
+def _as_given(model: str | os.PathLike[str], imported: Imported) -> ModelProto:
     """The model as its file has it, so that a peer optimises it its own way; ours, where weights were made up."""
     raw, folder = load(model)
-    chosen = imported.model if weight_names(raw) else load_weights(raw, folder)
-    return bytes(chosen.SerializeToString())
+    return imported.model if weight_names(raw) else load_weights(raw, folder)
 
 
 def _beside_peers(
-    runtime: GraphRuntime, imported: Imported, given: bytes, inputs: dict[str, np.ndarray], threads: int
+    runtime: GraphRuntime, imported: Imported, given: ModelProto, inputs: dict[str, np.ndarray], threads: int
 ) -> dict[str, Any]:
     """Each output beside the peers', and the time of a pass of ours and of theirs.
 
@@ -112,13 +117,13 @@ def _beside_peers(
     passes: dict[str, Callable[[], object]] = {"fettle": lambda: runtime(inputs)}
     missing: dict[str, str] = {}
     try:
-        session = open_session(given, threads)
+        session = open_session(given.SerializeToString(), threads)
     except Unsupported as error:  # an optional peer may be absent, or lack an operator of the model
         missing["onnxruntime"] = str(error)
     else:
         names = [output.name for output in session.get_outputs()]
         peer = dict(zip(names, session.run(None, inputs), strict=True))
-        rows += _rows("onnxruntime", outputs, peer, limit)
+        rows += _rows("onnxruntime", outputs, peer, max(limit, SHORT_LIMIT) if has_short_floats(given) else limit)
         passes["onnxruntime"] = lambda: session.run(None, inputs)
     return {
         "outputs": rows,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unavailable, Unsupported
+from fettle.torch_attention import translations
 
 if TYPE_CHECKING:
     import torch
@@ -58,13 +59,14 @@ def from_torch(
     if not isinstance(inputs, Sequence):
         raise InvalidArgument(f"inputs are a {type(inputs).__name__}, not a sequence", hint="write (x,) for one input")
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():  # a module that learns is traced through other operators
             exported = torch.onnx.export(
                 program,
                 tuple(inputs),
                 kwargs=dict(named_inputs or {}),
                 dynamic_shapes=dynamic_shapes,
                 opset_version=_OPSET,
+                custom_translation_table=translations(torch),
                 dynamo=True,
                 verbose=False,
             )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from onnx import NodeProto
 
@@ -101,8 +102,10 @@ def _clip(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, o
 
 
 def _cast(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
-    """Between C's own types: a float is cut towards zero."""
-    return partial(np.copyto, out, inputs[0], casting="unsafe") if _is_plain(inputs[0], out) else None
+    """Between C's own types, where a float is cut towards zero, or between floats of any size."""
+    x = inputs[0]
+    known = _is_plain(x, out) or {x.dtype, out.dtype} <= {np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)}
+    return partial(np.copyto, out, x, casting="unsafe") if known else None
 
 
 def _where(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:

@@ -11,10 +11,12 @@ from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx.protos import reads
 from fettle.graph.onnx.rewriting.functions import inline_functions
 from fettle.graph.onnx.rewriting.rewrites import rewrite
+from fettle.graph.onnx.rewriting.widen import widen
 
 
 def normalise(model: ModelProto) -> ModelProto:
-    """A copy with functions inlined, nodes named and sorted, constants as initializers, and fewer operators.
+    """A copy with functions inlined, nodes named and sorted, constants as initializers, floats of at least 32 bits,
+    and fewer operators.
 
     Raises:
         InvalidGraph: the nodes form a cycle, two nodes produce one tensor, functions cannot be inlined, or a node is
@@ -30,7 +32,7 @@ def normalise(model: ModelProto) -> ModelProto:
     _name_nodes(graph)
     _sort(graph)
     _lift_constants(graph)
-    rewrite(result)
+    rewrite(result, widen(result))
     _name_nodes(graph)
     constants = {tensor.name for tensor in graph.initializer}
     free = [value for value in graph.input if value.name not in constants]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -18,14 +18,18 @@ from fettle.graph.onnx.rewriting.transposed import as_convolution
 from fettle.graph.onnx.rewriting.workbench import Workbench
 
 
-def rewrite(model: ModelProto) -> None:
+def rewrite(model: ModelProto, computed: Mapping[str, tuple[int, tuple[int, ...]]]) -> None:
     """Replace operators that others can express, in place. New nodes may lack a name of their own.
+
+    Args:
+        computed: element types and shapes of constants that nodes compute.
 
     Raises:
         InvalidGraph: an operator without its inputs, with attributes it does not have, or with results nobody here
             understands.
     """
     graph, bench = model.graph, Workbench(model)
+    bench.constants |= computed
     _check(model, bench.opset)
     read = {name for node in graph.node for name in reads(node)}
     nodes: list[NodeProto] = []

@@ -215,7 +215,7 @@ def test_a_fused_chain_covers_its_nodes_in_order() -> None:
     [
         ("g (float[2,4] x) => (float[2,4] y) { [n] y = Softmax<axis=0>(x) }", "last axis"),
         ("g (float[2,4] x, float[4] b) => (float[2,4] y) { [n] y = Add(x, b) }", "broadcast"),
-        ("g (float16[2,4] x) => (float16[2,4] y) { [n] y = Relu(x) }", "FLOAT16"),
+        ("g (double[2,4] x) => (double[2,4] y) { [n] y = Relu(x) }", "DOUBLE"),
         ("g (int64[2,4] x) => (int64[2,4] y) { [n] y = Neg(x) }", "INT64"),
         ("g (float[2,4] x) => (float[4,2] y) { [n] y = Transpose(x) }", "Transpose"),
         ("g (float[2,4] x, float z) => (float[2,4] y) { [n] y = Pow(x, z) }", "broadcast"),

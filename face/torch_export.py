@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fettle.graph.errors import InvalidArgument, InvalidGraph, Unavailable, Unsupported
-from fettle.torch_attention import translations
+from fettle.torch_operators import translations
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from fettle.graph.onnx.patterns.fuse import CONSTANT, Piece, fuse
 from fettle.graph.onnx.patterns.match import match
 from fettle.graph.onnx.patterns.norms import find_norms
 from fettle.graph.onnx.patterns.sdpa import find_attention
-from fettle.graph.onnx.protos import is_deterministic, reads
+from fettle.graph.onnx.protos import constant_names
 from fettle.graph.onnx.shapes import TensorType, is_whole_row
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.tensors import TensorSpec
@@ -53,16 +53,6 @@ def cut(model: ModelProto, types: Mapping[str, TensorType], folder: Path | None,
         _specs(free, types),
         _specs((value.name for value in graph.output), types),
     )
-
-
-def constant_names(graph: GraphProto, weights: tuple[str, ...]) -> frozenset[str]:
-    """Initializers, the inputs that stand for weights, and what deterministic nodes compute from those alone."""
-    names = {tensor.name for tensor in graph.initializer} | set(weights)
-    names |= {sparse.values.name for sparse in graph.sparse_initializer}
-    for node in graph.node:
-        if is_deterministic(node) and all(name in names for name in reads(node)):
-            names.update(filter(None, node.output))
-    return frozenset(names)
 
 
 def _scalars(graph: GraphProto, folder: Path | None) -> dict[str, float]:

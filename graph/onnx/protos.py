@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -61,6 +61,16 @@ def reads(node: NodeProto) -> list[str]:
     for body in subgraphs(node):
         names |= dict.fromkeys(_captured(body))
     return list(names)
+
+
+def constant_names(graph: GraphProto, weights: Iterable[str]) -> frozenset[str]:
+    """Initializers, the inputs that stand for weights, and what deterministic nodes compute from those alone."""
+    names = {tensor.name for tensor in graph.initializer} | set(weights)
+    names |= {sparse.values.name for sparse in graph.sparse_initializer}
+    for node in graph.node:
+        if is_deterministic(node) and all(name in names for name in reads(node)):
+            names.update(filter(None, node.output))
+    return frozenset(names)
 
 
 def _captured(body: GraphProto) -> Iterator[str]:

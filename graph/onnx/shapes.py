@@ -28,8 +28,12 @@ LARGEST_MASK = 2**22
 _ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError)
 
 
-_SAME_TYPE = {MICROSOFT: ("RotaryEmbedding",), FETTLE: ("RotaryEmbedding", "Gelu", "Swish")}
-"""Operators whose result has the type of the first input."""
+_SAME_TYPE = {
+    "": ("GroupNormalization",),
+    MICROSOFT: ("RotaryEmbedding",),
+    FETTLE: ("RotaryEmbedding", "Gelu", "Swish"),
+}
+"""Operators whose result has the type of the first input, of which inference knows nothing, or not in every opset."""
 
 
 @attrs.frozen

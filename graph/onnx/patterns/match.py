@@ -85,18 +85,29 @@ def _softmax(node: NodeProto, facts: Facts) -> Match:
 
 
 def _rms_normalization(node: NodeProto, facts: Facts) -> Match:
-    shape, scale = facts.shape(node.input[0]), facts.shape(node.input[1])
-    axis = integer(node, "axis", -1)
-    if not shape or axis % len(shape) != len(shape) - 1:
-        raise NoWorkload(f"RMSNormalization from axis {axis} of {list(shape)}; only the last axis is tuned")
-    if node.input[1] not in facts.constants:
-        raise NoWorkload(f"scale {node.input[1]!r} is not a constant")
-    rows, cols = _rows(shape)
-    if not is_row(scale, cols):
-        raise NoWorkload(f"scale of shape {list(scale)} is broadcast over {cols} columns")
+    rows, cols = _normalised_rows(node, facts)
+    return Match(_normalisation("rmsnorm", node, rows, cols), ((node.input[0],), (node.input[1],)))
+
+
+def _normalised_rows(node: NodeProto, facts: Facts) -> tuple[int, int]:
+    """Rows and columns of what a normalisation reads, whose other inputs are constants of one row."""
+    shape, axis = facts.shape(node.input[0]), integer(node, "axis", -1)
+    if not -len(shape) <= axis < len(shape):
+        raise NoWorkload(f"{node.op_type} from axis {axis} of {list(shape)}")
+    row = shape[axis:]
+    cols = math.prod(row)
+    for name in filter(None, node.input[1:]):
+        if name not in facts.constants:
+            raise NoWorkload(f"{name!r} is not a constant")
+        constant = facts.shape(name)
+        if constant != row and not is_row(constant, cols):
+            raise NoWorkload(f"{name!r} of shape {list(constant)} is broadcast over {cols} columns")
+    return math.prod(shape) // cols, cols
+
+
+def _normalisation(operator: str, node: NodeProto, rows: int, cols: int) -> Workload:
     epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
-    workload = Workload.of("rmsnorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
-    return Match(workload, ((node.input[0],), (node.input[1],)))
+    return Workload.of(operator, rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
 
 
 def _attention(node: NodeProto, facts: Facts) -> Match:
@@ -145,24 +156,12 @@ def attention(names: Sequence[str], scale: float, causal: bool, facts: Facts) ->
 
 
 def _layer_normalization(node: NodeProto, facts: Facts) -> Match:
-    shape = facts.shape(node.input[0])
-    axis = integer(node, "axis", -1)
-    if not shape or axis % len(shape) != len(shape) - 1:
-        raise NoWorkload(f"LayerNormalization from axis {axis} of {list(shape)}; only the last axis is tuned")
     if any(node.output[1:]):
         raise NoWorkload("LayerNormalization whose mean or deviation is used")
-    constants = tuple(node.input[1:3])
-    if len(constants) < 2 or not constants[1]:
+    rows, cols = _normalised_rows(node, facts)
+    if len(node.input) < 3 or not node.input[2]:
         raise NoWorkload("LayerNormalization without a bias")
-    rows, cols = _rows(shape)
-    for name in constants:
-        if name not in facts.constants:
-            raise NoWorkload(f"{name!r} is not a constant")
-        if not is_row(facts.shape(name), cols):
-            raise NoWorkload(f"{name!r} of shape {list(facts.shape(name))} is broadcast over {cols} columns")
-    epsilon = float(np.float32(number(node, "epsilon", 1e-5)))
-    workload = Workload.of("layernorm", rows=rows, cols=cols, act="f32", eps=shortest(epsilon))
-    return Match(workload, ((node.input[0],), (constants[0],), (constants[1],)))
+    return Match(_normalisation("layernorm", node, rows, cols), tuple((name,) for name in node.input))
 
 
 def shortest(value: float) -> str:

@@ -8,9 +8,11 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.patterns.factors import sink_factors
-from fettle.graph.onnx.protos import integer, reads, subgraphs
+from fettle.graph.onnx.protos import constant_names, integer, reads, subgraphs
+from fettle.graph.onnx.rewriting.normalisations import normalised
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
+from fettle.graph.onnx.weightlist import weight_names
 
 _KEYS_TRANSPOSED = [0, 2, 3, 1]
 _VALUES = {"seen": 0.0, "hidden": -np.inf}
@@ -28,10 +30,12 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     * Keys that go from ``[batch, position, head, element]`` to the right of a product at once do so in two steps, so
       that they are at hand as ``[batch, head, position, element]``.
     * Factors of queries and keys follow the nodes that move their elements.
+    * Normalisations are those that kernels know (:func:`normalised`).
     * Softmax and its like are over the last axis, where they are over several (see :func:`_flat`).
     """
     graph, bench = model.graph, Workbench(model)
     _pass_by(graph, types)
+    constants = constant_names(graph, weight_names(model))
     nodes: list[NodeProto] = []
     masks: dict[str, str] = {}
     for node in graph.node:
@@ -43,7 +47,7 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
         elif node.op_type in _NORMALISED and not node.domain and bench.opset < _ONE_AXIS_SINCE:
             nodes += _flat(node, bench, types)
         else:
-            nodes.append(node)
+            nodes += normalised(node, bench, types, constants)
     del graph.node[:]
     graph.node.extend(nodes)
     sink_factors(graph, bench, types)

@@ -206,10 +206,12 @@ def test_powers(exponent: float) -> None:
     check("Pow", np.abs(numbers(2, 30)), np.array(exponent, np.float32))
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5)])
-def test_batches_are_normalised(shape: tuple[int, ...]) -> None:
-    scale, offset, mean = numbers(3, 3)
-    check("BatchNormalization", numbers(*shape), scale, offset, mean, np.abs(mean), epsilon=0.01)
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_batches_are_normalised(shape: tuple[int, ...], dtype: str) -> None:
+    scale, offset, mean = numbers(3, 3, dtype=dtype)
+    x = numbers(*shape, dtype=dtype)
+    check("BatchNormalization", x, scale, offset, mean, np.abs(mean), epsilon=0.01)
 
 
 def test_bounds_of_whole_numbers() -> None:

@@ -86,14 +86,16 @@ def test_batch_normalisation_after_a_convolution_costs_nothing(
         assert imported.graph.workloads()[0][0]["epilogue"].text == "relu(y+b0)"
 
 
-def test_batch_normalisation_stays_where_others_read_the_convolution() -> None:
+def test_batch_normalisation_is_a_convolution_of_its_own_where_others_read_the_one_before() -> None:
     weights = {"w": weight(4, 4, 1), **statistics(4)}
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
         batch_norm("c", "n"),
         helper.make_node("Add", ["n", "c"], ["y"]),
     ]
-    assert "bn" in kinds(check(model(nodes, (1, 4, 7), weights, outputs=3), (1, 4, 7)))
+    first, second = (w for w, _ in check(model(nodes, (1, 4, 7), weights, outputs=3), (1, 4, 7)).graph.workloads())
+    assert first["epilogue"] is None
+    assert (second["group"], str(second["epilogue"])) == (4, "y+b0+x0")
 
 
 def test_a_model_without_weights_has_the_same_workloads() -> None:

@@ -221,7 +221,12 @@ def test_a_fused_chain_covers_its_nodes_in_order() -> None:
         ("g (float[2,4] x, float z) => (float[2,4] y) { [n] y = Pow(x, z) }", "broadcast"),
         ("g (float[2,4] x) => (float[2,4] y) <float z = {2.5}> { [n] y = Pow(x, z) }", "Pow"),
         ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = RMSNormalization(x, s) }", "not a constant"),
-        ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = LayerNormalization(x, s) }", "without a bias"),
+        ("g (float[2,4] x, float[4] s) => (float[2,4] y) { [n] y = LayerNormalization(x, s) }", "not a constant"),
+        (
+            "g (float[2,4] x) => (float[2,4] y, float[2,1] m) <float[4] s = {1, 2, 3, 4}> "
+            "{ [n] y, m = LayerNormalization(x, s) }",
+            "whose mean",
+        ),
         (
             "g (float[2,4] x, float[4] s, float[4] b) => (float[2,4] y) { [n] y = LayerNormalization(x, s, b) }",
             "not a constant",

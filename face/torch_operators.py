@@ -1,11 +1,12 @@
-"""PyTorch's scaled_dot_product_attention as ONNX's Attention, for ``torch.onnx``: in every shape that PyTorch takes.
+"""Translations to ONNX that ``torch.onnx`` lacks, or makes more complicated than needed.
 
-PyTorch's own translation takes four axes and equal numbers of heads alone.
+PyTorch's own of scaled_dot_product_attention takes four axes and equal numbers of heads alone; that of a rms_norm
+without weights makes some of the size of its operand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _AXES = 4
@@ -14,7 +15,8 @@ _AXES = 4
 
 def translations(torch: Any) -> dict[Any, Callable[..., Any]]:
     """What ``torch.onnx.export`` takes as ``custom_translation_table``."""
-    return {torch.ops.aten.scaled_dot_product_attention.default: _attention}
+    aten = torch.ops.aten
+    return {aten.scaled_dot_product_attention.default: _attention, aten.rms_norm.default: _rms_norm}
 
 
 def _attention(
@@ -50,6 +52,18 @@ def _attention(
         query, key, value = _of_one_batch(op, query, key, value)
     y = op.Attention(query, key, value, attn_mask, scale=scale, is_causal=is_causal)[0]
     return op.Squeeze(y, front) if rank < _AXES else y
+
+
+def _rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """``x / √(mean(x²) + eps) · weight`` over the last axes. By default, eps is the spacing of float32 at 1."""
+    import onnx
+    from onnxscript.onnx_opset import opset23 as op
+
+    axis = -len(normalized_shape)
+    if weight is None:
+        one = onnx.helper.make_tensor("", onnx.TensorProto.FLOAT, [1], [1.0])
+        weight = op.CastLike(op.ConstantOfShape(op.Shape(input, start=axis), value=one), input)
+    return op.RMSNormalization(input, weight, axis=axis, epsilon=2.0**-23 if eps is None else eps)
 
 
 def _joined(op: Any, operand: Any) -> Any:

@@ -18,12 +18,10 @@ from fettle.graph.onnx.patterns.match import match
 from fettle.graph.onnx.patterns.norms import find_norms
 from fettle.graph.onnx.patterns.sdpa import find_attention
 from fettle.graph.onnx.protos import constant_names
+from fettle.graph.onnx.rewriting.masks import HIDDEN
 from fettle.graph.onnx.shapes import TensorType, is_whole_row
 from fettle.graph.onnx.weightlist import weight_names
 from fettle.graph.tensors import TensorSpec
-
-_HIDDEN = -1e30
-"""Below, a number added to a logit hides its key: exp of it is 0 in float32 beside any other key's."""
 
 _FORMATS: dict[int, str] = {
     TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16", TensorProto.INT8: "i8",
@@ -75,9 +73,9 @@ def _causal_masks(graph: GraphProto) -> frozenset[str]:
         plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
         if plain and 1 < rows <= columns and all(size in (0, 1) for size in lead):
             array = numpy_helper.to_array(tensor).reshape(rows, columns)
-            if array[0, 0] == 0.0 and array[0, -1] < _HIDDEN:  # others, weights too, are not looked at
+            if array[0, 0] == 0.0 and array[0, -1] < HIDDEN:  # others, weights too, are not looked at
                 seen = np.tri(rows, columns, columns - rows, dtype=np.bool_)
-                if np.array_equal(array == 0.0, seen) and (array[~seen] < _HIDDEN).all():
+                if np.array_equal(array == 0.0, seen) and (array[~seen] < HIDDEN).all():
                     names.add(tensor.name)
     return frozenset(names)
 

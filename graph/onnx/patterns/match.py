@@ -130,16 +130,18 @@ def attention(names: Sequence[str], scale: float, causal: bool, facts: Facts) ->
     """Attention as a workload.
 
     Args:
-        names: queries, keys and values ``[batch, heads, sequence, dim]``; and what is added to the logits, or nothing.
+        names: queries, keys and values ``[batch, heads, sequence, dim]``, or without the batch; and what is added to
+            the logits, or nothing.
         scale: factor of the logits.
         causal: as ONNX has it, aligned with the first key.
 
     Raises:
         NoWorkload: it is none.
     """
-    (batch, heads, q, dim), (_, kv_heads, kv, _), v = (facts.shape(name) for name in names[:3])
-    if facts.shape(names[1]) != v:
-        raise NoWorkload(f"Attention with keys {list(facts.shape(names[1]))} and values {list(v)}")
+    (batch, heads, q, dim), keys, values = (four_axes(name, facts) for name in names[:3])
+    _, kv_heads, kv, _ = keys
+    if keys != values:
+        raise NoWorkload(f"Attention with keys {list(keys)} and values {list(values)}")
     if causal and q != kv:  # a workload aligns the last query with the last key
         raise NoWorkload(f"causal Attention of {q} queries over {kv} keys, aligned with the first key")
     mask = names[3]
@@ -153,6 +155,12 @@ def attention(names: Sequence[str], scale: float, causal: bool, facts: Facts) ->
         fields["mask"] = "x".join(map(str, (*[1] * (4 - len(shape)), *shape)))
     workload = Workload.of("attention", **fields, act="f32", causal="true" if causal else "false")
     return Match(workload, tuple((name,) for name in (*names[:3], mask) if name))
+
+
+def four_axes(name: str, facts: Facts) -> tuple[int, ...]:
+    """Shape of an operand of attention ``[batch, heads, sequence, dim]``, or without the batch, which is one then."""
+    shape = facts.shape(name)
+    return (*[1] * (4 - len(shape)), *shape)
 
 
 def _layer_normalization(node: NodeProto, facts: Facts) -> Match:

@@ -18,7 +18,7 @@ from fettle.graph.errors import InvalidWorkload
 from fettle.graph.onnx.patterns.chains import VIEWS
 from fettle.graph.onnx.patterns.facts import Facts, NoWorkload
 from fettle.graph.onnx.patterns.fuse import Piece
-from fettle.graph.onnx.patterns.match import attention, match
+from fettle.graph.onnx.patterns.match import attention, four_axes, match
 from fettle.graph.onnx.patterns.wiring import Wiring
 from fettle.graph.onnx.protos import integer
 
@@ -88,8 +88,8 @@ class _Finder:
 
     def _around(self, softmax: NodeProto) -> Piece | None:
         facts = self._facts
-        shape = facts.shape(softmax.input[0])
-        if len(shape) != 4 or integer(softmax, "axis", -1) not in (-1, 3):
+        rank = len(facts.shape(softmax.input[0]))
+        if rank not in (3, 4) or integer(softmax, "axis", -1) not in (-1, rank - 1):
             return None
         after = self._product_of(softmax.output[0])
         before = self._logits(softmax.input[0], softmax)
@@ -98,10 +98,11 @@ class _Finder:
         product, nodes, mask, scale = before
         q = self._scaled(product.input[0], product)
         k = self._scaled(product.input[1], product)
-        v = self._grouped(after[-1].input[1], facts.shape(after[-1].input[1]), [after[-1]], lambda e: e)
-        (batch, heads, _, dim), kv = facts.shape(product.input[0]), shape[3]
+        (batch, heads, _, dim), (*_, kv) = four_axes(q.source, facts), facts.shape(softmax.input[0])
+        size = facts.shape(after[-1].input[1])[-1]
+        v = self._grouped(after[-1].input[1], (batch, heads, kv, size), [after[-1]], lambda e: e)
         keys = self._grouped(k.source, (batch, heads, kv, dim), [*k.nodes, product], lambda e: e.swapaxes(2, 3))
-        if self._facts.shape(keys.source) != self._facts.shape(v.source):
+        if four_axes(keys.source, facts) != four_axes(v.source, facts):
             return None
         scale *= q.factor * k.factor
         found = attention((q.source, keys.source, v.source, mask), scale, False, facts)
@@ -188,11 +189,20 @@ class _Finder:
         if math.prod(shape) > _MOST_TRACED:
             raise NoWorkload(f"{name!r} is too large to be followed")
         for way in self._ways(name, readers):
-            source = self._facts.shape(way.source)
-            if len(source) != 4 or (source[0], *source[2:]) != (shape[0], *shape[2:]) or shape[1] % source[1]:
+            actual = self._facts.shape(way.source)
+            if len(actual) not in (3, 4):
+                continue
+            source = four_axes(way.source, self._facts)
+            if (source[0], *source[2:]) != (shape[0], *shape[2:]) or shape[1] % source[1]:
                 continue
             start = np.arange(np.prod(source), dtype=np.int32).reshape(source)
-            if np.array_equal(self._moved(start, way.nodes), arrange(np.repeat(start, shape[1] // source[1], axis=1))):
+            expected = arrange(np.repeat(start, shape[1] // source[1], axis=1))
+            moved = self._moved(start.reshape(actual), way.nodes)
+            moved = moved.reshape((1,) * (4 - moved.ndim) + moved.shape)
+            # the product itself may repeat one head of keys or values for all
+            if (moved.shape[0], *moved.shape[2:]) == (expected.shape[0], *expected.shape[2:]) and (
+                (moved.shape[1] in (1, shape[1])) and (moved == expected).all()
+            ):
                 best = way
         if best is None:
             raise NoWorkload(f"{name!r} is not made of keys or values by moving them")

@@ -9,6 +9,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from fettle.graph.onnx.patterns.factors import sink_factors
 from fettle.graph.onnx.protos import constant_names, integer, reads, subgraphs
+from fettle.graph.onnx.rewriting.einsum import as_product
+from fettle.graph.onnx.rewriting.masks import add_causal_mask, add_masks
 from fettle.graph.onnx.rewriting.normalisations import normalised
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
@@ -26,7 +28,9 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     """Rewrite a model in place, by standard operators only, and add the types of new tensors.
 
     * Identity, and Cast to the type a tensor has, are passed by.
-    * Truth-valued masks of Attention are added instead: 0 where a key is seen, -inf where not.
+    * Truth-valued masks of Attention are added instead: 0 where a key is seen, -inf where not; and so are those that
+      choose logits of a Softmax. Causal masks that begin at the first key, where not all are queries, are written down.
+    * Einsum of two tensors is MatMul between Transpose and Reshape.
     * Keys that go from ``[batch, position, head, element]`` to the right of a product at once do so in two steps, so
       that they are at hand as ``[batch, head, position, element]``.
     * Factors of queries and keys follow the nodes that move their elements.
@@ -35,12 +39,15 @@ def tidy(model: ModelProto, types: dict[str, TensorType]) -> None:
     """
     graph, bench = model.graph, Workbench(model)
     _pass_by(graph, types)
+    add_masks(graph, bench, types)
+    products = [made for node in graph.node for made in as_product(node, bench, types)]
     constants = constant_names(graph, weight_names(model))
     nodes: list[NodeProto] = []
     masks: dict[str, str] = {}
-    for node in graph.node:
+    for node in products:
         _flat_in_bodies(node, bench)
-        if node.op_type == "Attention" and not node.domain and len(node.input) > 3 and node.input[3]:
+        if node.op_type == "Attention" and not node.domain:
+            add_causal_mask(node, bench, types)
             nodes += [*_additive(node, bench, types, masks), node]
         elif node.op_type == "Transpose" and not node.domain:
             nodes += [*_in_two_steps(node, bench, types), node]
@@ -76,7 +83,8 @@ def _additive(
     node: NodeProto, bench: Workbench, types: dict[str, TensorType], masks: dict[str, str]
 ) -> list[NodeProto]:
     """The node that makes an additive mask of a truth-valued one, unless another Attention has it already."""
-    mask, kind = node.input[3], types.get(node.input[3])
+    mask = node.input[3] if len(node.input) > 3 else ""
+    kind = types.get(mask)
     if kind is None or kind.element != TensorProto.BOOL or types[node.input[0]].element != TensorProto.FLOAT:
         return []
     made = []

@@ -55,7 +55,7 @@ def test_plain_causal_and_masked_nodes_are_attention(attributes: str, mask: str 
     [
         (model(inputs="q, k, v, mask", mask="5,1"), "not broadcast"),
         (model("<softcap=2.0>"), "softcap"),
-        (model("<is_causal=1>", q=3), "first key"),
+        (model("<is_causal=1>", q=3, inputs="q, k, v, mask", mask="3,5"), "first key"),
     ],
 )
 def test_other_nodes_are_left_over_with_a_reason(proto: onnx.ModelProto, reason: str) -> None:

@@ -23,7 +23,8 @@ _UFUNCS: Mapping[str, np.ufunc] = {
 
 _FLOAT_UFUNCS: Mapping[str, np.ufunc] = {
     "Div": np.divide, "Sqrt": np.sqrt, "Exp": np.exp, "Log": np.log, "Cos": np.cos, "Sin": np.sin, "Tanh": np.tanh,
-    "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint,
+    "Floor": np.floor, "Ceil": np.ceil, "Round": np.rint, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos,
+    "Atan": np.arctan, "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
 }  # fmt: skip
 """The same where all operands are floats of one type: ONNX rounds quotients of integers towards zero."""
 
@@ -141,6 +142,60 @@ def _reduce(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants,
     return _reduced(_REDUCTIONS[node.op_type], x, axes.tolist(), out)
 
 
+def _norm(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """ReduceL1, ReduceL2 and their like: a function of each element, the sum, a function of the sum."""
+    x = inputs[0]
+    if not _is_float(x, out):
+        return None
+    each, after = _NORMS[node.op_type]
+    summed = NodeProto()
+    summed.CopyFrom(node)
+    summed.op_type = "ReduceSum"
+    elements = np.empty_like(x)
+    before = partial(np.multiply, x, x, out=elements) if each is None else partial(each, x, out=elements)
+    total = _reduce(summed, [elements], constants, out)
+    if total is None or (attributes(node).get("noop_with_empty_axes", 0) and not known(node, constants, 1, "axes")):
+        return None
+    return in_turn([before, total] if after is None else [before, total, partial(after, out, out=out)])
+
+
+_NORMS: Mapping[str, tuple[np.ufunc | None, np.ufunc | None]] = {
+    "ReduceL1": (np.abs, None), "ReduceL2": (None, np.sqrt), "ReduceSumSquare": (None, None),
+}  # fmt: skip
+"""What is added, where it is not the square, and what is done to the sum."""
+
+
+def _along_axis(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """Softmax and LogSoftmax over any one axis."""
+    x, axis = inputs[0], attributes(node).get("axis", -1)
+    if not _is_float(x, out):
+        return None
+    exponentials = np.empty_like(x)
+
+    def call() -> None:
+        np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
+        np.exp(out, out=exponentials)
+        total = exponentials.sum(axis=axis, keepdims=True)
+        if node.op_type == "Softmax":
+            np.divide(exponentials, total, out=out)
+        else:
+            np.subtract(out, np.log(total), out=out)
+
+    return call if x.size else None
+
+
+def _softplus(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """log(1 + exp(x))."""
+    return partial(np.logaddexp, inputs[0], out.dtype.type(0), out=out) if _is_float(inputs[0], out) else None
+
+
+def _modulo(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
+    """With the sign of the divisor, or, as C's fmod has it, of the dividend."""
+    if not _is_plain(*inputs, out):
+        return None
+    return partial(np.fmod if attributes(node).get("fmod", 0) else np.mod, *inputs, out=out)
+
+
 def _global_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     x, axes = inputs[0], range(2, inputs[0].ndim)
     if node.op_type == "GlobalAveragePool" and (call := _mean_of_rows(x, axes, out)) is not None:
@@ -181,6 +236,10 @@ ARITHMETIC: Mapping[str, Maker] = {
     **dict.fromkeys(_FLOAT_UFUNCS, _float_ufunc),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global_pool),
+    **dict.fromkeys(_NORMS, _norm),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _along_axis),
+    "Softplus": _softplus,
+    "Mod": _modulo,
     "Pow": _power,
     "Reciprocal": _reciprocal,
     "Erf": _erf,

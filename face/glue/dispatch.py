@@ -12,9 +12,10 @@ from onnx import NodeProto
 
 from fettle.glue.arithmetic import ARITHMETIC
 from fettle.glue.calls import Call, Constants, Maker, NotConstant
-from fettle.glue.lookups import LOOKUPS
+from fettle.glue.lookups import LOOKUPS, top
 from fettle.glue.moves import MOVES, split
-from fettle.glue.pools import POOLS
+from fettle.glue.pools import POOLS, max_pool_with_indices
+from fettle.glue.products import PRODUCTS
 from fettle.glue.quantised import QUANTISED, quantise_dynamically
 from fettle.glue.resizing import RESIZES
 from fettle.glue.rotary import ROTATIONS
@@ -41,6 +42,10 @@ def prepare(
     try:
         if node.op_type == "Split":
             return split(node, inputs, outs)
+        if node.op_type == "TopK":
+            return top(node, inputs, outs)
+        if node.op_type == "MaxPool" and len(outs) == 2:
+            return max_pool_with_indices(node, inputs, outs)
         if node.op_type == "DynamicQuantizeLinear":
             return quantise_dynamically(inputs, outs)
         return None if make is None else make(node, inputs, constants, outs[0])
@@ -52,4 +57,13 @@ def prepare(
         ) from error
 
 
-_MAKERS: Mapping[str, Maker] = {**ARITHMETIC, **LOOKUPS, **MOVES, **POOLS, **QUANTISED, **RESIZES, **ROTATIONS}
+_MAKERS: Mapping[str, Maker] = {
+    **ARITHMETIC,
+    **LOOKUPS,
+    **MOVES,
+    **POOLS,
+    **PRODUCTS,
+    **QUANTISED,
+    **RESIZES,
+    **ROTATIONS,
+}

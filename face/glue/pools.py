@@ -24,6 +24,40 @@ def _max_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constant
     return in_turn(list(_by_axis(np.maximum, least, window, x, out)))
 
 
+def max_pool_with_indices(
+    node: NodeProto, inputs: Sequence[np.ndarray | None], outs: Sequence[np.ndarray]
+) -> Call | None:
+    """Also where each largest element lies in the flattened input: the first of equal ones, as PyTorch has it."""
+    x = inputs[0]
+    if x is None or x.dtype.kind not in "iuf" or attributes(node).get("storage_order", 0):
+        return None
+    window, axes = _window(node, x), x.ndim - 2
+    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    extents = outs[0].shape[2:]
+    reach = [(e - 1) * s + (k - 1) * d + 1 for e, s, k, d in zip(
+        extents, window.strides, window.size, window.dilations, strict=True
+    )]  # fmt: skip
+    pads = [(b, max(r - b - size, 0)) for b, r, size in zip(window.begins, reach, x.shape[2:], strict=True)]
+    places = np.pad(np.arange(x.size).reshape(x.shape), [(0, 0), (0, 0), *pads])
+    full = [(k - 1) * d + 1 for k, d in zip(window.size, window.dilations, strict=True)]
+    steps = [slice(0, (e - 1) * s + 1, s) for e, s in zip(extents, window.strides, strict=True)]
+    taps = [slice(None, None, d) for d in window.dilations]
+
+    def windows(padded: np.ndarray) -> np.ndarray:
+        found = np.lib.stride_tricks.sliding_window_view(padded, full, tuple(range(2, x.ndim)))
+        return found[(slice(None), slice(None), *steps, *taps)].reshape(*outs[0].shape, -1)
+
+    where = windows(places)
+
+    def call() -> None:
+        seen = windows(np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least))
+        best = seen.argmax(axis=-1)[..., None]
+        for out, source in zip(outs, (seen, where), strict=True):
+            np.copyto(out, np.take_along_axis(source, best, -1)[..., 0])
+
+    return call if axes else None
+
+
 def _average_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     """The sum over the number of elements: those of the image, or those of the padded one."""
     x, window = inputs[0], _window(node, inputs[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,25 +27,27 @@ def check(
     opset: int = 21,
     outputs: int = 1,
     slow: int = 0,
+    kinds: Sequence[str] = (),
     **attributes: Any,
 ) -> None:
-    """One node beside onnxruntime; x is an input, other operands are constants."""
+    """One node beside onnxruntime; x is an input, other operands are constants; results have its type, or ``kinds``."""
     names = ["x", *("" if c is None else f"c{i}" for i, c in enumerate(constants))]
     results = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(operator, names, results, **attributes)
     element = helper.np_dtype_to_tensor_dtype(x.dtype)
+    elements = [helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in kinds] or [element] * outputs
     graph = helper.make_graph(
         [node],
         "g",
         [helper.make_tensor_value_info("x", element, x.shape)],
-        [helper.make_tensor_value_info(name, element, None) for name in results],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in zip(results, elements, strict=True)],
         [numpy_helper.from_array(c, f"c{i}") for i, c in enumerate(constants) if c is not None],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"x": x})
-    for declared, right in zip(model.graph.output, expected, strict=True):
-        declared.CopyFrom(helper.make_tensor_value_info(declared.name, element, right.shape))
+    for declared, kind, right in zip(model.graph.output, elements, expected, strict=True):
+        declared.CopyFrom(helper.make_tensor_value_info(declared.name, kind, right.shape))
     runtime = GraphRuntime(import_model(model.SerializeToString()), lambda workload: None)
     assert len(runtime.slow) == slow
     found = runtime({"x": x})
@@ -212,6 +215,87 @@ def test_batches_are_normalised(shape: tuple[int, ...], dtype: str) -> None:
     scale, offset, mean = numbers(3, 3, dtype=dtype)
     x = numbers(*shape, dtype=dtype)
     check("BatchNormalization", x, scale, offset, mean, np.abs(mean), epsilon=0.01)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_distributions_over_any_axis(axis: int) -> None:
+    x = numbers(3, 4, 5)
+    check("Softmax", x, axis=axis)
+    check("LogSoftmax", x, axis=axis)
+
+
+@pytest.mark.parametrize("operator", ["ReduceL1", "ReduceL2", "ReduceSumSquare"])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_norms(operator: str, keepdims: int) -> None:
+    check(operator, numbers(3, 4, 5), np.array([-1]), keepdims=keepdims)
+    check(operator, numbers(3, 4, 5), np.array([0, 2]), keepdims=keepdims)
+    check(operator, numbers(3, 4), keepdims=keepdims)
+
+
+@pytest.mark.parametrize("operator", ["Softplus", "Atan", "Sinh"])
+def test_functions_that_expressions_lack(operator: str) -> None:
+    check(operator, numbers(40))
+
+
+def test_softplus_of_large_numbers() -> None:
+    check("Softplus", np.array([-200.0, 200.0], np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["i4", "i8"])
+def test_remainders_have_the_sign_of_the_divisor_or_of_the_dividend(dtype: str) -> None:
+    x, by = np.arange(-9, 9).astype(dtype), np.array([4, -4] * 9, dtype)
+    check("Mod", x, by)
+    check("Mod", x, by, fmod=1)
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+def test_elements_are_scattered(reduction: str) -> None:
+    places = np.array([[4, 1, -2], [0, 3, 2]])
+    check("ScatterElements", numbers(3, 5), places, numbers(2, 3), axis=1, reduction=reduction)
+    check("ScatterND", numbers(4, 5), np.array([[2], [0]]), numbers(2, 5), reduction=reduction)
+    check("ScatterND", numbers(4, 5), np.array([[2, 1], [0, -1]]), numbers(2), reduction=reduction)
+
+
+def test_updates_of_one_place_are_all_added() -> None:
+    check("ScatterND", numbers(4), np.array([[1], [1], [3]]), numbers(3), reduction="add")
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
+def test_places_of_extremes(operator: str, keepdims: int) -> None:
+    check(operator, numbers(4, 6), axis=1, keepdims=keepdims, kinds=["i8"])
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("dtype", ["f4", "i8"])
+def test_the_first_of_a_sorted_axis(largest: int, dtype: str) -> None:
+    x = numbers(3, 7, dtype=dtype)
+    check("TopK", x, np.array([4]), axis=1, largest=largest, outputs=2, kinds=[dtype, "i8"])
+    check("TopK", x, np.array([2]), axis=0, largest=largest, outputs=2, kinds=[dtype, "i8"])
+
+
+def test_the_least_integer_is_the_last() -> None:
+    x = np.array([3, np.iinfo(np.int64).min, -5])
+    check("TopK", x, np.array([3]), outputs=2, kinds=["i8", "i8"])
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [1, 1]},
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1], "strides": [2, 1]},
+        {"kernel_shape": [2, 3], "dilations": [2, 1], "ceil_mode": 1, "strides": [1, 2]},
+    ],
+)
+def test_largest_elements_of_windows_and_where_they_are(attributes: dict[str, Any]) -> None:
+    check("MaxPool", numbers(2, 3, 7, 8), outputs=2, kinds=["f4", "i8"], **attributes)
+
+
+def test_products_of_broadcast_batches_and_long_floats() -> None:
+    check("MatMul", numbers(2, 3, 4, 5), numbers(3, 5, 6))
+    check("MatMul", numbers(4, 5, dtype="f8"), numbers(5, 6, dtype="f8"))
+    check("Einsum", numbers(4, 5), numbers(5, 6), numbers(6, 4), equation="ij,jk,ki->ik")
 
 
 def test_bounds_of_whole_numbers() -> None:

@@ -10,6 +10,7 @@ from tvm.tirx.script.builder import ir as T
 from fettle.backends.cpu.attention.cache import Cache
 from fettle.backends.cpu.attention.plan import Plan
 from fettle.backends.cpu.attention.words import Words
+from fettle.backends.cpu.gemv.words import transposed
 
 
 class Packing:
@@ -54,7 +55,8 @@ class Packing:
         parts = len(lines[0])
         unit = T.floordiv(start, T.int64(plan.unit))
         for part in range(parts):
-            for i, register in enumerate(words.transposed([line[part] for line in lines])):
+            square = transposed([line[part] for line in lines], lambda register: words.hold(register, words.register))
+            for i, register in enumerate(square):
                 T.buffer_store(self.keys, register, [group, unit + i * parts + part, T.Ramp(0, 1, n)])
 
     def _pack_values(self, units: Any, row: Callable[[int], Any], start: Any) -> None:

@@ -86,22 +86,6 @@ class Words(Vectors):
         order = alternating(0, n, n)
         return T.Shuffle([low, high], order[:n]), T.Shuffle([low, high], order[n:])
 
-    def transposed(self, vectors: Sequence[Any]) -> list[Any]:
-        """A square of ``lanes`` registers with rows and columns exchanged."""
-        n, rows = self.lanes, list(vectors)
-        step = 1
-        while step < n:
-            low = [j if not j & step else n + j - step for j in range(n)]
-            high = [j + step if not j & step else n + j for j in range(n)]
-            for i in range(n):
-                if not i & step:
-                    pair = [rows[i], rows[i + step]]
-                    rows[i], rows[i + step] = (
-                        self.hold(T.Shuffle(pair, order), self.register) for order in (low, high)
-                    )
-            step *= 2
-        return rows
-
     def pair(self, a: Any, b: Any, width: int, dtype: str = "float32") -> Any:
         """One step of the transposing sum: halves of a and b added, a's sums before b's in every 128 bits."""
         n = self.lanes

@@ -10,7 +10,7 @@ import numpy as np
 
 from fettle.backends.api import Candidate, Schedule
 from fettle.backends.cpu.conv import spaces
-from fettle.backends.cpu.conv.geometry import Geometry
+from fettle.backends.cpu.conv.channel_geometry import ChannelGeometry, geometry_of
 from fettle.backends.cpu.family import Family, Lowered, Spaces
 from fettle.backends.cpu.pages import placed
 from fettle.graph.quantized import Operand
@@ -22,7 +22,8 @@ class Conv(Family):
 
     Parameters of a schedule:
 
-    * ``micro_oc`` output channels by ``vectors`` of output elements make a register tile.
+    * ``lanes`` of a vector: neighbouring outputs of a row, ``pixels``, or output ``channels``.
+    * ``micro_oc`` output channels by ``micro_n`` output elements make a register tile.
     * ``tile_h`` output rows, ``tile_oc`` panels of channels make a task; ``tile_c`` input channels at a time.
     * ``inner``: whether a task's innermost loop is over panels of ``weights`` or along the ``inputs``.
     * ``input``: copied to padded ``planes``, or read ``in_place`` by filters of one tap.
@@ -37,7 +38,7 @@ class Conv(Family):
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.conv.kernel import emit
 
-        geometry = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
+        geometry = geometry_of(candidate.workload, candidate.schedule, candidate.device)
         layout = self.weight_layout(candidate.workload, candidate.schedule)
         return Lowered(emit(geometry, candidate.device), (), layout)
 
@@ -59,7 +60,8 @@ class Conv(Family):
         return placed([np.ascontiguousarray(x) for x in (packed, *rows)], str(schedule.get("pages", "system")))
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
-        g = Geometry.of(candidate.workload, candidate.schedule, candidate.device)
+        g = geometry_of(candidate.workload, candidate.schedule, candidate.device)
+        spread, vectors = (g.micro_n if isinstance(g, ChannelGeometry) else g.micro_oc), g.vectors
         words = {
             "input": g.input_size,
             "sums": g.output_size,
@@ -68,8 +70,8 @@ class Conv(Family):
         }
         return {
             **{f"log_{name}_bytes": math.log2(4 * count) for name, count in words.items()},
-            "accumulators": float(g.micro_oc * g.vectors),
-            "fma_per_load": g.micro_oc * g.vectors / (g.micro_oc + g.vectors),
+            "accumulators": float(spread * vectors),
+            "fma_per_load": spread * vectors / (spread + vectors),
             "efficiency": g.efficiency,
             "halo": g.plane_rows / g.tile_h,
             "c_blocks": float(g.c_blocks),
@@ -78,4 +80,6 @@ class Conv(Family):
             "weights_inside": float(g.weights_inside),
             "huge_pages": float(candidate.schedule.get("pages") == "huge"),
             "in_place": float(g.in_place),
+            "channel_lanes": float(isinstance(g, ChannelGeometry)),
+            "log_finishing_per_product": math.log2(g.finishing / (g.c * g.taps)),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Self
 
 import attrs
 
@@ -24,8 +25,8 @@ class Geometry:
 
     A task copies the input rows that ``tile_h`` output rows need into planes of ``plane_rows × plane_columns``,
     padding included, one plane for each channel and each remainder (row, column) modulo the stride. In such a
-    plane the input of output element (i, j) for tap (r, s) lies ``shift(r, s)`` after element i·plane_columns + j:
-    all output rows of a band are one run of vectors, with a few unused elements between rows.
+    plane the input of output element (i, j) for tap (r, s) lies ``row_shift(r) + column_shift(s)`` after element
+    i·plane_columns + j: all output rows of a band are one run of vectors, with a few unused elements between rows.
     """
 
     n: int
@@ -44,7 +45,7 @@ class Geometry:
     columns: int
     lanes: int
     micro_oc: int
-    vectors: int
+    micro_n: int
     tile_h: int
     tile_oc: int
     tile_c: int
@@ -54,17 +55,27 @@ class Geometry:
     epilogue: Epilogue | None
 
     @classmethod
-    def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Geometry:
+    def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Self:
         """Read workload and schedule; tiles are cut to the problem's size."""
         c = workload["c"] // workload["group"]
-        tile_c, in_place = min(schedule["tile_c"], c), schedule["input"] == "in_place"
-        return cls.over(workload, schedule, device, c=c, kh=workload["kh"], tile_c=tile_c, in_place=in_place)
+        return cls.over(
+            workload,
+            schedule,
+            device,
+            c=c,
+            kh=workload["kh"],
+            micro_n=schedule["micro_n"],
+            tile_c=min(schedule["tile_c"], c),
+            in_place=schedule["input"] == "in_place",
+        )
 
     @classmethod
-    def over(
-        cls, workload: Workload, schedule: Schedule, device: Device, *, c: int, kh: int, tile_c: int, in_place: bool
-    ) -> Geometry:
-        """As :meth:`of`, over ``c`` channels and ``kh`` rows of the filter, which may be words of several."""
+    def over(cls, workload: Workload, schedule: Schedule, device: Device, *, c: int, kh: int, **given: Any) -> Self:
+        """As :meth:`of`, over ``c`` channels and ``kh`` rows of the filter, which may be words of several.
+
+        Args:
+            given: ``micro_n``, ``tile_c`` and ``in_place``.
+        """
         v = workload.values
         rows, columns = workload.result.shape[2:]
         oc = v["oc"] // v["group"]
@@ -80,13 +91,11 @@ class Geometry:
             columns=columns,
             lanes=cpu.vector_bits(device) // 32,
             micro_oc=schedule["micro_oc"],
-            vectors=schedule["vectors"],
             tile_h=min(schedule["tile_h"], rows),
             tile_oc=min(schedule["tile_oc"], math.ceil(oc / schedule["micro_oc"])),
-            tile_c=tile_c,
             threads=schedule["threads"],
             weights_inside=schedule["inner"] == "weights",
-            in_place=in_place,
+            **given,
         )
 
     @property
@@ -141,15 +150,29 @@ class Geometry:
         """All planes of one channel."""
         return self.row_phases * self.column_phases * self.plane
 
+    def row_shift(self, r: Any) -> Any:
+        """The part of ``shift`` that is a tap's row's; rows and columns may be numbers or expressions."""
+        phase, row = r * self.dilation[0] % self.stride[0], r * self.dilation[0] // self.stride[0]
+        return phase * self.column_phases * self.plane + row * self.plane_columns
+
+    def column_shift(self, s: Any) -> Any:
+        """The part of ``shift`` that is a tap's column's."""
+        return s * self.dilation[1] % self.stride[1] * self.plane + s * self.dilation[1] // self.stride[1]
+
     @property
     def run(self) -> int:
         """From the first output element of a band to its last, unused ones between included."""
         return (self.tile_h - 1) * self.plane_columns + self.columns
 
     @property
-    def micro_n(self) -> int:
-        """Output elements of a register tile."""
-        return self.vectors * self.lanes
+    def vectors(self) -> int:
+        """Vectors of output elements in a register tile."""
+        return self.micro_n // self.lanes
+
+    @property
+    def finishing(self) -> int:
+        """Instructions beside the epilogue that bring a vector of sums to y: a store and a load of the task's sums."""
+        return 1 if self.in_place else 3
 
     @property
     def groups(self) -> int:
@@ -194,7 +217,8 @@ class Geometry:
     @property
     def instructions(self) -> int:
         """Multiply-adds of vectors, loads and stores of copies, of the busiest thread."""
-        multiplied = self.busiest * self.micro_oc * self.groups * self.vectors * self.c * self.taps
+        results = self.busiest * self.groups * (self.micro_oc * self.micro_n // self.lanes)
+        multiplied = results * (self.c * self.taps + self.finishing)
         if self.in_place:
             return multiplied
         rows = self.row_phases * self.column_phases * self.plane_rows

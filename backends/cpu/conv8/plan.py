@@ -7,6 +7,7 @@ import math
 import attrs
 
 from fettle.backends.api import Device, Schedule
+from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.conv.geometry import Geometry
 from fettle.backends.cpu.integers.words import OFFSET, WORD, dots_of
 from fettle.graph.workload import Workload
@@ -48,7 +49,16 @@ class Plan:
         words = math.ceil((v["kh"] if by_rows else channels) / WORD)
         kh = 1 if by_rows else v["kh"]
         return cls(
-            grid=Geometry.over(workload, schedule, device, c=words, kh=kh, tile_c=words, in_place=False),
+            grid=Geometry.over(
+                workload,
+                schedule,
+                device,
+                c=words,
+                kh=kh,
+                micro_n=schedule["vectors"] * cpu.vector_bits(device) // 32,
+                tile_c=words,
+                in_place=False,
+            ),
             channels=channels,
             filter_rows=v["kh"],
             by_rows=by_rows,

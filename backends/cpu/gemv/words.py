@@ -93,6 +93,21 @@ def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr
     return value
 
 
+def transposed(vectors: Sequence[Any], hold: Callable[[Any], Any]) -> list[Any]:
+    """As many vectors as each has elements, rows and columns exchanged; ``hold`` computes a vector once."""
+    n, rows = len(vectors), list(vectors)
+    step = 1
+    while step < n:
+        low = [j if not j & step else n + j - step for j in range(n)]
+        high = [j + step if not j & step else n + j for j in range(n)]
+        for i in range(n):
+            if not i & step:
+                pair = [rows[i], rows[i + step]]
+                rows[i], rows[i + step] = (hold(T.Shuffle(pair, order)) for order in (low, high))
+        step *= 2
+    return rows
+
+
 class Registers:
     """``count`` vectors that live in registers: buffers of one vector each, zeroed unless told otherwise.
 

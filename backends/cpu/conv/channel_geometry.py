@@ -84,6 +84,12 @@ class ChannelGeometry(Geometry):
         return self.held * self.micro_oc * self.padded_run
 
     @property
+    def contested(self) -> int:
+        """As with pixels in the lanes; here, threads meet wherever bands of an image go to different ones."""
+        is_cut = self.threads > 1 and self.share % (self.bands * self.oc_tiles) > 0
+        return self.oc if is_cut and self.bands > 1 else 0
+
+    @property
     def finishing(self) -> int:
         """A store and a load, log2(lanes) exchanges with other vectors, and a store to y."""
         return 3 + int(math.log2(self.lanes))

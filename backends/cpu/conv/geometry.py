@@ -15,6 +15,9 @@ from fettle.graph.workload import Workload
 _ROW = 16
 """Instructions beside loads and stores of whole vectors that copying a row takes: its edges, its last elements."""
 
+_CONTESTED = 700
+"""Instructions in the time that two threads take longer to write to one line of y."""
+
 
 @attrs.frozen
 class Geometry:
@@ -215,15 +218,20 @@ class Geometry:
         return self.n * self.rows * self.columns * self.oc / computed
 
     @property
+    def contested(self) -> int:
+        """Lines of y that two threads write at the same time: one of each channel where both have one band."""
+        return self.oc if self.threads > 1 and self.bands > 1 and self.share <= self.oc_tiles else 0
+
+    @property
     def instructions(self) -> int:
-        """Multiply-adds of vectors, loads and stores of copies, of the busiest thread."""
+        """Multiply-adds of vectors, loads and stores of sums and copies, of the busiest thread, and what it waits."""
         results = self.busiest * self.groups * (self.micro_oc * self.micro_n // self.lanes)
-        multiplied = results * (self.c * self.taps + self.finishing)
+        computed = results * (self.c * self.taps + self.finishing) + self.contested * _CONTESTED
         if self.in_place:
-            return multiplied
+            return computed
         rows = self.row_phases * self.column_phases * self.plane_rows
         copied = self.c * rows * (_ROW + 2 * math.ceil(self.plane_columns / self.lanes))
-        return multiplied + self.share * copied
+        return computed + self.share * copied
 
 
 def _phases(stride: int, dilation: int, taps: int) -> int:

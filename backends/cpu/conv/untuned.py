@@ -67,7 +67,7 @@ def _channel_tiles(workload: Workload, device: Device, space: Space) -> list[dic
     most, in_place = 3 * (32 if lanes == 16 else 16) // 4, "in_place" in choices["input"]
     tiles: list[dict[str, Value]] = []
     for vectors in _PANELS:
-        fitting = [n for n in choices["micro_n"] if int(n) * vectors <= most]
+        fitting = [n for n in choices["micro_n"] if int(n) * vectors <= most and int(n) <= rows * columns]
         fitting = [n for n in fitting if int(n) * vectors >= _LEAST_SUMS] or fitting
         if fitting and vectors * lanes in choices["micro_oc"]:
             best = min(fitting, key=lambda n: (_computed(int(n), rows, columns, in_place), -int(n)))
@@ -92,14 +92,18 @@ def _schedules_of(tile: dict[str, Value], space: Space, workload: Workload, thre
     """Of a register tile, for each tile of channels and band: schedules with ever fewer input channels at a time, which
     take equally many instructions.
 
-    Where lanes hold channels, a panel of weights meets the whole band before the next one does, and bands are as tall
-    as may be.
+    Where lanes hold channels, a panel of weights meets the whole band before the next one does, and the tallest bands
+    come first: threads share the channels of an image rather than its rows.
     """
-    choices, micro_oc, has_channels = _choices(space), int(tile["micro_oc"]), tile["lanes"] == "channels"
+    choices, micro_oc = _choices(space), int(tile["micro_oc"])
     oc = workload["oc"] // workload["group"]
-    tiles_oc = [t for t in choices["tile_oc"] if t == 1 or int(t) * micro_oc < oc + micro_oc]
-    heights = reversed(choices["tile_h"]) if has_channels else choices["tile_h"]
-    for tile_oc, tile_h, source in itertools.product(reversed(tiles_oc), heights, reversed(choices["input"])):
+    tiles_oc = [t for t in reversed(choices["tile_oc"]) if t == 1 or int(t) * micro_oc < oc + micro_oc]
+    has_channels = tile["lanes"] == "channels"
+    if has_channels:
+        tasks = [(tile_oc, tile_h) for tile_h in reversed(choices["tile_h"]) for tile_oc in tiles_oc]
+    else:
+        tasks = list(itertools.product(tiles_oc, choices["tile_h"]))
+    for (tile_oc, tile_h), source in itertools.product(tasks, reversed(choices["input"])):
         blocks = choices["tile_c"][-1:] if has_channels or source == "in_place" else reversed(choices["tile_c"])
         yield [
             Schedule.of(

@@ -12,6 +12,9 @@ from fettle.backends.cpu import device as cpu
 from fettle.graph.epilogues import Epilogue
 from fettle.graph.workload import Workload
 
+UNROLLED_TAPS = 9
+"""Filters up to this size are unrolled whole, larger ones a row at a time, wider ones not at all."""
+
 _ROW = 16
 """Instructions beside loads and stores of whole vectors that copying a row takes: its edges, its last elements."""
 
@@ -232,6 +235,11 @@ class Geometry:
         rows = self.row_phases * self.column_phases * self.plane_rows
         copied = self.c * rows * (_ROW + 2 * math.ceil(self.plane_columns / self.lanes))
         return computed + self.share * copied
+
+
+def unrolled_columns(kw: int) -> int:
+    """Taps of a row of the filter that a kernel computes at once."""
+    return kw if kw <= UNROLLED_TAPS else 1
 
 
 def _phases(stride: int, dilation: int, taps: int) -> int:

@@ -8,10 +8,7 @@ from typing import Any
 
 from tvm.tirx.script.builder import ir as T
 
-from fettle.backends.cpu.conv.geometry import Geometry
-
-_UNROLLED_TAPS = 9
-"""Filters up to this size are unrolled whole, larger ones a row at a time, wider ones not at all."""
+from fettle.backends.cpu.conv.geometry import UNROLLED_TAPS, Geometry, unrolled_columns
 
 
 @contextmanager
@@ -45,13 +42,13 @@ def each_row(g: Geometry, taps: Callable[[Any, Sequence[Any]], None]) -> None:
     """Emit ``taps(row, columns)`` for all taps of the filter, as many columns at once as are unrolled."""
 
     def columns_of(row: Any) -> None:
-        if g.kw <= _UNROLLED_TAPS:
+        if unrolled_columns(g.kw) == g.kw:
             taps(row, range(g.kw))
         else:
             with T.serial(0, g.kw) as column:
                 taps(row, [column])
 
-    if g.taps <= _UNROLLED_TAPS:
+    if g.taps <= UNROLLED_TAPS:
         for r in range(g.kh):
             columns_of(r)
     else:

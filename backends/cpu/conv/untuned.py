@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from fettle.backends.api import Device, Schedule, Space, Value
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.conv.channel_geometry import geometry_of
+from fettle.backends.cpu.conv.geometry import unrolled_columns
 from fettle.backends.spaces import is_valid
 from fettle.graph.workload import Workload
 
@@ -25,8 +26,8 @@ _PANELS = (2, 3, 1, 4)
 """Vectors of channels in a register tile whose lanes hold channels, the better ones first."""
 
 _LEAST_SUMS = 8
-"""Vectors of sums in such a tile. There are at most three quarters as many as registers: with more, LLVM keeps some of
-them in memory."""
+"""Vectors of sums in such a tile. There are at most three quarters as many as registers, and room is left for the
+weights of a row of taps: with more, LLVM keeps some of them in memory."""
 
 
 def untuned(workload: Workload, device: Device, space: Space) -> Schedule:
@@ -64,9 +65,11 @@ def _channel_tiles(workload: Workload, device: Device, space: Space) -> list[dic
     if "channels" not in choices["lanes"]:
         return []
     rows, columns = workload.result.shape[2:]
-    most, in_place = 3 * (32 if lanes == 16 else 16) // 4, "in_place" in choices["input"]
+    registers, in_place = 32 if lanes == 16 else 16, "in_place" in choices["input"]
+    taps = unrolled_columns(workload["kw"])
     tiles: list[dict[str, Value]] = []
     for vectors in _PANELS:
+        most = min(3 * registers // 4, registers - 1 - taps * vectors)
         fitting = [n for n in choices["micro_n"] if int(n) * vectors <= most and int(n) <= rows * columns]
         fitting = [n for n in fitting if int(n) * vectors >= _LEAST_SUMS] or fitting
         if fitting and vectors * lanes in choices["micro_oc"]:

@@ -25,9 +25,11 @@ registers, for 16, and for small problems."""
 _PANELS = (2, 3, 1, 4)
 """Vectors of channels in a register tile whose lanes hold channels, the better ones first."""
 
-_LEAST_SUMS = 8
-"""Vectors of sums in such a tile. There are at most three quarters as many as registers, and room is left for the
-weights of a row of taps: with more, LLVM keeps some of them in memory."""
+_LEAST_SUMS = 10
+"""Vectors of sums in such a tile, where there are so many: the eight that hide the latency of adding, and two more.
+
+There are at most three quarters as many as registers, and room is left for the weights of a row of taps: with more,
+LLVM keeps some of them in memory."""
 
 
 def untuned(workload: Workload, device: Device, space: Space) -> Schedule:
@@ -71,7 +73,8 @@ def _channel_tiles(workload: Workload, device: Device, space: Space) -> list[dic
     for vectors in _PANELS:
         most = min(3 * registers // 4, registers - 1 - taps * vectors)
         fitting = [n for n in choices["micro_n"] if int(n) * vectors <= most and int(n) <= rows * columns]
-        fitting = [n for n in fitting if int(n) * vectors >= _LEAST_SUMS] or fitting
+        least = min(_LEAST_SUMS, rows * columns * vectors)
+        fitting = [n for n in fitting if int(n) * vectors >= least]
         if fitting and vectors * lanes in choices["micro_oc"]:
             best = min(fitting, key=lambda n: (_computed(int(n), rows, columns, in_place), -int(n)))
             tiles.append({"lanes": "channels", "micro_oc": vectors * lanes, "micro_n": best})

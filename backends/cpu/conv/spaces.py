@@ -52,13 +52,13 @@ def space(workload: Workload, device: Device) -> Space:
     depths = tuple(n * lanes for n in (1, 2, 3, 4) if n == 1 or (n - 1) * lanes < oc)
     outputs = tuple(n for n in _SPREAD_OUTPUTS if n <= rows * columns)
     has_channels = 2 * oc > lanes
-    micro_oc = sorted({*heights, *(depths if has_channels else ())})
+    micro_oc = tuple(sorted({*heights, *(depths if has_channels else ())}))
     shares = {math.ceil(oc / (r * most)) for r in (6, 8, 12, *depths)}  # panels of each thread, were all in one band
     filter_bytes = 4 * c * v["kh"] * v["kw"]
     packed_bytes = [v["group"] * math.ceil(oc / r) * r * filter_bytes for r in micro_oc]
     parameters = [
         Parameter.categorical("lanes", ("pixels", "channels") if has_channels else ("pixels",)),
-        Parameter("micro_oc", tuple(micro_oc)),
+        Parameter("micro_oc", micro_oc),
         Parameter("micro_n", tuple(sorted({*widths, *(outputs if has_channels else ())}))),
         Parameter("tile_h", band_heights(rows)),
         Parameter("tile_oc", tuple(sorted({t for t in (1, 2, 4, 8, 16, 32) if t == 1 or t // 2 < oc} | shares))),
@@ -74,8 +74,8 @@ def space(workload: Workload, device: Device) -> Space:
     return Space(
         parameters,
         [
-            *_tile_constraints("lanes == 'channels'", heights, widths, lanes),
-            *_tile_constraints("lanes == 'pixels'", outputs, depths, lanes),
+            *_tile_constraints("pixels", lanes, micro_oc=heights, micro_n=widths),
+            *_tile_constraints("channels", lanes, micro_n=outputs, micro_oc=depths),
             Constraint(f"tile_oc == 1 or tile_oc * micro_oc < {oc} + 2 * micro_oc", "a tile has channels to work on"),
             Constraint(
                 f"tile_h == 1 or tile_c <= 16 or 4 * tile_c * {band} <= {l2}", "a band of the input fits the L2 cache"
@@ -103,20 +103,19 @@ def space(workload: Workload, device: Device) -> Space:
     )
 
 
-def _tile_constraints(otherwise: str, spread: tuple[int, ...], along: tuple[int, ...], lanes: int) -> list[Constraint]:
-    """Of register tiles, unless ``otherwise``: ``spread`` elements by vectors of ``along`` elements."""
-    registers = 32 if lanes == 16 else 16
-    names = ("micro_oc", "micro_n") if "channels" in otherwise else ("micro_n", "micro_oc")
-    one, many = names
+def _tile_constraints(what: str, lanes: int, **sides: tuple[int, ...]) -> list[Constraint]:
+    """Of register tiles where lanes hold ``what``; its sides are choices of what is spread, and of whole vectors."""
+    unless, registers = f"lanes != '{what}' or ", 32 if lanes == 16 else 16
+    (one, spread), (many, along) = sides.items()
     fitting = [r * n // lanes for r, n in itertools.product(spread, along) if (r + 1) * n + lanes <= registers * lanes]
     least = min(_LATENCY, max(fitting))
     return [
-        Constraint(f"{otherwise} or {one} in {spread} and {many} in {along}", f"{many} are whole vectors"),
+        Constraint(f"{unless}{one} in {spread} and {many} in {along}", f"{many} is whole vectors"),
         Constraint(
-            f"{otherwise} or ({one} + 1) * {many} + {lanes} <= {registers * lanes}",
+            f"{unless}({one} + 1) * {many} + {lanes} <= {registers * lanes}",
             "the register tile and its inputs fit in the registers",
         ),
-        Constraint(f"{otherwise} or {one} * {many} >= {least * lanes}", "a register tile hides the latency of adding"),
+        Constraint(f"{unless}{one} * {many} >= {least * lanes}", "a register tile hides the latency of adding"),
     ]
 
 

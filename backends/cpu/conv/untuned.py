@@ -48,7 +48,7 @@ def _fewest(tiles: Sequence[dict[str, Value]], workload: Workload, device: Devic
 
 def _pixel_tiles(workload: Workload, device: Device, space: Space) -> list[dict[str, Value]]:
     """Good register tiles whose lanes hold outputs; the small ones only where no good one is a choice."""
-    lanes, choices = cpu.vector_bits(device) // 32, _choices(space)
+    lanes, choices = cpu.vector_bits(device) // 32, space.choices
 
     def offered(tiles: Sequence[tuple[int, int]]) -> list[dict[str, Value]]:
         return [
@@ -63,7 +63,7 @@ def _pixel_tiles(workload: Workload, device: Device, space: Space) -> list[dict[
 def _channel_tiles(workload: Workload, device: Device, space: Space) -> list[dict[str, Value]]:
     """Of register tiles whose lanes hold channels, for each width of a panel the one that computes the fewest outputs
     twice; of equals, the one with the most outputs, which reads weights least often."""
-    lanes, choices = cpu.vector_bits(device) // 32, _choices(space)
+    lanes, choices = cpu.vector_bits(device) // 32, space.choices
     if "channels" not in choices["lanes"]:
         return []
     rows, columns = workload.result.shape[2:]
@@ -71,12 +71,11 @@ def _channel_tiles(workload: Workload, device: Device, space: Space) -> list[dic
     taps = unrolled_columns(workload["kw"])
     tiles: list[dict[str, Value]] = []
     for vectors in _PANELS:
-        most = min(3 * registers // 4, registers - 1 - taps * vectors)
-        fitting = [n for n in choices["micro_n"] if int(n) * vectors <= most and int(n) <= rows * columns]
         least = min(_LEAST_SUMS, rows * columns * vectors)
-        fitting = [n for n in fitting if int(n) * vectors >= least]
+        most = min(3 * registers // 4, registers - 1 - taps * vectors)
+        fitting = [n for n in choices["micro_n"] if least <= n * vectors <= most and n <= rows * columns]
         if fitting and vectors * lanes in choices["micro_oc"]:
-            best = min(fitting, key=lambda n: (_computed(int(n), rows, columns, in_place), -int(n)))
+            best = min(fitting, key=lambda n: (_computed(n, rows, columns, in_place), -n))
             tiles.append({"lanes": "channels", "micro_oc": vectors * lanes, "micro_n": best})
     return tiles
 
@@ -90,10 +89,6 @@ def _computed(micro_n: int, rows: int, columns: int, in_place: bool) -> float:
     return math.inf if micro_n % columns else math.ceil(rows * columns / micro_n) * micro_n
 
 
-def _choices(space: Space) -> dict[str, tuple[Value, ...]]:
-    return {p.name: p.choices for p in space.parameters}
-
-
 def _schedules_of(tile: dict[str, Value], space: Space, workload: Workload, threads: int) -> Iterator[list[Schedule]]:
     """Of a register tile, for each tile of channels and band: schedules with ever fewer input channels at a time, which
     take equally many instructions.
@@ -101,9 +96,9 @@ def _schedules_of(tile: dict[str, Value], space: Space, workload: Workload, thre
     Where lanes hold channels, a panel of weights meets the whole band before the next one does, and the tallest bands
     come first: threads share the channels of an image rather than its rows.
     """
-    choices, micro_oc = _choices(space), int(tile["micro_oc"])
+    choices, micro_oc = space.choices, int(tile["micro_oc"])
     oc = workload["oc"] // workload["group"]
-    tiles_oc = [t for t in reversed(choices["tile_oc"]) if t == 1 or int(t) * micro_oc < oc + micro_oc]
+    tiles_oc = [t for t in reversed(choices["tile_oc"]) if t == 1 or t * micro_oc < oc + micro_oc]
     has_channels = tile["lanes"] == "channels"
     if has_channels:
         tasks = [(tile_oc, tile_h) for tile_h in reversed(choices["tile_h"]) for tile_oc in tiles_oc]

@@ -14,6 +14,7 @@ from fettle.backends.cpu import CpuBackend
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.dense8 import Dense8
 from fettle.backends.spaces import enumerate_space, is_valid
+from fettle.graph import data
 from fettle.graph.workload import Workload
 
 DENSE = Dense8()
@@ -53,6 +54,22 @@ def test_two_threads_compute_what_one_computes(backend: CpuBackend, error_of: Er
     schedule = DENSE.default(workload, device)
     assert schedule["threads"] == 2
     assert error_of(str(workload), device, schedule) <= 1
+
+
+def test_any_schedule_of_any_m_gives_a_row_the_same_bits(backend: CpuBackend, device: Device) -> None:
+    text = "matmul m={} n=45 k=70 act=u8 weight=i8 zero=true epilogue=tanh(y*b0)+b1 out=f32 invariant=true"
+    x, weight, zero, *rows = data.operands(Workload.parse(text.format(19)), 0)
+    rng = np.random.default_rng(0)
+    bits = set()
+    for m in (1, 19):
+        workload = Workload.parse(text.format(m))
+        points = enumerate_space(DENSE.space(workload, device))
+        for schedule in (DENSE.default(workload, device), points[int(rng.integers(len(points)))]):
+            kernel = backend.load(backend.build(Candidate(workload, device, schedule)))
+            out = np.empty((m, 45), np.float32)
+            kernel.run([np.ascontiguousarray(np.asarray(x)[:m]), np.asarray(zero)], kernel.pack([weight, *rows]), out)
+            bits.add(out[0].tobytes())
+    assert len(bits) == 1
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -28,24 +28,11 @@ from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.api import Candidate
 from fettle.backends.cpu.rows.arrays import function
-from fettle.backends.cpu.rows.exp import exp
-from fettle.backends.cpu.rows.loops import (
-    for_each_row,
-    in_chunks,
-    store_result,
-    sweep,
-    sweep_aligned,
-    write_rows,
-)
+from fettle.backends.cpu.rows.loops import for_each_row, sweep
+from fettle.backends.cpu.rows.softmax_block import LOWEST, Block
+from fettle.backends.cpu.rows.softmax_pipeline import Pipeline
 from fettle.backends.cpu.rows.spaces import split_part
-from fettle.backends.cpu.rows.streaming import end_streaming, streaming
-from fettle.backends.cpu.rows.vectors import Registers, Scalar, Vectors
-
-LOWEST = -3.4028234663852886e38
-
-_AHEAD = 1 << 14
-"""Bytes of x that ``pipelined`` asks for ahead: with so many instructions to a line, the core itself looks only a few
-lines ahead, and the hardware prefetchers stop at every page. 8 KB to 64 KB are equally good."""
+from fettle.backends.cpu.rows.streaming import streaming
 
 
 def lower(candidate: Candidate) -> Any:
@@ -56,7 +43,7 @@ def lower(candidate: Candidate) -> Any:
 
 
 def _body(candidate: Candidate, x: Any, y: Any) -> None:
-    kernel = _Kernel(candidate, x, y)
+    kernel = Block(candidate, x, y)
     v, block, threads = kernel.v, kernel.block, candidate.schedule["threads"]
     with streaming(v, y, kernel.streams):
         if candidate.schedule["split"] > 1:
@@ -65,7 +52,7 @@ def _body(candidate: Candidate, x: Any, y: Any) -> None:
         if candidate.schedule["algorithm"] == "pipelined":
             with v.tasks(threads, threads) as thread:
                 first, last = (v.let(T.floordiv(kernel.rows * turn, threads)) for turn in (thread, thread + 1))
-                _Pipeline(kernel).emit(first, last)
+                Pipeline(kernel).emit(first, last)
             return
         with v.tasks(kernel.rows // block, threads) as task:
             first = v.let(task * block)
@@ -75,117 +62,7 @@ def _body(candidate: Candidate, x: Any, y: Any) -> None:
                 kernel.write(first, kernel.statistics(first, 0, kernel.cols), 0, kernel.cols)
 
 
-class _Kernel:
-    """What one task works with: ``block`` neighbouring rows, interleaved."""
-
-    def __init__(self, candidate: Candidate, x: Any, y: Any) -> None:
-        workload, schedule = candidate.workload, candidate.schedule
-        self.v = Vectors(candidate.device, str(workload["act"]))
-        self.x, self.y = x, y
-        self.rows, self.cols = workload["rows"], workload["cols"]
-        self.unroll, self.block, self.degree = schedule["unroll"], schedule["row_block"], schedule["degree"]
-        self.chunk, self.streams = schedule["chunk"], schedule["stream"]
-        self.statistics = self.online if schedule["algorithm"] == "online" else self.by_chunks
-
-    def registers(self, value: float) -> Registers:
-        """One for each vector in flight of each row."""
-        return Registers(self.v, self.unroll * self.block, value)
-
-    def slots(self, row: int) -> list[int]:
-        """The registers of one row of the block."""
-        return [slot * self.block + row for slot in range(self.unroll)]
-
-    def exp(self, x: Any) -> Any:
-        return exp(self.v, x, self.degree, non_positive=True, precise=False)
-
-    def update_maxima(self, first: Any, maxima: Registers, start: Any, count: Any) -> None:
-        """Maxima of every row, lane by lane, over ``count`` columns from ``start``."""
-
-        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
-            register = slot * self.block + row
-            value = self.v.load(self.x, [first + row, offset], mask, LOWEST)
-            maxima[register] = T.max(value, maxima[register])
-
-        sweep(self.v, count, self.unroll, for_each_row(self.block, body), start)
-
-    def add_exponentials(
-        self, first: Any, maxima: list[Any], sums: Registers, start: Any, count: Any, keep: bool
-    ) -> None:
-        """Add e^(x-m) of every row to its sums, over ``count`` columns from ``start``; ``keep`` writes them to y."""
-
-        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
-            register = slot * self.block + row
-            value = self.exp(self.v.let(self.v.load(self.x, [first + row, offset], mask) - maxima[row]))
-            if keep:
-                self.v.store(self.y, [first + row, offset], value, mask)
-            added = value if mask is None else self.v.where(mask, value, self.v.constant(0.0))
-            sums[register] = sums[register] + added
-
-        sweep(self.v, count, self.unroll, for_each_row(self.block, body), start)
-
-    def total(self, sums: Registers, row: int) -> Any:
-        """The sum of one row."""
-        return sums.reduce(lambda a, b: a + b, self.slots(row))
-
-    def by_chunks(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
-        """(m, Σ e^(x-m)) of every row, over ``count`` columns from ``start``: ``two_pass``."""
-        v = self.v
-        tops = [Scalar(T.float32(LOWEST)) for _ in range(self.block)]
-        sums = self.registers(0.0)
-
-        def visit(at: Any, width: Any) -> None:
-            maxima = self.registers(LOWEST)
-            self.update_maxima(first, maxima, at, width)
-            for row, top in enumerate(tops):
-                highest = v.let(T.max(top.get(), maxima.reduce(T.max, self.slots(row))))
-                shrink = self.exp(v.spread(top.get() - highest))
-                for slot in self.slots(row):
-                    sums[slot] = sums[slot] * shrink
-                top.set(highest)
-            self.add_exponentials(first, [v.spread(top.get()) for top in tops], sums, at, width, keep=False)
-
-        in_chunks(v, count, self.chunk, visit, start)
-        return [(v.let(top.get()), v.let(self.total(sums, row))) for row, top in enumerate(tops)]
-
-    def online(self, first: Any, start: Any, count: Any) -> list[tuple[Any, Any]]:
-        """(m, Σ e^(x-m)) of every row, over ``count`` columns from ``start``: ``online``."""
-        v = self.v
-        maxima, sums = self.registers(LOWEST), self.registers(0.0)
-
-        def body(row: int, offset: Any, slot: int, mask: Any) -> None:
-            register = slot * self.block + row
-            value = v.load(self.x, [first + row, offset], mask, LOWEST)
-            before, total, one = v.let(maxima[register]), v.let(sums[register]), v.constant(1.0)
-            grows = value > before
-            smaller = self.exp(v.let(v.where(grows, before - value, value - before)))  # e^-|x-m|
-            scaled = v.where(grows, v.multiply_add(total, smaller, one), total + smaller)
-            sums[register] = scaled if mask is None else v.where(mask, scaled, total)
-            maxima[register] = T.max(value, before)
-
-        sweep(v, count, self.unroll, for_each_row(self.block, body), start)
-        found = []
-        for row in range(self.block):
-            top = v.let(maxima.reduce(T.max, self.slots(row)))
-            for slot in self.slots(row):
-                sums[slot] = sums[slot] * self.exp(v.let(maxima[slot] - v.spread(top)))
-            found.append((top, v.let(self.total(sums, row))))
-        return found
-
-    def write(self, first: Any, statistics: list[tuple[Any, Any]], start: Any, count: Any) -> None:
-        """y of every row, over ``count`` columns from ``start``."""
-        v = self.v
-        tops = [v.spread(top) for top, _ in statistics]
-        scales = [v.spread(T.float32(1) / total) for _, total in statistics]
-
-        def result(row: int, offset: Any, mask: Any) -> Any:
-            return self.exp(v.let(v.load(self.x, [first + row, offset], mask) - tops[row])) * scales[row]
-
-        write_rows(
-            v, self.y, first, self.block, result, unroll=self.unroll, streams=self.streams, start=start, count=count
-        )
-
-
-def _three_pass(k: _Kernel, first: Any) -> None:
+def _three_pass(k: Block, first: Any) -> None:
     """A block of rows: e^(x-m) is left in y, and scaled there."""
     v = k.v
     maxima = k.registers(LOWEST)
@@ -202,59 +79,7 @@ def _three_pass(k: _Kernel, first: Any) -> None:
     sweep(v, k.cols, k.unroll, for_each_row(k.block, scale))
 
 
-class _Pipeline:
-    """Consecutive rows of one thread, two at least: every step of it is one pass over up to three rows."""
-
-    def __init__(self, kernel: _Kernel) -> None:
-        self.k = kernel
-        v = kernel.v
-        self.kept = T.alloc_buffer((kernel.cols,), "float32")  # e^(x-m) of the last row that was exponentiated
-        self.floats = v.of_floats()
-        self.maxima, self.sums = kernel.registers(LOWEST), kernel.registers(0.0)
-        self.top, self.scale = Scalar(T.float32(0)), Scalar(T.float32(0))
-
-    def emit(self, first: Any, last: Any) -> None:
-        self._step(maximum=first)
-        self._step(maximum=first + 1, exponentials=first)
-        with T.serial(first + 2, last) as row:
-            self._step(maximum=row, exponentials=row - 1, result=row - 2)
-        self._step(exponentials=last - 1, result=last - 2)
-        self._step(result=last - 1)
-        if self.k.streams:
-            end_streaming()
-
-    def _step(self, maximum: Any = None, exponentials: Any = None, result: Any = None) -> None:
-        """The maximum of one row, the exponentials of the row before, the result of the one before that."""
-        k, v, kept = self.k, self.k.v, self.kept
-        top, scale = v.spread(self.top.get()), v.spread(self.scale.get())
-
-        def body(offset: Any, slot: int, mask: Any) -> None:
-            if maximum is not None:
-                v.prefetch(k.x, maximum * k.cols + offset + _AHEAD // v.size)
-                self.maxima[slot] = T.max(v.load(k.x, [maximum, offset], mask, LOWEST), self.maxima[slot])
-            if result is not None:  # makes room for the exponentials of the next row
-                value = self.floats.load(kept, [offset], mask) * scale
-                store_result(v, k.y, result, offset, v.let(value), mask, streams=k.streams)
-            if exponentials is not None:
-                value = k.exp(v.let(v.load(k.x, [exponentials, offset], mask) - top))
-                self.floats.store(kept, [offset], value, mask)
-                added = value if mask is None else v.where(mask, value, v.constant(0.0))
-                self.sums[slot] = self.sums[slot] + added
-
-        if result is not None and k.streams:
-            sweep_aligned(v, k.y, result, k.cols, k.unroll, body)
-        else:
-            sweep(v, k.cols, k.unroll, body)
-        slots = k.slots(0)
-        if maximum is not None:
-            self.top.set(self.maxima.reduce(T.max, slots))
-            self.maxima.fill(LOWEST)
-        if exponentials is not None:
-            self.scale.set(T.float32(1) / k.total(self.sums, 0))
-            self.sums.fill(0.0)
-
-
-def _split(k: _Kernel, parts: int, threads: int) -> None:
+def _split(k: Block, parts: int, threads: int) -> None:
     """Every row in ``parts`` parts: first what each part has, then, knowing all, what each part becomes."""
     v, part = k.v, split_part(k.cols, parts)
     tops, sums = (T.alloc_buffer((k.rows * parts,), "float32") for _ in range(2))

@@ -74,8 +74,9 @@ def _joined(op: Any, operand: Any) -> Any:
 def _of_one_batch(op: Any, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
     """Four axes each, those that stand for several batches copied; keys and values with as many heads."""
     operands = [query, key, value]
+    shapes = [each.shape for each in operands]  # of what is expanded none is known here
     for axis in (0, 1):
-        extents = [each.shape[axis] for each in operands]
+        extents = [shape[axis] for shape in shapes]
         whole = next((i for i, extent in enumerate(extents) if extent != 1), 0)
         for i, extent in enumerate(extents):
             shared = axis == 1 and i > 0 and extents[1] == extents[2] == 1  # one head of keys and values for all

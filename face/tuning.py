@@ -32,12 +32,14 @@ class Work:
         workloads: distinct workloads with how often each occurs.
         left_out: nodes of the model that no kernel is made for, each with its reason.
         ways: in which products could share the preparation of their activations, if that was asked for.
+        covered: how many nodes of the model the workloads stand for.
     """
 
     title: str
     workloads: tuple[tuple[Workload, int], ...]
     left_out: tuple[GraphNode, ...] = ()
     ways: tuple[Alternative, ...] = ()
+    covered: int = 0
 
 
 def read_work(
@@ -88,7 +90,8 @@ def read_work(
         reasons = "; ".join(f"{node.name}: {node.reason}" for node in graph.unsupported()[:5])
         raise InvalidGraph(f"{text} has no operator fettle can tune", hint=reasons)
     ways = alternatives(graph, share)
-    return Work(os.path.basename(text), (*graph.workloads(), *workloads(ways)), graph.unsupported(), ways)
+    covered = sum(len(node.covers) for node in graph.nodes if node.workload is not None)
+    return Work(os.path.basename(text), (*graph.workloads(), *workloads(ways)), graph.unsupported(), ways, covered)
 
 
 def plan(

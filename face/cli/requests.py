@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from fettle.store.api import Store
 
 
+_NAMED = 4
+"""Nodes named for each reason that they have no kernel."""
+
+
 @attrs.frozen
 class Request:
     """A tuning request as typed.
@@ -82,7 +86,8 @@ def tune_here(
             f"--compare has no peers for {spec.device}{', cold' if request.mode == 'cold' else ''}",
             hint="they run on this machine's CPU, on what its caches hold",
         )
-    _announce([(node.name, node.reason) for node in work.left_out])
+    if request.is_model:
+        _announce([(node.name, node.reason) for node in work.left_out], work.covered)
     from fettle.store.open import open_store
 
     with open_store(store) as opened:
@@ -152,13 +157,27 @@ def tune_there(
         return run_there(client, submitted.job, cancel, server), ways
 
 
-def _announce(left_out: Sequence[tuple[str, str]]) -> None:
-    """Name the nodes that fettle leaves alone, given with their reasons, a line for each reason."""
+def _announce(left_out: Sequence[tuple[str, str]], covered: int | None = None) -> None:
+    """How much of a model kernels do, and the nodes that fettle leaves alone: a line for each reason.
+
+    Nodes that are computed once, from constants, belong to neither.
+
+    Args:
+        left_out: nodes without a kernel, with their reasons.
+        covered: how many nodes of a model kernels do, where that is known.
+    """
+    from fettle.graph.onnx.patterns.fuse import CONSTANT
+
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out:
-        by_reason.setdefault(reason, []).append(name)
+        if reason != CONSTANT:
+            by_reason.setdefault(reason, []).append(name)
+    left = sum(map(len, by_reason.values()))
+    if covered is not None:
+        stderr.print(f"kernels do {covered} of {covered + left} nodes", highlight=False)
     if by_reason:
         others = "fettle run executes them with NumPy, or ONNX's reference evaluator"
-        stderr.print(f"{len(left_out)} node(s) without a kernel ({others}):", highlight=False, soft_wrap=True)
-    for reason, names in by_reason.items():
-        stderr.print(f"  {reason}: {', '.join(names)}", highlight=False, soft_wrap=True)
+        stderr.print(f"{left} node(s) without a kernel ({others}):", highlight=False, soft_wrap=True)
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        stderr.print(f"  {reason}: {', '.join(names[:_NAMED])}{more}", highlight=False, soft_wrap=True)

@@ -89,6 +89,68 @@ def test_exported_program_with_a_varying_dimension_is_bound_by_name(torch: Any, 
     assert "m=2" in str(read_work(fettle.from_torch(program, (), tmp_path / "program.onnx")).workloads[0][0])
 
 
+ATTENTIONS: list[tuple[Any, ...]] = [
+    ((3, 5, 8), (3, 7, 8), (3, 5, 7), {}, "heads=3 q=5 kv=7 dim=8 act=f32 mask=1x3x5x7"),
+    ((5, 8), (7, 8), None, {}, "heads=1 q=5 kv=7 dim=8 act=f32"),
+    ((2, 3, 4, 5, 8), (2, 3, 4, 7, 8), (3, 1, 5, 7), {}, "batch=6 heads=4 q=5 kv=7 dim=8 act=f32 mask=6x4x5x7"),
+    ((2, 4, 5, 8), (2, 1, 7, 8), None, {}, "batch=2 heads=4 kv_heads=1 q=5 kv=7 dim=8 act=f32"),
+    ((2, 4, 5, 8), (1, 4, 7, 8), None, {}, "batch=2 heads=4 q=5 kv=7 dim=8 act=f32"),
+    ((2, 4, 5, 8), (2, 2, 7, 8), None, {"enable_gqa": True}, "batch=2 heads=4 kv_heads=2 q=5 kv=7 dim=8 act=f32"),
+    ((1, 4, 5, 8), (1, 4, 7, 8), None, {"is_causal": True}, "heads=4 q=5 kv=7 dim=8 act=f32 mask=1x1x5x7"),
+]
+"""Shapes of queries, of keys and values, of the mask; options; the workload."""
+
+
+def test_attention_of_any_shape_that_pytorch_takes(torch: Any, tmp_path: Path) -> None:
+    class Module(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def forward(self, every: list[list[Any]]) -> list[Any]:
+            attention = torch.nn.functional.scaled_dot_product_attention
+            return [
+                attention(q, k, v, *mask, **options)
+                for (q, k, v, *mask), (*_, options, _) in zip(every, ATTENTIONS, strict=True)
+            ]
+
+    drawn = torch.Generator().manual_seed(0)
+    operands = [
+        [torch.randn(*shape, generator=drawn) for shape in (q, k, k, mask) if shape is not None]
+        for q, k, mask, *_ in ATTENTIONS
+    ]
+    imported = import_model(fettle.from_torch(Module().eval(), (operands,), tmp_path / "attention.onnx"))
+    found = [str(node.workload) for node in imported.graph.nodes if node.workload]
+    assert sorted(found) == sorted(f"attention {text}" for *_, text in ATTENTIONS)
+    flat = [operand.numpy() for each in operands for operand in each]
+    inputs = dict(zip((value.name for value in imported.model.graph.input), flat, strict=True))
+    for result, expected in zip(evaluate(imported.model, inputs).values(), Module()(operands), strict=True):
+        np.testing.assert_allclose(result, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_modules_that_learn_are_exported_as_they_run(torch: Any, tmp_path: Path) -> None:
+    """While a bias is learnt, attention is traced in a form whose result has other strides."""
+
+    class Module(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.randn(1, 2, 5, 5))
+            self.norm = torch.nn.Parameter(torch.randn(8))
+
+        def forward(self, x: Any) -> Any:
+            heads = torch.nn.functional.rms_norm(x, (8,)).view(1, 5, 2, 4).transpose(1, 2)
+            y = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
+            return y.transpose(1, 2).contiguous().view(1, 5, 8) * self.norm
+
+    path = fettle.from_torch(Module().eval(), (torch.zeros(1, 5, 8),), tmp_path / "module.onnx")
+    assert [w.operator for w, _ in read_work(path).workloads] == ["rmsnorm", "attention"]
+
+
+def test_module_of_bfloat16_has_the_workloads_of_float32(torch: Any, tmp_path: Path) -> None:
+    layers = torch.nn.Linear(32, 48), torch.nn.GELU(), torch.nn.LayerNorm(48, bias=False)
+    module = torch.nn.Sequential(*layers).to(torch.bfloat16).eval()
+    path = fettle.from_torch(module, (torch.zeros(4, 32, dtype=torch.bfloat16),), tmp_path / "module.onnx")
+    product, norm = (w for w, _ in read_work(path).workloads)
+    assert (str(product["act"]), str(product["weight"]), norm.operator) == ("f32", "f32", "layernorm")
+    assert "erf" in str(product["epilogue"])
+
+
 def test_program_that_depends_on_values_is_refused_with_the_reason(torch: Any, tmp_path: Path) -> None:
     class Branch(torch.nn.Module):  # type: ignore[name-defined, misc]
         def forward(self, x: Any) -> Any:

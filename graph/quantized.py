@@ -102,6 +102,18 @@ class QuantizedWeight:
             scaled *= dtype(self.tensor_scale[0])
         return np.asarray(scaled.sum(axis=2)) if self.format.is_binary_coded else scaled
 
+    def cancelling(self, rows: slice = slice(None)) -> NDArray[np.float64]:
+        """What may cancel in a weight, ``[rows, groups]``: |scale·code| + |scale·zero_point| exceed their difference
+        by 2·|scale·zero_point| at most, and planes their sum by Σ_b |scale_b|. Kernels may sum such parts apart. Where
+        codes are numbers there are none."""
+        scales = np.abs(self.scales[rows].astype(np.float64))
+        if self.format.is_binary_coded:
+            return np.asarray(scales.sum(axis=2))
+        if self.format.encodes_numbers:
+            return np.zeros(scales.shape)
+        zero_points = self.format.zero_point if self.zero_points is None else self.zero_points[rows].astype(np.float64)
+        return np.asarray(2.0 * self.format.step * zero_points * scales)
+
     @classmethod
     def from_matmul_nbits(
         cls,

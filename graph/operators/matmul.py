@@ -160,6 +160,8 @@ class Matmul(Operator):
         Of plain fp8 nothing is rounded again, but tensor units (Ada's and Hopper's) add with 13 bits after the
         point: addends, and with each 32 of K the sum, are cut (SageAttention2, 2411.10958, section 3.2). So there is
         ``λ·2^-14·(√K + K/32)·√(Σ x²W²)`` for the third summand.
+        In the first summand |W| of a quantised weight stands for |s·(c - z)| + 2·|s·z|, of a binary-coded one for
+        |W| + Σ_b |s_b|: what may be rounded before it cancels.
         Integer products are exact: one half tells them from their neighbours.
         Of prepared activations the product is that of what they stand for; int8 codes are not rounded again, and
         only the first summand is left of the three.

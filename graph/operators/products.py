@@ -53,7 +53,8 @@ def quantised_product(x: NDArray[np.float64], weight: QuantizedWeight, compute: 
     group, groups = weight.group, weight.format.groups(k)
     padded = np.zeros((m, groups * group))
     padded[:, :k] = np.abs(x)
-    largest = padded.reshape(m, groups, group).max(axis=2)
+    grouped = padded.reshape(m, groups, group)
+    largest, sizes = grouped.max(axis=2), grouped.sum(axis=2)
     planes = 1 if weight.format.is_binary_coded else weight.format.bits
     table_variance = 0.0 if weight.format.encodes_numbers else weight.format.step**2 * (4.0**planes - 1.0) / 12.0
     starts = np.arange(0, k, group)
@@ -63,7 +64,8 @@ def quantised_product(x: NDArray[np.float64], weight: QuantizedWeight, compute: 
         rows = slice(start, min(start + _ROW_BLOCK, n))
         dense = weight.dequantise(rows)
         expected[:, rows] = x @ dense.T
-        tolerance[:, rows] = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * (np.abs(x) @ np.abs(dense).T)
+        magnitudes = np.abs(x) @ np.abs(dense).T + sizes @ weight.cancelling(rows).T
+        tolerance[:, rows] = CONFIDENCE * np.sqrt(k) * UNIT_ROUNDOFF * magnitudes
         if compute == "i8":
             squares = weight.scales[rows].astype(np.float64) ** 2
             if weight.format.is_binary_coded:

@@ -35,6 +35,18 @@ def test_low_bits_come_first(codes: list[int], bits: int, packed: list[int]) -> 
     assert pack_bits(np.array([codes], np.uint8), bits).tolist() == [packed]
 
 
+@pytest.mark.parametrize("text", ["u4:8", "u8:8:zp/f32", "u1:row", "tern:8", "bip1:8"])
+def test_what_may_cancel_bounds_the_parts_of_a_weight(text: str) -> None:
+    w = weight(text, 3, 20)
+    w = QuantizedWeight(w.format, w.codes, -w.scales, w.zero_points)
+    scales = np.abs(w.expand(w.scales).astype(np.float64)) * w.format.step
+    zeros = w.format.zero_point if w.zero_points is None else w.expand(w.zero_points)
+    parts = scales * w.codes + scales * zeros
+    bound = np.abs(w.dequantise()) + w.expand(w.cancelling())
+    assert (parts <= bound + 1e-9).all()
+    assert (w.cancelling() <= 2.0 * (scales * zeros).max()).all()
+
+
 @pytest.mark.parametrize(("text", "most"), [("u4:32", 15), ("u8:32", 255), ("tern:32", 2), ("u3:32", 7)])
 def test_a_code_that_the_format_lacks_is_refused(text: str, most: int) -> None:
     w = weight(text, 2, 32)

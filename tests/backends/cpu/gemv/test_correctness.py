@@ -57,6 +57,12 @@ def test_unrounded_activations_meet_the_tighter_tolerance(build: Any, isa: str, 
     assert build(f"matmul m=3 n=50 k=150 act=f32 weight={kind}:64 compute=f32", isa=isa).error() <= 1.0
 
 
+@pytest.mark.parametrize(("kind", "k"), [("u8:8:zp/f32", 1), ("tern:8", 4), ("bcq3:8/f32", 2)])
+def test_products_whose_parts_cancel_are_within_the_tighter_tolerance(build: Any, kind: str, k: int) -> None:
+    """Of 500 weights of so few codes some are zero, where sums of codes and of activations are not."""
+    assert build(f"matmul m=2 n=500 k={k} act=f32 weight={kind} compute=f32").error() <= 1.0
+
+
 @given(choose=st.data())
 @settings(
     max_examples=20,

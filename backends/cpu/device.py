@@ -33,6 +33,7 @@ FEATURES: Mapping[str, str] = {
     "fma": "fma",
     "avx2": "avx2",
     "avx_vnni": "avxvnni",
+    "gfni": "gfni",
     "avx512f": "avx512f",
     "avx512bw": "avx512bw",
     "avx512dq": "avx512dq",

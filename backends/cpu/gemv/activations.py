@@ -13,7 +13,7 @@ Here a is the activation times the step of the weight's format (2 for ``bip1``, 
 * ``integer``: a ≈ q·l with int8 q and l = max|a| / 127; factor = l, total = l·Σq.
 * ``lut``: entry e of a table of four activations is ``Σ_i ±a_i`` (plus where bit i of e is set), as int8
   times l; factor = l/2, total = Σa.
-* ``mirror``, ``triplets``: see ``halftables``; factor = l/2 (bit planes) or l (ternary), total = Σa.
+* ``mirror``, ``triplets``: see ``halftables``; factor = l/2 (bit planes) or l (ternary) of 2^-16, total = Σa.
 * ``dequantise``: a as float; factor = 1, total = Σa.
 
 Where the operator ``quantize`` has prepared codes or tables before, they are read as they lie (:class:`Given`): the
@@ -24,9 +24,8 @@ from __future__ import annotations
 
 import abc
 
-from fettle.backends.cpu.gemv import quantise
+from fettle.backends.cpu.gemv import halftables, quantise
 from fettle.backends.cpu.gemv.formats import Floats
-from fettle.backends.cpu.gemv.halftables import half_tables, padded_width
 from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.cpu.gemv.quantise import LANES
 from fettle.backends.cpu.gemv.words import (
@@ -69,13 +68,21 @@ class Prepared(abc.ABC):
         with T.serial(first, last) as pair:
             self.prepare_pair(pair)
             self._offset(pair)
+        if self.plan.has_half_tables:
+            with T.serial(first, last) as pair:
+                self.finish_pair(pair)
+
+    def finish_pair(self, pair: Expr) -> None:
+        """Emit what follows when all pairs are prepared (half tables)."""
 
     def _offset(self, pair: Expr) -> None:
-        """What a sum lacks, whatever the row: ``total · (h - z) - centre · factor``."""
+        """What a sum lacks, whatever the row: ``total · (h - z) - excess · factor``."""
         plan = self.plan
+        if not plan.has_offset:
+            return
         value = load(self.total, pair, 1) * T.float32(plan.code_bias - plan.zero_point)
         if plan.has_half_tables:
-            value = value - load(self.factor, pair, 1) * T.float32(plan.centre)
+            value = value - load(self.factor, pair, 1) * T.float32(plan.excess * halftables.SUM_UNIT)
         store(self.offset, pair, value, 1)
 
     def prepare_in_parallel(self) -> None:
@@ -113,6 +120,7 @@ class Computed(Prepared):
         size = plan.m * plan.padded_k
         if plan.has_half_tables:
             values: Buffer = T.alloc_buffer((plan.table_bytes,), "uint8", align=64)
+            self.rounded = T.alloc_buffer((halftables.rounded_words(plan),), "int16", align=64)
         elif plan.is_lut:
             values = T.alloc_buffer((size * 4,), "int8", align=64)
         elif plan.algorithm == "integer":
@@ -125,7 +133,7 @@ class Computed(Prepared):
     def prepare_pair(self, pair: Expr) -> None:
         a = self._padded(self.x, pair)
         if self.plan.has_half_tables:
-            store(self.total, pair, half_tables(self.plan, a, self.values, self.factor, pair), 1)
+            store(self.total, pair, halftables.round_group(self.plan, a, self.rounded, self.factor, pair), 1)
         elif self.plan.is_lut:
             self._tables(a, pair)
         elif self.plan.algorithm == "integer":
@@ -133,13 +141,16 @@ class Computed(Prepared):
         else:
             self._copy(a, pair)
 
+    def finish_pair(self, pair: Expr) -> None:
+        halftables.make_tables(self.plan, self.rounded, self.values, pair)
+
     # -- one (row, group) pair; ``a`` is a buffer with padded_group floats
 
     def _padded(self, x: Buffer, pair: Expr) -> Buffer:
         """The group's activations as floats, zeros behind its end."""
         plan = self.plan
         floats = Floats(plan.act, plan.converts_half)
-        width = padded_width(plan)
+        width = halftables.width(plan)
         a = T.alloc_buffer((width,), "float32", align=64)
         row, group = pair // plan.groups, pair % plan.groups
         start = group * plan.group

@@ -50,10 +50,11 @@ class Dot(abc.ABC):
             group: index of the group.
         """
 
-    def registers(self, dtype: str, lanes: int | None = None) -> Registers:
-        """Zeroed sums of a superblock, ``accumulators`` for each slot."""
+    def registers(self, dtype: str, lanes: int | None = None, zeroed: bool = True) -> Registers:
+        """Sums of a superblock, ``accumulators`` for each slot."""
         plan = self.plan
-        return Registers(plan.batch * plan.blocks * plan.parts * plan.accumulators, dtype, lanes or plan.lanes)
+        count = plan.batch * plan.blocks * plan.parts * plan.accumulators
+        return Registers(count, dtype, lanes or plan.lanes, zeroed)
 
     def slot(self, b: int, block: int, part: int = 0) -> int:
         """Number of a vector in flight; its sums have the numbers ``slot · accumulators`` …"""
@@ -80,11 +81,11 @@ class Dot(abc.ABC):
         for run in self.step_runs():
             yield from run
 
-    def line(self, base: Expr, block: int, part: int, step: Expr, plane: int = 0) -> Expr:
-        """A vector of a line of the weights as unsigned bytes; the first also asks for a later line."""
+    def line(self, base: Expr, block: int, part: int, number: Expr) -> Expr:
+        """A vector of a block's line ``number``, as unsigned bytes; the first also asks for a later line."""
         plan = self.plan
         size = plan.line_bytes // plan.parts
-        offset = base + ((step * plan.planes + plane) * plan.blocks + block) * plan.line_bytes
+        offset = base + (number * plan.blocks + block) * plan.line_bytes
         if plan.prefetch and part == 0:
             prefetch(self.weights, offset + plan.prefetch)
         return load(self.weights, offset + part * size, size)

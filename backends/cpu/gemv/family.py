@@ -30,11 +30,9 @@ class Gemv(Family):
     def lower(self, candidate: Candidate) -> Lowered:
         from fettle.backends.cpu.gemv.kernel import kernel
 
-        usable = cpu.features(candidate.device)
-        plan = attrs.evolve(
-            Plan.of(candidate.workload, candidate.schedule), converts_half=spaces.converts_half(candidate.device)
-        )
-        needed = spaces.required(plan.algorithm, plan.isa, usable)
+        plan = Plan.of(candidate.workload, candidate.schedule)
+        needed = spaces.required(plan.algorithm, plan.isa, cpu.features(candidate.device))
+        plan = attrs.evolve(plan, converts_half=spaces.converts_half(candidate.device), has_gfni=spaces.GFNI in needed)
         return Lowered(kernel(plan), tuple(sorted(needed)), plan.layout)
 
     def weight_layout(self, workload: Workload, schedule: Schedule) -> str:

@@ -110,15 +110,20 @@ class _Kernel:
     def _add(self, sums: Buffer, partial: Partial, row: Expr, column: Expr, pair: Expr, prepared: Prepared) -> None:
         """Scale a vector of sums and add it to the tile's."""
         plan, lanes = self.plan, self.plan.lanes
+        scale = self.scale_floats.load(self.scales, column, lanes)
         value = partial.value
         if plan.algorithm != "dequantise":
-            value = T.Cast(f"float32x{lanes}", value) * splat(prepared.factor[pair], lanes)
-        if plan.has_half_tables or plan.code_bias != plan.zero_point:
+            value = T.Cast(f"float32x{lanes}", value)
+            factor = splat(prepared.factor[pair], lanes)
+            if plan.has_offset or self.zero_points is not None:
+                value = value * factor
+            else:
+                scale = scale * factor  # which waits for no sum
+        if plan.has_offset:
             value = value + splat(prepared.offset[pair], lanes)
         if self.zero_points is not None:
             zeros = T.Cast(f"float32x{lanes}", load(self.zero_points, column, lanes))
             value = value - zeros * splat(prepared.total[pair], lanes)
-        scale = self.scale_floats.load(self.scales, column, lanes)
         position = partial.batch * plan.tile + row
         store(sums, position, load(sums, position, lanes) + scale * value, lanes)
 

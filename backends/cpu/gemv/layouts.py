@@ -5,7 +5,7 @@ the codes of k = 4·f + j for each field f. Planes (``lut``): the four bits of p
 a nibble, an index into the table of these four activations; the low nibble of byte j of row r is the quad
 k = 4·j …, the high nibble the quad 16 elements later (``vpermb``, 16 rows a line); or every byte is another row,
 the low nibble its first quad and the high nibble its second (``pshufb``, 32 rows a line). Half tables (``mirror``,
-``triplets``): every byte is another row, too, those of a block's two halves in turn.
+``triplets``): every byte is another row, too, those of a block's four quarters in turn.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.backends.cpu.gemv.entries import QUINTET_NUMBERS
 from fettle.backends.cpu.gemv.plan import TRIPLETS, Plan
-from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.backends.cpu.views import aligned
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.layouts import Layout
 from fettle.graph.quantized import Operand, QuantizedWeight
 from fettle.graph.workload import Workload
 
-_QUINTETS = quintet_index(np.arange(122)).astype(np.uint8)
 _GATHER = np.uint32(1 << 24 | 1 << 17 | 1 << 10 | 1 << 3)
 """Moves bit 0 of the four bytes of a word to bits 24 … 27; no two products meet in a bit, so nothing carries."""
 _ONES = np.uint64(0x0101010101010101)
@@ -103,20 +102,21 @@ def _plane_words(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
 
 
 def _mirrored(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
-    """One byte per (row, group, step, plane): seven bits of index, and a sign (set: the entry itself)."""
+    """One byte per (row, group, plane, step), the highest plane first: seven bits of index, and a sign (set: the
+    entry itself)."""
     if plan.sums_digits:
         value, negative = _digits(codes, plan)
-        result = (_QUINTETS[value] | (~negative).astype(np.uint8) << np.uint8(7))[..., None]
+        result = (QUINTET_NUMBERS[value] | (~negative).astype(np.uint8) << np.uint8(7))[..., None]
     else:
         chunks = codes.reshape(plan.padded_n, plan.stored_groups, plan.steps, plan.step_k)
-        result = np.empty((*chunks.shape[:3], plan.planes), np.uint8)
+        result = np.empty((*chunks.shape[:2], plan.planes, plan.steps), np.uint8)
         words = chunks.view(np.uint64)[..., 0]
         flipped = (~_stored(plan).any(axis=2) & (np.arange(plan.steps) % 2 == 1)).astype(np.uint8) << np.uint8(7)
         for plane in range(plan.planes):
             octets = (((words >> np.uint64(plane)) & _ONES) * _GATHER_OCTET >> np.uint64(56)).astype(np.uint8)
             index = np.where(octets & np.uint8(0x80), octets, octets ^ np.uint8(0x7F))
-            result[..., plane] = index ^ flipped
-    return _blocked(_two_halves(result, plan), plan)
+            result[:, :, plan.planes - 1 - plane] = index ^ flipped
+    return _blocked(_in_quarters(result, plan), plan)
 
 
 def _triplets(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
@@ -128,7 +128,7 @@ def _triplets(codes: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
     signs = np.packbits(np.pad(~negative, padding).reshape(index.shape), axis=3)
     pairs = index[..., 0::2] | index[..., 1::2] << np.uint8(4)
     lines = np.concatenate([signs, pairs], axis=3).reshape(*value.shape[:2], -1)[..., : plan.group_lines]
-    return _blocked(_two_halves(lines, plan), plan)
+    return _blocked(_in_quarters(lines, plan), plan)
 
 
 def _digits(codes: NDArray[np.uint8], plan: Plan) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
@@ -143,10 +143,10 @@ def _digits(codes: NDArray[np.uint8], plan: Plan) -> tuple[NDArray[np.int16], ND
     return np.abs(value), np.where(value == 0, is_odd, value < 0)
 
 
-def _two_halves(lines: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """Rows in the order of a line's bytes: byte 2i holds row i of a block, byte 2i + 1 the i-th of its second half."""
+def _in_quarters(lines: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
+    """Rows in the order of a line's bytes: byte 4i + q holds the i-th row of the q-th quarter of a block."""
     rows = plan.block_rows
-    order = np.arange(rows).reshape(2, rows // 2).T.reshape(-1)
+    order = np.arange(rows).reshape(4, rows // 4).T.reshape(-1)
     return np.ascontiguousarray(lines.reshape(plan.padded_n // rows, rows, -1)[:, order])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fettle.backends.cpu.gemv.dots import Dot, Partial
 from fettle.backends.cpu.gemv.integer import dot
-from fettle.backends.cpu.gemv.words import Expr, Registers, T, accumulate, constant, intrinsic, load
+from fettle.backends.cpu.gemv.words import Expr, Registers, T, accumulate, constant, intrinsic, load, total
 
 _TABLE = 16
 """Entries of a table, and bytes."""
@@ -30,7 +30,7 @@ class Permute(Dot):
             tables = [[self._tables(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
                 for plane in range(plan.planes):
-                    line = self.line(base, block, 0, step, plane)
+                    line = self.line(base, block, 0, step * plan.planes + plane)
                     weight = constant(1 << plane, "uint8", 64)
                     indices = [T.Bind(T.bitwise_or(nibbles, _own_table())) for nibbles in _nibbles(line, 64)]
                     for b in range(plan.batch):
@@ -41,9 +41,13 @@ class Permute(Dot):
                                 tables[b][half],
                                 T.reinterpret("int8x64", indices[half]),
                             )
-                            index = self.slot(b, block) * 2 + half
+                            index = self.slot(b, block) * plan.accumulators + half % plan.accumulators
                             sums[index] = dot(sums[index], weight, found, plan.lanes)
-        return [Partial(b, block, part, sums[slot * 2] + sums[slot * 2 + 1]) for b, block, part, slot in self.slots()]
+        halves = range(plan.accumulators)
+        return [
+            Partial(b, block, part, total([sums[slot * plan.accumulators + half] for half in halves]))
+            for b, block, part, slot in self.slots()
+        ]
 
     def _tables(self, row: Expr, group: Expr, index: Expr) -> Expr:
         """The tables of four neighbouring quads."""
@@ -77,7 +81,7 @@ class Shuffle(Dot):
             tables = [[self._table(row, group, step * 2 + half) for half in range(2)] for row in rows]
             for block in range(plan.blocks):
                 for plane in range(plan.planes):
-                    line = self.line(base, block, 0, step, plane)
+                    line = self.line(base, block, 0, step * plan.planes + plane)
                     indices = _nibbles(line, plan.vector_bytes)
                     for b in range(plan.batch):
                         first, second = (

@@ -1,13 +1,16 @@
 """A candidate's extents: how N and K are cut into tiles, groups, blocks, steps and lines. Plain arithmetic.
 
-The packed weights are ``[tile][group][superblock][step][plane][block][line]`` bytes. A *line* holds the same few k
-of ``block_rows`` rows; a *step* is the k of one line (of all its planes); a *block* is the rows of a line over one
-group; a *superblock* is the ``blocks`` blocks in flight together. Their lines alternate, so that the kernel reads one
-ascending stream: prefetchers follow several streams less well (on a Zen 4, 60 GB/s from L3 in place of 85). Rows are
-padded to whole tiles, each group to whole steps; padded activations are zero, so padding never changes a result.
+The packed weights are ``[tile][group][superblock][step][plane][block][line]`` bytes, half tables of several planes
+``[plane][step]`` in the place of ``[step][plane]``. A *line* holds the same few k of ``block_rows`` rows; a *step* is
+the k of one line (of all its planes); a *block* is the rows of a line over one group; a *superblock* is the ``blocks``
+blocks in flight together. Their lines alternate, so that the kernel reads one ascending stream: prefetchers follow
+several streams less well (on a Zen 4, 60 GB/s from L3 in place of 85). Rows are padded to whole tiles, each group to
+whole steps; padded activations are zero, so padding never changes a result.
 """
 
 from __future__ import annotations
+
+import math
 
 import attrs
 
@@ -26,6 +29,9 @@ LARGEST_TABLES = 257
 TRIPLETS = 8
 """Triplets of ternary digits of a step: four lines of two indices a byte follow a line of eight signs a byte."""
 
+_ENOUGH_SUMS = 4
+"""Independent sums that hide the latency of a dot product; fewer are halved, and added up at a group's end."""
+
 _ROUND_GROUP = 16
 """Groups are padded to whole vectors of 16 activations."""
 
@@ -40,7 +46,8 @@ def field_bits(bits: int) -> int:
 
 @attrs.frozen
 class Plan:
-    """One candidate of the family: workload, schedule (see ``spaces``), and whether float16 has instructions.
+    """One candidate of the family: workload, schedule (see ``spaces``), and whether there are instructions for float16
+    and for bit matrices (GFNI).
 
     ``prepared`` says what x is where ``quantize`` has prepared it: ``i8`` codes or ``lut4`` tables; else empty.
 
@@ -66,6 +73,7 @@ class Plan:
     split: str = "contiguous"
     pages: str = "system"
     converts_half: bool = True
+    has_gfni: bool = False
     prepared: str = ""
     planes_apart: int = 1
 
@@ -185,9 +193,10 @@ class Plan:
     def accumulators(self) -> int:
         """Vectors of sums per vector of a line and row of x."""
         if self.is_lut:
-            return 4 if self.rows_across else 2
+            enough = self.blocks * self.batch >= _ENOUGH_SUMS
+            return 4 if self.rows_across else 1 if enough else 2
         if self.has_half_tables:
-            return 2 * self.summed_planes
+            return 2
         if self.algorithm == "dequantise":
             return max(1, 4 // self.parts)
         if self.isa == "avx2":
@@ -216,9 +225,9 @@ class Plan:
     def group(self) -> int:
         """Elements of K that share a scale, before padding; rows longer than an inner loop can sum are cut."""
         if self.format.group == PER_ROW:
-            largest = LARGEST_TABLES * self.table_k if self.has_half_tables else LARGEST_GROUP
+            largest = self.largest_tables * self.table_k if self.has_half_tables else LARGEST_GROUP
             unit = 160 if self.is_mirror else 48 if self.is_triplets else 32  # whole steps, whichever they are
-            parts = ceil_div(self.k, largest // unit * unit)
+            parts = ceil_div(self.k, max(largest // unit, 1) * unit)
             return self.k if parts == 1 else ceil_div(ceil_div(self.k, parts), unit) * unit
         return min(int(self.format.group or 0), self.k)
 
@@ -332,7 +341,7 @@ class Plan:
             line = f"triplets-r{self.block_rows}"
         if self.planes_apart > 1:
             line = f"{self.planes_apart}x{line}"
-        return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}-b{self.blocks}:2"
+        return f"gemv-{line}-k{self.step_k}-g{self.padded_group}-t{self.tile}-b{self.blocks}:3"
 
     # -- sums
 
@@ -349,6 +358,26 @@ class Plan:
         return ((1 << self.format.bits) - 1) / 2.0 if self.is_lut or self.is_mirror else 0.0
 
     @property
+    def largest_tables(self) -> int:
+        """Half tables of a group at most: so many bytes, weighted by their planes, add up in 16 bits."""
+        return LARGEST_TABLES // ((1 << self.summed_planes) - 1)
+
+    @property
     def centre(self) -> float:
         """What the bytes summed over one group exceed the entries they stand for, in units (half tables)."""
         return 127.5 * self.tables * ((1 << self.summed_planes) - 1)
+
+    @property
+    def start(self) -> int:
+        """Where the first plane's sums of half-table bytes begin, so that those over all planes end around zero."""
+        return -math.ceil(self.centre / (1 << self.summed_planes - 1))
+
+    @property
+    def excess(self) -> float:
+        """What these sums still exceed the entries by: less than 2^planes units."""
+        return self.centre + self.start * (1 << self.summed_planes - 1) if self.has_half_tables else 0.0
+
+    @property
+    def has_offset(self) -> bool:
+        """A group's sums lack something that does not depend on the row (see ``activations``)."""
+        return self.code_bias != self.zero_point or self.excess != 0.0

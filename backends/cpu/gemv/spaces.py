@@ -18,17 +18,22 @@
 
 from __future__ import annotations
 
+import math
+
 from fettle.backends.api import Constraint, Device, Parameter, Schedule, Space, Support
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu import pages
-from fettle.backends.cpu.gemv.plan import LARGEST_TABLES, Plan
+from fettle.backends.cpu.gemv.plan import Plan
 from fettle.backends.rounding import ceil_div
 from fettle.graph.prepared import PreparedFormat
 from fettle.graph.workload import Workload
 
-VERSION = "5"
+VERSION = "6"
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
+_VBMI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"})
+GFNI = "gfni"
+"""The feature by which half tables spread signs, where there is one."""
 
 ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("integer", "avx512"): (_VNNI,),
@@ -37,8 +42,8 @@ ISAS: dict[tuple[str, str], tuple[frozenset[str], ...]] = {
     ("lut", "avx512"): (_VNNI | {"avx512vbmi"},),
     ("lut", "avx512bw"): (frozenset({"avx512f", "avx512bw", "avx512vl"}),),
     ("lut", "avx2"): (frozenset({"avx2"}),),
-    ("mirror", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
-    ("triplets", "avx512"): (frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),),
+    ("mirror", "avx512"): (_VBMI | {GFNI}, _VBMI),
+    ("triplets", "avx512"): (_VBMI,),
     ("triplets", "avx512bw"): (frozenset({"avx512f", "avx512bw", "avx512vl"}),),
     ("triplets", "avx2"): (frozenset({"avx2"}),),
     ("triplets", "portable"): (frozenset(),),
@@ -63,16 +68,18 @@ READERS = {"i8": "integer", "lut4": "lut"}
 
 _PREFETCH = (0, 1024, 2048, 4096, 8192)
 _TILES = (16, 32, 64, 128, 256, 320, 512, 640, 1024)
-_BLOCKS = (1, 2, 4)
+_BLOCKS = (1, 2, 4, 5)
 _LARGEST_PADDING = 1.125
 """A tile may pad N by this factor."""
 
 _PRIVATE_ROWS = 8
 """Up to so many rows of x, threads may each prepare all of them."""
 
-_MANY_ROWS = {("mirror", "avx512"): 1024, ("triplets", "avx512bw"): 256, ("triplets", "avx2"): 256}
-"""Rows of W from which half tables are the untuned choice for ternary weights, best first: small tables cost less.
-Triplets are slower than dot products where these are one instruction, on VNNI."""
+_HALF_TABLES = (("mirror", "avx512"), ("triplets", "avx512bw"), ("triplets", "avx2"))
+"""Best first. Triplets are slower than dot products where these are one instruction, on VNNI."""
+
+_WIDE_TILE = 256
+"""Half tables are read for so many rows at least where N allows it: four blocks, or five, whichever pads less."""
 
 _WORTH_THREADS = 1 << 19
 """Multiply-adds below which the untuned choice is one thread: it takes under 3 µs, and waking the others takes one."""
@@ -144,7 +151,7 @@ def pairs(workload: Workload, device: Device) -> list[tuple[str, str]]:
 
 def _has_lines(plan: Plan) -> bool:
     """Some tile is whole lines; for half tables, a group's bytes add up in 16 bits, and there are few planes."""
-    mirrors = plan.tables <= LARGEST_TABLES and plan.summed_planes <= MOST_MIRRORED_PLANES
+    mirrors = plan.tables <= plan.largest_tables and plan.summed_planes <= MOST_MIRRORED_PLANES
     is_ternary = plan.format.kind == "tern" or not plan.is_triplets
     return (
         is_ternary
@@ -228,19 +235,28 @@ def default(workload: Workload, device: Device) -> Schedule:
 
 def _untuned_loop(workload: Workload, device: Device) -> tuple[str, str, int]:
     """(algorithm, isa, tile): whole-code dot products, but look-ups for weights of one bit, which take a third of the
-    time, and half tables for ternary ones where many rows of W share them."""
+    time, and half tables for ternary ones, and one and two bits, where many rows of W share them."""
     choices, n = pairs(workload, device), workload["n"]
     algorithm, isa = choices[0]
     weight = workload["weight"]
     if weight.bits == 1 and ("lut", isa) in choices:
         algorithm = "lut"
-    if weight.kind == "tern":
-        for pair, least in _MANY_ROWS.items():
-            if n >= least and pair in choices and (pair[0] == "mirror" or isa == "avx2"):
-                block_rows = _plan(workload, *pair).block_rows
-                if tiles := [t for t in _tiles(n) if t <= 256 and t % block_rows == 0]:
-                    return *pair, max(tiles)
+    for pair in _HALF_TABLES:
+        if n >= _rows_worth(workload, pair[0]) and pair in choices and (pair[0] == "mirror" or isa == "avx2"):
+            tiles = [t for t in _tiles(n) if t <= 320 and t % _plan(workload, *pair).block_rows == 0]
+            if tiles:
+                return *pair, min(tiles, key=lambda t: (max(0, _WIDE_TILE - t), ceil_div(n, t) * t))
     return algorithm, isa, max(t for t in _tiles(n) if t <= 64)
+
+
+def _rows_worth(workload: Workload, algorithm: str) -> float:
+    """Rows of W from which half tables are the untuned choice: what it costs to make them is to be won back.
+
+    With more rows of x, dot products and other look-ups share more work.
+    """
+    if workload["weight"].kind == "tern":
+        return 1024 if algorithm == "mirror" else 256
+    return {1: 4096, 2: 2048}.get(workload["weight"].bits, math.inf) if workload["m"] == 1 else math.inf
 
 
 def _tiles(n: int) -> tuple[int, ...]:

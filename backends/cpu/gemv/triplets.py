@@ -23,7 +23,7 @@ class Triplets(HalfTables):
 
     def partials(self, base: Expr, rows: list[Expr], group: Expr) -> list[Partial]:
         plan = self.plan
-        sums = self.registers("uint16", self.words)
+        sums = self.begin()
         if plan.steps:
             for step in self.steps():
                 self._step(base, rows, group, step, TRIPLETS, sums)
@@ -36,11 +36,12 @@ class Triplets(HalfTables):
         plan = self.plan
         size = plan.vector_bytes
         look_up = self._in_whole_tables if plan.isa == "avx512" else self._in_half_tables
-        signs = [self.line(base, block, 0, step) for block in range(plan.blocks)]
+        first = step * plan.planes
+        signs = [self.line(base, block, 0, first) for block in range(plan.blocks)]
         lines: list[Expr] = []
         for triplet in range(count):
             if triplet % 2 == 0:
-                lines = [self.line(base, block, 0, step, 1 + triplet // 2) for block in range(plan.blocks)]
+                lines = [self.line(base, block, 0, first + 1 + triplet // 2) for block in range(plan.blocks)]
             else:
                 lines = [_moved(line, 4, 0, size) for line in lines]
             places = [self._place(row, group, step * TRIPLETS + triplet) for row in rows]

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fettle.backends.api import Schedule
-from fettle.backends.cpu.gemv import Gemv, layouts
+from fettle.backends.cpu.gemv import Gemv, entries, layouts
 from fettle.backends.cpu.gemv.plan import Plan
-from fettle.backends.cpu.gemv.quintets import quintet_index
 from fettle.graph import data
 from fettle.graph.errors import InvalidArgument
 from fettle.graph.quantized import QuantizedWeight
@@ -144,8 +143,8 @@ def stored_octet(byte: int) -> int:
 
 def stored_quintet(byte: int) -> int:
     """The value Σ t_i·3^i a quintet's byte stands for."""
-    index = {int(quintet_index(np.array(value))): value for value in range(122)}
-    return index[byte & 0x7F] * (1 if byte & 0x80 else -1)
+    value = sum(t * 3**i for i, t in enumerate(entries.QUINTETS.entry(byte & 0x7F)))
+    return value * (1 if byte & 0x80 else -1)
 
 
 @given(st.sampled_from(["bip1", "u3", "tern"]), st.sampled_from(["40", "80", "row"]), st.integers(1, 64), st.data())
@@ -153,11 +152,11 @@ def stored_quintet(byte: int) -> int:
 def test_half_table_bytes_hold_every_code(kind: str, group: str, n: int, draw: st.DataObject) -> None:
     workload = Workload.parse(f"matmul m=1 n={n} k=160 act=f32 weight={kind}:{group}")
     plan, weight = Plan.of(workload, schedule("mirror", "avx512", 64)), weight_of(workload)
-    lines = layouts.pack(weight, plan)[0].reshape(plan.groups, plan.steps, plan.planes, 64)
+    lines = layouts.pack(weight, plan)[0].reshape(plan.groups, plan.planes, plan.steps, 64)
     row, step = draw.draw(st.integers(0, n - 1)), draw.draw(st.integers(0, 160 // plan.step_k - 1))
     group_index, inside = divmod(step, plan.steps)
-    place = 2 * row if row < 32 else 2 * (row - 32) + 1
-    stored = lines[group_index, inside, :, place]
+    quarter, within = divmod(row, 16)
+    stored = lines[group_index, ::-1, inside, 4 * within + quarter]
     codes = weight.codes[row, step * plan.step_k : (step + 1) * plan.step_k].astype(int)
     if kind == "tern":
         assert stored_quintet(int(stored[0])) == sum((c - 1) * 3**i for i, c in enumerate(codes))
@@ -176,9 +175,9 @@ def test_triplets_hold_every_code(isa: str, group: str, draw: st.DataObject) -> 
     lines = layouts.pack(weight, plan)[0].reshape(plan.tiles, plan.groups, -1, plan.group_lines, 2, rows)
     group_index, inside = divmod(column, plan.group)
     superblock, in_superblock = divmod(row % 128, 2 * rows)
-    half, pair = divmod(in_superblock % rows, rows // 2)
+    quarter, within = divmod(in_superblock % rows, rows // 4)
     step, triplet = divmod(inside // 3, 8)
-    stored = lines[row // 128, group_index, superblock, 5 * step :, in_superblock // rows, 2 * pair + half]
+    stored = lines[row // 128, group_index, superblock, 5 * step :, in_superblock // rows, 4 * within + quarter]
     index = int(stored[1 + triplet // 2]) >> 4 * (triplet % 2) & 15
     value = index if int(stored[0]) >> 7 - triplet & 1 else -index
     digits = [(value + 13) // 3**i % 3 for i in range(3)]
@@ -186,7 +185,16 @@ def test_triplets_hold_every_code(isa: str, group: str, draw: st.DataObject) -> 
 
 
 def test_every_value_of_five_digits_has_an_entry_of_its_own() -> None:
-    assert len(set(quintet_index(np.arange(122)).tolist())) == 122
+    assert len(set(entries.QUINTET_NUMBERS.tolist())) == 122
+    for value, number in enumerate(entries.QUINTET_NUMBERS):
+        found = entries.QUINTETS.entry(number)
+        assert set(found) <= {-1, 0, 1}
+        assert sum(t * 3**i for i, t in enumerate(found)) == value
+
+
+def test_entries_of_octets_are_the_signs_of_their_numbers() -> None:
+    for number in range(128):
+        assert entries.OCTETS.entry(number) == (*(1 if number >> i & 1 else -1 for i in range(7)), 1)
 
 
 @pytest.mark.parametrize(

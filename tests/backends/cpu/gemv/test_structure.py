@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fettle.backends.api import Candidate, Schedule
+from fettle.backends.api import Candidate, DeviceText, Schedule
 from fettle.backends.cpu import CpuBackend, codegen
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.gemv import Gemv, spaces
@@ -36,8 +36,8 @@ def needs(algorithm: str, isa: str) -> None:
 
 
 @cache
-def assembly(text: str, **changes: Any) -> str:
-    workload, device = Workload.parse(text), cpu.default_device()
+def assembly(text: str, where: str = "cpu", /, **changes: Any) -> str:
+    workload, device = Workload.parse(text), CpuBackend().device(DeviceText.parse(where))
     fixed = {"threads": 1, "preparation": "private", "batch": 1, "blocks": 1, "unroll": 4, "tile": 64, "prefetch": 0}
     schedule = Schedule.of(split="contiguous", pages="system", **(fixed | changes))
     assert not spaces_reason(workload, schedule)
@@ -104,21 +104,34 @@ def test_a_look_up_serves_four_weights_a_byte(text: str, bits: int) -> None:
         assert loaded_lines(loop) * 2 == look_ups
 
 
-@pytest.mark.parametrize(("text", "unroll"), [(U1, 16), (U3, 8), (TERNARY, 2)])
-def test_a_half_table_look_up_takes_six_instructions_a_line(text: str, unroll: int) -> None:
+@pytest.mark.parametrize(("text", "unroll"), [(U1, 4), (U3, 4), (TERNARY, 2)])
+@pytest.mark.parametrize("device", ["cpu", "cpu,isa=avx512vnni"])
+def test_a_half_table_look_up_takes_six_instructions_a_line(text: str, unroll: int, device: str) -> None:
     """Of 64 rows: a look-up, a sign, an exclusive or, a shift and two additions; nothing is unpacked."""
     needs("mirror", "avx512")
-    emitted = assembly(text, algorithm="mirror", isa="avx512", tile=256, unroll=unroll, blocks=2)
-    loops = hot_loops(emitted, "vpshufb")
+    sign = "vgf2p8affineqb" if "gfni" in cpu.features(CpuBackend().device(DeviceText.parse(device))) else "vpshufb"
+    emitted = assembly(text, device, algorithm="mirror", isa="avx512", tile=256, unroll=unroll, blocks=4)
+    loops = hot_loops(emitted, sign)
     assert loops
     for loop in loops:
         assert not spills(loop)
         look_ups = sum(bool(re.match(r"vperm[it]2b", line)) for line in loop)
-        assert look_ups == sum(line.startswith("vpshufb") for line in loop)
-        assert not [line for line in loop if line.startswith(("call", "vpunpck", "vpdpbusd"))]
-        widening = 12 * 2 * 2  # conversions, scales and shifts at a group's end
+        assert look_ups == sum(line.startswith(sign) for line in loop)
+        assert not [line for line in loop if line.startswith(("call", "vpunpck", "vpmovzx", "vextract", "vpdpbusd"))]
+        doubled = 2 * 4 * 2  # of u3, between its planes
         assert sum(line.startswith("vpsrlw") for line in loop) == look_ups
-        assert sum(line.startswith("vpaddw") for line in loop) <= 2 * look_ups + widening
+        assert sum(line.startswith("vpaddw") for line in loop) <= 2 * look_ups + doubled
+
+
+def test_a_group_of_half_tables_ends_without_unpacking() -> None:
+    """64 rows: a shift and a subtraction part bytes, two shifts and two masks words; then a conversion, a scale and
+    one multiply-add for each 16 rows, since sums begin where no offset is left to add."""
+    needs("mirror", "avx512")
+    emitted = assembly(TERNARY, algorithm="mirror", isa="avx512", tile=64, unroll=1)
+    behind = emitted[emitted.rindex("vpermi2b" if "vpermi2b" in emitted else "vpermt2b") :]
+    names = {"vpsllw": 1, "vpsubw": 1, "vpslld": 2, "vpandq": 2, "vcvtdq2ps": 4, "vmulps": 4, "vpmovzxwd": 0}
+    assert {name: len(re.findall(rf"\t{name}\t[^\n]*zmm", behind)) for name in names} == names
+    assert len(re.findall(r"\tvfmadd\d+ps\t[^\n]*zmm", behind)) == 4
 
 
 @pytest.mark.parametrize(("isa", "instruction", "most"), [("avx512", "vpermb", 8.5), ("avx512bw", "vpshufb", 5.0)])
@@ -152,8 +165,6 @@ def test_prefetch_asks_ahead_by_the_distance(distance: int) -> None:
 
 def test_narrow_devices_get_no_wide_registers() -> None:
     backend = CpuBackend()
-    from fettle.backends.api import DeviceText
-
     workload, narrow = Workload.parse(U4), backend.device(DeviceText.parse("cpu,isa=avx2"))
     artifact = backend.build(Candidate(workload, narrow, backend.default(workload, narrow)))
     assert dict(artifact.facts)["vpdpbusd"] == 0
@@ -167,7 +178,7 @@ def test_lowered_names_the_features_it_uses() -> None:
     schedule = Schedule.of(**(spaces.default(workload, device).as_dict() | {"algorithm": "lut", "isa": "avx512"}))
     lowered = Gemv().lower(Candidate(workload, device, schedule))
     assert {"avx512vbmi", "avx512vnni"} <= set(lowered.isa)
-    assert lowered.weight_layout == "gemv-planes-r16-k32-g128-t64-b4:2"
+    assert lowered.weight_layout == "gemv-planes-r16-k32-g128-t64-b4:3"
 
 
 def test_rows_of_padding_cost_no_code_where_vectors_are_whole() -> None:

@@ -21,10 +21,10 @@ _PRODUCT = {
     ("integer", "avx512"): 1.15,  # mask, vpdpbusd
     ("integer", "avxvnni"): 0.67,
     ("integer", "avx2"): 0.84,  # shift, mask, vpmaddubsw, and a share of adds and vpmaddwd
-    ("lut", "avx512"): 2.0,  # half a shift, and-or, vpermb, vpdpbusd
+    ("lut", "avx512"): 2.1,  # half a shift, and-or, vpermb, vpdpbusd
     ("lut", "avx512bw"): 3.2,
     ("lut", "avx2"): 1.45,  # half a shift, mask, vpshufb, unpack, vpmaddubsw, add
-    ("mirror", "avx512"): 3.9,  # vpermi2b, the sign, xor, shift, two adds
+    ("mirror", "avx512"): 3.7,  # vpermi2b, the sign, xor, shift, two adds
     ("triplets", "avx512"): 3.5,  # the index, vpermb, shift, two adds
     ("triplets", "avx512bw"): 4.0,  # from ratios to the others, not fitted with them
     ("triplets", "avx2"): 1.75,  # index and sign, vpshufb, xor, shift, two adds
@@ -42,11 +42,17 @@ _PREFETCHED_LINE = 3.7
 _READ_BYTE = 0.012
 _BRANCH = 0.055
 _TILE = 87.0
-_PREPARED_BYTE = 0.23
+_PREPARED_BYTE = {"integer": 0.65, "lut": 0.41, "mirror": 0.12, "triplets": 0.23, "dequantise": 0.23}
+"""Of codes and tables; the first three timed alone, with 4096 activations in groups of 128."""
+
+_NEAR_TABLES = 24 << 10
+"""Bytes of tables that stay in L1 beside the weights; larger ones are read from L2 for each tile."""
+
+_FAR_BYTE = 0.014
 _SHARING = 3_200.0
 """Cycles until all threads know that the shared activations are prepared."""
 
-_FORK = 3_600.0
+_FORK = 3_200.0
 """Cycles until a second thread has begun, and the first knows that it ended."""
 
 _CONTENTION = 0.2
@@ -87,11 +93,12 @@ def busiest_thread(plan: Plan) -> dict[str, float]:
     read = lines * plan.line_bytes * _READ_BYTE
     loop = sum(cycles**_HIDING for cycles in (*causes.values(), read)) ** (1 / _HIDING)
     loop *= 1.0 + _CONTENTION * (plan.threads > 1)
+    again = plan.table_bytes if plan.table_bytes > _NEAR_TABLES else 0
     prepared = plan.table_bytes / (plan.threads if plan.preparation == "shared" else 1)
     around = {
-        "prepare": prepared * _PREPARED_BYTE,
+        "prepare": prepared * _PREPARED_BYTE[plan.algorithm],
         "epilogue": plan.padded_n * plan.stored_groups * plan.m / plan.lanes * share * _EPILOGUE,
-        "control": steps / plan.unroll * _BRANCH + share * plan.tiles * _TILE,
+        "control": steps / plan.unroll * _BRANCH + share * plan.tiles * (_TILE + again * _FAR_BYTE),
         "threads": (plan.threads > 1) * _FORK + (plan.preparation == "shared") * _SHARING,
     }
     return {**causes, **around, "all": loop + sum(around.values())}

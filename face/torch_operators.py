@@ -6,6 +6,7 @@ without weights makes some of the size of its operand.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,11 @@ def translations(torch: Any) -> dict[Any, Callable[..., Any]]:
     """What ``torch.onnx.export`` takes as ``custom_translation_table``."""
     aten = torch.ops.aten
     return {aten.scaled_dot_product_attention.default: _attention, aten.rms_norm.default: _rms_norm}
+
+
+def _operators() -> Any:
+    """Functions that add ONNX's operators to the model being exported."""
+    return importlib.import_module("onnxscript.onnx_opset").opset23
 
 
 def _attention(
@@ -33,8 +39,7 @@ def _attention(
 
     Heads that share keys need no copies of them: Attention, too, has fewer heads of keys than of queries.
     """
-    from onnxscript.onnx_opset import opset23 as op
-
+    op = _operators()
     rank = len(query.shape)
     if rank > _AXES:
         if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
@@ -57,8 +62,8 @@ def _attention(
 def _rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
     """``x / √(mean(x²) + eps) · weight`` over the last axes. By default, eps is the spacing of float32 at 1."""
     import onnx
-    from onnxscript.onnx_opset import opset23 as op
 
+    op = _operators()
     axis = -len(normalized_shape)
     if weight is None:
         one = onnx.helper.make_tensor("", onnx.TensorProto.FLOAT, [1], [1.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
@@ -31,7 +32,7 @@ def max_pool_with_indices(
     x = inputs[0]
     if x is None or x.dtype.kind not in "iuf" or attributes(node).get("storage_order", 0):
         return None
-    window, axes = _window(node, x), x.ndim - 2
+    window = _window(node, x)
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     extents = outs[0].shape[2:]
     reach = [(e - 1) * s + (k - 1) * d + 1 for e, s, k, d in zip(
@@ -39,13 +40,15 @@ def max_pool_with_indices(
     )]  # fmt: skip
     pads = [(b, max(r - b - size, 0)) for b, r, size in zip(window.begins, reach, x.shape[2:], strict=True)]
     places = np.pad(np.arange(x.size).reshape(x.shape), [(0, 0), (0, 0), *pads])
-    full = [(k - 1) * d + 1 for k, d in zip(window.size, window.dilations, strict=True)]
+    full = [1, 1, *((k - 1) * d + 1 for k, d in zip(window.size, window.dilations, strict=True))]
     steps = [slice(0, (e - 1) * s + 1, s) for e, s in zip(extents, window.strides, strict=True)]
     taps = [slice(None, None, d) for d in window.dilations]
+    chosen: tuple[Any, ...] = (slice(None), slice(None), *steps, 0, 0, *taps)
 
     def windows(padded: np.ndarray) -> np.ndarray:
-        found = np.lib.stride_tricks.sliding_window_view(padded, full, tuple(range(2, x.ndim)))
-        return found[(slice(None), slice(None), *steps, *taps)].reshape(*outs[0].shape, -1)
+        found = np.lib.stride_tricks.sliding_window_view(padded, full)
+        result: np.ndarray = found[chosen].reshape(*outs[0].shape, -1)
+        return result
 
     where = windows(places)
 
@@ -55,7 +58,7 @@ def max_pool_with_indices(
         for out, source in zip(outs, (seen, where), strict=True):
             np.copyto(out, np.take_along_axis(source, best, -1)[..., 0])
 
-    return call if axes else None
+    return call
 
 
 def _average_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:

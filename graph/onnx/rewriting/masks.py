@@ -90,7 +90,7 @@ def _mask(
     choices = [np.float32(hidden), np.float32(0.0)][:: -1 if at else 1]
     known = bench.value(seen)
     if known is not None and known.size <= LARGEST_MASK:
-        masks[key] = bench.constant(f"{stem}_mask", np.where(known, *choices))
+        masks[key] = bench.constant(f"{stem}_mask", np.where(known, choices[0], choices[1]))
         types[masks[key]] = TensorType(TensorProto.FLOAT, known.shape)
         return []
     masks[key] = bench.fresh(f"{stem}_mask")

@@ -3,7 +3,7 @@
 Counted is what the loops of ``split.py``, ``integers.py`` and ``tiles.py`` issue: products of vectors, the additions
 into one sum, which wait for each other, loads and broadcasts of their operands; these hide each other. What surrounds
 them adds to it: vectors decoded, summed across lanes, exponentiated, rounded, packed and moved. What one of each costs
-was fitted to 613 random schedules of 15 workloads on a Zen 4, the fast ones weighing most (docs/cpu.md); on other
+was fitted to 481 random schedules of 12 workloads on a Zen 4, the fast ones weighing most (docs/cpu.md); on other
 machines it is rough, and the cost model learns by how much from the trials.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from fettle.backends.api import Device
 from fettle.backends.cpu import device as cpu
-from fettle.backends.cpu.attention.plan import CODE_BYTES, QUERIES, Plan
+from fettle.backends.cpu.attention.plan import CODE_BYTES, Plan
 from fettle.backends.rounding import ceil_div
 
 CLOCK = 3.7e9
@@ -25,37 +25,50 @@ CLOCK = 3.7e9
 _PRODUCT = 1.0
 """Cycles of a multiply-add of vectors; one of pairs or of bytes takes as long."""
 
-_WAIT = 1.7
+_WAIT = 2.0
 """Cycles until the next addition into the same sum, as far as the processor does not run ahead."""
 
-_LOAD, _BROADCAST, _FAR = 1.1, 0.5, 0.8
+_LOAD, _BROADCAST, _FAR = 1.06, 0.47, 0.83
 """Cycles of loading a vector, a number into all lanes, and what a vector from beyond the L1 cache takes more."""
 
-_L3_BYTE, _DRAM_BYTE = 0.037, 0.12
-"""Cycles of a byte that no cache of a core holds: 100 and 30 GB/s."""
+_L3_BYTE, _DRAM_BYTE = 0.037, 0.13
+"""Cycles of a byte that no cache of a core holds, read in the order of memory: 100 and 28 GB/s."""
+
+_OUT_OF_ORDER, _LONG_RUN = 3.4, 1.7
+"""Factors on a byte of memory whose lines are not read one after the other, which the processor then does not read
+ahead; and on one of values that one register tile reads alone before the others do."""
+
+_SHARE = 0.375
+"""Of the last level, what others leave to a cache of keys and values."""
+
+_NEAR_BYTES = 256
+"""Bytes of a row up to which four of them may be read in turns."""
+
+_RUN_BYTES = 8192
+"""Bytes of values that stay in a core while the next are read ahead."""
 
 _HIDING = 4
 """Exponent of the norm that combines what hides each other."""
 
 _COSTS: Mapping[str, float] = {
-    "decode": 0.25,
-    "sum": 3.8,
-    "round": 11.6,
-    "exp": 11.0,
-    "degree": 1.9,
+    "decode": 0.28,
+    "sum": 1.2,
+    "round": 10.6,
+    "exp": 9.3,
+    "degree": 1.65,
     "mask": 1.5,
-    "row": 19.0,
-    "moved": 5.9,
-    "pack": 42.0,
+    "row": 18.0,
+    "moved": 7.8,
+    "pack": 20.0,
     "prefetch": 0.16,
-    "parked": 2.1,
-    "scaled": 3.0,
+    "parked": 3.3,
+    "scaled": 3.2,
     "fork": 6600.0,
 }
 """Cause -> cycles of one: an instruction that decodes; a vector summed across lanes, rounded, exponentiated (and for
 each degree of the polynomial), masked, moved as a result, or packed; a row of a chunk; a line asked for ahead; a
 vector of sums that waits in memory, stored and loaded; a vector of queries scaled; a loop that
-threads share. The two before the last were counted, not fitted: the recorded kernels had neither."""
+threads share."""
 
 
 @attrs.frozen
@@ -105,11 +118,31 @@ def counted(plan: Plan, device: Device) -> tuple[list[_Loop], dict[str, float]]:
 
 def read_cycles(plan: Plan, device: Device) -> float:
     """Cycles of bringing the busiest thread's part of a cache to a core, if no L2 cache holds it."""
-    stored = 2 * plan.batch * plan.kv_heads * plan.kv * plan.cache_columns * plan.cache_bytes
+    row = plan.cache_columns * plan.cache_bytes
+    stored = 2 * plan.batch * plan.kv_heads * plan.kv * row
     part = stored / plan.threads
     if part <= cpu.l2_bytes(device):
         return 0.0
-    return part * (_L3_BYTE if stored <= cpu.last_level_bytes(device) / 2 else _DRAM_BYTE)
+    if stored <= cpu.last_level_bytes(device) * _SHARE:
+        return part * _L3_BYTE
+    return part / 2 * _DRAM_BYTE * (_key_order(plan, row) + _value_order(plan, row))
+
+
+def _key_order(plan: Plan, row: int) -> float:
+    """Factor on reading keys of ``row`` bytes: 1 if line by line as they lie, or nearly so."""
+    if plan.algorithm == "tiles" or row <= _NEAR_BYTES:
+        return 1.0
+    return _OUT_OF_ORDER if plan.keys > 1 else 1.0
+
+
+def _value_order(plan: Plan, row: int) -> float:
+    """The same of values, of which the first of several register tiles reads whole rows, and the others find a run of
+    them in a cache of the core."""
+    if plan.algorithm == "tiles" or plan.i8 or row <= CODE_BYTES:
+        return 1.0
+    if plan.tile_vectors < len(plan.lines) * plan.parts:
+        return _OUT_OF_ORDER
+    return 1.0 if plan.tile_rows >= plan.rows or plan.run * row <= _RUN_BYTES else _LONG_RUN
 
 
 def _register_tiles(rows: int, step: int) -> Iterator[tuple[int, int]]:
@@ -128,19 +161,23 @@ def _split(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
     heads, vectors = _heads(plan), ceil_div(plan.kv, plan.lanes)
     keys, padded = heads * plan.kv, heads * vectors * plan.lanes
     lines, parts, registers = len(plan.lines), plan.parts, plan.registers
-    far = min(plan.chunk, plan.kv) * plan.cache_columns * plan.cache_bytes > l1
+    run = min(plan.run, plan.chunk, plan.kv)
+    far = run * plan.cache_columns * plan.cache_bytes > l1 / 2
     width = min(max(1, plan.tile_vectors // parts), lines)
     steps = keys / plan.unit
+    kept = 2 * keys / run
     loops = []
     decoded = 0.0
+    for rows, count in _register_tiles(plan.rows, plan.score_rows):
+        loads = padded * count * (lines + rows * registers / plan.keys)
+        loops.append(_Loop(padded * count * rows * registers, rows * plan.keys, loads))
+        decoded += padded * count * lines * plan.key_decoding
     for rows, count in _register_tiles(plan.rows, plan.tile_rows):
-        loads = padded * count * (lines + rows * registers / plan.tile_vectors)
-        loops.append(_Loop(padded * count * rows * registers, rows * plan.tile_vectors, loads))
         loads = keys * count * lines
         broadcasts = steps * count * rows * ceil_div(lines, width)
         products = steps * count * rows * lines * parts
-        loops.append(_Loop(products, rows * width * parts, loads, broadcasts, loads * far))
-        decoded += padded * count * lines * plan.key_decoding
+        loads += kept * count * rows * lines * parts
+        loops.append(_Loop(products, rows * width * parts, loads, broadcasts, keys * count * lines * far))
         decoded += keys * count * lines * (plan.value_decoding + plan.bf16)
     return loops, {
         **_around(plan, heads, vectors),
@@ -148,7 +185,7 @@ def _split(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
         "sum": padded * plan.rows,
         "parked": 0.0 if plan.unrolls_keys else padded * plan.rows,
         "scaled": heads * plan.chunks * plan.chunk_groups * plan.rows * registers * plan.scales_queries,
-        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, plan.tile_rows)),
+        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, plan.score_rows)),
     }
 
 
@@ -158,10 +195,9 @@ def _integers(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
     lines, parts = plan.cache_columns // CODE_BYTES, 8 // plan.code_bits
     far = min(plan.chunk, plan.kv) * plan.cache_columns > l1 / 2
     loops, decoded = [], 0.0
-    query_rows = min(plan.tile_rows, QUERIES)
-    for rows, count in _register_tiles(plan.rows, query_rows):
+    for rows, count in _register_tiles(plan.rows, plan.score_rows):
         products = padded * count * rows * 2 * lines * parts
-        loops.append(_Loop(products, 2 * rows * plan.tile_vectors, padded * count * lines + products))
+        loops.append(_Loop(products, 2 * rows * plan.keys, padded * count * lines + products))
         decoded += padded * count * lines * 3 * (parts - 1)
     quarters = plan.tile_vectors
     for rows, count in _register_tiles(plan.rows, plan.tile_rows):
@@ -175,7 +211,7 @@ def _integers(plan: Plan, l1: int) -> tuple[list[_Loop], dict[str, float]]:
         "decode": decoded,
         "sum": padded * plan.rows * 1.5,
         "round": heads * plan.rows * rounded,
-        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, query_rows)),
+        "prefetch": _prefetched(plan, padded, ceil_div(plan.rows, plan.score_rows)),
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from tvm.tirx.script.builder import ir as T
 
 from fettle.backends.cpu.attention.orders import alternating, every_other, repeated
-from fettle.backends.cpu.attention.plan import CODE_BYTES, QUERIES
+from fettle.backends.cpu.attention.plan import CODE_BYTES
 from fettle.backends.cpu.attention.rounded import LANES, Rounded, Rounding
 from fettle.backends.cpu.attention.split import Split, push
 from fettle.backends.cpu.attention.words import until
@@ -95,8 +95,8 @@ class Integers(Split):
             def tile(row: Any, rows: int) -> None:
                 places = [v.let((row + r) * plan.chunk_groups + shared) for r in range(rows)]
                 stacks: list[list[tuple[int, Any]]] = [[] for _ in range(rows)]
-                for begin in range(0, LANES, plan.tile_vectors):
-                    lines = [self._codes(key) for key in keys[begin : begin + plan.tile_vectors]]
+                for begin in range(0, LANES, plan.keys):
+                    lines = [self._codes(key) for key in keys[begin : begin + plan.keys]]
                     for r, place in enumerate(places):
                         for line in lines:
                             push(v, stacks[r], self.queries.product(v, place, line), "int32")
@@ -105,7 +105,7 @@ class Integers(Split):
                     value = self.queries.scaled(v, place, total)
                     T.buffer_store(scores, value, [row + r, T.Ramp(start, T.int64(1), LANES)])
 
-            until(plan.rows, min(plan.tile_rows, QUERIES), tile)
+            until(plan.rows, plan.score_rows, tile)
 
         whole = v.let(T.floordiv(count, T.int64(LANES)))
         with T.serial(T.int64(0), whole) as index:

@@ -6,6 +6,7 @@ import attrs
 
 from fettle.backends.api import Device, Schedule
 from fettle.backends.cpu import device as cpu
+from fettle.backends.rounding import ceil_div
 from fettle.graph.workload import Workload
 
 DOTS_BF16 = "avx512bf16"
@@ -37,6 +38,11 @@ def lanes(workload: Workload, device: Device) -> int:
     return max((width for width in (4, 8, 16) if width <= widest and line(cache, width) <= dim), default=0)
 
 
+def sums(device: Device) -> int:
+    """Vectors of sums that leave registers for the factors."""
+    return 24 if cpu.vector_bits(device) == 512 else 12
+
+
 @attrs.frozen
 class Plan:
     """Extents of one kernel.
@@ -49,8 +55,11 @@ class Plan:
         mask: extents of what is added to the scaled scores, broadcast to batch, heads, q, kv.
         chunk: keys of one task (split) or of one block (tiles).
         block: query rows of one task (tiles).
-        tile_rows, tile_vectors: the register tile of both products.
+        tile_rows, tile_vectors: the register tile of both products; where keys are split, of the second.
+        keys: keys whose scores are summed at once (split).
+        run: keys whose values are added for all queries before the next are (split).
         lanes: f32 values per vector.
+        sums: vectors of sums that leave registers for the factors.
     """
 
     batch: int
@@ -72,10 +81,13 @@ class Plan:
     block: int
     tile_rows: int
     tile_vectors: int
+    keys: int
+    run: int
     degree: int
     prefetch: int
     threads: int
     lanes: int
+    sums: int
 
     @classmethod
     def of(cls, workload: Workload, schedule: Schedule, device: Device) -> Plan:
@@ -100,10 +112,13 @@ class Plan:
             block=schedule["block"],
             tile_rows=schedule["tile_rows"],
             tile_vectors=schedule["tile_vectors"],
+            keys=schedule["keys"],
+            run=schedule["run"],
             degree=schedule["degree"],
             prefetch=schedule["prefetch"],
             threads=schedule["threads"],
             lanes=lanes(workload, device),
+            sums=sums(device),
         )
 
     @property
@@ -204,19 +219,28 @@ class Plan:
         return 2 if self.cache == "bf16" else 4 * self.parts + 1
 
     @property
+    def score_rows(self) -> int:
+        """Query rows whose scores are summed at once (split): all, or equal parts that fit the registers and, if
+        possible, unroll."""
+        most = QUERIES if self.i8 else max(1, self.sums // self.keys)
+        if not self.is_quantised:
+            most = max(1, min(most, _UNROLLED // (self.lanes * self.registers)))
+        return ceil_div(self.rows, ceil_div(self.rows, most))
+
+    @property
     def unrolls_keys(self) -> bool:
         """Whether the products of a vector of keys are code without a loop (split), in all register tiles together."""
         return not self.is_quantised and self.lanes * self._unrolled_rows * self.registers <= _UNROLLED
 
     @property
     def unrolls_lines(self) -> bool:
-        """Whether those of ``tile_vectors`` keys are (split)."""
-        return self.tile_vectors * self._unrolled_rows * self.registers <= _UNROLLED
+        """Whether those of ``keys`` keys are (split)."""
+        return self.keys * self._unrolled_rows * self.registers <= _UNROLLED
 
     @property
     def _unrolled_rows(self) -> int:
-        """Rows of the register tile, and of the smaller one for what is left."""
-        return self.tile_rows + self.rows % self.tile_rows
+        """Rows of the register tile of scores, and of the smaller one for what is left."""
+        return self.score_rows + self.rows % self.score_rows
 
     @property
     def code_bits(self) -> int:

@@ -7,9 +7,12 @@ dot           both products in ``f32``; ``bf16`` pairs where the processor has d
 chunk         keys of one task (split), or of one block whose scores are kept (tiles)
 block         query rows of one task (tiles)
 tile_rows     query rows of the register tile
-tile_vectors  vectors of keys, and of ``dim``, in the register tile; keys in flight (split)
+tile_vectors  vectors of keys, and of ``dim``, in the register tile
+keys          keys whose scores are summed at once (split): one is read in the order of memory, more share queries
+run           keys whose values are added for all queries before the next (split), short enough to stay in the L1 cache
 degree        of the exponential's polynomial
-prefetch      keys asked for ahead (split); 0 leaves it to the hardware
+prefetch      keys of codes asked for ahead (split); 0 leaves it to the hardware, which others need: asked for, lines
+              are no longer read in the order of memory
 threads       threads that share the tasks
 ============  =====================================================================================
 """
@@ -18,26 +21,38 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from fettle.backends.api import Candidate, Constraint, Device, Parameter, Schedule, Space, Support, Value
 from fettle.backends.cpu import device as cpu
 from fettle.backends.cpu.attention.analysis import busiest_thread
-from fettle.backends.cpu.attention.plan import CODE_BYTES, DOTS_BF16, DOTS_I8, Plan, lanes
+from fettle.backends.cpu.attention.plan import CODE_BYTES, DOTS_BF16, DOTS_I8, Plan, lanes, sums
 from fettle.backends.spaces import enumerate_space
 from fettle.graph.workload import Workload
 
-VERSION = "attention-3"
+VERSION = "attention-4"
 
 _CHUNKS = (64, 128, 256, 512, 1024)
 _BLOCKS = (12, 24, 48, 64, 96, 128, 192)
 _TILE_ROWS = (1, 2, 3, 4, 6, 8, 12)
-_TILE_VECTORS = (1, 2, 4)
+_TILE_VECTORS = (1, 2, 4, 8)
+_PACKED_VECTORS = 4
+"""Vectors of packed keys in a register tile, at most."""
+
+_QUARTERS = 4
+"""Of a line of codes, which are what its vectors are."""
+
+_KEYS = (1, 2, 4)
+_RUNS = (16, 64, 1024)
 _LARGEST_DIM = 256
 _LARGEST_CHUNK = 512
 """Elements and keys of which products of a byte and 15 bits add up in 31."""
+
+_VALUES = frozenset({"block", "tile_rows", "tile_vectors", "run"})
+_SCORES = frozenset({"chunk", "keys", "threads"})
+"""What the default is looked for in, in turns."""
 
 _FEW = 32
 """Up to so many queries with the same keys, splitting the keys is the default."""
@@ -97,23 +112,32 @@ def space(workload: Workload, device: Device) -> Space:
         Parameter("block", tuple(b for b in _BLOCKS if b < 2 * rows) or _BLOCKS[:1]),
         Parameter("tile_rows", tuple(r for r in _TILE_ROWS if r <= rows)),
         Parameter("tile_vectors", _TILE_VECTORS),
+        Parameter("keys", _KEYS),
+        Parameter("run", _RUNS),
         Parameter("degree", (4, 5, 6) if workload["act"].kind == "bf16" else (5, 6)),
-        Parameter("prefetch", (0, 4, 8, 16)),
+        Parameter("prefetch", (0, 4, 8, 16) if workload["kvcache"].is_quantised else (0,)),
         Parameter("threads", cpu.thread_counts(device)),
     )
     least = parameters[3].choices[0]
     constraints = [
-        Constraint(f"tile_rows * tile_vectors <= {_sums(device)}", "sums in registers"),
+        Constraint(f"tile_rows * tile_vectors <= {sums(device)}", "sums in registers"),
         Constraint(f"algorithm == 'tiles' or (block == {least} and tile_rows <= 8)", "all queries share a chunk"),
-        Constraint("algorithm == 'split' or prefetch == 0", "tiles are read from packed copies"),
+        Constraint(
+            f"algorithm == 'split' or (prefetch == 0 and keys == 1 and run == {_RUNS[0]})",
+            "tiles are read from packed copies",
+        ),
+        Constraint(f"algorithm == 'split' or tile_vectors <= {_PACKED_VECTORS}", "whole panels of packed keys"),
         Constraint("algorithm == 'split' or block % tile_rows == 0", "a block is made of whole register tiles"),
     ]
     if "i8" in dots:
         small = f"algorithm == 'split' and chunk <= {_LARGEST_CHUNK}"
-        sums = f"tile_rows * tile_vectors * {_sums_of_codes(workload)} <= {_sums(device)}"
+        fit = f"tile_rows * tile_vectors * {_sums_of_codes(workload)} <= {sums(device)}"
         constraints += [
             Constraint(f"dot == 'f32' or ({small})", "sums of products fit 32 bits"),
-            Constraint(f"dot == 'f32' or {sums}", "sums of both bytes, of all codes of a byte, in registers"),
+            Constraint(
+                f"dot == 'f32' or (tile_vectors <= {_QUARTERS} and run == {_RUNS[0]})", "quarters of a line, of a chunk"
+            ),
+            Constraint(f"dot == 'f32' or {fit}", "sums of both bytes, of all codes of a byte, in registers"),
             Constraint("dot == 'i8' or algorithm == 'tiles'", "codes are multiplied as they lie"),
         ]
     if workload["dim"] % 2 and "bf16" in dots:
@@ -147,10 +171,27 @@ def _default(workload: Workload, device: Device) -> Schedule:
     }
     parameters = [attrs.evolve(p, choices=fixed.get(p.name, p.choices)) for p in whole.parameters]
     points = enumerate_space(attrs.evolve(whole, parameters=parameters))
-    return min(
-        (points[index] for index in range(len(points))),
-        key=lambda schedule: busiest_thread(Plan.of(workload, schedule, device), device)["all"],
-    )
+
+    def cycles(schedule: Schedule) -> float:
+        return busiest_thread(Plan.of(workload, schedule, device), device)["all"]
+
+    return _least([points[index] for index in range(len(points))], cycles)
+
+
+def _least(points: Sequence[Schedule], cost: Callable[[Schedule], float]) -> Schedule:
+    """A point no worse than those that differ from it in what one product chooses: analysing all would take 0.1 s."""
+    cost = functools.cache(cost)
+    best, before = points[0], math.inf
+    while cost(best) < before:
+        before = cost(best)
+        for free in (_VALUES, _SCORES):
+            held = _without(best, free)
+            best = min((point for point in points if _without(point, free) == held), key=cost)
+    return best
+
+
+def _without(schedule: Schedule, names: frozenset[str]) -> list[tuple[str, Value]]:
+    return [item for item in schedule.values if item[0] not in names]
 
 
 def _rows(workload: Workload) -> int:
@@ -162,11 +203,6 @@ def _algorithms(rows: int) -> tuple[str, ...]:
     if rows < _BLOCKS[0]:
         return ("split",)
     return ("split", "tiles") if rows <= _MOST_SPLIT else ("tiles",)
-
-
-def _sums(device: Device) -> int:
-    """Vectors of sums that leave registers for the factors."""
-    return 24 if cpu.vector_bits(device) == 512 else 12
 
 
 def features(candidate: Candidate) -> Mapping[str, float]:
@@ -192,10 +228,12 @@ def features(candidate: Candidate) -> Mapping[str, float]:
         "log_panel_over_l1": math.log2(panel * element / l1),
         "log_scores_over_l1": math.log2(rows * chunk * 4 / l1),
         "log_chunk_over_l2": math.log2(chunk * plan.dim * element * 2 / l2),
-        "reads_of_keys": math.ceil(plan.rows / rows) if is_tiles else math.ceil(plan.rows / plan.tile_rows),
+        "reads_of_keys": math.ceil(plan.rows / (rows if is_tiles else plan.score_rows)),
         "sums_in_flight": float(min(plan.tile_rows, rows) * plan.tile_vectors),
         "log_tile_rows": math.log2(plan.tile_rows),
         "log_tile_vectors": math.log2(plan.tile_vectors),
+        "log_keys": math.log2(plan.keys),
+        "log_run": math.log2(plan.run),
         "row_waste": math.ceil(plan.rows / plan.block) * plan.block / plan.rows if is_tiles else 1.0,
         "degree": float(plan.degree),
         "prefetch": float(plan.prefetch),

@@ -2,7 +2,7 @@
 
 For every head of keys and values, and every chunk of ``chunk`` keys, for all ``rows`` queries that share them::
 
-    S[r, j] = q[r] · k[j]                   a line of k is loaded once for ``tile_rows`` queries; sums are transposed
+    S[r, j] = q[r] · k[j]                   a line of k is loaded once for ``score_rows`` queries; sums are transposed
     m[r] = max_j S[r, j] / √dim             over visible keys
     P[r, j] = exp(S[r, j] / √dim - m[r])
     l[r] = Σ_j P[r, j],   O[r] = Σ_j P[r, j] · v[j]
@@ -80,7 +80,7 @@ class Split:
         """
         plan, v, n = self.plan, self.v, self.plan.lanes
         unrolls, ends = plan.unrolls_keys, plan.kv % n != 0
-        unsummed = T.alloc_buffer((plan.tile_rows, n, n), "float32") if ends or not unrolls else None
+        unsummed = T.alloc_buffer((plan.score_rows, n, n), "float32") if ends or not unrolls else None
         last = v.let(count - 1)
 
         def group(start: Any, may_repeat: bool, unrolled: bool) -> None:
@@ -98,7 +98,7 @@ class Split:
                     self._looped(unsummed, queries, places, key, finish)
 
             queries.scale(head, begin, start)
-            until(plan.rows, plan.tile_rows, tile)
+            until(plan.rows, plan.score_rows, tile)
 
         whole = v.let(T.floordiv(count if unrolls else count + (n - 1), T.int64(n)))
         with T.serial(T.int64(0), whole) as index:
@@ -110,8 +110,8 @@ class Split:
     def _unrolled(self, queries: Queries, places: list[Any], key: _Key, finish: _Finish) -> None:
         """Scores of a vector of keys, row by row: lane sums are added as soon as two are there."""
         stacks: list[list[tuple[int, Any]]] = [[] for _ in places]
-        for start in range(0, self.plan.lanes, self.plan.tile_vectors):
-            keys = [key(start + i) for i in range(self.plan.tile_vectors)]
+        for start in range(0, self.plan.lanes, self.plan.keys):
+            keys = [key(start + i) for i in range(self.plan.keys)]
             for stack, found in zip(stacks, self._products(queries, places, keys), strict=True):
                 for value in found:
                     push(self.v, stack, value)
@@ -121,8 +121,8 @@ class Split:
     def _looped(self, unsummed: Any, queries: Queries, places: list[Any], key: _Key, finish: _Finish) -> None:
         """The same in a loop over the keys, with lane sums in memory until all are there."""
         plan, v, ramp = self.plan, self.v, T.Ramp(0, 1, self.plan.lanes)
-        with T.serial(T.int64(0), T.int64(plan.lanes // plan.tile_vectors)) as step:
-            indices = [v.let(step * plan.tile_vectors + i) for i in range(plan.tile_vectors)]
+        with T.serial(T.int64(0), T.int64(plan.lanes // plan.keys)) as step:
+            indices = [v.let(step * plan.keys + i) for i in range(plan.keys)]
             for r, found in enumerate(self._products(queries, places, [key(index) for index in indices])):
                 for index, value in zip(indices, found, strict=True):
                     T.buffer_store(unsummed, value, [r, index, ramp])
@@ -184,7 +184,25 @@ class Split:
         T.buffer_store(sums, total, [at])
 
     def _weighted(self, partials: Any, weights: Any, at: Any, first: Any, count: Any) -> None:
-        """O of all rows: a panel of ``tile_vectors`` vectors of ``dim`` for ``tile_rows`` rows at a time."""
+        """O of all rows: of ``run`` keys, which stay in the L1 cache, for all register tiles, and then of the next."""
+        plan, v, n = self.plan, self.v, self.plan.lanes
+        vectors = len(plan.lines) * plan.parts
+        sums = T.alloc_buffer((plan.rows, vectors, n), "float32")
+        ramp = T.Ramp(0, 1, n)
+        with T.serial(T.int64(0), T.int64(plan.rows)) as row, T.serial(T.int64(0), T.int64(vectors)) as vector:
+            T.buffer_store(sums, v.constant(0.0), [row, vector, ramp])
+        with T.serial(T.int64(0), v.let(T.floordiv(count + (plan.run - 1), T.int64(plan.run)))) as index:
+            begin = v.let(index * plan.run)
+            self._add_run(sums, weights, first, begin, v.let(T.min(T.int64(plan.run), count - begin)))
+        with T.serial(T.int64(0), T.int64(plan.rows)) as row:
+            for index, start in enumerate(plan.lines):
+                places = range(index * plan.parts, (index + 1) * plan.parts)
+                values = [v.let(sums[row, place, ramp]) for place in places]
+                self._write_line(partials, at + row, T.int64(start), values)
+
+    def _add_run(self, sums: Any, weights: Any, first: Any, begin: Any, count: Any) -> None:
+        """``count`` keys from ``begin`` on: a panel of ``tile_vectors`` vectors of ``dim`` for ``tile_rows`` rows at a
+        time."""
         plan, v, n = self.plan, self.v, self.plan.lanes
 
         def panel(line: Any, lines: int) -> None:
@@ -193,6 +211,11 @@ class Split:
 
             def tile(row: Any, rows: int) -> None:
                 totals = Registers(v, rows * vectors, 0.0)
+                places = [
+                    [row + r, line * plan.parts + i, T.Ramp(0, 1, n)] for r in range(rows) for i in range(vectors)
+                ]
+                for slot, place in enumerate(places):
+                    totals[slot] = sums[tuple(place)]
 
                 def step(key: Any, place: Any, ahead: Any) -> None:
                     registers = [
@@ -206,16 +229,17 @@ class Split:
 
                 if plan.bf16:
                     with T.serial(T.int64(0), v.let(T.floordiv(count, T.int64(2)))) as pair:
-                        step(pair * 2, pair, pair * 2 + 1)
+                        key = begin + pair * 2
+                        step(key, T.floordiv(begin, T.int64(2)) + pair, key + 1)
                     if plan.kv % 2:  # the odd key meets itself, with weight zero
                         with T.If(T.floormod(count, T.int64(2)) == 1), T.Then():
-                            step(count - 1, T.floordiv(count, T.int64(2)), count - 1)
+                            last = v.let(begin + count - 1)
+                            step(last, T.floordiv(last, T.int64(2)), last)
                 else:
-                    with T.serial(T.int64(0), count) as key:
-                        step(key, key, key)
-                for r in range(rows):
-                    for i, start in enumerate(starts):
-                        self._write_line(partials, at + row + r, start, totals, r * vectors + i * plan.parts)
+                    with T.serial(T.int64(0), count) as index:
+                        step(begin + index, begin + index, begin + index)
+                for slot, place in enumerate(places):
+                    T.buffer_store(sums, totals[slot], place)
 
             until(plan.rows, plan.tile_rows, tile)
 
@@ -235,10 +259,9 @@ class Split:
             registers.append(v.hold(T.reinterpret(f"int32x{n}", T.Shuffle(pair, order)), "int32"))
         return registers
 
-    def _write_line(self, partials: Any, row: Any, start: Any, totals: Registers, slot: int) -> None:
+    def _write_line(self, partials: Any, row: Any, start: Any, values: list[Any]) -> None:
         """Sums of one line to memory, in the order of ``dim``: the reverse of :meth:`_value_registers`."""
         plan, v, n = self.plan, self.v, self.plan.lanes
-        values = [totals[slot + part] for part in range(plan.parts)]
         if plan.bf16:
             order = repeated((*range(4), *range(n, n + 4)), 4, n)
             values = [T.Shuffle(values, order[:n]), T.Shuffle(values, order[n:])]

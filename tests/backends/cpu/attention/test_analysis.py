@@ -66,9 +66,45 @@ def test_keys_beyond_the_last_are_counted_by_whole_vectors_only() -> None:
 
 
 def test_sums_wait_in_memory_where_keys_are_a_loop() -> None:
-    text, where = "attention heads=4 kv_heads=1 q=4 kv=256 dim=256 act=f32", device()
-    assert cycles(text, where, tile_rows=1, tile_vectors=4)["parked"] == 0.0
-    assert cycles(text, where, tile_rows=8, tile_vectors=2)["parked"] > 0.0
+    text, where = "attention heads={0} kv_heads=1 q=1 kv=256 dim=128 act=f32", device()
+    assert cycles(text.format(4), where)["parked"] == 0.0  # all rows in one tile
+    assert cycles(text.format(8), where)["parked"] == 0.0  # in two equal ones
+    assert cycles(text.format(4) + " kvcache=u8:64/f32", where)["parked"] > 0.0
+
+
+def test_scores_of_as_many_rows_as_registers_have_room_for_are_summed_at_once() -> None:
+    def rows(text: str, **changes: object) -> int:
+        workload, where = Workload.parse(f"attention kv_heads=1 q=1 kv=256 {text}"), device()
+        values = FAMILY.default(workload, where).as_dict() | changes
+        return Plan.of(workload, Schedule(tuple(values.items())), where).score_rows  # type: ignore[arg-type]
+
+    wide = cpu.vector_bits(device()) == 512
+    assert [rows("heads=16 dim=64 act=f32 kvcache=u8:64/f32", keys=keys) for keys in (2, 4)] == (
+        [8, 6] if wide else [6, 3]
+    )
+    assert rows("heads=6 dim=128 act=f32", keys=2) == 3  # as 4 of them unroll, and 3 and 3 are even
+    assert rows("heads=1 dim=512 act=f32", keys=4) == 1
+
+
+def test_lines_out_of_order_cost_more_only_where_no_cache_holds_them() -> None:
+    where = device()
+    held = cpu.last_level_bytes(where) // (4 * 2 * 8 * 512)  # of 8 heads, which with their values fill a quarter of it
+    in_order = {"keys": 1, "tile_rows": 3, "tile_vectors": 8, "run": 16}
+
+    def read(kv: int, **changes: object) -> float:
+        text = f"attention heads=32 kv_heads=8 q=1 kv={kv} dim=128 act=f32"
+        return cycles(text, where, **(in_order | changes))["read"]
+
+    assert read(held) == read(held, keys=4) == read(held, run=1024)
+    assert read(4 * held) < read(4 * held, keys=4) < read(4 * held, keys=4, tile_vectors=4)
+    assert read(4 * held) < read(4 * held, run=1024)
+
+
+def test_a_cache_beyond_the_last_level_is_read_in_order_by_default() -> None:
+    where = device()
+    keys = cpu.last_level_bytes(where) // 4096  # 8 heads of 512 bytes, twice: double of what it holds
+    schedule = FAMILY.default(Workload.parse(f"attention heads=32 kv_heads=8 q=1 kv={keys} dim=128 act=f32"), where)
+    assert schedule["keys"] == 1
 
 
 def test_queries_are_scaled_for_each_group_of_keys() -> None:

@@ -203,9 +203,21 @@ def test_both_algorithms_agree_with_equal_values() -> None:
     device = device_of("")
     q, k, v = sampled(workload)
     v[...] = np.arange(32)
-    for changes in ({"algorithm": "split", "block": 12, "tile_rows": 4}, {"algorithm": "tiles"}):
-        y = run(workload, device, schedule_of(workload, device, **changes), [q, k, v])
+    for changes in ({"algorithm": "split"}, {"algorithm": "tiles", "keys": 1, "run": 16}):
+        schedule = schedule_of(workload, device, block=12, tile_rows=4, tile_vectors=2, **changes)
+        y = run(workload, device, schedule, [q, k, v])
         np.testing.assert_allclose(y, np.broadcast_to(np.arange(32), y.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["f32", "bf16"])
+@pytest.mark.parametrize("keys", [1, 4])
+def test_runs_of_values_add_up_whatever_is_left_of_rows_keys_and_lines(keys: int, act: str) -> None:
+    workload = Workload.parse(
+        f"attention heads=10 kv_heads=2 q=1 kv=75 dim=80 act={act}"
+    )  # 16·4 + 11 keys, 2·2 + 1 rows
+    device = device_of("")
+    schedule = schedule_of(workload, device, chunk=64, tile_rows=2, tile_vectors=8, keys=keys, run=16)
+    assert error_ratio(workload, device, schedule) <= 1
 
 
 @pytest.mark.parametrize("algorithm", CASES)

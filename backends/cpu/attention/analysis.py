@@ -41,8 +41,8 @@ ahead; and on one of values that one register tile reads alone before the others
 _SHARE = 0.375
 """Of the last level, what others leave to a cache of keys and values."""
 
-_NEAR_BYTES = 256
-"""Bytes of a row up to which four of them may be read in turns."""
+_NEAR, _NEAR_BYTES = 1.15, 256
+"""The factor where several keys are read in turns whose rows have no more bytes than that."""
 
 _RUN_BYTES = 8192
 """Bytes of values that stay in a core while the next are read ahead."""
@@ -129,16 +129,16 @@ def read_cycles(plan: Plan, device: Device) -> float:
 
 
 def _key_order(plan: Plan, row: int) -> float:
-    """Factor on reading keys of ``row`` bytes: 1 if line by line as they lie, or nearly so."""
-    if plan.algorithm == "tiles" or row <= _NEAR_BYTES:
+    """Factor on reading keys of ``row`` bytes: 1 if line by line as they lie."""
+    if plan.algorithm == "tiles" or plan.keys == 1 or row <= CODE_BYTES:
         return 1.0
-    return _OUT_OF_ORDER if plan.keys > 1 else 1.0
+    return _NEAR if row <= _NEAR_BYTES else _OUT_OF_ORDER
 
 
 def _value_order(plan: Plan, row: int) -> float:
-    """The same of values, of which the first of several register tiles reads whole rows, and the others find a run of
+    """The same of values, which codes do not wait for; of others the first of several register tiles reads whole rows, and the others find a run of
     them in a cache of the core."""
-    if plan.algorithm == "tiles" or plan.i8 or row <= CODE_BYTES:
+    if plan.algorithm == "tiles" or plan.is_quantised or row <= CODE_BYTES:
         return 1.0
     if plan.tile_vectors < len(plan.lines) * plan.parts:
         return _OUT_OF_ORDER

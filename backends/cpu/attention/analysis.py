@@ -136,8 +136,8 @@ def _key_order(plan: Plan, row: int) -> float:
 
 
 def _value_order(plan: Plan, row: int) -> float:
-    """The same of values, which codes do not wait for; of others the first of several register tiles reads whole rows, and the others find a run of
-    them in a cache of the core."""
+    """The same of values: the first of several register tiles reads whole rows, and the others find a run of them in a
+    cache of the core. Codes wait for instructions, in any order."""
     if plan.algorithm == "tiles" or plan.is_quantised or row <= CODE_BYTES:
         return 1.0
     if plan.tile_vectors < len(plan.lines) * plan.parts:

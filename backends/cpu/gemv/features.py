@@ -3,7 +3,8 @@
 Analysis, not measurement: instructions of the inner loop, the chain of additions into each sum, lines asked for ahead,
 bytes read. Whichever takes longest hides the others; what surrounds the loop adds to it. The cycles that one of each
 takes were fitted to 2366 measured schedules of six products on a Zen 4 (``bench/results/zen4``), the fast ones weighing
-most; on other machines they are rough, and the model learns by how much from the trials.
+most; those of look-ups, tables and a second thread were set anew by 31 schedules when half tables became faster. On
+other machines they are rough, and the model learns by how much from the trials.
 """
 
 from __future__ import annotations

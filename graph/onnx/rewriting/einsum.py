@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from onnx import NodeProto, helper
 
+from fettle.graph.onnx.rewriting.replacement import Replacement
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
 
@@ -36,23 +36,21 @@ def as_product(node: NodeProto, bench: Workbench, types: dict[str, TensorType]) 
     inner = [i for i in left if i not in result]
     if not inner or sorted(inner) != sorted(i for i in right if i not in result) or len(result) != len(set(result)):
         return [node]
-    writer = _Writer(node, bench, types)
-    element = types[node.input[0]].element
+    made = Replacement(node, bench, types, types[node.input[0]].element)
     groups = [[shared, rows, inner], [shared, inner, columns]]
     operands = [
-        writer.arranged(name, own, group, sizes, element)
+        _arranged(made, name, own, group, sizes)
         for name, own, group in zip(node.input, (left, right), groups, strict=True)
     ]
     axes = [sizes[i] for i in shared]
     shape = [*axes, *(math.prod(sizes[i] for i in group) for group in (rows, columns))]
-    product = writer.add("MatMul", operands, shape, element)
+    product = made.add("MatMul", operands, shape)
     whole = [*shared, *rows, *columns]
     if len(rows) != 1 or len(columns) != 1:
-        product = writer.reshaped(product, [sizes[i] for i in whole], element)
+        product = made.reshaped(product, [sizes[i] for i in whole])
     if whole != list(result):
-        perm = [whole.index(i) for i in result]
-        writer.add("Transpose", [product], [sizes[i] for i in result], element, perm=perm)
-    return writer.done()
+        made.add("Transpose", [product], [sizes[i] for i in result], perm=[whole.index(i) for i in result])
+    return made.done()
 
 
 def _indices(equation: str) -> tuple[str, str, str]:
@@ -63,39 +61,12 @@ def _indices(equation: str) -> tuple[str, str, str]:
     return (left, right, result) if arrow and plain else ("", "", "")
 
 
-class _Writer:
-    """Nodes in the place of one."""
-
-    def __init__(self, node: NodeProto, bench: Workbench, types: dict[str, TensorType]) -> None:
-        self._node, self._bench, self._types = node, bench, types
-        self._nodes: list[NodeProto] = []
-
-    def add(self, operator: str, inputs: Sequence[str], shape: Sequence[int], element: int, **attributes: Any) -> str:
-        """A node whose result has this type; returns the result's name."""
-        name = self._bench.fresh(f"{self._node.output[0]}_{operator.lower()}")
-        self._types[name] = TensorType(element, tuple(shape))
-        self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
-        return name
-
-    def reshaped(self, tensor: str, shape: Sequence[int], element: int) -> str:
-        """The same elements in another shape."""
-        return self.add("Reshape", [tensor, self._bench.constant(f"{tensor}_shape", list(shape))], shape, element)
-
-    def arranged(
-        self, tensor: str, own: str, groups: Sequence[Sequence[str]], sizes: dict[str, int], element: int
-    ) -> str:
-        """An operand with its axes in the order of ``groups``, of which the last two are one axis each."""
-        order = [i for group in groups for i in group]
-        if order != list(own):
-            perm = [own.index(i) for i in order]
-            tensor = self.add("Transpose", [tensor], [sizes[i] for i in order], element, perm=perm)
-        if any(len(group) != 1 for group in groups[1:]):
-            joined = [math.prod(sizes[i] for i in group) for group in groups[1:]]
-            tensor = self.reshaped(tensor, [*(sizes[i] for i in groups[0]), *joined], element)
-        return tensor
-
-    def done(self) -> list[NodeProto]:
-        """The nodes; the last one's result is the node's."""
-        del self._types[self._nodes[-1].output[0]]
-        self._nodes[-1].output[0] = self._node.output[0]
-        return self._nodes
+def _arranged(made: Replacement, tensor: str, own: str, groups: Sequence[Sequence[str]], sizes: dict[str, int]) -> str:
+    """An operand with its axes in the order of ``groups``, of which the last two are one axis each."""
+    order = [i for group in groups for i in group]
+    if order != list(own):
+        tensor = made.add("Transpose", [tensor], [sizes[i] for i in order], perm=[own.index(i) for i in order])
+    if any(len(group) != 1 for group in groups[1:]):
+        joined = [math.prod(sizes[i] for i in group) for group in groups[1:]]
+        tensor = made.reshaped(tensor, [*(sizes[i] for i in groups[0]), *joined])
+    return tensor

@@ -7,13 +7,13 @@ that what follows is its epilogue.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from fettle.graph.onnx.protos import integer, number
+from fettle.graph.onnx.rewriting.replacement import Replacement
 from fettle.graph.onnx.rewriting.workbench import Workbench
 from fettle.graph.onnx.shapes import TensorType
 
@@ -44,36 +44,17 @@ def normalised(
     return made or [node]
 
 
-class _Site:
-    """A node, the shape of what it normalises, and the nodes that are to take its place."""
+class _Site(Replacement):
+    """What takes the place of a normalisation of a tensor of ``shape``."""
 
     def __init__(self, node: NodeProto, shape: tuple[int, ...], bench: Workbench, types: dict[str, TensorType]) -> None:
-        self.node, self.shape, self.bench = node, shape, bench
-        self.nodes: list[NodeProto] = []
-        self._types = types
-
-    def add(self, operator: str, inputs: Sequence[str], shape: Sequence[int], **attributes: Any) -> str:
-        """A node whose result has this shape; returns the result's name."""
-        result = self.bench.fresh(f"{self.node.output[0]}_{operator.lower()}")
-        self._types[result] = TensorType(TensorProto.FLOAT, tuple(shape))
-        self.nodes.append(helper.make_node(operator, inputs, [result], name=result, **attributes))
-        return result
-
-    def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
-        """The same elements in another shape."""
-        return self.add("Reshape", [tensor, self.bench.constant(f"{tensor}_shape", list(shape))], shape)
+        super().__init__(node, bench, types)
+        self.shape = shape
 
     def filled(self, value: float, size: int) -> str:
         """A constant row."""
         stored = numpy_helper.from_array(np.array([value], np.float32))
         return self.add("ConstantOfShape", [self.bench.constant("row_shape", [size])], [size], value=stored)
-
-    def done(self) -> list[NodeProto]:
-        """The nodes; the last one's result is the node's."""
-        last = self.nodes[-1]
-        del self._types[last.output[0]]
-        last.output[0] = self.node.output[0]
-        return self.nodes
 
     def by_channel(self, x: str, factor: str, offset: str) -> None:
         """x · factor + offset, of one number for each channel; see the head of this file."""

@@ -154,7 +154,8 @@ def _norm(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, o
     elements = np.empty_like(x)
     before = partial(np.multiply, x, x, out=elements) if each is None else partial(each, x, out=elements)
     total = _reduce(summed, [elements], constants, out)
-    if total is None or (attributes(node).get("noop_with_empty_axes", 0) and not known(node, constants, 1, "axes")):
+    axes = known(node, constants, 1, "axes")
+    if total is None or (attributes(node).get("noop_with_empty_axes", 0) and (axes is None or not axes.size)):
         return None
     return in_turn([before, total] if after is None else [before, total, partial(after, out, out=out)])
 

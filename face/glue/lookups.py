@@ -54,7 +54,7 @@ def _trilu(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, 
     kept = ~np.tri(rows, cols, offset - 1, np.bool_) if upper else np.tri(rows, cols, offset, np.bool_)
 
     def call() -> None:
-        np.copyto(out, 0)
+        out.fill(0)
         np.copyto(out, inputs[0], where=kept)
 
     return call

@@ -50,7 +50,9 @@ def _slice(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, 
     starts, ends, axes, steps = ([] if value is None else value.tolist() for value in found)
     where = [slice(None)] * inputs[0].ndim
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        where[axes[number] if axes else number] = slice(start, end, steps[number] if steps else 1)
+        axis, step = axes[number] if axes else number, steps[number] if steps else 1
+        first = start if step > 0 else max(start, -inputs[0].shape[axis])  # backwards, ONNX begins inside
+        where[axis] = slice(first, end, step)
     source = inputs[0][tuple(where)]
     return partial(np.copyto, out, source) if source.shape == out.shape else None
 

@@ -69,9 +69,9 @@ def _causal_masks(graph: GraphProto) -> frozenset[str]:
     """Matrices of 0 up to the diagonal that ends in the last corner, and -inf, or what models write for it, beyond."""
     names = set()
     for tensor in graph.initializer:
-        *lead, rows, columns = (0, 0, *tensor.dims)
+        *lead, rows, columns = (1, 1, *tensor.dims)
         plain = tensor.data_type == TensorProto.FLOAT and not uses_external_data(tensor)
-        if plain and 1 < rows <= columns and all(size in (0, 1) for size in lead):
+        if plain and 1 < rows <= columns and all(size == 1 for size in lead):
             array = numpy_helper.to_array(tensor).reshape(rows, columns)
             if array[0, 0] == 0.0 and array[0, -1] < HIDDEN:  # others, weights too, are not looked at
                 seen = np.tri(rows, columns, columns - rows, dtype=np.bool_)

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, TypeProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_batch_normalization import BatchNormalization_14
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 from onnx.reference.ops.op_rotary_embedding import RotaryEmbedding as RotaryEmbedding_23
@@ -121,6 +122,14 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
+class BatchNormalization(BatchNormalization_14):
+    """That of opsets 9 to 13, which normalises by its statistics; onnx's own mixes those of the batch into them."""
+
+    def _run(self, *inputs: np.ndarray, epsilon: float = 1e-5, **attributes: Any) -> tuple[np.ndarray, ...]:
+        result: tuple[np.ndarray, ...] = super()._run(*inputs, epsilon=epsilon, training_mode=0)
+        return result
+
+
 class MatMulInteger(OpRun):
     """MatMulInteger; onnx's own takes a zero point for each row as one for each column."""
 
@@ -191,7 +200,12 @@ def evaluator(model: ModelProto) -> ReferenceEvaluator:
     Raises:
         Unsupported: an operator has no reference implementation.
     """
-    operators = [*OPERATORS, *(_BEFORE_19 if opset(model) < 19 else ())]
+    version = opset(model)
+    operators = [
+        *OPERATORS,
+        *(_BEFORE_19 if version < 19 else ()),
+        *((BatchNormalization,) if 9 <= version < 14 else ()),
+    ]
     try:
         return ReferenceEvaluator(model, new_ops=operators)
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:

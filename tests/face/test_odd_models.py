@@ -211,3 +211,9 @@ def test_loops_stack_what_their_passes_give(inputs: str, passes: int) -> None:
         "numbers": np.arange(passes),
     }
     check(build(body, constants | {"last": np.array(4)}, 17), {"x": x}, expected)
+
+
+def test_constants_without_elements() -> None:
+    check_with_onnx(
+        "g (float[0,4,4] x) => (float[0,4,4] y) { y = Add(x, c) }", {"x": normal(0, 4, 4)}, {"c": normal(0, 4, 4)}
+    )

@@ -139,6 +139,10 @@ def test_trilu(rng: np.random.Generator, offset: int, upper: bool) -> None:
     check("Trilu", [rng.random((2, 4, 5), np.float32), np.array(offset)], constant=(1,), upper=int(upper))
 
 
+def test_trilu_of_truths() -> None:
+    check("Trilu", [np.ones((4, 4), np.bool_)], upper=0)
+
+
 def test_forms_that_numpy_has_otherwise_are_left_to_the_reference_evaluator() -> None:
     whole, half = np.arange(4), np.ones(4, np.float32)
     assert refuses("Div", [whole, whole], whole)  # ONNX rounds towards zero

@@ -148,6 +148,10 @@ def test_negative_pads_cut() -> None:
     check("Pad", numbers(2, 3, 4, 5), np.array([0, -1, 2, -3, 0, 0, -2, 1]))
 
 
+def test_slices_backwards_begin_inside() -> None:
+    check("Slice", numbers(3, 4), np.array([-7, 9]), np.array([-99, -99]), np.array([0, 1]), np.array([-1, -2]))
+
+
 def test_pads_of_some_axes_hold_the_value_given() -> None:
     check("Pad", numbers(2, 3, 4), np.array([1, 2]), np.array(0.5, np.float32), np.array([-1]))
     check("Pad", numbers(2, 3, 4), pads=[0, 0, 1, 0, 2, 0], value=-1.5, opset=9)
@@ -230,6 +234,7 @@ def test_norms(operator: str, keepdims: int) -> None:
     check(operator, numbers(3, 4, 5), np.array([-1]), keepdims=keepdims)
     check(operator, numbers(3, 4, 5), np.array([0, 2]), keepdims=keepdims)
     check(operator, numbers(3, 4), keepdims=keepdims)
+    check(operator, numbers(3, 4, 5), np.array([0, 2]), keepdims=keepdims, noop_with_empty_axes=1)
 
 
 @pytest.mark.parametrize("operator", ["Softplus", "Atan", "Sinh"])

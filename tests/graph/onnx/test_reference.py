@@ -173,3 +173,17 @@ def test_dequantize_linear_of_every_opset(axis: int | None, opset: int) -> None:
     for (i, j), code in np.ndenumerate(x):
         at = 0 if axis is None else (i, j)[axis]
         assert found[i, j] == np.float32(int(code) - int(zero[at])) * scale[at]
+
+
+@pytest.mark.parametrize("opset", [9, 13, 14])
+def test_batches_are_normalised_by_the_statistics_given_in_every_opset(opset: int) -> None:
+    """onnx's own mixes those of the batch into them before opset 14."""
+    proto = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]>'
+        "g (float[4,2] x, float[2] s, float[2] b, float[2] m, float[2] v) => (float[4,2] y)"
+        "{ y = BatchNormalization <epsilon = 0.25> (x, s, b, m, v) }"
+    )
+    x = np.arange(8, dtype=np.float32).reshape(4, 2)
+    rows = {"s": [2.0, 3.0], "b": [1.0, -1.0], "m": [4.0, 0.0], "v": [0.75, 3.75]}
+    found = evaluate(proto, {"x": x} | {name: np.array(row, np.float32) for name, row in rows.items()})["y"]
+    np.testing.assert_allclose(found, np.stack([(x[:, 0] - 4) * 2 + 1, x[:, 1] * 1.5 - 1], axis=1), rtol=1e-6)

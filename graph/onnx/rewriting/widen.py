@@ -96,11 +96,11 @@ class _Widening:
         Args:
             wide: names by which tensors from outside are read.
         """
-        casts = []
+        casts, given = [], {value.name for value in graph.output}
         for tensor in graph.initializer:
             if tensor.data_type not in _SHORT:
                 continue
-            if is_small(tensor) and not uses_external_data(tensor):
+            if is_small(tensor) and not uses_external_data(tensor) and tensor.name not in given:
                 tensor.CopyFrom(_as_float(tensor))
                 continue
             wide[tensor.name] = self.fresh(tensor.name)

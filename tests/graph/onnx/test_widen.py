@@ -47,6 +47,16 @@ def test_large_weights_stay_as_they_are_stored() -> None:
     assert stored == {"w": TensorProto.FLOAT16}
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_small_constants_may_be_outputs(dtype: Any) -> None:
+    kind, c = np.dtype(dtype).name, np.array([1.5, -2.0], dtype)
+    proto = model(f"g ({kind}[2] x) => ({kind}[2] y, {kind}[2] c) {{ y = Add (x, c) }}", c=c)
+    y, same = results(proto, x=c)
+    assert y.dtype == same.dtype == dtype
+    np.testing.assert_array_equal(y, c + c)
+    np.testing.assert_array_equal(same, c)
+
+
 def test_constants_and_types_in_attributes_and_bodies_are_wide_too() -> None:
     """1, 2, 3 and 4 are written as ONNX's text has numbers of 16 bits: as the integers of their bits."""
     body = """g (float16[4] x, bool go) => (float16[4] y, float16[4] z) {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from fettle.backends.registry import resolve_device
-from fettle.graph.errors import DataLoss
+from fettle.graph.errors import DataLoss, Unsupported
 from fettle.graph.onnx_import import Imported, import_model
 from fettle.graph.sharing import Comparison, best, shared
 from fettle.graph.workload import Workload
@@ -92,6 +92,12 @@ def load_model(
             except DataLoss as problem:
                 lost[workload] = problem
                 found = untuned(workload, backend, resolved, (Miss("artifact", "whole", problem.message),))
+            except Unsupported as problem:
+                names = " ".join(node.name for node in imported.graph.nodes if node.workload == workload)
+                raise Unsupported(
+                    f"node {names}: {problem.message}",
+                    hint=problem.hint or "a model runs on a device that has all of its operators: try cpu",
+                ) from problem
             kernels[workload] = found
             return found
 

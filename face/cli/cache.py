@@ -13,7 +13,7 @@ from fettle.backends.registry import resolve_device
 from fettle.cli.asjson import kernel_json, plain
 from fettle.cli.machinecode import code
 from fettle.cli.options import JsonOption, StoreOption
-from fettle.cli.output import DONE, FAILED, print_json, print_table, seconds, speedup, stderr, stdout
+from fettle.cli.output import DONE, FAILED, of_bound, print_json, print_table, seconds, speedup, stderr, stdout
 from fettle.graph.errors import DataLoss, NotFound
 
 _GRACE = 3600.0
@@ -56,7 +56,7 @@ def list_kernels(
             k.basis.value,
             seconds(k.best_s),
             speedup(k.default_s, k.best_s),
-            f"{100 * k.bound_s / k.best_s:.0f} % {k.bound}",
+            of_bound(k.bound_s, k.best_s, k.bound),
             k.artifact_sha256[:12],
         )
     print_table(table, folded=("workload", "device"), empty="no such kernels; fettle tune makes them")

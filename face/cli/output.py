@@ -21,6 +21,9 @@ _PIPE_WIDTH = 160
 
 _LEAST_FOLDED = 20
 """Columns into which a text may be folded; in fewer, lines are read more easily than a table."""
+_BEATEN = 2.0
+"""Times a bound may exceed what was measured for noise's sake: roofs are measured, too."""
+
 _UNLIMITED = 10_000
 """Columns to measure a table in: within those of the terminal it would always seem to fit."""
 
@@ -91,3 +94,11 @@ def _with_unit(value: float | None, unit: str) -> str:
 def speedup(default: float | None, best: float | None) -> str:
     """How many times faster than the default, for people."""
     return f"{default / best:.2f}x" if default and best and math.isfinite(default) else "–"
+
+
+def of_bound(bound: float | None, best: float | None, name: str = "") -> str:
+    """How near a time in seconds comes to the named bound, for people; one that is clearly beaten bounds nothing."""
+    if not bound or not best:
+        return "–"
+    share = f"{100 * bound / best:.0f} %" if bound < _BEATEN * best else "too high:"
+    return f"{share} {name}".rstrip(" :")

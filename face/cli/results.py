@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from fettle.cli.output import joules, print_table, seconds, speedup, stdout
+from fettle.cli.output import joules, of_bound, print_table, seconds, speedup, stdout
 
 if TYPE_CHECKING:
     from fettle.bench.beside import Beside
@@ -123,7 +123,7 @@ def _cells(r: WorkloadResult, peer: Beside | None, peer_name: str) -> tuple[Text
         "best": seconds(r.best_s),
         "than default": speedup(r.default_s, r.best_s),
         _PEER: f"{gain} {peer_name}".rstrip(),
-        "of bound": f"{100 * r.bound_s / r.best_s:.0f} % {r.bound}" if r.bound_s and r.best_s else "–",
+        "of bound": of_bound(r.bound_s, r.best_s, r.bound),
         "verified": "yes" if r.verified else "no",
         "from": _source(r),
     }
@@ -148,7 +148,7 @@ def _sum(results: Sequence[WorkloadResult], peers: Mapping[Workload, Beside]) ->
         "best": seconds(best),
         "than default": speedup(default, best),
         _PEER: speedup(theirs, ours),
-        "of bound": f"{100 * bound / best:.0f} %" if bound and best else "–",
+        "of bound": of_bound(bound, best),
         "verified": "yes" if all(r.verified for r in results) else "no",
         "from": ", ".join(sorted({_source(r) for r in results})),
     }

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 import fettle
-from fettle.graph.errors import InvalidGraph, NotFound
+from fettle.graph.errors import InvalidGraph, NotFound, Unsupported
 from fettle.loading import load_model
 from tests.face.support import DEVICE, SOFTMAX
 from tests.face.test_runtime import SMALL, example
@@ -51,3 +51,13 @@ def test_weights_that_a_model_leaves_out_are_drawn_only_if_asked_for(tmp_path: P
         fettle.load(model, DEVICE, store=str(tmp_path / "store.sqlite3"))
     with pytest.raises(NotFound, match=r"nowhere\.onnx"):
         fettle.load("nowhere.onnx", DEVICE)
+
+
+def test_nodes_that_a_device_cannot_do_are_named_with_the_way_out(tmp_path: Path) -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 21]>g (float[1,2,5,5] x) => (float[1,3,3,3] y) { y = Conv(x, w) }'
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 2, 3, 3), np.float32), "w"))
+    model.graph.node[0].name = "edges"
+    with pytest.raises(Unsupported, match=r"^node edges: .* cannot do conv2d .*try cpu"):
+        fettle.load(model.SerializeToString(), "npu:systolic", store=str(tmp_path / "store.sqlite3"))

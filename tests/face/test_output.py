@@ -95,3 +95,18 @@ def test_placements_and_plans_are_whole_tables_in_80_columns(tmp_path: Path, mon
     assert [row[0] for row in rows] == ["qkv", "attention", "projection", "up", "down", "head", "first", "second"]
     assert all(all(row) for row in rows)
     assert lines[lines.index("1: cpu") + 2].startswith("rule: ")
+
+
+@pytest.mark.parametrize(
+    ("bound", "best", "text"),
+    [
+        (1e-6, 2e-6, "50 % read:L1"),
+        (1.03e-6, 1e-6, "103 % read:L1"),  # roofs are measured, too
+        (0.145, 1e-6, "too high: read:L1"),
+        (None, 1e-6, "–"),
+        (1e-6, None, "–"),
+    ],
+)
+def test_bounds_that_kernels_clearly_beat_are_no_shares(bound: float | None, best: float | None, text: str) -> None:
+    assert output.of_bound(bound, best, "read:L1") == text
+    assert output.of_bound(bound, best) == text.removesuffix(" read:L1").rstrip(":")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from onnx import NodeProto
@@ -20,7 +20,7 @@ def _max_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constant
     """Padding never wins: it is not looked at. NumPy does not say what the least bfloat16 is."""
     if inputs[0].dtype.kind not in "iuf":
         return None
-    x, window = inputs[0], _window(node, inputs[0])
+    x, window = inputs[0], _window(node, inputs[0], out)
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     return in_turn(list(_by_axis(np.maximum, least, window, x, out)))
 
@@ -32,7 +32,9 @@ def max_pool_with_indices(
     x = inputs[0]
     if x is None or x.dtype.kind not in "iuf" or attributes(node).get("storage_order", 0):
         return None
-    window = _window(node, x)
+    if not outs[0].size:
+        return in_turn([])
+    window, axes = _window(node, x, outs[0]), x.ndim - 2
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     extents = outs[0].shape[2:]
     reach = [(e - 1) * s + (k - 1) * d + 1 for e, s, k, d in zip(
@@ -43,12 +45,13 @@ def max_pool_with_indices(
     full = [1, 1, *((k - 1) * d + 1 for k, d in zip(window.size, window.dilations, strict=True))]
     steps = [slice(0, (e - 1) * s + 1, s) for e, s in zip(extents, window.strides, strict=True)]
     taps = [slice(None, None, d) for d in window.dilations]
-    chosen: tuple[Any, ...] = (slice(None), slice(None), *steps, 0, 0, *taps)
+    chosen: tuple[slice | int, ...] = (slice(None), slice(None), *steps, 0, 0, *taps)
+    shape = (*outs[0].shape, math.prod(window.size))
 
     def windows(padded: np.ndarray) -> np.ndarray:
-        found = np.lib.stride_tricks.sliding_window_view(padded, full)
-        result: np.ndarray = found[chosen].reshape(*outs[0].shape, -1)
-        return result
+        views = np.lib.stride_tricks.sliding_window_view(padded, full)
+        found: np.ndarray = views[chosen]
+        return found.reshape(shape)
 
     where = windows(places)
 
@@ -58,12 +61,12 @@ def max_pool_with_indices(
         for out, source in zip(outs, (seen, where), strict=True):
             np.copyto(out, np.take_along_axis(source, best, -1)[..., 0])
 
-    return call
+    return call if axes else None
 
 
 def _average_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Constants, out: np.ndarray) -> Call | None:
     """The sum over the number of elements: those of the image, or those of the padded one."""
-    x, window = inputs[0], _window(node, inputs[0])
+    x, window = inputs[0], _window(node, inputs[0], out)
     padded = bool(attributes(node).get("count_include_pad", 0))
     counts = np.ones((), x.dtype)
     for axis, extent in enumerate(out.shape[2:]):
@@ -76,8 +79,13 @@ def _average_pool(node: NodeProto, inputs: Sequence[np.ndarray], constants: Cons
     return in_turn([*sums, partial(np.divide, out, counts, out=out)])
 
 
-def _window(node: NodeProto, x: np.ndarray) -> Window:
-    return Window.of(node, x.shape[2:], attributes(node)["kernel_shape"])
+def _window(node: NodeProto, x: np.ndarray, out: np.ndarray) -> Window:
+    """Raises ValueError where a window of ``ceil_mode`` would begin after the image: ONNX has none, but infers it."""
+    window = Window.of(node, x.shape[2:], attributes(node)["kernel_shape"])
+    lasts = zip(out.shape[2:], window.strides, window.begins, x.shape[2:], strict=True)
+    if attributes(node).get("ceil_mode", 0) and any((n - 1) * step - begin >= size for n, step, begin, size in lasts):
+        raise ValueError("the last window begins after the image; leave ceil_mode out")
+    return window
 
 
 def _by_axis(combine: np.ufunc, neutral: float, window: Window, x: np.ndarray, out: np.ndarray) -> Iterator[Call]:

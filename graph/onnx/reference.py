@@ -9,7 +9,6 @@ import numpy as np
 from onnx import ModelProto, TypeProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_batch_normalization import BatchNormalization_14
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
 from onnx.reference.ops.op_rotary_embedding import RotaryEmbedding as RotaryEmbedding_23
@@ -122,12 +121,22 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[inside], indices, axis),)
 
 
-class BatchNormalization(BatchNormalization_14):
+class BatchNormalization(OpRun):
     """That of opsets 9 to 13, which normalises by its statistics; onnx's own mixes those of the batch into them."""
 
-    def _run(self, *inputs: np.ndarray, epsilon: float = 1e-5, **attributes: Any) -> tuple[np.ndarray, ...]:
-        result: tuple[np.ndarray, ...] = super()._run(*inputs, epsilon=epsilon, training_mode=0)
-        return result
+    def _run(
+        self,
+        x: np.ndarray,
+        scale: np.ndarray,
+        offset: np.ndarray,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        epsilon: float = 1e-5,
+        **attributes: Any,
+    ) -> tuple[np.ndarray]:
+        factor = scale / np.sqrt(variance.astype(np.float64) + epsilon)
+        by, plus = (row.reshape(-1, *(1 for _ in x.shape[2:])) for row in (factor, offset - mean * factor))
+        return ((x * by + plus).astype(x.dtype),)
 
 
 class MatMulInteger(OpRun):

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from fettle.graph.errors import InvalidGraph
 from fettle.graph.onnx_import import import_model
@@ -295,6 +295,21 @@ def test_the_least_integer_is_the_last() -> None:
 )
 def test_largest_elements_of_windows_and_where_they_are(attributes: dict[str, Any]) -> None:
     check("MaxPool", numbers(2, 3, 7, 8), outputs=2, kinds=["f4", "i8"], **attributes)
+
+
+@pytest.mark.parametrize("node", ["y = MaxPool", "y, i = MaxPool", "y = AveragePool"])
+def test_windows_after_the_image_which_inference_counts_are_refused(node: str) -> None:
+    attributes = "<kernel_shape = [1, 1], strides = [1, 3], ceil_mode = 1>"
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 21]>'
+        f"g (float[1,1,6,6] x) => (float[a,b,c,d] y) {{ {node} {attributes} (x) }}"
+    )
+    with pytest.raises(InvalidGraph, match="begins after the image"):
+        GraphRuntime(import_model(model.SerializeToString()), lambda workload: None)
+
+
+def test_no_images_have_no_largest_elements() -> None:
+    check("MaxPool", numbers(0, 3, 4, 4), outputs=2, kinds=["f4", "i8"], kernel_shape=[2, 2])
 
 
 def test_products_of_broadcast_batches_and_long_floats() -> None:

@@ -1,4 +1,5 @@
-"""What Numba is told that compiles loops of the simulators: when to collect garbage, and what its cache depends on."""
+"""What Numba is told that compiles loops of the simulators: when to collect garbage, where its cache is, and what that
+depends on."""
 
 from __future__ import annotations
 
@@ -10,14 +11,23 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _OutsidePackage(CompileResultCacheImpl):
+    """In NUMBA_CACHE_DIR or the user's cache folder, and beside the function only if neither can be written: files that
+    an installer did not write outlive the package, and their folders then hide another installation of it."""
+
+    _locator_classes = sorted(CompileResultCacheImpl._locator_classes, key=lambda kind: "InTree" in kind.__name__)
 
 
 class PackageCache(FunctionCache):
     """Numba's cache on disk, stale when any file of the function's package changes: Numba looks at the function's own
     file only, and would go on with what it compiled of the functions that it calls."""
+
+    _impl_class = _OutsidePackage
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
@@ -28,7 +38,7 @@ class PackageCache(FunctionCache):
 
 def cached(function: _Function, **options: Any) -> _Function:
     """A function compiled, and kept in a :class:`PackageCache`; ``options`` as of ``njit``."""
-    dispatcher = njit(cache=True, **options)(function)
+    dispatcher = njit(**options)(function)
     dispatcher._cache = PackageCache(function)
     return cast(_Function, dispatcher)
 

@@ -3,8 +3,8 @@
 Counted is what the loops of ``split.py``, ``integers.py`` and ``tiles.py`` issue: products of vectors, the additions
 into one sum, which wait for each other, loads and broadcasts of their operands; these hide each other. What surrounds
 them adds to it: vectors decoded, summed across lanes, exponentiated, rounded, packed and moved. What one of each costs
-was fitted to 481 random schedules of 12 workloads on a Zen 4, the fast ones weighing most (docs/cpu-attention.md); on other
-machines it is rough, and the cost model learns by how much from the trials.
+was fitted to 481 random schedules of 12 workloads on a Zen 4, the fast ones weighing most (docs/cpu-attention.md); on
+other machines it is rough, and the cost model learns by how much from the trials.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ def test_a_function_is_compiled_again_if_only_what_it_calls_has_changed(
     package.mkdir()
     (package / "caller.py").write_text(_CALLER)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
 
     def call(added: int) -> tuple[int, int]:
         """What a process makes of the package, and how much it finds in the cache."""
@@ -50,6 +51,15 @@ def test_a_function_is_compiled_again_if_only_what_it_calls_has_changed(
         return twice(1), sum(twice.stats.cache_hits.values())
 
     assert [call(1), call(1), call(2)] == [(4, 0), (4, 1), (6, 0)]
+    assert {path.suffix for path in package.rglob("*") if path.is_file()} <= {".py", ".pyc"}
+
+
+def test_what_is_compiled_lies_outside_the_package() -> None:
+    from fettle.backends.npu.systolic import compiled
+
+    caches = {f._cache.cache_path for f in vars(compiled).values() if hasattr(f, "_cache")}
+    assert caches
+    assert not any(Path(folder).is_relative_to(Path(compiled.__file__).parent) for folder in caches)
 
 
 def test_garbage_is_collected_again_afterwards_unless_it_was_not_before() -> None:

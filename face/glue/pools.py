@@ -41,7 +41,7 @@ def max_pool_with_indices(
         extents, window.strides, window.size, window.dilations, strict=True
     )]  # fmt: skip
     pads = [(b, max(r - b - size, 0)) for b, r, size in zip(window.begins, reach, x.shape[2:], strict=True)]
-    places = np.pad(np.arange(x.size).reshape(x.shape), [(0, 0), (0, 0), *pads])
+    places = np.pad(np.arange(x.size).reshape(x.shape), [(0, 0), (0, 0), *pads], constant_values=-1)
     full = [1, 1, *((k - 1) * d + 1 for k, d in zip(window.size, window.dilations, strict=True))]
     steps = [slice(0, (e - 1) * s + 1, s) for e, s in zip(extents, window.strides, strict=True)]
     taps = [slice(None, None, d) for d in window.dilations]
@@ -54,6 +54,10 @@ def max_pool_with_indices(
         return found.reshape(shape)
 
     where = windows(places)
+    first = np.take_along_axis(where, (where >= 0).argmax(axis=-1)[..., None], -1)
+    where = np.where(
+        where < 0, first, where
+    )  # where padding is among the largest, all elements of the window are least
 
     def call() -> None:
         seen = windows(np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least))

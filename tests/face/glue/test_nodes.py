@@ -308,6 +308,11 @@ def test_windows_after_the_image_which_inference_counts_are_refused(node: str) -
         GraphRuntime(import_model(model.SerializeToString()), lambda workload: None)
 
 
+def test_padding_is_no_place_of_a_largest_element() -> None:
+    x = np.zeros((1, 2, 3, 3), np.uint8)
+    check("MaxPool", x, outputs=2, kinds=["u1", "i8"], kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+
+
 def test_no_images_have_no_largest_elements() -> None:
     check("MaxPool", numbers(0, 3, 4, 4), outputs=2, kinds=["f4", "i8"], kernel_shape=[2, 2])
 

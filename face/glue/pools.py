@@ -115,7 +115,7 @@ def _along(
         into, of = _meeting(window, axis - 2, tap, source.shape[axis], target.shape[axis])
         parts.append((target[(*before, into)], source[(*before, of)]))
     parts.sort(key=lambda part: part[0].size, reverse=True)
-    everywhere = [of for into, of in parts if into.size == target.size]
+    everywhere = [of for into, of in parts if into.shape == target.shape]
     if len(everywhere) > 1:
         yield partial(combine, *everywhere[:2], out=target)
     elif everywhere:

@@ -313,8 +313,11 @@ def test_padding_is_no_place_of_a_largest_element() -> None:
     check("MaxPool", x, outputs=2, kinds=["u1", "i8"], kernel_shape=[2, 2], pads=[1, 1, 1, 1])
 
 
-def test_no_images_have_no_largest_elements() -> None:
-    check("MaxPool", numbers(0, 3, 4, 4), outputs=2, kinds=["f4", "i8"], kernel_shape=[2, 2])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [0, 1, 0, 1]])
+def test_no_images_are_pooled_to_none(pads: list[int]) -> None:
+    check("MaxPool", numbers(0, 3, 4, 4), outputs=2, kinds=["f4", "i8"], kernel_shape=[2, 2], pads=pads)
+    check("MaxPool", numbers(0, 3, 4, 4), kernel_shape=[2, 2], pads=pads)
+    check("AveragePool", numbers(0, 3, 4, 4), kernel_shape=[2, 2], pads=pads)
 
 
 def test_products_of_broadcast_batches_and_long_floats() -> None:

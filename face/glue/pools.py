@@ -54,10 +54,8 @@ def max_pool_with_indices(
         return found.reshape(shape)
 
     where = windows(places)
-    first = np.take_along_axis(where, (where >= 0).argmax(axis=-1)[..., None], -1)
-    where = np.where(
-        where < 0, first, where
-    )  # where padding is among the largest, all elements of the window are least
+    # Where padding is the largest, no element of the window is larger than another: the first one counts.
+    where = np.where(where < 0, np.take_along_axis(where, (where >= 0).argmax(axis=-1)[..., None], -1), where)
 
     def call() -> None:
         seen = windows(np.pad(x, [(0, 0), (0, 0), *pads], constant_values=least))

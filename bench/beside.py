@@ -30,7 +30,7 @@ class Beside:
 
     Attributes:
         peer: its name; empty if there was none to compare with.
-        ours_s, peer_s: seconds a call from Python, medians over rounds. Ours is a prepared call.
+        ours_s, peer_s: seconds a call from Python, in the shortest round. Ours is a prepared call.
         missing: why there is no peer.
     """
 
@@ -109,7 +109,7 @@ def beside(
         return found
     timed = interleave_groups(groups, rounds, settle=SETTLE if threads > 1 else 0.0)
     for workload in groups[OURS]:
-        seconds = {name: medians[workload] / counts[workload] for name, medians in timed.items() if workload in medians}
+        seconds = {name: times[workload] / counts[workload] for name, times in timed.items() if workload in times}
         ours = seconds.pop(OURS)
         peer = min(seconds, key=seconds.__getitem__)
         found[workload] = Beside(peer, ours, seconds[peer])

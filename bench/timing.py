@@ -51,14 +51,16 @@ def interleave_groups(
     sample: float = 0.01,
     settle: float = SETTLE,
 ) -> dict[str, dict[Work, float]]:
-    """Medians of rivals that each do several things with worker threads of their own.
+    """Seconds a call, in the shortest round, of rivals that each do several things with worker threads of their own.
+
+    The shortest: where threads wait for each other, most of a few rounds may be disturbed, by several times the work.
 
     Args:
         groups: rival -> work -> how it does that.
         settle: seconds of rest before each rival's turn, in which it does all it can.
     """
     samples = _in_turns(groups, rounds, sample, settle)
-    return {name: {work: statistics.median(s) for work, s in times.items()} for name, times in samples.items()}
+    return {name: {work: min(s) for work, s in times.items()} for name, times in samples.items()}
 
 
 def _in_turns(

@@ -65,3 +65,11 @@ def test_rivals_rest_once_before_all_they_can_do(clock: Clock) -> None:
     assert found["ours"] == pytest.approx({"a": 0.001, "b": 0.002})
     assert found["theirs"] == pytest.approx({"b": 0.004})
     assert clock.slept == 6
+
+
+def test_the_shortest_round_counts_where_rivals_do_several_things(clock: Clock) -> None:
+    def disturbed_at_first() -> None:
+        clock.now += 0.08 if clock.now < 1.0 else 0.002
+
+    found = timing.interleave_groups({"ours": {"a": disturbed_at_first}}, rounds=5)
+    assert found["ours"]["a"] == pytest.approx(0.002)

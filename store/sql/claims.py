@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from fettle.store.claims import Claims, Held, taken
 from fettle.store.sql.failures import translated
@@ -38,9 +39,17 @@ class ServerClaims(Claims):
                     connection.execute(text(f"SET {name} = {value}"))
                 if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
                     raise taken(job_id)
+                stack.callback(_let_go, connection, key)
 
             def held() -> None:
                 with translated(where):  # the lock lives as long as the session that took it
                     connection.execute(text("SELECT 1"))
 
             yield held
+
+
+def _let_go(connection: Connection, key: int) -> None:
+    """Release a lock at once: a server ends a closed session, and what it held, a little later. Where the session is
+    lost already, so is the lock."""
+    with suppress(SQLAlchemyError):
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})

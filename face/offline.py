@@ -64,7 +64,8 @@ def lookup(
         differing = "; ".join(f"{miss.field}: wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses)
         raise NotFound(
             f"no tuned kernel for {wanted} on {resolved} ({differing})",
-            hint=f'fettle tune "{wanted}" --device {resolved}{" --cold" if mode == "cold" else ""}',
+            hint=f'fettle tune "{wanted}" --device {resolved}{" --cold" if mode == "cold" else ""}'
+            + (" --server HOST:PORT" if server is not None else ""),
             details={miss.field: f"wanted {miss.wanted}, nearest {miss.nearest}" for miss in misses},
         )
     return untuned(wanted, backend, resolved, misses)

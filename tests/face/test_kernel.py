@@ -242,8 +242,9 @@ def test_a_kernel_that_a_server_has_runs_here(tuned_folder: Path) -> None:
     with open_store(tuned_folder / "store.sqlite3") as store:
         server = cast(Any, Served(store))
         kernel = fettle.lookup(SOFTMAX, DEVICE, server=server)
-        with pytest.raises(NotFound, match=r"workload\.cols"):
+        with pytest.raises(NotFound, match=r"workload\.cols") as missed:
             fettle.lookup("softmax rows=8 cols=97 act=f32", DEVICE, server=server, default=False)
+        assert missed.value.hint.endswith("--server HOST:PORT")
         with pytest.raises(InvalidArgument, match="write server="):
             fettle.lookup(SOFTMAX, DEVICE, server=cast(Any, "127.0.0.1:50151"))
         with pytest.raises(InvalidArgument, match="exclude each other"):
